@@ -1,0 +1,95 @@
+"""Readings → rows: one row a period, a missing period is a row of NaN.
+
+Every score is a function of the last W rows of this grid, so the rules must give the same rows whether a log arrives
+line by line or as a year in one piece. That leaves little choice:
+
+1. A reading belongs to slot ``floor(ts / period)``.
+2. The *first* reading of a slot makes its row and is scored at once; a later one for the same slot is refused as
+   ``duplicate``. (Last-wins would change a row that has been scored and sent.)
+3. A reading older than the newest row is refused as ``late``; waiting for it would delay every other reading.
+4. Missing slots become rows of NaN. A gap of W rows or more leaves nothing of the past in the window, so no more
+   than W rows are inserted, however long the device was off.
+
+So each reading makes exactly one row or is refused with a reason: the ledger adds up by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ABSURD = 1e100
+"""A value beyond this is a fault of the writer, not a measurement: missing, in the log as in the lake. Squares of what
+is left, and their sums, stay finite."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows ready to be scored, with the W - 1 rows before them.
+
+    ``rows``      float64 ``[W - 1 + n, S]``, C order; NaN = missing. The first W - 1 are history.
+    ``ts``        int64 ``[n]`` µs; the reading's own time, or the slot's start for a missing row
+    ``source``    int64 ``[n]``; index of the reading that made the row, -1 for a missing row
+    ``duplicate`` and ``late``: int64 indices of the refused readings
+    """
+
+    rows: NDArray[np.float64]
+    ts: NDArray[np.int64]
+    source: NDArray[np.int64]
+    duplicate: NDArray[np.int64]
+    late: NDArray[np.int64]
+
+
+class Grid:
+    """Places readings on the grid of one device; holds the last W - 1 rows and nothing else.
+
+    >>> grid = Grid(period=60_000_000, window=3, sensors=1)
+    >>> block = grid.place(np.array([0, 120_000_000]), np.array([[1.0], [3.0]]))
+    >>> block.rows[2:].ravel().tolist(), block.source.tolist()
+    ([1.0, nan, 3.0], [0, -1, 1])
+    """
+
+    def __init__(self, period: int, window: int, sensors: int) -> None:
+        """Start empty: ``period`` in µs, ``window`` rows, ``sensors`` columns, all at least 1."""
+        if period < 1 or window < 1 or sensors < 1:
+            raise ValueError(f"period, window and sensors must be positive, not {period}, {window}, {sensors}")
+        self.period = period
+        self.window = window
+        self.newest: int | None = None
+        self._history = np.full((window - 1, sensors), np.nan)
+
+    def place(self, ts: NDArray[np.int64], values: NDArray[np.float64]) -> Block:
+        """Place readings in the order they were read.
+
+        ``ts`` int64 ``[m]`` µs, ``values`` float64 ``[m, S]``. Infinities become NaN: the kernel knows one kind
+        of missing. Returns the new rows; the grid advances.
+        """
+        slots = np.floor_divide(ts, self.period)
+        floor = self.newest if self.newest is not None else (int(slots[0]) - 1 if len(slots) else 0)
+        before = np.maximum.accumulate(np.concatenate(([floor], slots)))[:-1]
+        kept = np.flatnonzero(slots > before)
+        duplicate = np.flatnonzero(slots == before)
+        late = np.flatnonzero(slots < before)
+
+        steps = np.diff(slots[kept], prepend=floor)
+        positions = np.cumsum(np.minimum(steps, self.window + 1)) - 1
+        count = int(positions[-1]) + 1 if len(kept) else 0
+
+        history = len(self._history)
+        rows = np.full((history + count, values.shape[1]), np.nan)
+        rows[:history] = self._history
+        rows[history + positions] = values[kept]
+        rows[np.isinf(rows)] = np.nan
+        source = np.full(count, -1, np.int64)
+        source[positions] = kept
+        following = np.searchsorted(positions, np.arange(count))
+        times = (slots[kept][following] - (positions[following] - np.arange(count))) * self.period
+        times[positions] = ts[kept]
+
+        if count:
+            self.newest = int(slots[kept[-1]])
+            if history:
+                self._history = rows[-history:].copy()
+        return Block(rows, times.astype(np.int64), source, duplicate, late)

@@ -1,0 +1,61 @@
+"""The MQTT topic tree: one fixed level for the device, so one broker ACL pattern covers a device.
+
+========================  =================================================================
+``evt/<event>``           device → cloud: ``alert``, ``result``, ``health``, ``gap``, ``model``, ``drift``
+``bulk``                  device → cloud: zstd batches of the same events (backlog)
+``state``                 device → cloud: retained, also the last will
+``ack``                   cloud → device: retained, what the cloud has stored
+``command`` / ``reply``   cloud → device → cloud
+========================  =================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+PREFIX = "fieldwatch/v1/d"
+EVENTS = ("alert", "result", "health", "gap", "model", "drift")
+DEVICE_ID = re.compile(r"[a-z0-9-]{3,64}")
+
+FLOOR = "floor"
+"""User property of ``evt`` and ``bulk``: the lowest number that the device may still send in this epoch. What is below
+is acknowledged or was evicted, so the cloud need not wait for it."""
+
+ALL_EVENTS = f"{PREFIX}/+/evt/#"
+ALL_BULK = f"{PREFIX}/+/bulk"
+ALL_STATES = f"{PREFIX}/+/state"
+
+
+class Address(NamedTuple):
+    """A parsed topic: whose it is and which channel of theirs (``evt/alert``, ``bulk``, …)."""
+
+    device: str
+    channel: str
+
+
+def topic(device: str, channel: str) -> str:
+    """Return the topic of ``channel`` for ``device``.
+
+    Raises :class:`ValueError` for a device id that could reach another device's topics.
+
+    >>> topic("press-0001", "evt/alert")
+    'fieldwatch/v1/d/press-0001/evt/alert'
+    """
+    if not DEVICE_ID.fullmatch(device):
+        raise ValueError(f"device id {device!r} must match ^[a-z0-9-]{{3,64}}$")
+    return f"{PREFIX}/{device}/{channel}"
+
+
+def parse(text: str) -> Address | None:
+    """Return device and channel of a topic, or None where it is not one of ours.
+
+    >>> parse("fieldwatch/v1/d/press-0001/evt/alert")
+    Address(device='press-0001', channel='evt/alert')
+    """
+    if not text.startswith(PREFIX + "/"):
+        return None
+    device, _, channel = text[len(PREFIX) + 1 :].partition("/")
+    if not channel or not DEVICE_ID.fullmatch(device):
+        return None
+    return Address(device, channel)

@@ -1,0 +1,46 @@
+"""The four things Fieldwatch may say of a reading, and the rule that chooses among them.
+
+A score alone is never a verdict. Where the row is unlike anything the model was trained on, where too many sensors
+are missing, or while the window is not yet filled, the answer is ``unknown``: never a bare fault or ok.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["detector", "classifier"]
+
+
+class Verdict(StrEnum):
+    """What a model says of one grid row; :data:`CODES` gives the integer used in arrays."""
+
+    NORMAL = "normal"
+    ANOMALOUS = "anomalous"
+    FAULTY = "faulty"
+    UNKNOWN = "unknown"
+
+
+VERDICTS: tuple[Verdict, ...] = tuple(Verdict)
+CODES: dict[Verdict, int] = {verdict: code for code, verdict in enumerate(VERDICTS)}
+RAISED: dict[Kind, Verdict] = {"detector": Verdict.ANOMALOUS, "classifier": Verdict.FAULTY}
+
+
+def decide(
+    kind: Kind,
+    score: NDArray[np.float32],
+    threshold: float,
+    unusable: NDArray[np.bool_],
+) -> NDArray[np.int8]:
+    """Return verdict codes (int8, shape of ``score``).
+
+    ``unusable`` marks rows that may not be judged (warming up, too many sensors missing, out of the training
+    range); a NaN score is not judged either.
+    """
+    codes = np.full(score.shape, CODES[Verdict.NORMAL], np.int8)
+    codes[score.astype(np.float64) >= threshold] = CODES[RAISED[kind]]
+    codes[unusable | np.isnan(score)] = CODES[Verdict.UNKNOWN]
+    return codes

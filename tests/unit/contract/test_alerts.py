@@ -1,0 +1,117 @@
+"""The life of an alert: what opens it, what keeps it, what ends it, and that blocks leave no trace."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import isnan
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contract.alerts import WORSE, AlertRule, AlertState, advance, episodes
+
+RULE = AlertRule(persistence=2, clear_ratio=0.5, resolve_after=3)
+UNJUDGED = object()
+
+
+def run(scores: list[object], rule: AlertRule = RULE, threshold: float = 1.0, state: AlertState | None = None):
+    """Advance over one block; ``UNJUDGED`` stands for a row that no model may judge, here with a high score."""
+    judged = np.array([score is not UNJUDGED for score in scores], bool)
+    values = np.array([99.0 if score is UNJUDGED else score for score in scores], np.float32)
+    ts = np.arange(len(scores), dtype=np.int64) * 60 + 1000
+    return advance(rule, threshold, state or AlertState(), ts, values, judged)
+
+
+def story(scores: list[object], **kwargs: object) -> list[tuple[int, str]]:
+    return [(change.index, change.transition) for change in run(scores, **kwargs)[1]]
+
+
+def test_a_lone_peak_is_no_alert():
+    assert story([0, 9, 0, 9, 0]) == []
+
+
+def test_persistence_opens_and_counts_from_the_first_row_of_the_run():
+    state, changes = run([0, 1, 1])
+    assert [(c.index, c.transition) for c in changes] == [(2, "opened")]
+    assert state.opened == 1000 + 60 and state.rows == 2
+
+
+def test_hysteresis_needs_a_run_below_the_clear_level():
+    between = 0.7
+    assert story([1, 1, 0, 0, between, 0, 0, 0]) == [(1, "opened"), (7, "resolved")]
+    assert story([1, 1] + [between] * 50) == [(1, "opened")]
+
+
+def test_a_steady_fault_is_told_once_and_a_worse_one_again():
+    assert story([1, 1] + [1.4] * 20) == [(1, "opened")]
+    assert story([1, 1, 1.6, 1.7, 2.4]) == [(1, "opened"), (2, "updated"), (4, "updated")]
+
+
+def test_rows_that_nobody_judges_prove_nothing():
+    assert story([1, UNJUDGED, UNJUDGED, 1]) == [(3, "opened")]
+    assert story([1, 1] + [UNJUDGED] * 50) == [(1, "opened")]
+    assert story([1, 1, 0, 0, UNJUDGED, float("nan"), 0]) == [(1, "opened"), (6, "resolved")]
+    assert story([UNJUDGED] * 10) == []
+
+
+def test_after_its_end_an_alert_is_forgotten():
+    state, changes = run([1, 5, 0, 0, 0])
+    assert changes[-1].state.peak == 5 and state == AlertState()
+    assert story([1, 5, 0, 0, 0, 1, 1]) == [(1, "opened"), (4, "resolved"), (6, "opened")]
+
+
+def test_episodes_are_the_alerts_of_a_whole_history():
+    scores = np.array([0, 1, 1, 1, 0, 0, 0, 0, 1, 1, 0], np.float32)
+    ts = np.arange(len(scores), dtype=np.int64)
+    assert episodes(RULE, 1.0, ts, scores, np.ones(len(scores), bool)) == [(2, 6), (9, 10)]
+
+
+score = st.one_of(st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0, 1.2, 2.0, 4.0]), st.just(UNJUDGED), st.just(float("nan")))
+rules = st.builds(
+    AlertRule, persistence=st.integers(1, 4), clear_ratio=st.sampled_from([0.3, 0.8, 1.0]),
+    resolve_after=st.integers(1, 4),
+)  # fmt: skip
+
+
+@given(rules, st.lists(score, max_size=60), st.lists(st.integers(0, 60), max_size=6))
+def test_blocks_leave_no_trace(rule, scores, cuts):
+    """Also not where a block brings nothing above the threshold and takes the short way."""
+    whole, changes = run(scores, rule)
+    edges = sorted({0, len(scores), *(min(cut, len(scores)) for cut in cuts)})
+    state, found = AlertState(), []
+    judged = np.array([score is not UNJUDGED for score in scores], bool)
+    values = np.array([99.0 if score is UNJUDGED else score for score in scores], np.float32)
+    ts = np.arange(len(scores), dtype=np.int64) * 60 + 1000
+    for start, stop in pairwise(edges):
+        cut = slice(start, stop)
+        state, part = advance(rule, 1.0, state, ts[cut], values[cut], judged[cut])
+        found += [(change.index + start, change.transition, change.state) for change in part]
+    assert state == whole
+    assert found == [(change.index, change.transition, change.state) for change in changes]
+
+
+@given(rules, st.lists(score, max_size=80))
+def test_every_life_is_opened_then_updated_then_resolved(rule, scores):
+    _, changes = run(scores, rule)
+    judged = [(i, s) for i, s in enumerate(scores) if s is not UNJUDGED and not isnan(s)]
+    told, is_open = 0.0, False
+    for change in changes:
+        before = [s for i, s in judged if i <= change.index]
+        match change.transition:
+            case "opened":
+                assert not is_open and min(before[-rule.persistence :]) >= 1.0
+                is_open, told = True, change.state.peak
+            case "updated":
+                assert is_open and change.state.peak >= WORSE * told
+                told = change.state.peak
+            case "resolved":
+                assert is_open and max(before[-rule.resolve_after :]) < 1.0 * rule.clear_ratio
+                is_open = False
+        assert change.state.opened is not None and change.state.rows >= rule.persistence
+
+
+@given(rules, st.lists(score, max_size=60))
+def test_unjudged_rows_might_as_well_be_absent(rule, scores):
+    judged = [s for s in scores if s is not UNJUDGED and not isnan(s)]
+    assert [t for _, t in story(scores, rule=rule)] == [t for _, t in story(judged, rule=rule)]

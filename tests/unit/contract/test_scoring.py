@@ -1,0 +1,292 @@
+"""Scoring: the same bits however rows are cut, self-proof by golden vectors, and no word to anybody outside."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from contract.bundle import Bundle, BundleError, read_bundle, write_arrays, write_bundle
+from contract.scoring import Scorer, golden, rank, responsible, self_test
+from contract.verdicts import CODES, VERDICTS
+from tests.bundles import make_bundle
+
+BOTH = read_bundle(make_bundle(4, classifier=True))
+SCORER = Scorer(BOTH)
+WINDOW = BOTH.manifest.window
+
+
+def log(seed: int, count: int, missing: float = 0.1, sensors: int = 4, window: int = WINDOW) -> np.ndarray:
+    """Rows with a past, around the tiny bundle's normal, some far off and some missing."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(10, 2, (window - 1 + count, sensors)) * np.where(rng.random((window - 1 + count, 1)) < 0.2, 4, 1)
+    rows[rng.random(rows.shape) < missing] = np.nan
+    rows[rng.random(len(rows)) < missing] = np.nan
+    return rows
+
+
+def in_blocks(scorer: Scorer, rows: np.ndarray, edges: list[int]) -> list[tuple[bytes, bytes, bytes]]:
+    """Score block by block; return the bits of score, verdict and contributions for each model."""
+    past = scorer.manifest.window - 1
+    parts = [scorer.score(rows[start : stop + past]) for start, stop in pairwise(edges)]
+    return [
+        (
+            np.concatenate([p.score for p in of_model]).tobytes(),
+            np.concatenate([p.verdict for p in of_model]).tobytes(),
+            np.concatenate([p.contributions for p in of_model]).tobytes(),
+        )
+        for of_model in zip(*parts, strict=True)
+    ]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 80), st.lists(st.integers(0, 80), max_size=6))
+def test_any_cut_gives_the_same_bits(seed, count, cuts):
+    rows = log(seed, count)
+    edges = sorted({0, count, *(min(cut, count) for cut in cuts)})
+    assert in_blocks(SCORER, rows, edges) == in_blocks(SCORER, rows, [0, count])
+
+
+def wide_bundle(sensors: int) -> Bundle:
+    """A detector with what real ones have: matrix products of odd sizes, in float32, on the row and its past."""
+    rng = np.random.default_rng(sensors)
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["gone"]),
+        helper.make_node("Where", ["gone", "zero", "x"], ["filled"]),
+        helper.make_node("Cast", ["filled"], ["z"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["z", "start", "one", "axis0"], ["head"]),
+        helper.make_node("Slice", ["z", "start", "back", "axis0"], ["body"]),
+        helper.make_node("Concat", ["head", "body"], ["earlier"], axis=0),
+        helper.make_node("Gemm", ["earlier", "weights", "bias"], ["expected"]),
+        helper.make_node("Sub", ["z", "expected"], ["residual"]),
+        helper.make_node("MatMul", ["residual", "whiten"], ["white"]),
+        helper.make_node("Mul", ["white", "white"], ["contributions"]),
+        helper.make_node("MatMul", ["contributions", "ones"], ["column"]),
+        helper.make_node("Squeeze", ["column", "axis1"], ["total"]),
+        helper.make_node("Sqrt", ["total"], ["score"]),
+    ]
+    constants = {
+        "zero": np.float64(0), "start": np.array([0]), "one": np.array([1]), "back": np.array([-1]),
+        "ones": np.ones((sensors, 1), np.float32), "axis0": np.array([0]), "axis1": np.array([1]),
+        "bias": rng.normal(size=sensors).astype(np.float32),
+        "weights": rng.normal(size=(sensors, sensors)).astype(np.float32) / 10,
+        "whiten": rng.normal(size=(sensors, sensors)).astype(np.float32),
+    }  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "wide",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["R", sensors])],
+        [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["R"]),
+         helper.make_tensor_value_info("contributions", TensorProto.FLOAT, ["R", sensors])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    tiny = read_bundle(make_bundle(sensors))
+    files = {"models/detector.onnx": model.SerializeToString()}
+    return read_bundle(write_bundle(tiny.manifest, files))
+
+
+@pytest.mark.parametrize("sensors", [1, 2, 7, 38, 100])
+def test_blocks_of_every_size_give_the_bits_of_the_whole(sensors):
+    """onnxruntime takes other code paths for one row; the scorer may not let that show.
+
+    With ``ReduceSum`` in place of the product with ones this fails for 7 and 38 sensors.
+    """
+    scorer = Scorer(wide_bundle(sensors))
+    count = 67
+    rows = log(sensors, count, 0.02, sensors, scorer.manifest.window)
+    whole = in_blocks(scorer, rows, [0, count])
+    for size in range(1, count):
+        assert in_blocks(scorer, rows, [*range(0, count, size), count]) == whole, f"blocks of {size}"
+
+
+def test_scores_are_those_of_the_formula_and_verdicts_follow():
+    rows = np.full((WINDOW - 1 + 3, 4), 10.0)
+    rows[-2] = [10, 10, 10, 30]
+    detector, classifier = SCORER.score(rows)
+    assert detector.score.tolist() == [0, 100, 25]  # z = 10, then only what the row before still explains
+    assert detector.contributions[1].tolist() == [0, 0, 0, 100]
+    assert [VERDICTS[code] for code in detector.verdict] == ["normal", "anomalous", "normal"]
+    assert classifier.score[0] < 0.5 and classifier.model == "classifier"
+
+
+def test_a_feature_model_is_explained_by_occlusion_only_where_it_raises():
+    rows = np.full((WINDOW - 1 + 2, 4), 10.0)
+    rows[-1] = [10, 60, 10, 10]
+    classifier = SCORER.score(rows)[1]
+    assert classifier.contributions[0].tolist() == [0, 0, 0, 0]
+    assert classifier.score[1] >= 0.5
+    assert responsible(classifier.contributions[1], BOTH.manifest.sensors) == (["s1"], [1.0])
+
+
+def test_verdict_is_unknown_where_nobody_can_know():
+    scorer = Scorer(read_bundle(make_bundle(4, classifier=True, min_rows=3, max_missing=0.5)))
+    rows = np.full((WINDOW - 1 + 6, 4), np.nan)
+    rows[WINDOW - 1 :] = 10.0
+    rows[WINDOW - 1 + 4, :3] = np.nan
+    for scores in scorer.score(rows):
+        assert [VERDICTS[code] for code in scores.verdict] == [
+            "unknown",
+            "unknown",
+            "normal",
+            "normal",
+            "unknown",
+            "normal",
+        ]
+
+
+def test_a_classifier_is_silent_out_of_the_training_range():
+    rows = np.full((WINDOW, 4), 10.0)
+    rows[-1] = 1e7
+    detector, classifier = SCORER.score(rows)
+    assert detector.verdict[0] == CODES["anomalous"] and classifier.verdict[0] == CODES["unknown"]
+
+
+def test_absurd_numbers_never_end_in_a_bare_verdict_or_an_exception():
+    rows = np.full((WINDOW - 1 + 3, 4), 10.0)
+    rows[-2, 0] = 1.7e308
+    rows[-1, 1] = -1.7e308
+    for scores in SCORER.score(rows):
+        assert scores.verdict[1] != CODES["normal"]
+
+
+shares = st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=30)
+
+
+@given(shares, st.integers(1, 30))
+def test_shares_name_the_responsible_in_order_and_sum_to_one(values, limit):
+    contributions = np.array(values, np.float32)
+    names = [f"s{i}" for i in range(len(values))]
+    sensors, named = responsible(contributions, names, limit)
+    assert len(sensors) == len(named) <= limit
+    assert named == sorted(named, reverse=True) and all(share > 0 for share in named)
+    assert sum(named) <= 1 + 5e-5 * len(values)
+    for sensor, share in zip(sensors, named, strict=True):
+        assert abs(share - values[names.index(sensor)] / sum(values)) < 1e-4
+    order, ranked = rank(np.stack([contributions, contributions * 0]), limit)
+    assert ranked[1].max() == 0 and names[order[0][0]] == (sensors[0] if sensors else names[order[0][0]])
+
+
+def test_without_contributions_nobody_is_responsible():
+    for nothing in ([0.0, 0.0], [np.nan, 1.0]):
+        assert responsible(np.array(nothing, np.float32), ["a", "b"]) == ([], [])
+
+
+# ---- self-proof ------------------------------------------------------------------------------------------------
+
+
+def with_golden(edit) -> Bundle:
+    """Return the bundle with its golden arrays edited."""
+    arrays = BOTH.arrays("golden.npz")
+    edit(arrays)
+    return read_bundle(write_bundle(BOTH.manifest, BOTH.files | {"golden.npz": write_arrays(arrays)}))
+
+
+def bend(name: str, by: float):
+    def edit(arrays):
+        value = arrays[name].copy()
+        value.flat[np.flatnonzero(np.isfinite(value))[3]] += by
+        arrays[name] = value
+
+    return edit
+
+
+def test_a_bundle_proves_itself():
+    self_test(BOTH)
+    self_test(with_golden(bend("score.detector", 1e-6)))  # within what another machine may compute
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (bend("score.detector", 0.01), "score.detector differs by 0.01"),
+        (bend("score.classifier", -0.01), "score.classifier differs by 0.01"),
+        (bend("features", 1e-5), "other feature bits"),
+        (bend("rows", 0.5), "other feature bits"),
+        (lambda a: a.pop("rows"), "rows are missing"),
+        (lambda a: a.pop("features"), "features is missing"),
+        (lambda a: a.update({"score.detector": a["score.detector"][:-1]}), "another shape"),
+        (lambda a: a.update({"rows": a["rows"][:, :2]}), "do not fit the manifest"),
+        (lambda a: a.update({"rows": a["rows"][: WINDOW - 1]}), "do not fit the manifest"),
+        (
+            lambda a: a.update({"score.detector": a["score.detector"] * np.float32("nan")}),
+            "score.detector differs by inf",
+        ),
+        (lambda a: a.update({"score.detector": a["score.detector"].astype(str)}), "another shape or type"),
+        (lambda a: a.update({"rows": np.full(a["rows"].shape, "x")}), "do not fit the manifest"),
+    ],
+)
+def test_altered_golden_vectors_are_refused(edit, message):
+    with pytest.raises(BundleError, match=re.escape(message)):
+        self_test(with_golden(edit))
+
+
+def test_golden_vectors_must_be_there_and_readable():
+    files = {name: data for name, data in BOTH.files.items() if name != "golden.npz"}
+    with pytest.raises(BundleError, match="cannot prove itself"):
+        self_test(read_bundle(write_bundle(BOTH.manifest, files)))
+    with pytest.raises(BundleError, match="cannot be read"):
+        self_test(read_bundle(write_bundle(BOTH.manifest, files | {"golden.npz": b"nonsense"})))
+    with pytest.raises(BundleError, match=r"score\.detector differs"):
+        self_test(read_bundle(make_bundle(wrong_golden=True)))
+
+
+def test_golden_vectors_survive_their_own_trip():
+    rows = log(1, 20)
+    arrays = golden(SCORER, rows)
+    with np.load(io.BytesIO(write_arrays(arrays))) as back:
+        assert all(back[name].tobytes() == value.tobytes() for name, value in arrays.items())
+
+
+def test_a_graph_that_does_not_fit_is_refused_with_the_reason():
+    def broken(content: bytes) -> Bundle:
+        return read_bundle(write_bundle(BOTH.manifest, BOTH.files | {"models/detector.onnx": content}))
+
+    with pytest.raises(BundleError, match="does not load"):
+        Scorer(broken(b"nonsense"))
+    with pytest.raises(BundleError, match=r"tensor\(float\), must be tensor\(double\)"):
+        Scorer(broken(BOTH.files["models/classifier.onnx"]))
+    model = onnx.load_from_string(BOTH.files["models/detector.onnx"])
+    model.graph.output.remove(model.graph.output[0])
+    with pytest.raises(BundleError, match="no output named score"):
+        Scorer(broken(model.SerializeToString()))
+
+
+# ---- telemetry -------------------------------------------------------------------------------------------------
+
+
+def test_scoring_leaves_no_trace_of_telemetry(tmp_path, clean_env):
+    """The wheels of onnxruntime report home by default and keep a database for it under the user's cache."""
+    bundle = tmp_path / "bundle.zip"
+    bundle.write_bytes(make_bundle(4, classifier=True))
+    program = (
+        "import json, os, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from contract.scoring import Scorer\n"
+        "from contract.bundle import read_bundle\n"
+        "scorer = Scorer(read_bundle(Path(sys.argv[1])))\n"
+        "scores = scorer.score(np.full((scorer.manifest.window, 4), 10.0))\n"
+        "print(json.dumps([os.environ['ORT_DISABLE_TELEMETRY'], len(scores)]))\n"
+    )
+    for wanted in (None, "0"):  # also where somebody set it to keep telemetry on
+        env = dict(clean_env) | ({"ORT_DISABLE_TELEMETRY": wanted} if wanted else {})
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(bundle)],
+            env=env,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert json.loads(done.stdout) == ["1", 2]
+    home = tmp_path / "home"
+    assert [str(path) for path in home.rglob("*")] == []
