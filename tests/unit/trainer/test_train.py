@@ -1,0 +1,309 @@
+"""From a lake to a bundle, scores and an evaluation through the door a user takes, on lakes of a few seconds' work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contract.bundle import read_bundle
+from contract.clock import iso
+from contract.grid import Grid
+from contract.scoring import Scorer, responsible, self_test
+from contract.verdicts import VERDICTS
+from tests.lakes import MINUTE, START, LakeMaker
+from trainer.__main__ import main
+
+BORDER = 1500
+ROWS = 2400
+SENSORS = ["a", "b", "c", "d"]
+
+
+def made(folder: Path, *, faults: bool = True) -> LakeMaker:
+    maker = LakeMaker(folder, rows=ROWS, count=3, missing=0.01)
+    for number, name in enumerate(maker.values):
+        if faults:
+            for start in (300, 800):
+                maker.fault(name, start + 50 * number, start + 50 * number + 60, ("b",))
+        maker.fault(name, 1900 + 20 * number, 1960 + 20 * number, ("b",) if number < 2 else ("c", "d"))
+    return maker
+
+
+def split_file(folder: Path, maker: LakeMaker) -> Path:
+    path = folder / "split.json"
+    until = {name: iso(START + BORDER * MINUTE) for name in maker.values}
+    path.write_text(json.dumps({"train_until": until}), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with faults, trained: ``lake/``, ``split.json``, ``run/``, ``scores.parquet``, ``evaluation.json``."""
+    folder = tmp_path_factory.mktemp("trained")
+    maker = made(folder / "lake")
+    maker.write()
+    lake, split = str(folder / "lake"), str(split_file(folder, maker))
+    bundle = str(folder / "run" / "bundle.zip")
+    assert (
+        main(["train", "--lake", lake, "--device-type", "press", "--split", split, "--out", str(folder / "run")]) == 0
+    )
+    out = str(folder / "scores.parquet")
+    assert main(["score", "--bundle", bundle, "--lake", lake, "--split", split, "--out", out]) == 0
+    told = ["--out", str(folder / "evaluation.json"), "--html", str(folder / "evaluation.html")]
+    assert main(["evaluate", "--bundle", bundle, "--lake", lake, "--split", split, *told]) == 0
+    return folder
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_run_holds_what_it_should(trained: Path) -> None:
+    names = {path.name for path in (trained / "run").iterdir()}
+    assert names == {"bundle.zip", "run.json", "report.html", "model_card.md"}
+    run, bundle = load(trained / "run" / "run.json"), read_bundle(trained / "run" / "bundle.zip")
+    manifest = bundle.manifest
+    assert [model.name for model in manifest.models] == ["detector", "classifier"]
+    assert run["sha256"] == bundle.sha256 and run["version"] == manifest.version
+    assert manifest.version.startswith("2026-01-02-") and manifest.trained_until == iso(START + BORDER * MINUTE)
+    assert manifest.sensors == SENSORS and manifest.window == 71 and manifest.features is not None
+    classifier = manifest.models[1]
+    assert classifier.range is not None and classifier.range.model == "detector" and classifier.range.limit > 0
+    assert run["data"]["labels"] == {"fault": 6} and run["gate"]["passed"]
+    self_test(bundle)
+    for model in run["evaluation"]["models"].values():
+        assert model["average_precision"] > 3 * model["random"]["average_precision"]
+
+
+def test_both_models_find_the_faults(trained: Path) -> None:
+    result = load(trained / "evaluation.json")
+    detector, classifier = result["models"]["detector"], result["models"]["classifier"]
+    assert detector["events"] == 3 and detector["event_recall"] == 1.0
+    assert detector["average_precision"] > 0.6 and detector["random"]["average_precision"] < 0.2
+    assert detector["hit_100"] > detector["random"]["hit_100"]
+    assert classifier["average_precision"] > 0.5 and classifier["brier"] < classifier["random"]["brier"]
+    assert {one["device"] for one in detector["devices"]} == {"press-0", "press-1", "press-2"}
+    assert "average precision" in (trained / "evaluation.html").read_text(encoding="utf-8")
+
+
+def test_scores_are_those_of_a_device_that_reads_the_log_line_by_line(trained: Path) -> None:
+    scorer = Scorer(read_bundle(trained / "run" / "bundle.zip"))
+    manifest = scorer.manifest
+    table = pq.read_table(trained / "lake" / "readings" / "press-0.parquet")
+    ts = table["ts"].cast("int64").to_numpy()
+    values = np.column_stack([table[name].to_numpy() for name in SENSORS])
+    expected = pq.read_table(trained / "scores.parquet").to_pylist()
+    expected = [line for line in expected if line["device"] == "press-0"]
+    assert len(expected) == 2 * (ROWS - BORDER)
+    grid = Grid(manifest.period, manifest.window, len(SENSORS))
+    grid.place(ts[: BORDER + 300], values[: BORDER + 300])
+    for row in range(BORDER + 300, BORDER + 420):
+        block = grid.place(ts[row : row + 1], values[row : row + 1])
+        for place, scores in enumerate(scorer.score(block.rows)):
+            line = expected[2 * (row - BORDER) + place]
+            named, shares = responsible(scores.contributions[0], SENSORS)
+            assert line["model"] == scores.model and line["score"] == float(scores.score[0])
+            assert line["verdict"] == VERDICTS[int(scores.verdict[0])].value
+            assert line["threshold"] == scores.threshold
+            assert (line["sensors"], line["shares"]) == (named, shares)
+
+
+def test_evaluating_a_scores_file_gives_the_same_figures(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--bundle", str(trained / "run" / "bundle.zip"), "--lake", str(trained / "lake")]
+    split, scores = ["--split", str(trained / "split.json")], ["--scores", str(trained / "scores.parquet")]
+    assert main(["evaluate", *arguments, *split, *scores, "--json"]) == 0
+    found, expected = json.loads(capsys.readouterr().out), load(trained / "evaluation.json")
+    for name in ("detector", "classifier"):
+        for key in ("average_precision", "event_recall", "false_alarms", "delay_median_s"):
+            assert found["models"][name][key] == pytest.approx(expected["models"][name][key])
+
+
+def test_the_same_lake_gives_the_same_bytes_wide_or_long(trained: Path, tmp_path: Path) -> None:
+    maker = made(tmp_path / "lake")
+    lake = maker.write("long")
+    split = split_file(tmp_path, maker)
+    arguments = ["train", "--lake", str(lake), "--device-type", "press", "--split", str(split)]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "bundle.zip").read_bytes() == (trained / "run" / "bundle.zip").read_bytes()
+    first, second = load(trained / "run" / "run.json"), load(tmp_path / "run" / "run.json")
+    for run in (first, second):
+        del run["timings"], run["data"]["lake"]
+    assert first == second
+
+
+def test_without_fault_labels_there_is_a_detector_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = made(tmp_path / "lake", faults=False)
+    lake = maker.write()
+    until = iso(START + BORDER * MINUTE)
+    arguments = ["train", "--lake", str(lake), "--device-type", "press", "--train-until", until]
+    assert main([*arguments, "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["models"]) == ["detector"]
+
+
+def test_rows_of_missing_periods_get_no_line(trained: Path, tmp_path: Path) -> None:
+    maker = made(tmp_path / "lake")
+    for name in maker.values:
+        kept = np.ones(ROWS, bool)
+        kept[1700:1750] = False
+        maker.ts[name], maker.values[name] = maker.ts[name][kept], maker.values[name][kept]
+    out = tmp_path / "s.parquet"
+    bundle = str(trained / "run" / "bundle.zip")
+    since = ["--since", iso(START + BORDER * MINUTE)]
+    assert main(["score", "--bundle", bundle, "--lake", str(maker.write()), *since, "--out", str(out)]) == 0
+    table = pq.read_table(out)
+    assert table.num_rows == 3 * 2 * (ROWS - BORDER - 50)
+    assert table.schema.field("ts").type == pa.timestamp("us", tz="UTC")
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 2) -> str:
+    assert main(arguments) == code
+    message = capsys.readouterr().err
+    assert message.startswith("fieldwatch-trainer: ") and "Traceback" not in message
+    return message
+
+
+def test_bad_input_is_told_in_one_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake, bundle = str(trained / "lake"), str(trained / "run" / "bundle.zip")
+    train = ["train", "--out", str(tmp_path / "run")]
+    scored = ["--out", str(tmp_path / "s.parquet")]
+    other = tmp_path / "other.json"
+    other.write_text('{"train_until": {"lathe-1": "2026-01-01T00:00:00Z"}}', encoding="utf-8")
+
+    assert "no such lake" in fails([*train, "--lake", str(tmp_path / "no"), "--device-type", "press"], capsys)
+    assert "devices.parquet has: press" in fails([*train, "--lake", lake, "--device-type", "lathe"], capsys)
+    told = fails([*train, "--lake", lake, "--device-type", "press", "--split", str(other)], capsys)
+    assert "no overlap" in told and "lathe-1" in told
+    early, late = ["--train-until", "2025-01-01"], ["--since", "2027-01-01"]
+    told = fails([*train, "--lake", lake, "--device-type", "press", *early], capsys)
+    assert "no reading of type 'press' lies before the split" in told
+    told = fails(["score", "--bundle", bundle, "--lake", lake, *late, *scored], capsys)
+    assert "lies at or after --since or the split" in told
+    told = fails(["score", "--bundle", bundle, "--csv", str(trained / "lake" / "x.csv"), *scored], capsys)
+    assert "No such file" in told
+    told = fails(["score", "--bundle", str(tmp_path / "b.zip"), "--lake", lake, *scored], capsys)
+    assert "b.zip: No such file" in told
+    (tmp_path / "b.zip").write_bytes(b"not a zip")
+    assert "b.zip: " in fails(["score", "--bundle", str(tmp_path / "b.zip"), "--lake", lake, *scored], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lake_that_does_not_fit_the_bundle(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = ["--bundle", str(trained / "run" / "bundle.zip")]
+    out = ["--out", str(tmp_path / "s.parquet")]
+    slow = LakeMaker(tmp_path / "slow", rows=50)
+    slow.write(period_s=300.0)
+    assert "period of 60 s, the lake's devices have 300 s" in fails(
+        ["score", *bundle, "--lake", str(tmp_path / "slow"), *out], capsys
+    )
+    strange = LakeMaker(tmp_path / "strange", rows=50)
+    strange.names = ["w", "x", "y", "z"]
+    strange.write()
+    assert "none of the sensors" in fails(["score", *bundle, "--lake", str(tmp_path / "strange"), *out], capsys)
+    LakeMaker(tmp_path / "bare", rows=200).write()
+    assert "no labels" in fails(["evaluate", *bundle, "--lake", str(tmp_path / "bare")], capsys)
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    assert "scores windows of 71 rows" in fails(["score", *bundle, "--csv", str(tmp_path / "t.csv"), *out], capsys)
+    assert "another bundle" in fails(
+        ["evaluate", *bundle, "--lake", str(trained / "lake"), "--scores", _scores_of_nobody(tmp_path)], capsys
+    )
+
+
+def _scores_of_nobody(folder: Path) -> str:
+    path = folder / "nobody.parquet"
+    pq.write_table(pa.table({"device": ["press-0"]}), path)
+    return str(path)
+
+
+def test_too_little_to_learn_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake = LakeMaker(tmp_path / "lake", rows=40).write()
+    told = fails(["train", "--lake", str(lake), "--device-type", "press", "--out", str(tmp_path / "run")], capsys)
+    assert "80 normal rows to learn from; the detector needs at least 100" in told
+
+
+def test_constant_and_empty_sensors_are_told_and_survive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = LakeMaker(tmp_path / "lake", rows=800, count=1)
+    maker.values["press-0"][:, 0] = 3.5
+    maker.values["press-0"][:, 3] = np.nan
+    assert main(
+        ["train", "--lake", str(maker.write()), "--device-type", "press", "--out", str(tmp_path / "run"), "--json"]
+    ) == 0  # fmt: skip
+    run = json.loads(capsys.readouterr().out)
+    assert run["data"]["constant_sensors"] == ["a"]
+    assert any("single value" in note and "d" in note for note in run["notes"])
+
+
+def test_a_lake_in_which_nothing_varies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = LakeMaker(tmp_path / "lake", rows=300, count=1)
+    maker.values["press-0"][:] = 3.5
+    maker.values["press-0"][:, 3] = np.nan
+    lake = ["--lake", str(maker.write()), "--device-type", "press"]
+    told = fails(["train", *lake, "--out", str(tmp_path / "run")], capsys)
+    assert "every sensor is constant or empty" in told
+    assert "were the right columns exported?" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_column_of_text_is_told_and_no_sensor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = LakeMaker(tmp_path / "lake", rows=300, count=1).write()
+    (file,) = (root / "readings").rglob("*.parquet")
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("mode", pa.array(["warm"] * table.num_rows)), file)
+    assert main(["check", "--lake", str(root), "--device-type", "press"]) == 0
+    assert "mode: no column of numbers, so no sensor" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_and_absurd_values_are_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = LakeMaker(tmp_path / "lake", rows=800, count=1)
+    maker.values["press-0"][::50, 0] = np.inf
+    maker.values["press-0"][10::50, 0] = -1e250
+    lake = ["--lake", str(maker.write()), "--device-type", "press"]
+    assert main(["check", *lake]) == 0
+    assert "32 infinite or absurd values" in capsys.readouterr().out
+    assert main(["train", *lake, "--out", str(tmp_path / "run")]) == 0
+    mean = read_bundle(tmp_path / "run" / "bundle.zip").manifest.baseline.mean[0]
+    assert abs(mean) < 1000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--out", "r"],
+        ["train", "--lake", "l", "--csv", "c", "--out", "r"],
+        ["train", "--lake", "l", "--out", "r"],
+        ["train", "--csv", "c", "--out", "r"],
+        ["train", "--csv", "c", "--label", "y", "--split", "s", "--out", "r"],
+        ["train", "--lake", "l", "--device-type", "t", "--budget", "-1", "--out", "r"],
+        ["score", "--lake", "l"],
+        [],
+    ],
+)
+def test_wrong_usage_exits_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+
+
+def test_the_door_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['pyarrow'] = None; from trainer.__main__ import main; "
+        "sys.exit(main(['train', '--lake', 'l', '--device-type', 't', '--out', 'r']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "pip install 'fieldwatch[trainer]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "score", "evaluate", "check"])
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert f"example: fieldwatch-trainer {command}" in " ".join(capsys.readouterr().out.split())
