@@ -1,0 +1,248 @@
+"""A line's way: tail → parse → grid → features and score → decide → one commit.
+
+One direction, one writer, plain values between the steps. Live lines and a year of backlog take the same way in
+blocks of different size, and a restart takes it too: reading begins at the line that opens the window, and the lines
+up to the committed position only fill the grid. So no state but the position has to survive, and none can be wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.config import Config
+from agent.decide import EVIDENCE_ROWS, Decider, Said
+from agent.journal import REJECTS_KEPT, Commit, Draft, Journal, Progress, Reject
+from agent.parse import Parser, Readings, Refusal
+from agent.tail import Lines, Position, Tail
+from contract import clock
+from contract.bundle import Bundle, BundleError
+from contract.events import GapData
+from contract.grid import Block, Grid
+from contract.scoring import Scorer, Scores
+
+log = logging.getLogger("fieldwatch.agent")
+
+BLOCK_BYTES = 256 * 1024
+"""Read at once; about 300 lines of 100 sensors. Larger blocks score faster and take more memory."""
+REWIND_ROWS = 256
+"""A restart can re-read at least this many rows, so that a new bundle with a longer window finds its past."""
+REJECT_BYTES = 4096
+"""A refused line is kept aside up to this length."""
+SILENT_PERIODS = 3
+"""A log without a new line for so many periods is silent."""
+AHEAD = clock.DAY
+"""A reading this far ahead of the clock (µs) is a wrong clock: taking it would refuse every later one as late."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one call of :meth:`Pipeline.step` did."""
+
+    lines: int
+    scored: int
+    alerts: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Where the line of a recent row begins, and its place in the count of lines read."""
+
+    slot: int
+    ordinal: int
+    lines: Lines
+    at: int
+
+    @property
+    def position(self) -> Position:
+        """Before the line; computed when it is wanted, for it costs a hash and only the oldest row is asked."""
+        return self.lines.position_of(self.at)
+
+
+class Pipeline:
+    """Carries the lines of one device's log into the journal under one bundle.
+
+    A new bundle means a new pipeline: it starts where the journal stands, by the way of every restart.
+    """
+
+    def __init__(self, config: Config, bundle: Bundle, journal: Journal) -> None:
+        """Raises :class:`contract.bundle.BundleError` where the bundle does not load or fit the device."""
+        manifest = bundle.manifest
+        if manifest.period != config.log.period:
+            raise BundleError(
+                f"bundle {manifest.name}/{manifest.version} is made for a period of {manifest.period_s:g} s, "
+                f"[log] period is {config.log.period / clock.SECOND:g} s"
+            )
+        self.bundle = replace(bundle, files={})  # the models are loaded; their bytes need not stay
+        self.newest: int | None = None
+        self._journal = journal
+        self._scorer = Scorer(bundle)
+        self._decider = Decider(config.device.id, bundle, config.privacy.evidence)
+        self._parser = Parser(config.log, manifest.sensors)
+        seen = max(manifest.window, EVIDENCE_ROWS)
+        self._unseen = seen - manifest.window  # rows of history that an alert shows and no score depends on
+        self._grid = Grid(manifest.period, seen, len(manifest.sensors))
+        self._recent: deque[_Row] = deque()
+        self._bad_values: Counter[str] = Counter()
+        self._ordinal = 0
+        self._reached = max(seen - 1, REWIND_ROWS)
+
+        progress = journal.progress()
+        self._alerts = dict(progress.alerts)
+        self.newest = progress.newest
+        self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())
+        self._warm = progress.rewind_lines
+        self._config = config.log
+        self.tail = self._tail(progress.rewind if self._warm else progress.position)
+
+    def step(self) -> Step | None:
+        """Carry one block from the log into the journal; None when there is nothing new.
+
+        Raises :class:`agent.journal.JournalError` where it cannot be written; the next call tries the same block.
+        """
+        lines = self.tail.read(BLOCK_BYTES)
+        if self._warm and self.tail.resumed is False:
+            # The rows before the position are gone with their file: nothing is lost, the window fills anew.
+            self._warm = 0
+            self.tail = self._tail(self._journal.progress().position)
+            lines = self.tail.read(BLOCK_BYTES)
+        self._announce()
+        return self._carry(lines) if lines is not None else None
+
+    @property
+    def detail(self) -> str:
+        """What is odd about the log, in words; empty when all is well."""
+        notes = [] if self.tail.state == "following" else [self.tail.detail]
+        columns = self._parser.columns
+        if columns is not None and columns.missing:
+            sensors = len(self.bundle.manifest.sensors)
+            notes.append(
+                f"{len(columns.missing)} of the bundle's {sensors} sensors have no column: {_some(columns.missing)}"
+            )
+        if columns is not None and columns.unknown:
+            notes.append(f"{len(columns.unknown)} columns are unknown to the bundle: {_some(columns.unknown)}")
+        if self._bad_values:
+            worst = [f"{sensor} {count}×" for sensor, count in self._bad_values.most_common(3)]
+            notes.append(f"values that are not numbers: {_some(worst)}")
+        return "; ".join(notes)
+
+    @property
+    def oddities(self) -> object:
+        """What :attr:`detail` is about without its counts: equal as long as nothing new is odd."""
+        columns = self._parser.columns
+        return (columns.missing, columns.unknown) if columns is not None else (), frozenset(self._bad_values)
+
+    def _tail(self, position: str | None) -> Tail:
+        return Tail(
+            self._config.path,
+            Position.from_json(position) if position else None,
+            encoding=self._config.encoding,
+            format=self._parser,
+            silent_after=SILENT_PERIODS * self._config.period / clock.SECOND,
+        )
+
+    def _carry(self, lines: Lines) -> Step:
+        readings = self._parser.parse(lines)
+        for change in readings.changes:
+            log.warning("%s: %s", lines.file, change)
+        self._bad_values.update(readings.bad_values)
+        base, self._ordinal = self._ordinal, self._ordinal + len(lines)
+        fresh = 0
+        if self._warm:
+            fresh = min(self._warm, len(lines))
+            self._warm -= fresh
+            self._fill(readings, lines, base, fresh)
+            if fresh == len(lines):
+                return Step(0, 0, 0)
+        first = int(np.searchsorted(readings.line, fresh))
+        ts, values, line = readings.ts[first:], readings.values[first:], readings.line[first:]
+        ahead = ts > clock.now() + AHEAD
+        refusals = [refusal for refusal in readings.refused if refusal.line >= fresh]
+        refusals += [Refusal(int(at), "future", "more than a day ahead of this computer's clock") for at in line[ahead]]
+        ts, values, line = ts[~ahead], values[~ahead], line[~ahead]
+
+        block = self._grid.place(ts, values)
+        refusals += [Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate]
+        if len(block.late):
+            newest = clock.iso(int(block.ts[-1]) if len(block.ts) else self.newest or 0)
+            late = f"older than the newest reading, {newest}; was the clock set back?"
+            refusals += [Refusal(int(line[i]), "late", late) for i in block.late]
+        self._remember(block, line, lines, base)
+
+        scores: list[Scores] = self._scorer.score(block.rows[self._unseen :]) if len(block.ts) else []
+        said = self._decider.decide(block, scores, self._alerts) if scores else Said([], self._alerts, 0)
+        commit = self._commit(lines, line[block.source[block.source >= 0]], block, refusals, said)
+        self._journal.commit(commit)
+        self._alerts = said.alerts
+        self.newest = commit.progress.newest
+        read = sum(commit.read.values())
+        return Step(read, said.scored, sum(draft.event == "alert" for draft in said.drafts))
+
+    def _fill(self, readings: Readings, lines: Lines, base: int, count: int) -> None:
+        """Place the readings of the first ``count`` lines, which were scored before the restart."""
+        stop = int(np.searchsorted(readings.line, count))
+        known = readings.ts[:stop] <= (self.newest if self.newest is not None else 0)
+        line = readings.line[:stop][known]
+        block = self._grid.place(readings.ts[:stop][known], readings.values[:stop][known])
+        self._remember(block, line, lines, base)
+
+    def _remember(self, block: Block, line: NDArray[np.int64], lines: Lines, base: int) -> None:
+        """Keep where the lines of the last rows begin: from there a restart reads."""
+        for row in np.flatnonzero(block.source >= 0)[-self._reached :].tolist():
+            at = int(line[block.source[row]])
+            slot = int(block.ts[row]) // self._grid.period
+            self._recent.append(_Row(slot, base + at, lines, at))
+        newest = self._grid.newest
+        while self._recent and newest is not None and self._recent[0].slot <= newest - self._reached:
+            self._recent.popleft()
+
+    def _commit(
+        self, lines: Lines, accepted: NDArray[np.int64], block: Block, refusals: list[Refusal], said: Said
+    ) -> Commit:
+        """Put together what follows from a block; ``accepted`` are the lines that made its rows."""
+        read: Counter[str] = Counter()
+        refused: Counter[tuple[str, str]] = Counter()
+        present = block.source >= 0
+        days = block.ts[present] // clock.DAY
+        for day, count in zip(*np.unique(days, return_counts=True), strict=True):
+            read[clock.day_of(int(day) * clock.DAY)] += int(count)
+        for refusal in refusals:  # a refused line counts for the day of the row before it
+            before = int(np.searchsorted(accepted, refusal.line)) - 1
+            day_name = clock.day_of(int(days[before]) * clock.DAY) if before >= 0 else self._day
+            read[day_name] += 1
+            refused[day_name, refusal.reason] += 1
+        if len(days) and (day_name := clock.day_of(int(days[-1]) * clock.DAY)) != self._day:
+            self._day = day_name
+            self._bad_values.clear()  # yesterday's are no news
+        oldest = self._recent[0] if self._recent else None
+        newest = int(block.ts[present][-1]) if present.any() else self.newest
+        progress = Progress(
+            position=lines.position.to_json(),
+            rewind=oldest.position.to_json() if oldest else None,
+            rewind_lines=self._ordinal - oldest.ordinal if oldest else 0,
+            newest=newest,
+            alerts=said.alerts,
+        )
+        rejects = [Reject(each.reason, each.detail, lines.lines[each.line][:REJECT_BYTES]) for each in refusals]
+        return Commit(progress, read, refused, rejects[-REJECTS_KEPT:], said.drafts)
+
+    def _announce(self) -> None:
+        """Queue what the tail has noticed: a minute that cannot be read is told, not passed over."""
+        now = clock.day_of(clock.now())
+        drafts = []
+        for change in self.tail.changes():
+            log.warning("%s", change.detail)
+            gap = GapData(reason=change.reason, detail=change.detail, lines=change.lines)
+            drafts.append(Draft("gap", now, gap.model_dump_json()))
+        if drafts:
+            self._journal.enqueue(drafts)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

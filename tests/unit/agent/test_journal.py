@@ -1,0 +1,213 @@
+"""The journal's promises: one transaction, nothing twice, nothing lost in silence, and a way back from damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.journal import Commit, Draft, Journal, JournalError, Outbox, Progress, Reject, read_status
+from contract.alerts import AlertState
+
+DAY = "2026-01-17"
+
+
+def block(start: int, count: int, refused: int = 0, size: int = 20) -> Commit:
+    """``count`` results from ``start`` and ``refused`` bad lines."""
+    drafts = [
+        Draft("result", DAY, json.dumps({"ts": f"{DAY}T00:00:00Z", "n": n, "pad": "x" * size}))
+        for n in range(start, start + count)
+    ]
+    return Commit(
+        Progress(position=str(start + count), rewind="0", rewind_lines=3, newest=7, alerts={"m": AlertState(above=2)}),
+        {DAY: count + refused},
+        {(DAY, "columns"): refused} if refused else {},
+        [Reject("columns", "2 fields", b"a,b")] * refused,
+        drafts,
+    )
+
+
+def balance(journal: Journal) -> bool:
+    """The conservation equation for every day."""
+    return all(
+        day.read == day.scored + sum(day.refused.values()) + day.evicted + day.pending for day in journal.ledger(99)
+    )
+
+
+def test_progress_and_messages_come_back_as_committed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    first = block(0, 3, refused=2)
+    journal.commit(first)
+    epoch = journal.epoch
+    journal.close()
+
+    again = Journal(tmp_path, 1 << 30)
+    assert again.epoch == epoch
+    assert again.progress() == first.progress
+    outbox = Outbox(again.path)
+    assert [json.loads(message.data)["n"] for message in outbox.pending(0, 10)] == [0, 1, 2]
+    assert balance(again)
+    status = read_status(again.path)
+    assert (
+        status["rejects"]
+        == [
+            {"at": status["rejects"][0]["at"], "reason": "columns", "detail": "2 fields", "line": "a,b"}  # type: ignore[index]
+        ]
+        * 2
+    )
+
+
+def test_those_who_read_write_nothing(tmp_path: Path) -> None:
+    """A disk without room for one more page must not keep ``status`` and the uplink from reading."""
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 3))
+    files = [tmp_path / name for name in (journal.path.name, f"{journal.path.name}-wal")]
+    before = [file.read_bytes() for file in files]
+    read_status(journal.path)
+    outbox = Outbox(journal.path)
+    assert len(outbox.pending(0, 10)) == 3
+    outbox.close()
+    assert [file.read_bytes() for file in files] == before
+    journal.close()
+    with sqlite3.connect(journal.path) as db:
+        assert db.execute("PRAGMA auto_vacuum").fetchone() == (2,), "pages are given back"
+
+
+def test_acknowledged_messages_leave_and_count_as_scored(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 10))
+    outbox = Outbox(journal.path)
+    assert outbox.acknowledge("another epoch", 10, []) == 0
+    assert outbox.acknowledge(journal.epoch, 4, [2, 8]) == 5
+    assert [message.seq for message in outbox.pending(0, 10)] == [5, 6, 7, 9, 10]
+    assert outbox.floor() == 5
+    day = journal.ledger(1)[0]
+    assert (day.scored, day.pending, day.read) == (5, 5, 10)
+    assert outbox.acknowledge(journal.epoch, 10, []) == 5
+    assert outbox.floor() == 11
+    journal.commit(block(10, 1))
+    assert outbox.pending(0, 10)[0].seq == 11, "a sequence number never comes again"
+
+
+def test_full_outbox_gives_up_results_announces_them_and_keeps_alerts(tmp_path: Path) -> None:
+    limit = 400_000
+    journal = Journal(tmp_path, limit)
+    journal.enqueue([Draft("alert", DAY, '{"sensors":[]}')])
+    for start in range(0, 3000, 100):
+        journal.commit(block(start, 100, size=300))
+        assert journal.outbox().bytes <= limit * 1.2
+        assert balance(journal)
+    day = journal.ledger(1)[0]
+    outbox = Outbox(journal.path)
+    kept = outbox.pending(0, 10_000)
+    gaps = [json.loads(message.data) for message in kept if message.event == "gap"]
+    assert kept[0].event == "alert"
+    assert day.read == 3000
+    assert day.evicted == sum(gap["lines"] for gap in gaps) > 1000
+    assert all(gap["reason"] == "evicted" and gap["start"] for gap in gaps)
+    results = [json.loads(message.data)["n"] for message in kept if message.event == "result"]
+    assert results == list(range(day.evicted, 3000)), "the oldest go first"
+
+
+def test_health_is_queued_once_while_it_waits(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    outbox = Outbox(journal.path)
+    for n in range(5):
+        journal.report(json.dumps({"n": n}))
+    assert [message.event for message in outbox.pending(0, 10)] == ["health"]
+    assert read_status(journal.path)["health"] == {"n": 4}
+    outbox.acknowledge(journal.epoch, 1, [])
+    journal.report('{"n": 5}')
+    assert len(outbox.pending(0, 10)) == 1
+
+
+@pytest.mark.parametrize("damage", ["header", "middle", "empty", "text"])
+def test_damaged_journal_is_set_aside_and_announced(tmp_path: Path, damage: str) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    for start in range(0, 2000, 500):
+        journal.commit(block(start, 500))
+    old = journal.epoch
+    journal.close()
+    data = bytearray(journal.path.read_bytes())
+    match damage:
+        case "header":
+            data[:64] = bytes(64)
+        case "middle":
+            data[8192:-4096] = os.urandom(len(data) - 12288)
+        case "empty":
+            data = bytearray()
+        case "text":
+            data = bytearray(b"not a database" * 100)
+    journal.path.write_bytes(data)
+
+    again = Journal(tmp_path, 1 << 30)
+    assert again.epoch != old
+    assert again.progress() == Progress()
+    messages = Outbox(again.path).pending(0, 10)
+    assert [json.loads(message.data)["reason"] for message in messages] == ["journal_rebuilt"]
+    aside = list(tmp_path.glob("journal.db.damaged-*"))
+    assert len(aside) == 1
+    if damage != "empty":  # opening a file may touch its header
+        assert aside[0].read_bytes()[100:] == bytes(data)[100:]
+
+
+def test_failed_commit_changes_nothing(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 2))
+    blocker = sqlite3.connect(journal.path, isolation_level=None)
+    pages = blocker.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages + 1}")  # SQLite's own way to make the disk full
+    with pytest.raises(JournalError, match="disk full"):
+        journal.commit(block(2, 5000))
+    assert journal.progress().position == "2"
+    assert len(Outbox(journal.path).pending(0, 9999)) == 2
+    assert balance(journal)
+    journal._db.execute("PRAGMA max_page_count = 1000000")
+    journal.commit(block(2, 5000))
+    assert journal.progress().position == "5002"
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from agent.journal import Journal
+from tests.unit.agent.test_journal import block
+journal = Journal(Path(sys.argv[1]), 1 << 30)
+print("ready", flush=True)
+start = int(journal.progress().position or 0)
+while True:
+    journal.commit(block(start, 7, refused=1))
+    start += 7
+"""
+
+
+def test_killed_writer_leaves_whole_blocks(tmp_path: Path) -> None:
+    """Position, results and ledger agree after each of many real kills."""
+    root = Path(__file__).parents[3]
+    for _ in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(root)], stdout=subprocess.PIPE, cwd=root
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        writer.stdout.read(0)
+        try:
+            writer.wait(0.05)
+        except subprocess.TimeoutExpired:
+            writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        journal = Journal(tmp_path, 1 << 30)
+        position = int(journal.progress().position or 0)
+        results = [json.loads(m.data)["n"] for m in Outbox(journal.path).pending(0, 10**6)]
+        assert results == list(range(position))
+        assert balance(journal)
+        journal.close()
+    assert position > 0
