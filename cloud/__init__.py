@@ -1,0 +1,1 @@
+"""The cloud: ingest, store, alerts, dashboard and API, in one process by default."""

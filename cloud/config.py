@@ -1,0 +1,147 @@
+"""The cloud's configuration: one small TOML file; without one, everything runs on this machine with defaults.
+
+Unknown keys are errors with the nearest right name. Relative paths start at the folder of the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+EMBEDDED = "embedded"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; ``problems`` are all the reasons."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    base = Path(info.context["base"]) if info.context else Path()
+    return base / path.expanduser()
+
+
+File = Annotated[Path, AfterValidator(_resolve)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class WebConfig(_Section):
+    """``[web]``: where the dashboard listens. Only a loopback address: there are no accounts yet."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=1, le=65535)
+    start_token: SecretStr | None = Field(default=None, description="of the start URL; drawn at each start if absent")
+    api_token: SecretStr | None = Field(default=None, description="bearer token for scripts")
+
+
+class StoreConfig(_Section):
+    """``[store]``: the database file."""
+
+    path: File = Path("fieldwatch.db")
+
+
+class BrokerConfig(_Section):
+    """``[broker]``: ``url = "embedded"`` starts one on 127.0.0.1; otherwise any MQTT 5 broker.
+
+    ``program``: which one to embed; auto = Mosquitto where it is installed, else iotcore. ``port``: of the embedded
+    one, 0 = any free port. ``group``: a name lets several ingest processes share the load ($share).
+    """
+
+    url: str = EMBEDDED
+    port: int = Field(default=1883, ge=0, le=65535)
+    program: Literal["auto", "mosquitto", "iotcore"] = "auto"
+    ca: File | None = None
+    certificate: File | None = None
+    key: File | None = None
+    username: str | None = None
+    password_file: File | None = None
+    client_id: str = "fieldwatch-ingest"
+    group: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether we start the broker ourselves."""
+        return self.url == EMBEDDED
+
+    @field_validator("url")
+    @classmethod
+    def _valid_url(cls, url: str) -> str:
+        if url == EMBEDDED:
+            return url
+        parts = urlsplit(url)
+        try:
+            right = parts.scheme in {"mqtt", "mqtts"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            right = False
+        if not right or parts.path.strip("/") or parts.query:
+            raise ValueError('must be "embedded", "mqtt://host:port" or "mqtts://host:port"')
+        if parts.username or parts.password:
+            raise ValueError("must not hold a password: use username and password_file")
+        return url
+
+
+class Config(_Section):
+    """The whole file."""
+
+    web: WebConfig = WebConfig()
+    store: StoreConfig = StoreConfig()
+    broker: BrokerConfig = BrokerConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_sections(cls, data: Any) -> Any:
+        """An absent section is an empty one, so that its default paths too start at the file's folder."""
+        return {name: {} for name in cls.model_fields} | data if isinstance(data, dict) else data
+
+
+def load(path: Path | None) -> Config:
+    """Read ``path``; None = the defaults, with paths in the current folder.
+
+    Raises :class:`ConfigError` with all problems at once.
+    """
+    if path is None:
+        return Config.model_validate({}, context={"base": Path.cwd()})
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path}: not valid TOML: {error}"]) from error
+    try:
+        return Config.model_validate(raw, context={"base": path.resolve().parent})
+    except ValidationError as error:
+        problems = [f"{path}: {_problem(dict(item))}" for item in error.errors(include_url=False, include_input=False)]
+        raise ConfigError(problems) from error
+
+
+def _problem(item: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{place}: {item['msg'].removeprefix('Value error, ')}"
+    fields: dict[str, Any] = dict(Config.model_fields)
+    for part in item["loc"][:-1]:
+        fields = dict(fields[str(part)].annotation.model_fields)
+    near = difflib.get_close_matches(str(item["loc"][-1]), fields, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
+    return f"{place}: unknown key; {hint}"

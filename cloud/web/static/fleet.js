@@ -1,0 +1,91 @@
+// The fleet page: tiles that follow their device, and a filter.
+
+import { onNews } from "./live.js";
+import { renew } from "./page.js";
+import { age, times } from "./say.js";
+
+const HOURS = 24;
+const HOUR = 3600000000;
+const filter = document.getElementById("filter");
+
+// As spark_path in cloud/web/pages.py: linear up to the threshold at half height, logarithmic above it.
+function height(ratio) {
+  const h = ratio <= 1 ? Math.max(0, ratio) / 2 : 0.5 + 0.5 * Math.min(1, Math.log10(ratio));
+  return Math.round(24 * (1 - h));
+}
+
+function points(path) {
+  const line = new Array(HOURS).fill(null);
+  for (const [, x, y] of path.matchAll(/[ML](\d+) (\d+)/g)) line[x / 4] = Number(y);
+  return line;
+}
+
+function draw(line) {
+  let pen = "M";
+  let path = "";
+  line.forEach((y, i) => {
+    if (y === null) pen = "M";
+    else {
+      path += `${pen}${i * 4} ${y}`;
+      pen = "L";
+    }
+  });
+  return path;
+}
+
+function follow(data) {
+  const tile = document.getElementById(`d-${data.device}`);
+  if (!tile) {
+    renew();
+    return;
+  }
+  const time = tile.querySelector("time");
+  const seen = Date.parse(time.dateTime || 0) * 1000;
+  if (data.ts < seen) return;
+  time.dateTime = new Date(data.ts / 1000).toISOString();
+  time.dataset.ago = "";
+  time.textContent = age(data.ts / 1e6);
+  tile.querySelector(".ratio").textContent = times(data.ratio);
+  const word = tile.classList.contains("normal") ? tile.querySelector(".state") : null;
+  if (word) word.lastChild.textContent = data.verdict === "unknown" ? "not judged" : data.verdict;
+  if (data.ratio === null) return;
+  const line = tile.querySelector(".line");
+  const hour = Math.floor(data.ts / HOUR);
+  const ahead = hour - Number(tile.dataset.hour ?? hour);
+  let heights = points(line.getAttribute("d"));
+  if (ahead > 0) heights = heights.slice(Math.min(ahead, HOURS)).concat(new Array(Math.min(ahead, HOURS)).fill(null));
+  const y = height(data.ratio);
+  heights[HOURS - 1] = heights[HOURS - 1] === null ? y : Math.min(heights[HOURS - 1], y);
+  line.setAttribute("d", draw(heights));
+  tile.dataset.hour = hour;
+}
+
+function apply() {
+  if (!filter) return;
+  const text = filter.elements.text.value.trim().toLowerCase();
+  const show = filter.elements.show.value.split(" ").filter(Boolean);
+  let shown = 0;
+  const tiles = document.querySelectorAll(".tile");
+  for (const tile of tiles) {
+    const words = `${tile.querySelector("b").textContent} ${tile.querySelector(".what").textContent}`.toLowerCase();
+    const fits = words.includes(text) && (!show.length || show.some((one) => tile.classList.contains(one)));
+    tile.parentElement.hidden = !fits;
+    shown += fits;
+  }
+  document.getElementById("matches").textContent = text || show.length ? `${shown} of ${tiles.length}` : "";
+}
+
+if (filter) {
+  filter.hidden = false;
+  filter.addEventListener("input", apply);
+  filter.addEventListener("submit", (event) => event.preventDefault());
+  apply();
+}
+document.addEventListener("renewed", apply);
+onNews((kind, data) => {
+  if (kind === "result") follow(data);
+  if (kind === "health") {
+    const trouble = ["silent", "missing", "unreadable"].includes(data.log);
+    if (trouble !== Boolean(document.getElementById(`d-${data.device}`)?.classList.contains("log"))) renew();
+  }
+});

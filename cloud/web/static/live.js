@@ -1,0 +1,119 @@
+// News for every open page through one stream: the tab that holds the lock listens, the others hear it over a channel.
+//
+// Browsers allow six connections to a server; a stream a tab would make the seventh tab hang. Events are numbered
+// without holes, and a page knows the number at which it was made: a number that is not the next one means that it
+// missed something and must load its data again.
+
+const POLL = 15000;
+const RETRY = 5000;
+
+const KEPT = 2000; // results kept for replay: more than come while the server keeps a page
+
+const place = { boot: "", number: -1 };
+const recent = [];
+const listeners = [];
+let channel = null;
+let tell = () => {};
+
+// handler(kind, data): an event of the stream, or kind "resync": load everything again.
+export function onNews(handler) {
+  listeners.push(handler);
+}
+
+// status(state, words): live, wait, poll or out.
+export function start(position, status) {
+  [place.boot, place.number] = read(position);
+  tell = status;
+  if (!("BroadcastChannel" in window) || !navigator.locks) {
+    listen(() => {}, status);
+    return;
+  }
+  channel = new BroadcastChannel("fieldwatch");
+  channel.onmessage = ({ data }) => (data.state ? status(data.state, data.words) : take(data));
+  channel.postMessage({ ask: true });
+  navigator.locks.request("fieldwatch-stream", () => {
+    const say = (state, words) => {
+      status(state, words);
+      latest = { state, words };
+      channel.postMessage(latest);
+    };
+    let latest = null;
+    channel.onmessage = ({ data }) => {
+      if (data.ask && latest) channel.postMessage(latest);
+    };
+    listen((news) => channel.postMessage(news), say);
+    return new Promise(() => {}); // held until the tab closes
+  });
+}
+
+function read(id) {
+  const [boot, number] = String(id).split("-");
+  return [boot, Number(number)];
+}
+
+function take(news) {
+  if (!news.id) return;
+  const [boot, number] = read(news.id);
+  const missed = boot !== place.boot || number > place.number + 1 || news.kind === "resync";
+  const old = boot === place.boot && number <= place.number;
+  [place.boot, place.number] = [boot, number];
+  if (news.kind === "beat" ? missed && !old : missed) deliver("resync", {});
+  else if (!old && news.kind !== "beat") {
+    if (news.kind === "result") {
+      recent.push({ boot, number, data: news.data });
+      if (recent.length > KEPT) recent.shift();
+    }
+    deliver(news.kind, news.data);
+  }
+}
+
+// Deliver again the results that came after `position`: for parts of a page that was made before them.
+export function replay(position) {
+  const [boot, number] = read(position);
+  for (const one of recent) if (one.boot === boot && one.number > number) deliver("result", one.data);
+}
+
+function deliver(kind, data) {
+  for (const listener of listeners) listener(kind, data);
+}
+
+function listen(pass, status) {
+  let poll = 0;
+  let source = null;
+  const open = () => {
+    source = new EventSource(`/api/v1/events?after=${place.boot}-${place.number}`);
+    for (const kind of ["result", "alert", "state", "health", "event", "verdict", "resync", "beat"]) {
+      source.addEventListener(kind, (event) => {
+        const news = { id: event.lastEventId, kind, data: JSON.parse(event.data) };
+        take(news);
+        pass(news);
+      });
+    }
+    source.onopen = () => {
+      clearInterval(poll);
+      poll = 0;
+      status("live", "live");
+    };
+    source.onerror = failed;
+  };
+  const failed = async () => {
+    if (!poll) {
+      status("wait", "connecting");
+      poll = setInterval(() => {
+        status("poll", "updated every 15 s");
+        deliver("resync", {});
+      }, POLL);
+    }
+    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    source.close();
+    const answer = await fetch("/api/v1/alerts?limit=1").catch(() => null);
+    if (answer && answer.status === 401) {
+      clearInterval(poll);
+      status("out", "signed out: open the start link again");
+      return;
+    }
+    setTimeout(open, RETRY);
+  };
+  status("wait", "connecting");
+  open();
+}

@@ -1,0 +1,53 @@
+// Times and numbers as the server writes them (cloud/web/words.py): 24 hours, UTC.
+
+const pad = (n) => String(n).padStart(2, "0");
+
+export function duration(seconds) {
+  const s = Math.floor(seconds);
+  if (s < 60) return `${s} s`;
+  if (s < 7200) return `${Math.floor(s / 60)} min`;
+  if (s < 172800) return `${Math.floor(s / 3600)} h`;
+  return `${Math.floor(s / 86400)} d`;
+}
+
+export function age(seconds, now = Date.now() / 1000) {
+  const span = now - seconds;
+  if (Math.abs(span) < 5) return "just now";
+  return `${duration(Math.abs(span))} ${span > 0 ? "ago" : "ahead"}`;
+}
+
+export const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 16);
+
+export const moment = (seconds) => `${new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+
+export function number(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  if (size >= 1000) return Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, ",");
+  if (size < 0.001) return value.toExponential(2);
+  if (size >= 1) return value.toFixed(size >= 100 ? 1 : 2);
+  return String(Number(value.toPrecision(3)));
+}
+
+// A score as a multiple of its threshold.
+export function times(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  if (size >= 1000) return number(value);
+  return value.toFixed(size < 10 ? 2 : size < 100 ? 1 : 0);
+}
+
+// Axis labels: only as many digits as the step between two of them needs.
+export function ticks(values) {
+  const step = values.length > 1 ? Math.abs(values[1] - values[0]) : 1;
+  const digits = Math.min(8, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const big = Math.max(...values.map((v) => Math.abs(v ?? 0)));
+  if (big >= 1e6 || (big > 0 && big < 1e-4)) return values.map((v) => (v === 0 ? "0" : v.toExponential(1)));
+  return values.map((v) => (v === null ? "" : v.toFixed(digits)));
+}
+
+export function days(seconds) {
+  const day = new Date(seconds * 1000);
+  return `${pad(day.getUTCDate())} ${["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][day.getUTCMonth()]}`;
+}

@@ -1,0 +1,191 @@
+"""What the pages say, in plain words: states, ages, titles. No I/O; ``now`` is always given, in µs.
+
+Colour is never the only signal, so every state has a word, and the words live here so that pages, titles and tests
+use the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contract import clock
+
+NO_CONTACT = 10 * clock.MINUTE
+"""A device reports every minute; after ten of them without a word it is out of contact (µs, our clock)."""
+LATE = 10 * clock.MINUTE
+"""A transition that arrived this long after it happened is marked late (µs)."""
+
+Condition = Literal["critical", "warning", "offline", "log", "unknown", "normal"]
+"""How a device is, worst first: an open alert, no contact, trouble with its log, nothing to judge, all well."""
+ORDER: dict[str, int] = {"critical": 0, "warning": 1, "offline": 2, "log": 2, "unknown": 3, "normal": 3}
+
+LOG_WORDS = {
+    "silent": "log silent",
+    "missing": "log missing",
+    "unreadable": "log unreadable",
+}
+VERDICT_WORDS = {"real": "real fault", "false": "false alarm", "unclear": "unclear"}
+KIND_WORDS = {"detector": "unusual readings", "classifier": "signs of a known fault"}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One device's condition and the word for it."""
+
+    condition: Condition
+    word: str
+
+
+def standing(
+    *,
+    now: int,
+    status: str,
+    last_seen: int,
+    log: str | None,
+    open_alerts: int,
+    critical: bool,
+    verdict: str | None,
+) -> Standing:
+    """Judge a device by everything that is known of it; the worst fact names it.
+
+    ``status``: online, offline or unknown; ``last_seen`` by our clock; ``log``: state of the log in the last health
+    event; ``verdict``: the worst verdict on the newest reading.
+    """
+    if open_alerts:
+        return Standing("critical" if critical else "warning", _count(open_alerts, "open alert"))
+    if status == "offline":
+        return Standing("offline", "offline")
+    if now - last_seen > NO_CONTACT:
+        return Standing("offline", "no contact")
+    if log in LOG_WORDS:
+        return Standing("log", LOG_WORDS[log])
+    if verdict is None:
+        return Standing("unknown", "no reading yet")
+    if verdict == "unknown":
+        return Standing("unknown", "not judged")
+    return Standing("normal", verdict)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def age(ts: int | None, now: int) -> str:
+    """Say how long ago ``ts`` was.
+
+    >>> age(0, 90 * clock.SECOND), age(0, 3 * 3600 * clock.SECOND), age(120 * clock.SECOND, 0), age(None, 0)
+    ('1 min ago', '3 h ago', '2 min ahead', 'never')
+    """
+    if ts is None:
+        return "never"
+    if abs(now - ts) < 5 * clock.SECOND:
+        return "just now"
+    return f"{duration(abs(now - ts))} {'ago' if now > ts else 'ahead'}"
+
+
+def duration(span: int) -> str:
+    """Say how long ``span`` (µs) is, in one unit.
+
+    >>> duration(59 * clock.SECOND), duration(119 * clock.MINUTE), duration(50 * 3600 * clock.SECOND)
+    ('59 s', '119 min', '2 d')
+    """
+    seconds = span // clock.SECOND
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 86400} d"
+
+
+def moment(ts: int | None) -> str:
+    """Write a time as people read it: day, 24 hours, UTC.
+
+    >>> moment(1_768_647_240_000_000)
+    '2026-01-17 10:54 UTC'
+    """
+    return "never" if ts is None else f"{clock.iso(ts)[:16].replace('T', ' ')} UTC"
+
+
+def second(ts: int | None) -> str:
+    """Write a time to the second.
+
+    >>> second(1_768_647_240_000_000)
+    '2026-01-17 10:54:00'
+    """
+    return "never" if ts is None else clock.iso(ts)[:19].replace("T", " ")
+
+
+def number(value: float | None) -> str:
+    """Write a score with three significant digits.
+
+    >>> number(0.01234), number(12345.6), number(2.0), number(None)
+    ('0.0123', '12,346', '2.00', '–')
+    """
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 0.001:
+        return f"{value:.2e}"
+    digits = 2 if abs(value) >= 1 else 3
+    digits = 1 if abs(value) >= 100 else digits
+    return f"{value:.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def times(value: float | None) -> str:
+    """Write a score as a multiple of its threshold, so that many of them line up.
+
+    >>> times(0.5), times(12.34), times(1234.5), times(None)
+    ('0.50', '12.3', '1,234', '–')
+    """
+    if value is None:
+        return "–"
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return f"{value:,.{digits}f}"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes.
+
+    >>> size(512), size(3 << 20)
+    ('512 B', '3.0 MiB')
+    """
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def alert_title(device: str, kind: str, sensors: list[str], opened_at: int) -> str:
+    """Say which device, what, since when.
+
+    >>> alert_title("press-0001", "detector", ["oil_temp", "flow", "rpm"], 1_768_647_240_000_000)
+    'press-0001: unusual readings in oil_temp, flow and 1 more since 2026-01-17 10:54 UTC'
+    """
+    return f"{device}: {alert_what(kind, sensors)} since {moment(opened_at)}"
+
+
+def alert_what(kind: str, sensors: list[str]) -> str:
+    """Say what an alert is about, without device and time."""
+    what = KIND_WORDS.get(kind, kind)
+    if not sensors:
+        return what
+    named = ", ".join(sensors[:2])
+    rest = len(sensors) - 2
+    return f"{what} in {named} and {rest} more" if rest > 0 else f"{what} in {' and '.join(sensors[:2])}"
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital and leave the rest alone: sensors have capitals of their own.
+
+    >>> sentence("fault in pump_A")
+    'Fault in pump_A'
+    """
+    return text[:1].upper() + text[1:]

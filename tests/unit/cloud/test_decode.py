@@ -1,0 +1,135 @@
+"""Decoding: what breaks the contract is set aside with its reason, and stops nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud.decode import UNPACKED_LIMIT, Batch, Message, decode, floor_of
+from contract import topics
+from contract.events import envelope
+from tests.delivery import DEVICE, alert, result
+
+TIME = "2026-11-01T00:00:00Z"
+KEY = (DEVICE, "ab12")
+
+
+def good(seq: int = 1, **changes: object) -> bytes:
+    text = json.loads(envelope(DEVICE, "ab12", seq, "result", TIME, result(seq).data))
+    return json.dumps(text | changes).encode()
+
+
+def read(payload: bytes, channel: str = "evt/result", device: str = DEVICE) -> Batch:
+    return decode([Message(topics.topic(device, channel), payload)])
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason", "delivered"),
+    [
+        (b"", "Invalid JSON", False),
+        (b"\xff\xfe", "Invalid JSON", False),
+        (b"[]", "should be an object", False),
+        (good(type="fieldwatch.telepathy.v1"), "does not match any of the expected tags", True),
+        (good(type="fieldwatch.health.v1"), "fieldwatch.health.v1", True),
+        (good(specversion="2.0"), "specversion", True),
+        (good(id="press-0002:ab12:1"), "speaks of press-0002", False),
+        (good(source="//fieldwatch/press-0002"), "//fieldwatch/press-0002", True),
+        (good(subject="press-0002"), "press-0002", True),
+        (good(id=f"{DEVICE}:ab12:0"), "out of range", False),
+        (good(id=f"{DEVICE}:ab12:{2**70}"), "out of range", False),
+        (good(id="1"), "should match pattern", False),
+        (good(data={"ts": "2026-13-45T00:00:00Z", "bundle": "b", "scores": []}), "", True),
+        (good(data={"ts": TIME, "bundle": "b", "scores": [{"model": "m"}]}), "scores.0.kind", True),
+    ],
+)
+def test_a_broken_event_is_set_aside_with_its_reason(payload: bytes, reason: str, delivered: bool) -> None:
+    batch = read(payload)
+    (refused,) = batch.refused
+    assert reason in refused.reason
+    assert batch.results == []
+    # A number that can be read is acknowledged: the device would send it for ever.
+    assert batch.numbers == ({KEY: [1]} if delivered else {})
+
+
+def test_an_event_on_the_wrong_channel_is_set_aside() -> None:
+    (refused,) = read(good(), "evt/health").refused
+    assert refused.reason == "a result event on channel evt/health"
+
+
+@pytest.mark.parametrize("topic", ["fieldwatch/v1/d/UPPER/evt/result", "elsewhere", f"fieldwatch/v1/d/{DEVICE}/reply"])
+def test_a_topic_that_nobody_reads_is_set_aside(topic: str) -> None:
+    assert len(decode([Message(topic, good())]).refused) == 1
+
+
+def test_neighbours_in_a_batch_are_not_affected() -> None:
+    items = [good(1), b'{"half":', good(3)]
+    broken = zstandard.compress(b"[" + b",".join([good(1), good(2, data={}), good(3, unknown_key=1), good(4)]) + b"]")
+    batch = read(broken, "bulk")
+    assert batch.numbers == {KEY: [1, 2, 3, 4]}
+    assert len(batch.results) == 6
+    assert [refused.reason for refused in batch.refused] == ["fieldwatch.result.v1.data.ts: Field required"]
+    no_json = read(zstandard.compress(b"[" + b",".join(items) + b"]"), "bulk")
+    assert no_json.numbers == {}
+    assert "not JSON" in no_json.refused[0].reason
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"plain", "not a zstd batch"),
+        (zstandard.compress(b'{"a":1}'), "must be a JSON array"),
+        (zstandard.compress(b" " * (UNPACKED_LIMIT + 1)), f"more than {UNPACKED_LIMIT} bytes"),
+        (zstandard.compress(good())[:-4], ""),
+    ],
+)
+def test_a_batch_that_cannot_be_unpacked_is_set_aside(payload: bytes, reason: str) -> None:
+    (refused,) = read(payload, "bulk").refused
+    assert reason in refused.reason
+    assert refused.payload == payload
+
+
+def test_a_bomb_that_lies_about_its_size_is_cut_off() -> None:
+    compressor = zstandard.ZstdCompressor(level=19, write_content_size=False).compressobj()
+    bomb = compressor.compress(b"\0" * (64 * UNPACKED_LIMIT)) + compressor.flush()
+    assert len(bomb) < 60_000
+    assert "unpacks to more" in read(bomb, "bulk").refused[0].reason
+
+
+@pytest.mark.parametrize("field", ["score", "peak", "threshold"])
+def test_an_alert_without_finite_numbers_is_set_aside(field: str) -> None:
+    data = json.loads(alert(0).model_dump_json()) | {field: float("inf")}
+    text = json.dumps(data)
+    batch = read(envelope(DEVICE, "ab12", 1, "alert", TIME, text), "evt/alert")
+    assert batch.alerts == []
+    assert batch.numbers == {KEY: [1]}
+
+
+@pytest.mark.parametrize("payload", [b"x", b'{"status":"asleep"}', b"[1]"])
+def test_a_state_that_is_none_is_set_aside(payload: bytes) -> None:
+    assert len(read(payload, "state").refused) == 1
+
+
+def test_a_cleared_state_is_nothing() -> None:
+    assert len(read(b"", "state")) == 0
+
+
+@pytest.mark.parametrize(
+    ("properties", "floor"), [({}, None), ({"floor": "7"}, 7), ({"floor": "-7"}, None), ({"floor": "9" * 40}, None)]
+)
+def test_the_floor_is_a_number_or_nothing(properties: dict[str, str], floor: int | None) -> None:
+    assert floor_of(properties) == floor
+
+
+@given(st.binary(max_size=200), st.sampled_from(["evt/result", "evt/alert", "bulk", "state", "evt/", "evt/x"]))
+def test_no_payload_raises(payload: bytes, channel: str) -> None:
+    decode([Message(f"{topics.PREFIX}/{DEVICE}/{channel}", payload)])
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists))
+def test_no_json_in_a_batch_raises(value: object) -> None:
+    decode([Message(topics.topic(DEVICE, "bulk"), zstandard.compress(json.dumps(value).encode()))])
+    decode([Message(topics.topic(DEVICE, "bulk"), zstandard.compress(json.dumps([value, {"id": value}]).encode()))])

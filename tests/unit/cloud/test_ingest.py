@@ -1,0 +1,86 @@
+"""When acknowledgements go out, and how a message that the database will not take is isolated."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud import tables as t
+from cloud.config import BrokerConfig
+from cloud.decode import Message
+from cloud.ingest import AckPacer, Ingest
+from cloud.store import Store
+from contract import topics
+from contract.events import Ack, envelope
+from tests.delivery import DEVICE, last_ack, result, rows, stored
+
+TIME = "2026-11-01T00:00:00Z"
+
+
+def ack(upto: int, epoch: str = "e") -> Ack:
+    return Ack(epoch=epoch, upto=upto)
+
+
+def test_at_most_one_a_second_and_the_newest_of_them() -> None:
+    pacer = AckPacer()
+    pacer.add("a", ack(1), 1, False)
+    assert pacer.due(10.0) == [("a", ack(1))]
+    pacer.add("a", ack(2), 1, False)
+    pacer.add("a", ack(3), 1, False)
+    assert pacer.due(10.9) == []
+    assert pacer.wait(10.9) is not None
+    assert pacer.due(11.0) == [("a", ack(3))]
+    assert pacer.due(12.0) == []
+    assert pacer.wait(12.0) is None
+
+
+def test_at_once_after_an_alert_and_after_many_rows() -> None:
+    pacer = AckPacer()
+    pacer.add("a", ack(1), 1, False)
+    pacer.due(10.0)
+    pacer.add("a", ack(2), 1, True)
+    assert pacer.due(10.1) == [("a", ack(2))]
+    pacer.add("a", ack(700), 600, False)
+    assert pacer.due(10.2) == []
+    pacer.add("a", ack(1300), 600, False)
+    assert pacer.due(10.3) == [("a", ack(1300))]
+
+
+def test_epochs_do_not_hide_one_another() -> None:
+    pacer = AckPacer()
+    pacer.add("a", ack(9, "old"), 1, False)
+    pacer.add("a", ack(1, "new"), 1, False)
+    assert pacer.due(1.0) == [("a", ack(9, "old")), ("a", ack(1, "new"))]
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.7), st.integers(1, 400), st.booleans()), max_size=30))
+def test_the_last_one_is_always_told(steps: list[tuple[float, int, bool]]) -> None:
+    pacer, now, told = AckPacer(), 0.0, None
+    for number, (pause, count, urgent) in enumerate(steps):
+        now += pause
+        pacer.add("a", ack(number), count, urgent)
+        told = [found.upto for _, found in pacer.due(now)] or told
+    while (wait := pacer.wait(now)) is not None:
+        now += wait + 1e-6
+        told = [found.upto for _, found in pacer.due(now)] or told
+    assert told == ([len(steps) - 1] if steps else None)
+
+
+def test_one_message_that_the_database_refuses_does_not_hold_up_the_others(store: Store) -> None:
+    def message(seq: int, text: str) -> Message:
+        return Message(topics.topic(DEVICE, "evt/result"), envelope(DEVICE, "ab12", seq, "result", TIME, text))
+
+    with store.write() as db:  # a database that will not take one of the values, as PostgreSQL does not take NUL
+        db.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON result WHEN new.bundle = 'bad' "
+            "BEGIN SELECT RAISE(ABORT, 'not with me'); END"
+        )
+    ingest = Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
+    bad = result(2).data.replace("press/1", "bad")
+    ingest._store_all([message(1, result(1).data), message(2, bad), message(3, result(3).data)])
+    assert stored(store) == 2
+    (refused,) = rows(store, t.quarantine)
+    assert refused["reason"] == "the store does not take it: not with me"
+    found = last_ack(store)
+    assert found is not None
+    assert (found.upto, found.also) == (3, [])

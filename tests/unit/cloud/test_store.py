@@ -1,0 +1,306 @@
+"""The store: whatever the order and the number of deliveries, the tables are the same."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import insert
+
+from agent.journal import Draft
+from cloud import tables as t
+from cloud.decode import Batch, Message, decode
+from cloud.store import Store, StoreError, advance_ack, sqlite_url, unpack_evidence
+from contract import topics
+from contract.events import DeviceState, GapData, envelope
+from tests.delivery import DEVICE, START, alert, alert_draft, health, last_ack, make_store, result, rows, stored
+
+OTHER = "press-0002"
+TIME = "2026-11-01T00:00:00Z"
+WHEN = ("received", "first_received", "first_seen", "last_seen")
+
+
+def event(seq: int, draft: Draft, device: str = DEVICE, epoch: str = "ab12") -> bytes:
+    return envelope(device, epoch, seq, draft.event, TIME, draft.data)
+
+
+def bulk(events: Sequence[bytes], device: str = DEVICE, floor: int | None = None) -> Message:
+    payload = zstandard.compress(b"[" + b",".join(events) + b"]")
+    return Message(topics.topic(device, "bulk"), payload, False, floor)
+
+
+def single(seq: int, draft: Draft, device: str = DEVICE, floor: int | None = None, epoch: str = "ab12") -> Message:
+    return Message(topics.topic(device, f"evt/{draft.event}"), event(seq, draft, device, epoch), False, floor)
+
+
+def story(device: str) -> list[Message]:
+    """Everything a device may say: results over two hours, an alert's life, health, a gap, and something broken."""
+    drafts = [result(minute, 0.5 if minute % 7 else 4.0, {"s1": float(minute)}) for minute in range(0, 100, 5)]
+    drafts += [alert_draft(alert(10, device=device)), alert_draft(alert(20, "updated", device, 10))]
+    drafts += [alert_draft(alert(40, "resolved", device, 10)), alert_draft(alert(60, device=device))]
+    for minute in (1, 2, 3):
+        drafts.append(Draft("health", "", health(minute, read=10 * minute, scored=minute).model_dump_json()))
+    drafts.append(Draft("gap", "", GapData(reason="evicted", detail="full", lines=3).model_dump_json()))
+    drafts.append(Draft("result", "", '{"ts":"no time","bundle":"b","scores":[]}'))
+    events = [event(seq, draft, device) for seq, draft in enumerate(drafts, 1)]
+    live = [Message(topics.topic(device, f"evt/{d.event}"), e) for d, e in zip(drafts[:9], events[:9], strict=True)]
+    return [*live, *(bulk(events[start : start + 4], device) for start in range(9, len(events), 4))]
+
+
+def content(store: Store) -> dict[str, Any]:
+    """All tables, without our own clock and without serial numbers."""
+    return {
+        table.name: rows(store, table, *WHEN, *(("id",) if table is t.quarantine else ()))
+        for table in t.metadata.sorted_tables
+        if table is not t.quarantine
+    } | {"quarantine": sorted(row["sha256"] for row in rows(store, t.quarantine))}
+
+
+STORY = story(DEVICE) + story(OTHER)
+
+
+def told(deliveries: Sequence[Sequence[Message]]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder))
+        for messages in deliveries:
+            store.ingest(decode(messages))
+        found = content(store)
+        store.close()
+        return found
+
+
+ONCE_IN_ORDER = told([[message] for message in STORY])
+
+
+@settings(max_examples=25)
+@given(data=st.data())
+def test_order_repetition_and_cut_change_nothing(data: st.DataObject) -> None:
+    twice = data.draw(st.lists(st.sampled_from(range(len(STORY))), max_size=12))
+    order = data.draw(st.permutations([*range(len(STORY)), *twice]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(order)), max_size=4)))
+    parts = [order[a:b] for a, b in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+    assert told([[STORY[i] for i in part] for part in parts]) == ONCE_IN_ORDER
+
+
+def test_the_story_is_stored_as_it_was_told(store: Store) -> None:
+    outcome = store.ingest(decode(story(DEVICE)))
+    assert stored(store) == 20
+    assert (outcome.refused, outcome.conflicts, outcome.duplicates) == (1, 0, 0)
+    first, second = rows(store, t.alert)
+    assert (first["state"], first["transition"], first["peak"]) == ("resolved", "resolved", 34.0)
+    assert first["resolved_at"] == START + 40 * 60_000_000
+    assert (second["state"], second["resolved_at"]) == ("open", None)
+    (ledger,) = rows(store, t.ledger)
+    assert (ledger["read"], ledger["scored"], ledger["refused"]) == (30, 3, {"malformed": 1})
+    (device,) = rows(store, t.device)
+    assert (device["type"], device["agent_version"], device["bundle_version"]) == ("press", "0.1.0", "1")
+    assert device["last_ts"] == START + 95 * 60_000_000
+    assert device["health"]["log"] == "following"
+    assert [row["values"] for row in rows(store, t.reading)][:2] == [{"s1": 0.0}, {"s1": 5.0}]
+    evidence = [row["evidence"] for row in rows(store, t.alert_event)]
+    assert unpack_evidence(evidence[0]).values == [[1.0, None, 9.5]]
+    assert last_ack(store) == outcome.acks[0][1]
+    assert outcome.acks[0][1].upto == len(story(DEVICE)[:9]) + 20
+    assert outcome.acks[0][1].also == []
+
+
+def test_the_rollup_counts_what_a_recount_finds(store: Store) -> None:
+    for messages in (story(DEVICE), story(DEVICE)):
+        store.ingest(decode(messages))
+    results = rows(store, t.result)
+    for hour in rows(store, t.result_1h):
+        mine = [row for row in results if (row["ts"] // t.HOUR * t.HOUR, row["model"]) == (hour["hour"], hour["model"])]
+        assert hour["n"] == len(mine)
+        assert hour["raised"] == sum(row["verdict"] in (1, 2) for row in mine)
+        assert hour["score_max"] == max(row["score"] for row in mine)
+        assert hour["ratio_max"] == max(row["score"] for row in mine) / 3.0
+    assert sum(row["n"] for row in rows(store, t.result_1h)) == len(results) == 40
+
+
+def test_the_first_content_of_a_key_stays_and_another_is_counted(store: Store) -> None:
+    store.ingest(decode([single(1, result(0, 0.5))]))
+    again = store.ingest(decode([single(7, result(0, 0.9), epoch="cd34"), single(8, result(0, 0.8), epoch="cd34")]))
+    assert again.conflicts == 4  # two models, each against the store and against its neighbour
+    assert {row["score"] for row in rows(store, t.result)} == {0.5}
+    assert ("press-0001", 8) in [(device, max(ack.also)) for device, ack in again.acks]
+
+
+def test_a_new_epoch_with_the_same_facts_adds_no_row(store: Store) -> None:
+    store.ingest(decode([single(1, result(0)), single(2, alert_draft(alert(0)))]))
+    before = content(store)
+    outcome = store.ingest(decode([single(1, result(0), epoch="ff"), single(2, alert_draft(alert(0)), epoch="ff")]))
+    after = content(store)
+    assert {name for name in after if after[name] != before[name]} == {"ack"}
+    assert outcome.inserted == 0
+    assert [ack.upto for _, ack in outcome.acks] == [2]
+
+
+def test_another_device_cannot_touch_an_alert(store: Store) -> None:
+    store.ingest(decode([single(1, alert_draft(alert(0)))]))
+    before = rows(store, t.alert), rows(store, t.alert_event)
+    stolen = alert_draft(alert(5, "resolved", DEVICE, 0))
+    store.ingest(decode([single(1, stolen, OTHER)]))
+    assert (rows(store, t.alert), rows(store, t.alert_event)) == before
+    assert [row["reason"] for row in rows(store, t.quarantine)] == ["its alert_id is another device's"]
+    assert last_ack(store, OTHER) is not None  # it would send it for ever
+
+
+def test_a_score_that_is_no_number_is_stored_as_none(store: Store) -> None:
+    data = json.loads(result(0).data)
+    data["scores"][0]["score"] = None
+    text = json.dumps(data).replace("0.5", "NaN")
+    store.ingest(decode([single(1, Draft("result", "", text))]))
+    assert [row["score"] for row in rows(store, t.result)] == [None, None]
+    assert [row["score_max"] for row in rows(store, t.result_1h)] == [None, None]
+
+
+# ---- acknowledgement -------------------------------------------------------------------------------------------
+
+
+@given(
+    st.sets(st.integers(1, 60)).map(sorted).flatmap(lambda n: st.tuples(st.just(n), st.permutations(n))),
+    st.integers(1, 5),
+)
+def test_acknowledgement_is_the_set_of_what_was_delivered(numbers: tuple[list[int], list[int]], step: int) -> None:
+    known, arriving = numbers
+    upto, also = 0, list[int]()
+    for start in range(0, len(arriving), step):
+        upto, also = advance_ack(upto, also, arriving[start : start + step], None)
+        assert upto + 1 not in also
+        assert also == sorted(also)
+        assert {*range(1, upto + 1), *also} == set(arriving[: start + step])
+    assert {*range(1, upto + 1), *also} == set(known)
+
+
+def test_numbers_below_the_floor_are_not_waited_for(store: Store) -> None:
+    outcome = store.ingest(decode([single(21, result(0), floor=21), single(25, result(1), floor=21)]))
+    assert [(ack.upto, ack.also) for _, ack in outcome.acks] == [(21, [25])]
+    outcome = store.ingest(decode([single(26, result(2), floor=25)]))
+    assert [(ack.upto, ack.also) for _, ack in outcome.acks] == [(26, [])]
+
+
+def test_a_floor_never_takes_back(store: Store) -> None:
+    store.ingest(decode([bulk([event(seq, result(seq)) for seq in range(1, 6)])]))
+    outcome = store.ingest(decode([single(7, result(9), floor=2)]))
+    assert [(ack.upto, ack.also) for _, ack in outcome.acks] == [(5, [7])]
+
+
+def test_acknowledgements_of_current_epochs_can_be_told_again(store: Store) -> None:
+    store.ingest(decode([single(1, result(0), epoch="aa"), state("online", "c1", TIME, epoch="aa")]))
+    store.ingest(decode([state("online", "c2", "2026-11-02T00:00:00Z", epoch="bb"), single(3, result(1), epoch="bb")]))
+    assert [(device, ack.epoch, ack.upto, ack.also) for device, ack in store.acks()] == [(DEVICE, "bb", 0, [3])]
+
+
+# ---- connection state ------------------------------------------------------------------------------------------
+
+
+def state(status: str, connection: str, since: str, retained: bool = False, epoch: str = "ab12") -> Message:
+    data = DeviceState.model_validate(
+        {"status": status, "since": since, "connection": connection, "epoch": epoch, "reason": ""}
+    )
+    return Message(topics.topic(DEVICE, "state"), data.model_dump_json().encode(), retained)
+
+
+def status(store: Store) -> tuple[str, str]:
+    (device,) = rows(store, t.device)
+    return device["status"], device["connection"]
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_late_will_of_an_older_connection_says_nothing(store: Store, cut: int) -> None:
+    messages = [
+        state("online", "c1", "2026-11-01T00:00:00Z"),
+        state("online", "c2", "2026-11-01T00:05:00Z"),
+        state("offline", "c1", "2026-11-01T00:00:00Z"),
+    ]
+    store.ingest(decode(messages[:cut]))
+    store.ingest(decode(messages[cut:]))
+    assert status(store) == ("online", "c2")
+    store.ingest(decode([state("offline", "c1", "2026-11-01T00:00:00Z", retained=True)]))
+    assert status(store) == ("online", "c2")
+    store.ingest(decode([state("offline", "c2", "2026-11-01T00:05:00Z")]))
+    assert status(store) == ("offline", "c2")
+
+
+def test_a_device_whose_clock_went_back_is_online_again(store: Store) -> None:
+    store.ingest(
+        decode([state("online", "c1", "2026-11-05T00:00:00Z"), state("offline", "c1", "2026-11-05T00:00:00Z")])
+    )
+    store.ingest(decode([state("online", "c2", "2026-11-01T00:00:00Z")]))
+    assert status(store) == ("online", "c2")
+
+
+# ---- what is told to those who watch ---------------------------------------------------------------------------
+
+
+def test_notices_name_what_is_new_and_nothing_else(store: Store) -> None:
+    messages = [*story(DEVICE), state("online", "c1", TIME)]
+    notices = store.ingest(decode(messages)).notices
+    assert [notice.kind for notice in notices].count("alert") == 2
+    (newest,) = [notice for notice in notices if notice.kind == "result"]
+    assert (newest.data["ts"], newest.data["n"]) == (START + 95 * 60_000_000, 20)
+    assert {score["verdict"] for score in newest.data["scores"]} == {"normal"}
+    assert json.dumps([notice.data for notice in notices])  # JSON-ready
+    assert store.live.after(0)[0] == len(notices)
+    assert [notice.kind for notice in store.ingest(decode(messages)).notices] == ["state"]
+
+
+def test_a_verdict_is_a_label_of_an_alert_that_exists(store: Store) -> None:
+    assert not store.add_verdict("nothing", "real")
+    store.ingest(decode([single(1, alert_draft(alert(0)))]))
+    (found,) = rows(store, t.alert)
+    assert store.add_verdict(found["alert_id"], "false", "pump was cleaned")
+    assert store.add_verdict(found["alert_id"], "real", "")
+    assert [(row["verdict"], row["note"]) for row in rows(store, t.verdict)] == [
+        ("false", "pump was cleaned"),
+        ("real", ""),
+    ]
+
+
+# ---- the file --------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_batch_changes_nothing(store: Store) -> None:
+    batch = decode([single(1, result(0))])
+    batch.readings.append({"device": DEVICE, "ts": 2**70, "values": {}})
+    with pytest.raises(OverflowError):
+        store.ingest(batch)
+    assert all(not found for name, found in content(store).items() if name != "schema_version")
+    assert store.ingest(Batch()).acks == []
+
+
+def test_commits_survive_a_power_cut(store: Store) -> None:
+    with store.write() as db:
+        assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_reading_does_not_wait_for_writing(store: Store) -> None:
+    with store.write() as writer:
+        writer.execute(insert(t.verdict), {"alert_id": "a", "verdict": "real", "note": "", "at": 1})
+        assert rows(store, t.verdict) == []
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    make_store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "cloud.db") as db:
+        db.execute("UPDATE schema_version SET version = 99")
+    with pytest.raises(StoreError, match="schema 99, this program has 1"):
+        make_store(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["no database at all, but long enough to be read as one" * 30])
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "cloud.db"
+    path.write_text(text)
+    with pytest.raises(StoreError, match=r"cloud\.db: cannot open the store: file is not a database"):
+        Store(sqlite_url(path))
+    assert path.read_text() == text

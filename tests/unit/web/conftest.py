@@ -1,0 +1,79 @@
+"""A small fleet in a real store, and clients of the application over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from cloud.store import Store
+from cloud.web import WebSettings, create_app
+from contract import clock
+from tests.browser import seed
+
+URL = "http://127.0.0.1:8080"
+API_TOKEN = "b" * 32
+
+
+@dataclass
+class Site:
+    """One application with its store."""
+
+    store: Store
+    app: FastAPI
+    settings: WebSettings
+    alerts: dict[str, str]
+    now: int
+
+    def stranger(self) -> TestClient:
+        """A client without a session."""
+        return TestClient(self.app, base_url=URL, follow_redirects=False)
+
+    def person(self) -> TestClient:
+        """A client that has shown a start token."""
+        client = self.stranger()
+        token = f"{len(self.app.state.sessions._sessions):032d}"
+        self.app.state.sessions.admit(token)
+        assert client.get("/start", params={"token": token}).status_code == 303
+        return client
+
+    def script(self) -> TestClient:
+        """A client with the bearer token."""
+        client = self.stranger()
+        client.headers["Authorization"] = f"Bearer {API_TOKEN}"
+        return client
+
+
+def site(store: Store, alerts: dict[str, str], now: int) -> Site:
+    """The application over ``store``."""
+    settings = WebSettings(api_token=API_TOKEN)
+    return Site(store, create_app(store, store.live, settings), settings, alerts, now)
+
+
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Seven devices with ten sensors and six hours; tests that write use :func:`fresh`."""
+    now = clock.now()
+    store, alerts = seed.make(tmp_path_factory.mktemp("web"), now, devices=7, sensors=45, hours=6)
+    yield site(store, alerts, now)
+    store.close()
+
+
+@pytest.fixture
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
+    """Make sites of one's own: ``fresh()`` is empty, ``fresh(devices=1, hours=1)`` has a fleet."""
+    stores: list[Store] = []
+
+    def make(**size: int) -> Site:
+        now = clock.now()
+        size = {"devices": 0, "sensors": 45, "hours": 5} | size
+        store, alerts = seed.make(tmp_path_factory.mktemp("web"), now, **size)
+        stores.append(store)
+        return site(store, alerts, now)
+
+    yield make
+    for store in stores:
+        store.close()

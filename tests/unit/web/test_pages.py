@@ -1,0 +1,265 @@
+"""What the pages say."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html import unescape
+
+from cloud import tables as t
+from cloud.live import Notice
+from cloud.web.series import BUCKETS
+from contract import clock
+from tests.browser import seed
+from tests.unit.web.conftest import Site
+
+WIRE_LIMIT = 60_000
+"""Bytes of the fleet page of 1,000 devices."""
+
+
+def text_of(html: str) -> str:
+    """The words of a page."""
+    body = re.sub(r"<(svg|head)\b.*?</\1>", " ", html, flags=re.S)
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_fleet_is_worst_first(seeded: Site) -> None:
+    tiles = re.findall(r'<a class="tile (\w+)" id="d-([^"]+)"', seeded.person().get("/").text)
+    conditions = [condition for condition, _ in tiles]
+    assert [name for _, name in tiles][:2] == ["press-0001", "freezer-0002"]
+    assert conditions[:2] == ["critical", "warning"]
+    assert sorted(conditions[2:4]) == ["log", "offline"]
+    assert conditions[4:] == ["normal"] * 3
+
+
+def test_every_tile_says_its_condition_in_words(seeded: Site) -> None:
+    html = seeded.person().get("/").text
+    words = {
+        name: text_of(tile) for name, tile in re.findall(r'<a class="tile[^>]*id="d-([^"]+)"[^>]*>(.*?)</a>', html)
+    }
+    assert "2 open alerts" in words["press-0001"]
+    assert "offline" in words["press-0005"]
+    assert "log silent" in words["freezer-0006"]
+    assert "normal" in words["centrifuge-0003"]
+    assert all("ago" in tile or "just now" in tile for tile in words.values())
+
+
+def test_empty_fleet_says_what_to_do(fresh: Callable[..., Site]) -> None:
+    assert "No device has reported yet" in fresh().person().get("/").text
+    assert "No open alert" in fresh().person().get("/alerts").text
+
+
+def test_device_page(seeded: Site) -> None:
+    words = text_of(seeded.person().get("/devices/press-0001").text)
+    assert "Signs of a known fault in" in words
+    assert "press/2026.11.2 now judges" in words
+    assert "The log was cut: the file became shorter" in words
+    assert "The readings of this device stay in its lab" in words
+    assert "+ refused: malformed 4" in words
+    assert "complete" in words
+
+
+def test_device_page_offers_readings_where_privacy_is_full(seeded: Site) -> None:
+    html = seeded.person().get("/devices/centrifuge-0003").text
+    assert 'id="readings"' in html
+    assert "stay in its lab" not in html
+
+
+def test_the_ledger_is_judged_by_our_own_count(seeded: Site) -> None:
+    person = seeded.person()
+    assert "3 scored minutes are not in the store" in person.get("/devices/incubator-0004").text
+    assert "12 minutes given up on the device, announced" in person.get("/devices/centrifuge-0003").text
+    assert "30 minutes still to come" in person.get("/devices/freezer-0002").text
+
+
+def test_alert_page_names_device_what_since_model_and_sensors(seeded: Site) -> None:
+    words = text_of(seeded.person().get(f"/alerts/{seeded.alerts['critical']}").text)
+    since = clock.iso(seeded.now - seeded.now % clock.MINUTE - 40 * clock.MINUTE)[:16].replace("T", " ")
+    names = seed.Device("press-0001", 0, 45).names
+    assert f"press-0001 : signs of a known fault in {names[3]}, {names[14]} and 2 more since {since} UTC" in words
+    assert "classifier, press/2026.11.2" in words
+    assert "Threshold 0.62" in words
+    assert "Nobody has judged this alert yet" in words
+    assert "opened" in words
+    assert "updated" in words
+    assert "late" not in words.split("Life of the alert")[1]
+
+
+def test_late_transitions_are_marked(seeded: Site) -> None:
+    words = text_of(seeded.person().get(f"/alerts/{seeded.alerts['warning']}").text)
+    assert "late, after 47 min" in words
+
+
+def test_alert_without_evidence_says_why(seeded: Site) -> None:
+    words = text_of(seeded.person().get(f"/alerts/{seeded.alerts['private']}").text)
+    assert "keeps them in the lab" in words
+    assert "False alarm" in words
+    assert "Filter change by the night shift." in words
+
+
+def test_alert_list_filters(seeded: Site) -> None:
+    person = seeded.person()
+
+    def listed(query: str) -> set[str]:
+        return set(re.findall(r'<td class="mono"><a href="/devices/([^"]+)"', person.get(f"/alerts{query}").text))
+
+    assert listed("") == {"press-0001", "freezer-0002"}
+    assert listed("?state=resolved") == {"centrifuge-0003", "incubator-0004"}
+    assert listed("?state=all") == {"press-0001", "freezer-0002", "centrifuge-0003", "incubator-0004"}
+    assert listed("?state=all&device=freezer-0002") == {"freezer-0002"}
+    assert person.get("/alerts?state=nonsense").status_code == 422
+
+
+def test_verdict_form_stores_a_label_and_shows_it(fresh: Callable[..., Site]) -> None:
+    site = fresh(devices=2)
+    person = site.person()
+    path = f"/alerts/{site.alerts['critical']}"
+    found = re.search(r'name="csrf" value="([^"]+)"', person.get(path).text)
+    assert found is not None
+    form = {"csrf": found[1], "verdict": "real", "note": " Bearing <b>worn</b> "}
+    answer = person.post(f"{path}/verdict", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{path}#verdict")
+    html = person.get(path).text
+    assert "Real fault" in html
+    assert "Bearing &lt;b&gt;worn&lt;/b&gt;" in html
+    with site.store.read() as db:
+        rows = db.execute(t.verdict.select()).all()
+    assert [(row.alert_id, row.verdict, row.note) for row in rows] == [
+        (site.alerts["critical"], "real", "Bearing <b>worn</b>")
+    ]
+
+
+def test_wrong_verdicts_are_refused(fresh: Callable[..., Site]) -> None:
+    site = fresh(devices=2)
+    person = site.person()
+    path = f"/alerts/{site.alerts['critical']}"
+    found = re.search(r'name="csrf" value="([^"]+)"', person.get(path).text)
+    assert found is not None
+    assert person.post(f"{path}/verdict", data={"csrf": found[1], "verdict": "maybe"}).status_code == 422
+    assert person.post(f"{path}/verdict", data={"csrf": found[1]}).status_code == 422
+    long = {"csrf": found[1], "verdict": "real", "note": "x" * 2001}
+    assert person.post(f"{path}/verdict", data=long).status_code == 422
+    assert person.post("/alerts/none/verdict", data={"csrf": found[1], "verdict": "real"}).status_code == 404
+
+
+def test_hostile_text_stays_text(fresh: Callable[..., Site]) -> None:
+    site = fresh()
+    evil = "<script>alert(1)</script>'\"&"
+    device = seed.Device("press-0001", site.now - site.now % clock.MINUTE, 3)
+    data = {
+        "ts": clock.iso(device.at),
+        "bundle": "press/1",
+        "scores": [
+            {
+                "model": "detector",
+                "kind": "detector",
+                "score": 9.0,
+                "threshold": 3.0,
+                "verdict": "anomalous",
+                "sensors": [evil],
+                "shares": [0.9],
+            }
+        ],
+        "values": {evil: 1.5},
+    }
+    device.send("result", json.dumps(data))
+    gap = {"reason": "log_truncated", "detail": evil}
+    device.send("gap", json.dumps(gap))
+    device.store(site.store)
+    html = site.person().get("/devices/press-0001").text
+    assert "alert(1)" in html
+    assert "<script>alert" not in html
+    readings = site.script().get("/api/v1/devices/press-0001/readings", params={"sensors": evil})
+    assert readings.json()["traces"][0]["high"] == [1.5]
+
+
+def test_unknown_things_are_told_plainly(seeded: Site) -> None:
+    person = seeded.person()
+    for path in ("/devices/nobody-1", "/alerts/none", "/nowhere", "/devices/press-0001?span=9y"):
+        answer = person.get(path)
+        assert answer.status_code in (404, 422), path
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "Back to the fleet" in answer.text
+
+
+def test_unchanged_page_is_not_sent_again(seeded: Site) -> None:
+    person = seeded.person()
+    first = person.get("/api")
+    again = person.get("/api", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert person.get("/api", headers={"If-None-Match": 'W/"other"'}).status_code == 200
+
+
+def test_fleet_is_cached_but_an_alert_is_news(fresh: Callable[..., Site]) -> None:
+    site = fresh(devices=2)
+    pages, queries = site.app.state.pages, site.app.state.queries
+    first = pages.fleet(queries)
+    site.store.live.publish([Notice("result", "press-0001", {"ts": 0, "n": 1, "scores": []})])
+    assert pages.fleet(queries) is first
+    site.store.live.publish([Notice("alert", "press-0001", {})])
+    assert pages.fleet(queries) is not first
+
+
+def test_fleet_of_a_thousand_devices_is_small_on_the_wire(fresh: Callable[..., Site]) -> None:
+    site = fresh()
+    rng = seed.np.random.default_rng(7)
+    last = site.now - site.now % clock.MINUTE
+    devices, hours, results = [], [], []
+    for number in range(1000):
+        name = f"{seed.KINDS[number % 4]}-{number:04d}"
+        ts = last - int(rng.integers(0, 5)) * clock.MINUTE
+        devices.append(
+            {
+                "id": name,
+                "type": name[:-5],
+                "first_seen": ts,
+                "last_seen": ts,
+                "last_ts": ts,
+                "status": "online",
+                "bundle_name": name[:-5],
+                "bundle_version": "2026.11.2",
+                "health": {"log": "following"},
+            }
+        )
+        base = {"device": name, "model": "detector"}
+        results.append(
+            base
+            | {"ts": ts, "kind": "detector", "score": float(rng.uniform(0, 1)), "threshold": 1.0, "verdict": 0}
+            | {"sensors": [], "shares": [], "bundle": "b/1", "received": ts}
+        )
+        hours += [
+            base
+            | {"hour": ts // t.HOUR * t.HOUR - k * t.HOUR, "n": 60, "raised": 0, "unknown": 0}
+            | {"score_max": value, "ratio_max": value}
+            for k, value in enumerate(rng.uniform(0, 0.9, 24).tolist())
+        ]
+    with site.store.write() as db:
+        db.execute(t.device.insert(), devices)
+        db.execute(t.result.insert(), results)
+        db.execute(t.result_1h.insert(), hours)
+    answer = site.person().get("/", headers={"Accept-Encoding": "gzip"})
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text.count('<a class="tile') == 1000
+    assert int(answer.headers["content-length"]) <= WIRE_LIMIT
+
+
+def test_static_files_are_hashed_and_kept(seeded: Site) -> None:
+    person = seeded.person()
+    links = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', person.get("/devices/press-0001").text))
+    assert len(links) >= 5
+    for link in links:
+        answer = seeded.stranger().get(link)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    assert person.get("/static/style.css").status_code == 404
+    assert person.get("/static/../app.py").status_code == 404
+
+
+def test_charts_never_get_more_than_two_thousand_points(seeded: Site) -> None:
+    for span in ("6h", "24h", "7d", "30d"):
+        assert seeded.person().get(f"/devices/press-0001?span={span}").status_code == 200
+    for start in ("2026-01-01T00:00:00Z", "1990-01-01T00:00:00Z"):
+        answer = seeded.script().get("/api/v1/devices/press-0001/results", params={"from": start}).json()
+        assert all(len(model["t"]) <= BUCKETS for model in answer["models"])
+        assert sum(answer["models"][0]["rows"]) == 360
