@@ -1,0 +1,137 @@
+"""Freeze the agent into ``dist/fieldwatch-agent`` and prove that it works where there is no Python.
+
+``make package`` runs this. The proof is the frozen program's own ``self-test``: it loads the built-in bundle, computes
+features and scores and compares them with the trainer's, bit for bit and within tolerance. It runs
+
+* as root on Linux, in a root folder that holds the program, glibc, zlib and an empty ``/tmp``, nothing else;
+* otherwise with an empty environment and a PATH that leads nowhere.
+
+Which of the two it was is printed. The same source gives the same bytes on the same path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "fieldwatch-agent"
+SIZE_LIMIT_MB = 170
+"""Above this something has crept in that the agent does not need."""
+FORBIDDEN = ("pandas", "pyarrow", "sklearn", "lightgbm", "fastapi", "sqlalchemy", "matplotlib", "tkinter")
+SYSTEM_LIBRARIES = "ld-linux|libc|libm|libdl|libpthread|librt|libutil|libresolv|libnss_files|libz"
+
+
+class BuildError(Exception):
+    """The frozen agent is not what it must be; the message says in what."""
+
+
+def freeze(dist: Path, work: Path) -> Path:
+    """Run PyInstaller and return the program's folder."""
+    fixed = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "1767225600"}  # same source, same bytes
+    subprocess.run(
+        [sys.executable, "-m", "PyInstaller", str(ROOT / "packaging" / f"{NAME}.spec"), "--noconfirm", "--clean",
+         "--log-level", "WARN", "--distpath", str(dist), "--workpath", str(work)],
+        check=True, cwd=ROOT, env=os.environ | fixed,
+    )  # fmt: skip
+    return dist / NAME
+
+
+def program(folder: Path) -> Path:
+    """Return the executable in the program's folder."""
+    return folder / (f"{NAME}.exe" if sys.platform == "win32" else NAME)
+
+
+def size_mb(folder: Path) -> float:
+    """Return what the files of the folder take, in MB (10⁶ bytes)."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
+
+
+def forbidden(folder: Path) -> list[str]:
+    """Return the libraries in the folder that have no place in an agent."""
+    inside = folder / "_internal"
+    return [name for name in FORBIDDEN if (inside / name).exists() or list(inside.glob(f"{name}.*"))]
+
+
+def glibc_floor(symbols: str) -> tuple[int, int]:
+    """Return the highest glibc version that ``objdump -T`` output asks for.
+
+    >>> glibc_floor("GLIBC_2.34 x (GLIBC_2.9) y GLIBC_PRIVATE")
+    (2, 34)
+    """
+    return max(((int(a), int(b)) for a, b in re.findall(r"GLIBC_(\d+)\.(\d+)", symbols)), default=(0, 0))
+
+
+def prove(folder: Path) -> str:
+    """Run the frozen ``self-test`` without Python in reach; return where it ran.
+
+    Raises :class:`BuildError` where it does not pass.
+    """
+    if sys.platform == "linux" and os.geteuid() == 0 and shutil.which("chroot"):
+        with tempfile.TemporaryDirectory(prefix="fieldwatch-root-") as bare:
+            _furnish(Path(bare), folder)
+            _run([str(shutil.which("chroot")), bare, f"/{NAME}/{NAME}", "self-test"], {})
+        return "a root folder with glibc, zlib and nothing else"
+    with tempfile.TemporaryDirectory(prefix="fieldwatch-empty-") as empty:
+        keep = {key: os.environ[key] for key in ("SYSTEMROOT", "TEMP") if key in os.environ}
+        _run([str(program(folder)), "self-test"], keep | {"PATH": empty})
+    return "an empty environment with a PATH that leads nowhere"
+
+
+def _furnish(bare: Path, folder: Path) -> None:
+    """Lay out a root folder with the program, glibc, zlib and ``/tmp``."""
+    shutil.copytree(folder, bare / NAME, symlinks=True)
+    (bare / "tmp").mkdir(mode=0o1777)
+    listed = subprocess.run(["ldd", str(program(folder))], capture_output=True, text=True, check=True).stdout
+    for found in re.findall(r"(/\S+)", listed):
+        for library in Path(found).parent.glob("*.so*"):
+            if re.match(rf"({SYSTEM_LIBRARIES})[-.]", library.name):
+                target = bare / library.relative_to("/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(library, target)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    if done.returncode != 0:
+        raise BuildError(f"self-test of the frozen agent failed ({done.returncode}):\n{done.stdout}{done.stderr}")
+    print(done.stdout.strip())
+
+
+def main() -> int:
+    """Build, prove, report; 0 done, 1 failed."""
+    parser = argparse.ArgumentParser(description="Freeze the agent.", epilog="example: python packaging/build.py")
+    parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where the program's folder is made")
+    parser.add_argument("--prove-only", action="store_true", help="only prove the program that is there")
+    options = parser.parse_args()
+    folder = options.dist / NAME
+    try:
+        if not options.prove_only:
+            folder = freeze(options.dist, ROOT / "build" / "pyinstaller")
+        if found := forbidden(folder):
+            raise BuildError(f"{', '.join(found)} crept into {folder}: see excludes in packaging/{NAME}.spec")
+        where = prove(folder)
+    except (BuildError, OSError, subprocess.SubprocessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    size = size_mb(folder)
+    print(f"{folder}: {size:.0f} MB in {sum(path.is_file() for path in folder.rglob('*'))} files")
+    if sys.platform == "linux" and shutil.which("objdump"):
+        libraries = [str(path) for path in folder.rglob("*.so*") if path.is_file()]
+        dump = subprocess.run(["objdump", "-T", *libraries], capture_output=True, text=True, check=False).stdout
+        print("needs glibc {}.{} or later".format(*glibc_floor(dump)))
+    print(f"self-test passed in {where}")
+    if size > SIZE_LIMIT_MB:
+        print(f"larger than {SIZE_LIMIT_MB} MB: something crept in", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
