@@ -1,0 +1,88 @@
+"""One function on both sides: what ``replay`` says of a log is what ``score`` says of the same rows in the lake.
+
+Compared for equality, not closeness: time, model, score, threshold, verdict, sensors and shares.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from contract.clock import iso
+
+pytestmark = pytest.mark.timeout(240)
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def scored(path: Path, device: str) -> list[dict[str, Any]]:
+    table = pq.read_table(path)
+    times = table.column("ts").cast(pa.timestamp("us", "UTC")).cast("int64").to_pylist()
+    rows = table.to_pylist()
+    return [
+        {"ts": iso(ts), **{k: row[k] for k in ("model", "score", "threshold", "verdict", "sensors", "shares")}}
+        for ts, row in zip(times, rows, strict=True)
+        if row["device"] == device
+    ]
+
+
+def replayed(log: Path, bundle: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run("agent", "replay", str(log), "--bundle", str(bundle)).splitlines()]
+
+
+def by_row(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["ts"], row["model"]): row for row in rows}
+
+
+def test_replay_says_what_the_trainer_says(tmp_path: Path) -> None:
+    """On simulated devices with both models, gaps and missing values."""
+    run("demo", "simulate", "--out", str(tmp_path), "--devices", "3", "--days", "3", "--sensors", "20")
+    lake = tmp_path / "lake"
+    run("trainer", "train", "--lake", str(lake), "--device-type", "press", "--out", str(tmp_path / "run"))
+    bundle = tmp_path / "run" / "bundle.zip"
+    run("trainer", "score", "--bundle", str(bundle), "--lake", str(lake), "--out", str(tmp_path / "scores.parquet"))
+    raised = set()
+    for log in sorted((tmp_path / "logs").iterdir()):
+        ours = by_row(replayed(log / "readings.csv", bundle))
+        theirs = by_row(scored(tmp_path / "scores.parquet", log.name))
+        assert {model for _, model in ours} == {"detector", "classifier"}
+        assert ours == theirs
+        raised |= {row["verdict"] for row in ours.values()}
+    assert raised == {"normal", "anomalous", "faulty", "unknown"}
+
+
+@pytest.mark.realdata
+def test_replay_says_what_the_trainer_says_of_real_data(tmp_path: Path, data_dir: Path) -> None:
+    """On one SMD device: the part after the split, whose past is in the lake and in the log."""
+    smd = data_dir / "smd"
+    split = str(smd / "split.json")
+    run("trainer", "train", "--lake", str(smd), "--device-type", "smd-1-6", "--split", split,
+        "--out", str(tmp_path / "run"))  # fmt: skip
+    bundle = tmp_path / "run" / "bundle.zip"
+    run("trainer", "score", "--bundle", str(bundle), "--lake", str(smd), "--split", split,
+        "--out", str(tmp_path / "scores.parquet"))  # fmt: skip
+    table = pq.read_table(smd / "readings" / "smd-1-6.parquet")
+    sensors = [name for name in table.column_names if name not in ("device", "ts")]
+    times = table.column("ts").cast(pa.timestamp("us", "UTC")).cast("int64").to_pylist()
+    columns = [table.column(name).to_pylist() for name in sensors]
+    log = tmp_path / "log.csv"
+    with log.open("w") as file:
+        file.write("timestamp," + ",".join(sensors) + "\n")
+        for ts, row in zip(times, zip(*columns, strict=True), strict=True):
+            file.write(iso(ts) + "," + ",".join("" if value is None else repr(value) for value in row) + "\n")
+    ours = by_row(replayed(log, bundle))
+    theirs = by_row(scored(tmp_path / "scores.parquet", "smd-1-6"))
+    assert len(theirs) > 20_000
+    assert {key: ours[key] for key in theirs} == theirs

@@ -1,0 +1,306 @@
+"""A broker that refuses, or takes little: the reason is readable, nothing is lost, and what may pass does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agent.journal import Outbox
+from agent.uplink import Uplink
+from cloud import tables as t
+from cloud.store import Store
+from contract.events import Evidence
+from tests.conftest import Broker, find_port, wait_until
+from tests.delivery import (
+    DEVICE,
+    alert,
+    alert_draft,
+    last_ack,
+    make_journal,
+    result,
+    rows,
+    stored,
+    waiting,
+)
+
+MakeBroker = Callable[..., Broker]
+Linked = Callable[..., Uplink]
+
+
+def error_of(uplink: Uplink, words: str) -> str:
+    return str(wait_until(lambda: uplink.error if words in (uplink.error or "") else None, f"an error with {words!r}"))
+
+
+def test_events_that_the_broker_does_not_allow_stay_and_pass_later(
+    mosquitto: MakeBroker, linked: Linked, taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    """Under MQTT 3.1.1 the broker would confirm and drop them; MQTT 5 says 0x87."""
+    rules = tmp_path / "acl"
+    rules.write_text("topic write fieldwatch/v1/d/+/state\ntopic read fieldwatch/v1/d/#\n")
+    broker = mosquitto(extra=[f"acl_file {rules}"])
+    store = taken(broker.url)
+    journal = make_journal(tmp_path / "state", [result(minute) for minute in range(50)])
+    uplink = linked(journal, broker.url)
+    reason = error_of(uplink, "0x87")
+    assert "refuses bulk: not authorized (0x87); check the device's certificate or password" in reason
+    assert waiting(journal.path) == 50
+    assert uplink.connected
+    rules.write_text("topic readwrite fieldwatch/v1/d/#\n")
+    broker.restart()
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    assert stored(store) == 50
+    wait_until(lambda: uplink.error is None, "the error to end")
+
+
+def test_events_pass_when_only_batches_are_forbidden(
+    mosquitto: MakeBroker, linked: Linked, taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    rules = tmp_path / "acl"
+    rules.write_text(
+        "topic readwrite fieldwatch/v1/d/+/state\ntopic readwrite fieldwatch/v1/d/+/evt/#\n"
+        "topic readwrite fieldwatch/v1/d/+/ack\ntopic read fieldwatch/v1/d/+/bulk\n"
+    )
+    broker = mosquitto(extra=[f"acl_file {rules}"])
+    store = taken(broker.url)
+    journal = make_journal(tmp_path / "state", [*(result(minute) for minute in range(50)), alert_draft(alert(3))])
+    linked(journal, broker.url)
+    wait_until(lambda: rows(store, t.alert), "the alert, which is never batched")
+    assert waiting(journal.path) >= 50
+
+
+def test_a_wrong_password_is_named_and_never_shown(
+    mosquitto: MakeBroker, linked: Linked, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    empty = tmp_path / "passwords"
+    empty.touch(mode=0o600)
+    broker = mosquitto(extra=[f"password_file {empty}", "allow_anonymous false"])
+    secret = tmp_path / "secret"
+    secret.write_text("open-sesame-4711\n")
+    journal = make_journal(tmp_path / "state", [result(0)])
+    uplink = linked(journal, broker.url, username=DEVICE, password_file=secret)
+    reason = error_of(uplink, "refuses the connection")
+    assert f"broker 127.0.0.1:{broker.port} refuses the connection: not authorized (0x87)" in reason
+    assert "4711" not in caplog.text + reason
+    assert not uplink.connected
+    assert waiting(journal.path) == 1
+
+
+def test_a_missing_password_file_is_named(linked: Linked, tmp_path: Path) -> None:
+    journal = make_journal(tmp_path / "state", [result(0)])
+    uplink = linked(journal, "mqtt://127.0.0.1:1", username="me", password_file=tmp_path / "none")
+    assert str(tmp_path / "none") in error_of(uplink, "mqtt.password_file")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mqtt://127.0.0.1:{port}", "nobody listens there; is the broker running?"),
+        ("mqtt://no-such-host.invalid:1883", "this host name is unknown"),
+    ],
+)
+def test_a_broker_that_is_not_there_is_named(linked: Linked, tmp_path: Path, url: str, words: str) -> None:
+    journal = make_journal(tmp_path / "state", [result(0)])
+    error_of(linked(journal, url.format(port=find_port())), words)
+
+
+def test_a_broker_that_takes_little_at_a_time(
+    mosquitto: MakeBroker, linked: Linked, taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    """Receive maximum 5, packets up to 16 KiB: everything passes in parts, and the broker never has to complain."""
+    broker = mosquitto(extra=["max_inflight_messages 5", "max_packet_size 16384"])
+    store = taken(broker.url)
+    noise = random.Random(7)
+    drafts = [result(minute, values={f"s{i}": noise.random() for i in range(100)}) for minute in range(600)]
+    large = alert(3)
+    size = 4000
+    large.evidence = Evidence(
+        times=large.evidence.times[:1] * size if large.evidence else [],
+        sensors=["s1"],
+        values=[[noise.random() for _ in range(size)]],
+        mean=[0.0],
+        scale=[1.0],
+        scores=[noise.random() for _ in range(size)],
+    )
+    journal = make_journal(tmp_path / "state", [*drafts, alert_draft(large), alert_draft(alert(9))])
+    uplink = linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    assert stored(store) == len(rows(store, t.reading)) == 600
+    evidence = {row["alert_id"]: row["evidence"] is not None for row in rows(store, t.alert_event)}
+    assert evidence == {f"{DEVICE}-detector-3": False, f"{DEVICE}-detector-9": True}  # without it rather than not
+    assert uplink.error is None
+    log = broker.log.read_text()
+    assert "protocol error" not in log.lower()
+    assert log.count(f"as {DEVICE} ") == 1  # one connection
+
+
+def test_numbers_given_up_on_the_device_are_not_waited_for(
+    mosquitto: MakeBroker, linked: Linked, taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    broker = mosquitto()
+    store = taken(broker.url)
+    journal = make_journal(tmp_path / "state", [result(minute) for minute in range(50)])
+    outbox = Outbox(journal.path)
+    outbox.acknowledge(journal.epoch, 20, [])  # as an eviction does: the cloud will never see these numbers
+    outbox.close()
+    linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    ack = last_ack(store)
+    assert ack is not None
+    assert (ack.upto, ack.also) == (50, [])
+
+
+def test_nonsense_on_the_wire_stops_nobody(
+    mosquitto: MakeBroker, linked: Linked, taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    from paho.mqtt import publish
+    from paho.mqtt.enums import MQTTProtocolVersion
+
+    broker = mosquitto()
+    store = taken(broker.url)
+    journal = make_journal(tmp_path / "state", [result(0)])
+    uplink = linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the first event")
+    for channel, payload in (
+        ("evt/result", b"\x00\xff"),
+        ("evt/result/deeper", b"{}"),
+        ("bulk", b"\x28\xb5\x2f\xfd" + b"\x00" * 99),
+        ("state", b"[]"),
+        ("ack", b"not an acknowledgement"),
+        ("ack", json.dumps({"epoch": journal.epoch, "upto": -5, "also": ["x"]}).encode()),
+        ("ack", json.dumps({"epoch": "feed", "upto": 10**9}).encode()),
+    ):
+        publish.single(
+            f"fieldwatch/v1/d/{DEVICE}/{channel}",
+            payload,
+            qos=1,
+            hostname="127.0.0.1",
+            port=broker.port,
+            protocol=MQTTProtocolVersion.MQTTv5,
+        )
+    journal.enqueue([result(1), alert_draft(alert(1))])
+    uplink.wake()
+    wait_until(lambda: waiting(journal.path) == 0, "the events after the nonsense")
+    assert stored(store) == 2
+    wait_until(lambda: len(rows(store, t.quarantine)) == 4, "the nonsense in quarantine")
+
+
+# ---- TLS -------------------------------------------------------------------------------------------------------
+
+
+class Authority:
+    """A certificate authority of the test."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self.file = folder / f"{name}.pem"
+        self._write(self.file, self._certificate(self._name, self._key, True, ""))
+
+    def issue(self, name: str, host: str = "") -> tuple[Path, Path]:
+        """Return certificate and key for ``name``."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        certificate, secret = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        self._write(certificate, self._certificate(subject, key, False, host))
+        secret.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        return certificate, secret
+
+    def _certificate(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, authority: bool, host: str
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        if authority:
+            usage = dict.fromkeys(
+                ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"), False
+            ) | dict.fromkeys(("key_agreement", "encipher_only", "decipher_only"), False)
+            builder = builder.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
+        if host:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+    @staticmethod
+    def _write(path: Path, certificate: x509.Certificate) -> None:
+        path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.fixture
+def secure(mosquitto: MakeBroker, tmp_path: Path) -> tuple[Authority, Broker]:
+    """A broker that asks for certificates and takes the device's name from them."""
+    authority = Authority(tmp_path, "authority")
+    certificate, key = authority.issue("server", "localhost")
+    rules = tmp_path / "acl"
+    rules.write_text(
+        "user fieldwatch-ingest\ntopic readwrite fieldwatch/v1/d/#\n"
+        "pattern write fieldwatch/v1/d/%u/evt/#\npattern write fieldwatch/v1/d/%u/bulk\n"
+        "pattern write fieldwatch/v1/d/%u/state\npattern read fieldwatch/v1/d/%u/ack\n"
+    )
+    extra = [f"cafile {authority.file}", f"certfile {certificate}", f"keyfile {key}", "require_certificate true"]
+    extra += ["use_identity_as_username true", "allow_anonymous false", f"acl_file {rules}"]
+    return authority, mosquitto(extra=extra)
+
+
+def test_certificates_admit_device_and_ingest(
+    secure: tuple[Authority, Broker], linked: Linked, taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    authority, broker = secure
+    url = f"mqtts://localhost:{broker.port}"
+    certificate, key = authority.issue("fieldwatch-ingest")
+    store = taken(url, ca=authority.file, certificate=certificate, key=key)
+    certificate, key = authority.issue(DEVICE)
+    journal = make_journal(tmp_path / "state", [*(result(minute) for minute in range(30)), alert_draft(alert(1))])
+    uplink = linked(journal, url, ca=authority.file, certificate=certificate, key=key)
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    assert (stored(store), len(rows(store, t.alert)), uplink.error) == (30, 1, None)
+
+
+def test_a_broker_that_cannot_prove_itself_gets_nothing(
+    secure: tuple[Authority, Broker], linked: Linked, tmp_path: Path
+) -> None:
+    authority, broker = secure
+    certificate, key = authority.issue(DEVICE)
+    ours: dict[str, Any] = {"ca": authority.file, "certificate": certificate, "key": key}
+    foreign = Authority(tmp_path, "foreign")
+    journal = make_journal(tmp_path / "state", [result(0)])
+    url = f"mqtts://localhost:{broker.port}"
+    uplink = linked(journal, url, **(ours | {"ca": foreign.file}))
+    assert "check mqtt.ca and the host name in mqtt.url" in error_of(uplink, "its certificate is not trusted")
+    other_name = linked(journal, f"mqtts://127.0.0.1:{broker.port}", **ours)
+    error_of(other_name, "its certificate is not trusted")
+    broken = linked(journal, url, **(ours | {"key": certificate}))
+    error_of(broken, f"mqtt.certificate {certificate} cannot be used")
+    assert waiting(journal.path) == 1
+
+
+def test_a_plain_port_for_tls_is_named(mosquitto: MakeBroker, linked: Linked, tmp_path: Path) -> None:
+    broker = mosquitto()
+    journal = make_journal(tmp_path / "state", [result(0)])
+    error_of(linked(journal, f"mqtts://127.0.0.1:{broker.port}"), "is mqtt:// or mqtts:// right for this port?")

@@ -1,0 +1,284 @@
+"""A log that is cut off, replaced, taken away, locked or empty: reading goes on, and what may be missing is said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent.config import LogConfig
+from agent.parse import Parser
+from agent.tail import Lines, Position, Tail
+
+HEADER = b"time," + b",".join(b"sensor_with_a_long_name_%03d" % i for i in range(100)) + b"\n"
+
+
+def reading(minute: int) -> bytes:
+    return b"2025-01-17 %02d:%02d:00" % divmod(minute, 60) + b",0.5" * 100 + b"\n"
+
+
+def readings(*minutes: int) -> bytes:
+    return b"".join(reading(minute) for minute in minutes)
+
+
+class Reader:
+    """A tail with its parser; keeps the minutes read and the position after them."""
+
+    def __init__(self, pattern: Path, kept: str | None = None, silent_after: float = 180.0) -> None:
+        log = LogConfig(path=str(pattern), period="60s")
+        self.parser = Parser(log, ["sensor_with_a_long_name_042"])
+        position = Position.from_json(kept) if kept else None
+        self.tail = Tail(log.path, position, format=self.parser, silent_after=silent_after)
+        self.pattern = pattern
+        self.kept = kept
+
+    def read(self) -> list[int]:
+        found: list[int] = []
+        while (block := self.tail.read()) is not None:
+            found += self._parse(block)
+        return found
+
+    def _parse(self, block: Lines) -> list[int]:
+        self.kept = block.position.to_json()
+        parsed = self.parser.parse(block)
+        assert (parsed.values == 0.5).all()
+        return [int(ts) // 60_000_000 % 1440 for ts in parsed.ts]
+
+    def restarted(self) -> Reader:
+        return Reader(self.pattern, self.kept)
+
+    def reasons(self) -> list[str]:
+        return [change.reason for change in self.tail.changes()]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "readings.csv"
+    path.write_bytes(HEADER + readings(0, 1, 2))
+    return path
+
+
+@pytest.fixture(params=[False, True], ids=["agent up", "agent down"])
+def down(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def truncate(path: Path, then: bytes) -> None:
+    with path.open("r+b") as file:
+        file.truncate()
+    with path.open("ab") as file:
+        file.write(then)
+
+
+@pytest.mark.parametrize("more", [1, 3, 20], ids=["shorter", "as long", "longer"])
+def test_truncated_in_place_without_a_copy(log: Path, down: bool, more: int) -> None:
+    """The same inode, the same header, in the end longer than what had been read: and yet another log."""
+    reader = Reader(log)
+    assert reader.read() == [0, 1, 2]
+    truncate(log, HEADER + readings(*range(10, 10 + more)))
+    reader = reader.restarted() if down else reader
+    assert reader.read() == list(range(10, 10 + more))
+    (change,) = reader.tail.changes()
+    assert change.reason == "log_truncated"
+    assert str(log) in change.detail
+    assert reader.read() == []
+    assert reader.reasons() == []
+
+
+def test_emptied_and_begun_again_later(log: Path) -> None:
+    reader = Reader(log)
+    reader.read()
+    truncate(log, b"")
+    assert reader.read() == []
+    assert reader.reasons() == ["log_truncated"]
+    truncate(log, HEADER)
+    assert reader.read() == []
+    truncate(log, HEADER + readings(7))
+    assert reader.read() == [7]
+    assert reader.reasons() == []
+
+
+def test_deleted_and_made_anew(log: Path, down: bool) -> None:
+    reader = Reader(log)
+    reader.read()
+    inode = log.stat().st_ino
+    log.unlink()
+    log.write_bytes(HEADER + readings(*range(10, 20)))
+    if log.stat().st_ino != inode:  # most file systems give the inode out again at once; then this is the harder case
+        assert log.stat().st_size > len(HEADER)
+    reader = reader.restarted() if down else reader
+    assert reader.read() == list(range(10, 20))
+    assert reader.reasons() == ["log_truncated"]
+
+
+def test_rewritten_whole_with_each_reading(log: Path, down: bool) -> None:
+    """Some programs save the whole table anew: nothing is lost and nothing is read twice."""
+    reader = Reader(log)
+    reader.read()
+    fresh = log.with_name("readings.tmp")
+    fresh.write_bytes(HEADER + readings(0, 1, 2, 3))
+    fresh.replace(log)
+    reader = reader.restarted() if down else reader
+    assert reader.read() == [3]
+    assert reader.reasons() == []
+
+
+def test_vanished_for_a_while_and_back(log: Path) -> None:
+    """A network share that is gone for ten minutes."""
+    reader = Reader(log)
+    reader.read()
+    elsewhere = log.parent.with_name("elsewhere")
+    log.parent.rename(elsewhere)
+    assert reader.read() == []
+    assert reader.tail.state == "missing"
+    assert str(log) in reader.tail.detail
+    assert reader.tail.lag() == 0
+    elsewhere.rename(log.parent)
+    with log.open("ab") as file:
+        file.write(readings(3))
+    assert reader.read() == [3]
+    assert reader.tail.state == "following"
+    assert reader.reasons() == []
+
+
+def test_vanished_for_good(log: Path, down: bool) -> None:
+    reader = Reader(log)
+    reader.read()
+    log.unlink()
+    reader = reader.restarted() if down else reader
+    assert reader.read() == []
+    assert reader.tail.state == "missing"
+    assert reader.reasons() == []
+    assert reader.tail.resumed is None
+    log.with_name("readings.csv.1").write_bytes(HEADER + readings(5))
+    assert reader.read() == [5]
+    (change,) = reader.tail.changes()
+    assert change.reason == "log_vanished"
+    assert "readings.csv.1" in change.detail
+    assert reader.tail.resumed is (False if down else None)
+
+
+def test_an_unread_file_deleted_by_rotation_is_announced(tmp_path: Path) -> None:
+    pattern = tmp_path / "readings-*.csv"
+    for day in range(4):
+        (tmp_path / f"readings-{day}.csv").write_bytes(HEADER + readings(10 * day, 10 * day + 1))
+    reader = Reader(pattern)
+    block = reader.tail.read()
+    assert block is not None
+    assert block.file.endswith("readings-0.csv")
+    reader.kept = block.position_of(2).to_json()  # its last reading is not yet read
+    (tmp_path / "readings-0.csv").unlink()
+    reader = reader.restarted()
+    assert reader.read() == [10, 11, 20, 21, 30, 31]
+    assert reader.reasons() == ["log_vanished"]
+
+
+def test_nothing_there_yet(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "readings.csv"
+    reader = Reader(log)
+    assert reader.read() == []
+    assert reader.tail.state == "waiting"
+    assert str(log) in reader.tail.detail
+    log.parent.mkdir()
+    log.touch()
+    assert reader.read() == []
+    assert reader.tail.state == "following"
+    log.write_bytes(HEADER[:20])
+    assert reader.read() == []
+    log.write_bytes(HEADER + readings(1))
+    assert reader.read() == [1]
+    assert reader.reasons() == []
+
+
+def test_silence_is_told_from_reading(log: Path) -> None:
+    reader = Reader(log, silent_after=0.0)
+    assert reader.read() == [0, 1, 2]
+    assert reader.tail.state == "silent"
+    assert "no new line" in reader.tail.detail
+    patient = Reader(log)
+    patient.read()
+    assert patient.tail.state == "following"
+
+
+def test_unreadable_is_a_state_and_not_the_end(log: Path) -> None:
+    reader = Reader(log)
+    reader.read()
+    with log.open("ab") as file:
+        file.write(readings(3))
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    else:
+        log.chmod(0)
+    try:
+        assert reader.read() == []
+        assert reader.tail.state == "unreadable"
+        assert "ermission" in reader.tail.detail
+        fresh = Reader(log)
+        assert fresh.read() == []
+        assert fresh.tail.state == "unreadable"
+    finally:
+        if os.geteuid() == 65534:
+            os.seteuid(0)
+        log.chmod(0o600)
+    assert reader.read() == [3]
+    assert fresh.read() == [0, 1, 2, 3]
+    assert reader.tail.state == "following"
+    assert reader.reasons() == []
+
+
+def test_a_folder_of_that_name_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "readings.csv").mkdir()
+    (tmp_path / "readings.csv.1").write_bytes(HEADER + readings(1))
+    reader = Reader(tmp_path / "readings.csv")
+    assert reader.read() == [1]
+
+
+def test_no_file_stays_open_between_polls(log: Path) -> None:
+    """What is open cannot be renamed or deleted on Windows; here at least it is seen that nothing is."""
+    reader = Reader(log)
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else None
+    reader.read()
+    log.rename(log.with_name("readings.csv.1"))
+    log.write_bytes(HEADER + readings(3))
+    assert reader.read() == [3]
+    if before is not None:
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_clock_that_was_set_back_does_not_send_us_round(log: Path) -> None:
+    """The new file's readings are older than the old file's: it is read, once, and the old one is not read again."""
+    reader = Reader(log)
+    log.write_bytes(HEADER + readings(600, 601))
+    assert reader.read() == [600, 601]
+    log.rename(log.with_name("readings.csv.1"))
+    log.write_bytes(HEADER + readings(500))
+    assert reader.read() == [500]
+    assert reader.read() == []
+    with log.open("ab") as file:
+        file.write(readings(501))
+    assert reader.read() == [501]
+    assert reader.reasons() == []
+
+
+def test_a_dead_clock_battery_does_not_put_the_newest_file_first(tmp_path: Path) -> None:
+    old, new = tmp_path / "readings-b.csv", tmp_path / "readings-a.csv"
+    old.write_bytes(HEADER + readings(1))
+    new.write_bytes(HEADER + b"1980-01-01 00:00:00" + b",0.5" * 100 + b"\n" + readings(3))
+    for path, when in ((old, 1_737_072_060), (new, 1_737_072_240)):
+        os.utime(path, (when, when))
+    assert Reader(tmp_path / "readings-*.csv").read() == [1, 0, 3]
+
+
+def test_lag_counts_what_is_unread(tmp_path: Path) -> None:
+    log = tmp_path / "readings.csv"
+    log.write_bytes(HEADER + readings(*range(50)))
+    reader = Reader(log)
+    block = reader.tail.read(len(HEADER) + 2000)
+    assert block is not None
+    assert reader.tail.lag() == log.stat().st_size - block.position.offset > 0
+    reader.read()
+    assert reader.tail.lag() == 0
+    with log.open("ab") as file:
+        file.write(b"2025")
+    assert reader.tail.lag() == 4
