@@ -31,7 +31,7 @@ from pathlib import Path
 from agent import durable
 from contract import clock
 from contract.alerts import AlertState
-from contract.events import GapData, LedgerDay, OutboxState
+from contract.events import GapData, HealthData, LedgerDay, OutboxState
 
 FILE = "journal.db"
 VERSION = 1
@@ -42,7 +42,11 @@ EVICT_SHARE = 0.1
 HEALTH_HOLD = clock.SECOND * 3600
 """While an older health event waits to be acknowledged, a new one is queued only after this long (µs)."""
 DAYS_KEPT = 40
-"""Ledger days kept."""
+"""Ledger days kept at least; older ones go once the cloud has been told how they ended."""
+DAYS_TOLD = 8
+"""The newest days of the ledger are in every health event."""
+DAYS_AT_ONCE = 200
+"""Days of the ledger in one health event at most: a year of backlog is told in two."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -53,7 +57,7 @@ CREATE INDEX outbox_results ON outbox (day) WHERE event = 'result';
 CREATE INDEX outbox_others ON outbox (event, seq) WHERE event <> 'result';
 CREATE TABLE ledger (
     day TEXT PRIMARY KEY, read INTEGER NOT NULL DEFAULT 0, scored INTEGER NOT NULL DEFAULT 0,
-    evicted INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+    evicted INTEGER NOT NULL DEFAULT 0, told TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
 CREATE TABLE refused (
     day TEXT NOT NULL, reason TEXT NOT NULL, lines INTEGER NOT NULL, PRIMARY KEY (day, reason)) WITHOUT ROWID;
 CREATE TABLE reject (
@@ -196,8 +200,8 @@ class Journal:
         with self._write() as db:
             _enqueue(db, clock.iso(clock.now()), drafts)
 
-    def report(self, health: str, uplink: str = "") -> None:
-        """Keep ``health`` (JSON text of HealthData) for ``status``, and queue it as an event.
+    def report(self, health: HealthData, uplink: str = "") -> None:
+        """Keep ``health`` for ``status``, queue it as an event, and note which days of the ledger it tells.
 
         ``uplink`` says what keeps messages from arriving; it is for ``status`` alone, for when the cloud could read
         it, it is over.
@@ -205,22 +209,42 @@ class Journal:
         While the cloud has not acknowledged the last one, at most one an hour is queued: the newest tells it all.
         """
         now = clock.now()
+        text = health.model_dump_json()
         with self._write() as db:
-            _set_meta(db, "health", health)
+            _set_meta(db, "health", text)
             _set_meta(db, "uplink", uplink)
             waiting = db.execute("SELECT max(time) FROM outbox WHERE event = 'health'").fetchone()[0]
             if waiting is None or now - clock.parse_iso(waiting) >= HEALTH_HOLD:
-                _enqueue(db, clock.iso(now), [Draft("health", clock.day_of(now), health)])
-            db.execute(
-                "DELETE FROM ledger WHERE day NOT IN (SELECT day FROM ledger ORDER BY day DESC LIMIT ?)", (DAYS_KEPT,)
-            )
-            db.execute("DELETE FROM refused WHERE day < (SELECT min(day) FROM ledger)")
+                _enqueue(db, clock.iso(now), [Draft("health", clock.day_of(now), text)])
+                db.executemany(
+                    "UPDATE ledger SET told = ? WHERE day = ?",
+                    [(day.model_dump_json(), day.day) for day in health.ledger],
+                )
+            ended = [(day.day,) for day, told in _ledger(db)[:-DAYS_KEPT] if told and not day.pending]
+            db.executemany("DELETE FROM ledger WHERE day = ?", ended)
+            db.executemany("DELETE FROM refused WHERE day = ?", ended)
             db.execute("PRAGMA incremental_vacuum(1000)")
 
-    def ledger(self, days: int) -> list[LedgerDay]:
-        """Return the newest ``days`` days, oldest first."""
+    def news(self) -> list[LedgerDay]:
+        """Return what the next health event tells of the ledger, oldest first.
+
+        The newest days, and before them the days whose numbers are no longer those of the last event that told them:
+        a backlog is read faster than it is reported, and each of its days is owed its final count.
+        """
+        with self._reading(), _transaction(self._db, "DEFERRED") as db:
+            days = _ledger(db)
+        changed = [day for day, told in days[:-DAYS_TOLD] if not told]
+        return changed[: DAYS_AT_ONCE - DAYS_TOLD] + [day for day, _ in days[-DAYS_TOLD:]]
+
+    def told(self) -> bool:
+        """Tell whether a health event was queued with the numbers of every day as they are now."""
+        with self._reading(), _transaction(self._db, "DEFERRED") as db:
+            return all(told for _, told in _ledger(db))
+
+    def ledger(self) -> list[LedgerDay]:
+        """Return all days that are kept, oldest first."""
         with self._reading():
-            return read_ledger(self._db, days)
+            return read_ledger(self._db)
 
     def outbox(self) -> OutboxState:
         """Return the depth of the outbox as health reports it."""
@@ -342,7 +366,7 @@ def read_status(path: Path) -> dict[str, object]:
                 "epoch": _meta(db, "epoch"),
                 "progress": json.loads(progress) if progress else None,
                 "health": json.loads(text) if text else None,
-                "ledger": [day.model_dump() for day in read_ledger(db, DAYS_KEPT)],
+                "ledger": [day.model_dump() for day in read_ledger(db)],
                 "outbox": asdict(_depth(db)),
                 "disk_free": shutil.disk_usage(path.parent).free,
                 "uplink": _meta(db, "uplink") or "",
@@ -361,17 +385,22 @@ def read_status(path: Path) -> dict[str, object]:
         raise JournalError(f"{path}: cannot read the journal: {error}") from error
 
 
-def read_ledger(db: sqlite3.Connection, days: int) -> list[LedgerDay]:
-    """Return the newest ``days`` days of the ledger, oldest first, all columns from one snapshot."""
+def read_ledger(db: sqlite3.Connection) -> list[LedgerDay]:
+    """Return the days of the ledger that are kept, oldest first, all columns from one snapshot."""
     with _transaction(db, "DEFERRED"):
-        rows = db.execute("SELECT day, read, scored, evicted FROM ledger ORDER BY day DESC LIMIT ?", (days,)).fetchall()
-        oldest = rows[-1][0] if rows else ""
-        refused: dict[str, dict[str, int]] = {}
-        for day, reason, lines in db.execute("SELECT day, reason, lines FROM refused WHERE day >= ?", (oldest,)):
-            refused.setdefault(day, {})[reason] = lines
-        pending = dict(db.execute("SELECT day, count(*) FROM outbox WHERE event = 'result' GROUP BY day"))
-    return [
-        LedgerDay(
+        return [day for day, _ in _ledger(db)]
+
+
+def _ledger(db: sqlite3.Connection) -> list[tuple[LedgerDay, bool]]:
+    """Return every day, oldest first, and whether it was told with these numbers."""
+    refused: dict[str, dict[str, int]] = {}
+    for day, reason, lines in db.execute("SELECT day, reason, lines FROM refused ORDER BY day, reason"):
+        refused.setdefault(day, {})[reason] = lines
+    pending = dict(db.execute("SELECT day, count(*) FROM outbox WHERE event = 'result' GROUP BY day"))
+    days = []
+    query = "SELECT day, read, scored, evicted, told FROM ledger ORDER BY day"
+    for day, read, scored, evicted, told in db.execute(query):
+        entry = LedgerDay(
             day=day,
             read=read,
             scored=scored,
@@ -379,8 +408,8 @@ def read_ledger(db: sqlite3.Connection, days: int) -> list[LedgerDay]:
             evicted=evicted,
             pending=pending.get(day, 0),
         )
-        for day, read, scored, evicted in reversed(rows)
-    ]
+        days.append((entry, entry.model_dump_json() == told))
+    return days
 
 
 def _connect(path: Path, new: bool = False) -> sqlite3.Connection:

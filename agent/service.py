@@ -39,8 +39,6 @@ IDLE_LIMIT_S = 60.0
 MANY_LINES = 50
 RELEASE_S = 10.0
 """So long after more than so many lines in one go, when they have been sent too, memory is handed back."""
-LEDGER_DAYS = 8
-"""Days of the ledger in a health event."""
 UPDATE_LIMIT_S = 3600.0
 PROVEN_BLOCKS = 3
 """Blocks that a new bundle must score before it counts as proven."""
@@ -231,10 +229,10 @@ class Service:
             last_reading=clock.iso(newest) if newest is not None else None,
             lag_bytes=pipeline.tail.lag() if pipeline else 0,
             outbox=self._journal.outbox(),
-            ledger=self._journal.ledger(LEDGER_DAYS),
+            ledger=self._journal.news(),
             update=self._activation.note(),
         )
-        self._journal.report(health.model_dump_json(), uplink)
+        self._journal.report(health, uplink)
         self._told = essentials
         self._health_due = time.monotonic() + HEALTH_S
         if health.log_detail != self._said:
@@ -244,7 +242,12 @@ class Service:
     def _idle(self, depth: int) -> bool:
         if self._pipeline is None or self._updater is not None or self._health_due == 0.0:
             return False
-        return self._uplink is None or depth == 0
+        if self._uplink is None:
+            return True
+        if depth == 0 and not self._journal.told():
+            self._health_due = 0.0  # the last acknowledgement has settled days of the ledger: say so too
+            return False
+        return depth == 0
 
     def _why_not_idle(self, depth: int) -> str:
         if self._pipeline is None:

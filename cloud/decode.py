@@ -83,6 +83,7 @@ class HealthSeen(NamedTuple):
 
     device: str
     epoch: str
+    seq: int
     event: HealthEvent
 
 
@@ -236,7 +237,7 @@ class Batch:
             _check_counts(event.data.lines or 0)
         time = parse_iso(event.time)
         if isinstance(event, HealthEvent):
-            self.healths.append(HealthSeen(device, epoch, event))
+            self.healths.append(HealthSeen(device, epoch, seq, event))
         self.events.append(
             {
                 "device": device,

@@ -293,22 +293,22 @@ class Store:
         return [unique[key] for key in sorted(new)]
 
     def _healths(self, db: Connection, healths: list[HealthSeen]) -> None:
-        """Bring ledger and device forward; an older report changes nothing."""
-        for seen in sorted(healths, key=lambda health: health.event.data.ts):
+        """Bring the ledger forward in the order of the journal; an older report changes nothing."""
+        for seen in sorted(healths, key=lambda health: health.seq):
             data = seen.event.data
-            at = parse_iso(data.ts)
             days = [
-                day.model_dump() | {"device": seen.device, "epoch": seen.epoch, "at": at}
+                day.model_dump()
+                | {"device": seen.device, "epoch": seen.epoch, "seq": seen.seq, "at": parse_iso(data.ts)}
                 for day in sorted(data.ledger, key=lambda day: day.day)
             ]
             if days:
                 statement = self._insert(t.ledger)
-                values = ("read", "scored", "refused", "evicted", "pending", "at")
+                values = ("read", "scored", "refused", "evicted", "pending", "seq", "at")
                 db.execute(
                     statement.on_conflict_do_update(
                         index_elements=list(t.ledger.primary_key.columns),
                         set_={name: statement.excluded[name] for name in values},
-                        where=t.ledger.c.at < statement.excluded.at,
+                        where=t.ledger.c.seq < statement.excluded.seq,
                     ),
                     days,
                 )

@@ -174,6 +174,7 @@ ledger = _table(
     Column("refused", _Document, nullable=False),
     Column("evicted", BigInteger, nullable=False),
     Column("pending", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # of the health event that said so
     Column("at", BigInteger, nullable=False),
 )
 

@@ -135,7 +135,7 @@ class HealthData(_Model):
     last_reading: Timestamp | None
     lag_bytes: int
     outbox: OutboxState
-    ledger: list[LedgerDay]
+    ledger: list[LedgerDay] = Field(description="the newest days, and older ones whose numbers have changed since")
     update: str = Field(default="", description="state of the updater in words; empty when all is well")
 
 

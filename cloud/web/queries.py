@@ -409,13 +409,15 @@ class Queries:
         """
         g, r = tables.ledger, tables.result
         with self.engine.connect() as db:
-            rows = db.execute(select(g).where(g.c.device == name).order_by(g.c.day.desc(), g.c.at.desc())).all()
-            by_day: dict[str, list[AnyRow]] = defaultdict(list)
-            for row in rows:
-                by_day[row.day].append(row)
-            chosen = sorted(by_day, reverse=True)[:days]
+            newest = select(g.c.day.distinct()).where(g.c.device == name).order_by(g.c.day.desc()).limit(days)
+            chosen = list(db.execute(newest).scalars())
             if not chosen:
                 return []
+            by_day: dict[str, list[AnyRow]] = defaultdict(list)
+            for row in db.execute(
+                select(g).where(g.c.device == name, g.c.day.in_(chosen)).order_by(g.c.at.desc(), g.c.seq.desc())
+            ):
+                by_day[row.day].append(row)
             stored = _stored(db, r, name, chosen)
         return [
             DayBalance(

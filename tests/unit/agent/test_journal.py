@@ -12,8 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import Commit, Draft, Journal, JournalError, Outbox, Progress, Reject, read_status
+from agent.journal import (
+    DAYS_AT_ONCE,
+    DAYS_KEPT,
+    DAYS_TOLD,
+    Commit,
+    Draft,
+    Journal,
+    JournalError,
+    Outbox,
+    Progress,
+    Reject,
+    read_status,
+)
 from contract.alerts import AlertState
+from contract.events import HealthData, LedgerDay
 
 DAY = "2026-01-17"
 
@@ -36,7 +49,7 @@ def block(start: int, count: int, refused: int = 0, size: int = 20) -> Commit:
 def balance(journal: Journal) -> bool:
     """The conservation equation for every day."""
     return all(
-        day.read == day.scored + sum(day.refused.values()) + day.evicted + day.pending for day in journal.ledger(99)
+        day.read == day.scored + sum(day.refused.values()) + day.evicted + day.pending for day in journal.ledger()
     )
 
 
@@ -87,7 +100,7 @@ def test_acknowledged_messages_leave_and_count_as_scored(tmp_path: Path) -> None
     assert outbox.acknowledge(journal.epoch, 4, [2, 8]) == 5
     assert [message.seq for message in outbox.pending(0, 10)] == [5, 6, 7, 9, 10]
     assert outbox.floor() == 5
-    day = journal.ledger(1)[0]
+    day = journal.ledger()[0]
     assert (day.scored, day.pending, day.read) == (5, 5, 10)
     assert outbox.acknowledge(journal.epoch, 10, []) == 5
     assert outbox.floor() == 11
@@ -103,7 +116,7 @@ def test_full_outbox_gives_up_results_announces_them_and_keeps_alerts(tmp_path: 
         journal.commit(block(start, 100, size=300))
         assert journal.outbox().bytes <= limit * 1.2
         assert balance(journal)
-    day = journal.ledger(1)[0]
+    day = journal.ledger()[0]
     outbox = Outbox(journal.path)
     kept = outbox.pending(0, 10_000)
     gaps = [json.loads(message.data) for message in kept if message.event == "gap"]
@@ -115,16 +128,69 @@ def test_full_outbox_gives_up_results_announces_them_and_keeps_alerts(tmp_path: 
     assert results == list(range(day.evicted, 3000)), "the oldest go first"
 
 
+def health(journal: Journal, n: int = 0) -> HealthData:
+    """A report as the service makes it."""
+    return HealthData(
+        ts=f"{DAY}T00:00:00Z",
+        agent="0.1.0",
+        bundle=None,
+        log="following",
+        last_reading=None,
+        lag_bytes=n,
+        outbox=journal.outbox(),
+        ledger=journal.news(),
+    )
+
+
 def test_health_is_queued_once_while_it_waits(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 1 << 30)
     outbox = Outbox(journal.path)
     for n in range(5):
-        journal.report(json.dumps({"n": n}))
+        journal.report(health(journal, n))
     assert [message.event for message in outbox.pending(0, 10)] == ["health"]
-    assert read_status(journal.path)["health"] == {"n": 4}
+    assert read_status(journal.path)["health"]["lag_bytes"] == 4  # type: ignore[index]
     outbox.acknowledge(journal.epoch, 1, [])
-    journal.report('{"n": 5}')
+    journal.report(health(journal, 5))
     assert len(outbox.pending(0, 10)) == 1
+
+
+def test_each_day_of_a_backlog_is_told_until_its_numbers_are_final(tmp_path: Path) -> None:
+    """The cloud, which takes each day from the newest event that names it, ends with the ledger of the device."""
+    journal = Journal(tmp_path, 1 << 30)
+    outbox = Outbox(journal.path)
+    days = [f"2025-{month:02d}-{day:02d}" for month in range(1, 13) for day in range(1, 29)]
+    cloud: dict[str, LedgerDay] = {}
+    told_at_once = []
+
+    def deliver() -> None:
+        waiting = outbox.pending(0, 10_000)
+        for message in waiting:
+            if message.event == "health":
+                ledger = HealthData.model_validate_json(message.data).ledger
+                told_at_once.append(len(ledger))
+                cloud.update({day.day: day for day in ledger})
+        outbox.acknowledge(journal.epoch, waiting[-1].seq if waiting else 0, [])
+
+    expected = {}
+    for n, day in enumerate(days):
+        drafts = [Draft("result", day, json.dumps({"ts": f"{day}T00:00:00Z"})) for _ in range(3)]
+        journal.commit(Commit(Progress(), {day: 4}, {(day, "columns"): 1}, [], drafts))
+        expected[day] = LedgerDay(day=day, read=4, scored=3, refused={"columns": 1}, evicted=0, pending=0)
+        if n == len(days) // 2:
+            journal.report(health(journal))  # on the way, while nothing has arrived
+    assert not journal.told()
+    for _ in range(9):
+        deliver()
+        if journal.told():
+            break
+        journal.report(health(journal))
+    assert cloud == expected
+    assert max(told_at_once) == DAYS_AT_ONCE
+    journal.report(health(journal))
+    deliver()
+    assert told_at_once[-1] == DAYS_TOLD, "what was told is not told again, but for the newest days"
+    assert [day.day for day in journal.ledger()] == days[-DAYS_KEPT:]
+    assert cloud == expected
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "empty", "text"])
