@@ -32,6 +32,8 @@ BLOCK_BYTES = 256 * 1024
 """Read at once; about 300 lines of 100 sensors. Larger blocks score faster and take more memory."""
 REWIND_ROWS = 256
 """A restart can re-read at least this many rows, so that a new bundle with a longer window finds its past."""
+SMALL_BLOCK = 16
+"""Up to so many lines are not worth keeping their block for; see :class:`_Row`."""
 REJECT_BYTES = 4096
 """A refused line is kept aside up to this length."""
 SILENT_PERIODS = 3
@@ -51,16 +53,24 @@ class Step:
 
 @dataclass(frozen=True)
 class _Row:
-    """Where the line of a recent row begins, and its place in the count of lines read."""
+    """Where the line of a recent row begins (before line ``at`` of ``lines``), and its place in the count of lines read.
+
+    A position costs a hash of 64 KiB and a block keeps at least as many bytes alive. Of a large block only the row
+    that turns out oldest is asked; of live lines, a block each, the position is made at once and the block let go.
+    """
 
     slot: int
     ordinal: int
-    lines: Lines
+    lines: Lines | None
     at: int
+    known: Position | None
 
     @property
     def position(self) -> Position:
-        """Before the line; computed when it is wanted, for it costs a hash and only the oldest row is asked."""
+        """Before the line."""
+        if self.known is not None:
+            return self.known
+        assert self.lines is not None
         return self.lines.position_of(self.at)
 
 
@@ -193,10 +203,12 @@ class Pipeline:
 
     def _remember(self, block: Block, line: NDArray[np.int64], lines: Lines, base: int) -> None:
         """Keep where the lines of the last rows begin: from there a restart reads."""
+        small = len(lines) <= SMALL_BLOCK
         for row in np.flatnonzero(block.source >= 0)[-self._reached :].tolist():
             at = int(line[block.source[row]])
             slot = int(block.ts[row]) // self._grid.period
-            self._recent.append(_Row(slot, base + at, lines, at))
+            known = lines.position_of(at) if small else None
+            self._recent.append(_Row(slot, base + at, None if small else lines, at, known))
         newest = self._grid.newest
         while self._recent and newest is not None and self._recent[0].slot <= newest - self._reached:
             self._recent.popleft()
