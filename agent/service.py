@@ -9,7 +9,6 @@ and the last good bundle goes on.
 from __future__ import annotations
 
 import logging
-import math
 import random
 import subprocess
 import sys
@@ -39,6 +38,8 @@ IDLE_LIMIT_S = 60.0
 MANY_LINES = 50
 RELEASE_S = 10.0
 """So long after more than so many lines in one go, when they have been sent too, memory is handed back."""
+RELEASE_AGAIN_S = 600.0
+"""And this often while the device is live."""
 UPDATE_LIMIT_S = 3600.0
 PROVEN_BLOCKS = 3
 """Blocks that a new bundle must score before it counts as proven."""
@@ -130,7 +131,7 @@ class Service:
                 self._health_due = 0.0  # caught up: what was told on the way no longer holds
             backlog = 0
             if time.monotonic() >= self._release_due:
-                self._release_due = math.inf
+                self._release_due = time.monotonic() + RELEASE_AGAIN_S
                 memory.release()
             if until_idle:
                 depth = self._journal.outbox().events
