@@ -53,10 +53,10 @@ class Step:
 
 @dataclass(frozen=True)
 class _Row:
-    """Where the line of a recent row begins (before line ``at`` of ``lines``), and its place in the count of lines read.
+    """Where the line of a recent row begins, before line ``at`` of ``lines``, and its place in the count of lines.
 
-    A position costs a hash of 64 KiB and a block keeps at least as many bytes alive. Of a large block only the row
-    that turns out oldest is asked; of live lines, a block each, the position is made at once and the block let go.
+    A position costs a hash of 64 KiB, and a block keeps at least as many bytes alive. So of a large block only the
+    row that turns out oldest is asked; of live lines, a block each, the position is made at once and the block let go.
     """
 
     slot: int

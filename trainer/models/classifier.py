@@ -40,8 +40,9 @@ from contract.verdicts import Kind
 from trainer.models import FAULT, NORMAL, SEED, DeviceRows, Fitted, TooLittleData, TrainingData, trees
 from trainer.models.trees import Forest
 
-CHUNK = 64
-"""Windows whose features are computed together in :func:`features_at`."""
+NEAR = 32
+STRETCH = 1024
+"""Rows this near are computed together in :func:`features_at`, in stretches of at most so many."""
 
 DRAW = 1024
 """Rows of one device whose features are held at once while sampling."""
@@ -169,12 +170,18 @@ class XGBoost:
         self.name = f"XGBoost {xgboost.__version__}"
 
     def load(self, x: NDArray[np.float32], y: NDArray[np.bool_], w: NDArray[np.float64], settings: Settings) -> Any:
-        """Keep float32 ``[N, F]`` for the fits that follow."""
-        return x, y.astype(np.float32), w
+        """Bin float32 ``[N, F]`` once for all the fits that follow."""
+        matrix = self._library.QuantileDMatrix(
+            x, y.astype(np.float32), weight=w, max_bin=settings.max_bin, nthread=settings.threads
+        )
+        return matrix, w
 
     def grow(self, data: Any, rows: NDArray[np.int64], settings: Settings) -> Any:
-        """Grow a booster on some rows; the same input gives the same trees."""
-        x, y, w = (part[rows] for part in data)
+        """Grow a booster on some rows, the others weighing nothing; the same input gives the same trees."""
+        matrix, w = data
+        own = np.zeros(len(w))
+        own[rows] = w[rows]
+        matrix.set_weight(own)
         parameters = {
             "objective": "binary:logistic",
             "tree_method": "hist",
@@ -185,13 +192,11 @@ class XGBoost:
             "max_bin": settings.max_bin,
             "min_child_weight": 1.0,
             "lambda": settings.l2,
-            "colsample_bytree": _colsample(settings, x.shape[1]),
+            "colsample_bytree": _colsample(settings, matrix.num_col()),
             "seed": settings.seed,
             "nthread": settings.threads,
             "verbosity": 0,
         }
-        threads = settings.threads
-        matrix = self._library.QuantileDMatrix(x, y, weight=w, max_bin=settings.max_bin, nthread=threads)
         return self._library.train(parameters, matrix, settings.trees)
 
     def margin(self, booster: Any, x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -458,22 +463,24 @@ def _runs(mask: NDArray[np.bool_]) -> tuple[list[int], list[int]]:
 
 
 def features_at(rows: NDArray[np.float64], index: NDArray[np.int64], spec: FeatureSpec) -> NDArray[np.float32]:
-    """Return the features of single rows, float32 ``[len(index), F]``: the bits of :func:`contract.features.compute`.
+    """Return the features of some rows, ``index`` ascending: float32 ``[len(index), F]``.
 
-    The kernel treats columns alone, so windows from anywhere are laid side by side as if they were sensors.
+    Rows near to one another are computed together with those between them: to begin anew costs as much as about
+    :data:`NEAR` rows more.
     """
-    sensors = rows.shape[1]
-    shape = (len(spec.windows) * len(spec.statistics), sensors)
-    result = np.empty((len(index), *shape), np.float32)
-    ages = np.arange(1 - spec.longest, 1)
-    for start in range(0, len(index), CHUNK):
-        part = index[start : start + CHUNK]
-        places = part[None, :] + ages[:, None]
-        windows = rows[np.maximum(places, 0)]
-        windows[places < 0] = np.nan
-        flat = features.compute(windows.reshape(spec.longest, -1), 1, spec)
-        result[start : start + CHUNK] = flat.reshape(shape[0], len(part), sensors).transpose(1, 0, 2)
-    return result.reshape(len(index), -1)
+    result = np.empty((len(index), spec.width(rows.shape[1])), np.float32)
+    start = 0
+    while start < len(index):
+        first = int(index[start])
+        ahead = index[start : start + STRETCH]
+        apart = np.flatnonzero((np.diff(ahead) > NEAR) | (ahead[1:] - first >= STRETCH))
+        stop = start + (int(apart[0]) + 1 if len(apart) else len(ahead))
+        places = index[start:stop] - first
+        count = int(places[-1]) + 1
+        found = features.compute(rows[max(0, first - spec.longest + 1) : first + count], count, spec)
+        result[start:stop] = found[places]
+        start = stop
+    return result
 
 
 def _folds(units: list[Unit], count: int) -> NDArray[np.int64] | None:
