@@ -160,12 +160,7 @@ class Journal:
     def progress(self) -> Progress:
         """Return where reading stood at the last commit."""
         with self._reading():
-            text = _meta(self._db, "progress")
-        if text is None:
-            return Progress()
-        value = json.loads(text)
-        value["alerts"] = {model: AlertState(**state) for model, state in value["alerts"].items()}
-        return Progress(**value)
+            return _progress(self._db)
 
     def commit(self, commit: Commit) -> None:
         """Write one block: position, ledger, results, alerts, messages, in one transaction.
@@ -349,6 +344,20 @@ class Outbox:
         return _depth(self._db)
 
 
+def read_progress(path: Path) -> Progress:
+    """Return where reading stood at the last commit, from a journal that may be in use; nowhere if there is none.
+
+    Raises :class:`JournalError` where it cannot be read.
+    """
+    if not path.exists():
+        return Progress()
+    try:
+        with closing(_connect(path)) as db:
+            return _progress(db)
+    except sqlite3.Error as error:
+        raise JournalError(f"{path}: cannot read the journal: {error}") from error
+
+
 def read_status(path: Path) -> dict[str, object]:
     """Return what ``status`` shows, from a journal that may be in use: epoch, progress, health, ledger, outbox, disk.
 
@@ -484,6 +493,15 @@ def _enqueue(db: sqlite3.Connection, now: str, drafts: Iterable[Draft]) -> None:
         alert = json.loads(last_alert)
         alert.pop("evidence", None)
         _set_meta(db, "last_alert", json.dumps(alert))
+
+
+def _progress(db: sqlite3.Connection) -> Progress:
+    text = _meta(db, "progress")
+    if text is None:
+        return Progress()
+    value = json.loads(text)
+    value["alerts"] = {model: AlertState(**state) for model, state in value["alerts"].items()}
+    return Progress(**value)
 
 
 def _meta(db: sqlite3.Connection, key: str) -> str | None:

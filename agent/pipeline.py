@@ -30,8 +30,9 @@ log = logging.getLogger("fieldwatch.agent")
 
 BLOCK_BYTES = 256 * 1024
 """Read at once; about 300 lines of 100 sensors. Larger blocks score faster and take more memory."""
-REWIND_ROWS = 256
-"""A restart can re-read at least this many rows, so that a new bundle with a longer window finds its past."""
+REWIND_ROWS = 1440
+"""A restart re-reads at least this many rows, a day of minutes: a new bundle with a longer window finds its past, and
+its shadow (:mod:`agent.shadow`) something to judge."""
 SMALL_BLOCK = 16
 """Up to so many lines are not worth keeping their block for; see :class:`_Row`."""
 REJECT_BYTES = 4096

@@ -1,30 +1,27 @@
 """One update: ask which bundle this device should run, fetch it, prove it here, make it the active one.
 
-It runs as a short-lived child of the service (``fieldwatch-agent update``, ``python -m agent.update``) or from a
-person's hand, so its memory goes when it ends, and a model that crashes the process in its self-test does not take
-the scoring with it.
+It runs as a short-lived child of the service (``fieldwatch-agent update``) or from a person's hand, so its memory goes
+when it ends, and a model that crashes the process in its self-test does not take the scoring with it.
 
 What it promises
     * What may run is decided by signatures up to the root installed with the agent (python-tuf): no server, proxy or
       stick can bring in anything else, nor anything older than this device has seen.
     * Who runs what is decided here, from a signed policy file and the device's own id.
-    * A bundle becomes active after it has been read whole, reproduced its golden vectors on this machine, and is found
-      to fit this device: type, grid period, feature kernel, security floor.
+    * A bundle becomes active after it has been read whole, is found to fit this device (type, grid period, feature
+      kernel, security floor), reproduced its golden vectors on this machine, and judged the device's last day beside
+      the running one (:mod:`agent.shadow`).
     * Whatever goes wrong, the bundle that scores goes on scoring. Each outcome is one sentence for the person on
       site, kept for ``status`` and ``health``.
 """
 
 from __future__ import annotations
 
-import argparse
 import errno
-import json
+import logging
 import os
 import shutil
-import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -47,20 +44,23 @@ from tuf.ngclient import Updater
 
 from agent import durable
 from agent.activation import TRIES, Activation
+from agent.journal import FILE, JournalError, read_progress
 from agent.source import FolderSource, Limits, Portal, Source, Truncated, WebSource
 from contract import clock
-from contract.bundle import BundleError, Manifest, read_bundle
+from contract.bundle import Bundle, BundleError, Manifest, read_bundle
 from contract.events import BundleRef
 from contract.features import KERNEL
 from contract.policy import BundleFacts, Policy, Release, bundle_path, policy_path
 
 if TYPE_CHECKING:
-    from agent.config import Config
+    from agent.config import Config, LogConfig
 
 POLICY_LIMIT = 1 << 20
 """Largest policy file, in bytes."""
 RESERVE = 64 << 20
 """Bytes of disk that an update leaves free: the journal needs them more."""
+
+logger = logging.getLogger("fieldwatch.agent")
 
 Outcome = Literal["current", "activated", "refused", "halted", "failed"]
 
@@ -83,12 +83,13 @@ class UpdateResult:
 
 
 class _Refused(Exception):
-    """A bundle may not run here; ``for_good`` while this version of the program does."""
+    """A bundle may not run here; ``for_good`` while this version of the program does. ``trouble``: the kind."""
 
-    def __init__(self, reason: str, bundle: BundleRef, for_good: bool) -> None:
+    def __init__(self, reason: str, bundle: BundleRef, for_good: bool, trouble: str = "refused") -> None:
         super().__init__(reason)
         self.bundle = bundle
         self.for_good = for_good
+        self.trouble = trouble
 
 
 def update(config: Config) -> UpdateResult:
@@ -117,7 +118,7 @@ def _configured(config: Config, source: str | Path) -> UpdateResult:
         detail = f"updates.root: {config.updates.root} cannot be read ({error.strerror}); it says whom to trust"
         return UpdateResult("failed", detail, "configuration")
     device, log = config.device, config.log
-    return pull(source, root, config.state.dir, device.id, device.type, config.updates.channel, log.period)
+    return pull(source, root, config.state.dir, device.id, device.type, config.updates.channel, log)
 
 
 def pull(
@@ -127,26 +128,28 @@ def pull(
     device: str,
     family: str,
     channel: str,
-    period: int | None = None,
+    log: LogConfig | None = None,
     limits: Limits | None = None,
 ) -> UpdateResult:
     """Bring the device to the bundle that the channel's policy wants it to run.
 
     ``source`` is a URL or a folder, ``root`` the bytes of the trusted ``root.json``, ``family`` the model family,
-    ``period`` the log's grid period in µs where it is known. Never raises for what a server, a network or a disk can
-    do; see :class:`UpdateResult`.
+    ``log`` the device's log where it is known. Never raises for what a server, a network or a disk can do; see
+    :class:`UpdateResult`.
     """
     activation = Activation(state_dir)
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
         with durable.lock(state_dir / "update.lock"):
-            result = _Pull(source, root, state_dir, activation, limits or Limits()).run(device, family, channel, period)
+            result = _Pull(source, root, state_dir, activation, limits or Limits()).run(device, family, channel, log)
     except durable.Busy:
         return UpdateResult("failed", "another update is running on this device; let it end", "busy")
     except _Refused as error:
         if error.for_good:
             activation.refuse(error.bundle.sha256, str(error), error.bundle)
-        result = UpdateResult("refused", f"{_name(error.bundle)} refused: {error}", "refused", **_named(error.bundle))
+        result = UpdateResult(
+            "refused", f"{_name(error.bundle)} refused: {error}", error.trouble, **_named(error.bundle)
+        )
         activation.end_update(result.trouble, result.detail, announce=not error.for_good)
         return result
     except (RepositoryError, DownloadError, urllib3.exceptions.HTTPError, OSError) as error:
@@ -161,6 +164,7 @@ class _Pull:
 
     def __init__(self, source: str | Path, root: bytes, folder: Path, activation: Activation, limits: Limits) -> None:
         self._activation = activation
+        self._folder = folder
         self._metadata = folder / "tuf"
         self._spool = folder / "spool"
         self._source: Source = WebSource(source, limits) if isinstance(source, str) else FolderSource(source)
@@ -173,7 +177,7 @@ class _Pull:
         except RepositoryError as error:
             raise _BadRoot(str(error)) from error
 
-    def run(self, device: str, family: str, channel: str, period: int | None) -> UpdateResult:
+    def run(self, device: str, family: str, channel: str, log: LogConfig | None) -> UpdateResult:
         try:
             self._updater.refresh()
             policy = self._policy(family, channel)
@@ -188,7 +192,9 @@ class _Pull:
         self._source.download(info, path)
         data = path.read_bytes()
         try:
-            self._prove(data, facts, bundle, family, period)
+            opened = self._prove(data, facts, bundle, family, log.period if log is not None else None)
+            if log is not None:
+                self._shadow(opened, bundle, log)
         except _Refused as refusal:
             if refusal.for_good:
                 path.unlink()
@@ -282,8 +288,8 @@ class _Pull:
             detail = f"{free >> 20} MiB are free, the bundle needs {needed >> 20} MiB"
             raise OSError(errno.ENOSPC, detail, str(self._spool))
 
-    def _prove(self, data: bytes, facts: BundleFacts, bundle: BundleRef, family: str, period: int | None) -> None:
-        """Refuse a bundle that is not what was signed, does not fit this device, or computes other scores here."""
+    def _prove(self, data: bytes, facts: BundleFacts, bundle: BundleRef, family: str, period: int | None) -> Bundle:
+        """Open a bundle; refuse one that is not what was signed, does not fit this device, or scores otherwise here."""
         try:
             opened = read_bundle(data, bundle.sha256)
         except BundleError as error:
@@ -301,6 +307,26 @@ class _Pull:
             self_test(opened)
         except BundleError as error:
             raise _Refused(str(error), bundle, True) from error
+        return opened
+
+    def _shadow(self, new: Bundle, bundle: BundleRef, log: LogConfig) -> None:
+        """Let it judge this device's last day beside the running bundle, and refuse it for now if that speaks against it.
+
+        Without a running bundle or a journal there is nothing to compare with.
+        """
+        running = self._activation.current()
+        if running is None or running.sha256 == bundle.sha256:
+            return
+        from agent.shadow import cast, objection
+
+        try:
+            progress = read_progress(self._folder / FILE)
+            against = objection(cast(running, log, progress), cast(new, log, progress))
+        except (BundleError, JournalError) as error:
+            logger.warning("no shadow for %s: %s", _name(bundle), error)
+            return
+        if against:
+            raise _Refused(against, bundle, False, "shadow")
 
     def _keep_metadata(self) -> None:
         """Flush the trusted metadata to the disk: python-tuf does not, and it remembers what is too old."""
@@ -391,30 +417,3 @@ def _name(bundle: BundleRef) -> str:
 
 def _named(bundle: BundleRef) -> dict[str, str]:
     return {"bundle": _name(bundle), "sha256": bundle.sha256}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one update from the command line: exit 0 done, 1 failed, 2 wrong configuration, 3 a bundle was refused."""
-    from agent.config import ConfigError, load
-
-    parser = argparse.ArgumentParser(
-        "python -m agent.update",
-        description="Pull the bundle that this device should run.",
-        epilog="example: python -m agent.update --config agent.toml --from /media/usb/updates",
-    )
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="a copy of the repository, such as USB")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args(argv)
-    try:
-        config = load(args.config)
-    except ConfigError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)  # noqa: T201
-        return 2
-    result = update_from(config, args.source) if args.source else update(config)
-    print(json.dumps(asdict(result)) if args.json else f"{result.outcome}: {result.detail}")  # noqa: T201
-    return {"failed": 1, "refused": 3}.get(result.outcome, 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

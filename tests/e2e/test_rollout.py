@@ -22,6 +22,7 @@ import pytest
 
 from agent.journal import FILE, Outbox, read_status
 from contract import clock
+from contract.alerts import AlertRule
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
 
@@ -169,9 +170,19 @@ dir = "state"
     )
     assert_scores_on(device, "v3")
 
+    # computes what it promises, but finds this device's last day one long alarm
+    wait_until(lambda: len(device.results()) > 40, "there are enough readings to judge by")
+    publish(tmp_path, "v5", threshold=0.001, rule=AlertRule(persistence=1))
+    against = wait_until(
+        lambda: next((m["reason"] for m in device.models() if "the running bundle" in m["reason"]), None),
+        "the shadow speaks against it",
+    )
+    assert against.startswith("press/v5 refused: it finds "), against
+    assert_scores_on(device, "v3")
+
     # a whole repository under foreign keys in the place of ours
     release("init", str(tmp_path / "evil"), "--keys", str(tmp_path / "evil-keys"))
-    publish(tmp_path, "v5", repo="evil")
+    publish(tmp_path, "v6", repo="evil")
     shutil.rmtree(tmp_path / "www" / "metadata")
     shutil.rmtree(tmp_path / "www" / "targets")
     shutil.copytree(tmp_path / "evil" / "metadata", tmp_path / "www" / "metadata")

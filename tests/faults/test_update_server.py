@@ -20,9 +20,9 @@ import pytest
 from tuf.api.metadata import TargetFile
 
 from agent.activation import Activation
+from agent.config import LogConfig
 from agent.source import Limits
 from agent.update import UpdateResult, pull
-from contract.clock import SECOND
 from contract.policy import Policy, policy_path
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
@@ -52,7 +52,8 @@ class Device:
     def pull(self, source: str | Path | None = None, **options: object) -> UpdateResult:
         options.setdefault("limits", QUICK)
         url = self.server.url if source is None else source
-        return pull(url, self.root, self.state, "press-0001", "press", "stable", 60 * SECOND, **options)  # type: ignore[arg-type]
+        log = LogConfig(path=str(self.state / "readings.csv"), period="60s")
+        return pull(url, self.root, self.state, "press-0001", "press", "stable", log, **options)  # type: ignore[arg-type]
 
     @property
     def active(self) -> str:
@@ -406,7 +407,7 @@ root = "root.json"
 dir = "{device.state.as_posix()}"
 """
     )
-    command = [sys.executable, "-m", "agent.update", "--config", str(config)]
+    command = [sys.executable, "-m", "agent", "update", "--config", str(config)]
     part = device.state / "spool" / f"{device.second.sha256}.part"
 
     device.server.answers[".v2.zip"] = stall(V2, 700)
