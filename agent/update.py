@@ -310,7 +310,7 @@ class _Pull:
         return opened
 
     def _shadow(self, new: Bundle, bundle: BundleRef, log: LogConfig) -> None:
-        """Let it judge this device's last day beside the running bundle, and refuse it for now if that speaks against it.
+        """Let it judge this device's last day beside the running bundle, and refuse it for now where it fails.
 
         Without a running bundle or a journal there is nothing to compare with.
         """

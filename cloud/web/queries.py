@@ -409,7 +409,7 @@ class Queries:
         """
         g, r = tables.ledger, tables.result
         with self.engine.connect() as db:
-            newest = select(g.c.day.distinct()).where(g.c.device == name).order_by(g.c.day.desc()).limit(days)
+            newest = select(g.c.day).distinct().where(g.c.device == name).order_by(g.c.day.desc()).limit(days)
             chosen = list(db.execute(newest).scalars())
             if not chosen:
                 return []
