@@ -20,7 +20,7 @@ demo: .venv/ready ## the whole loop on this machine: make demo [DEMO="--until-al
 	$(BIN)/fieldwatch-demo $(DEMO)
 
 test: .venv/ready ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready ## ruff, mypy, the room rule
 	$(BIN)/ruff check .
@@ -35,9 +35,9 @@ package: .venv/ready ## the agent, frozen, in dist/
 	$(BIN)/python packaging/build.py
 
 lock: .venv/ready ## renew the pinned dependencies
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate --extra dev -o requirements/dev.txt pyproject.toml
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate -o requirements/agent.txt pyproject.toml
 
 clean: ## remove what was made
