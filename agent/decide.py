@@ -30,7 +30,9 @@ Privacy = Literal["none", "scores", "on-alert", "full"]
 NAMED_SENSORS = 5
 """Sensors named in a result event; the trainer and ``replay`` name all."""
 ALERT_SENSORS = 10
-"""Sensors named in an alert, and drawn in its evidence."""
+"""Sensors named in an alert at most, and drawn in its evidence."""
+ALERT_SHARE = 0.02
+"""A sensor with less of the score than this explains nothing and is not named, unless it is the first."""
 EVIDENCE_ROWS = 120
 """Rows shown before a transition; blocks must bring at least this much history."""
 EVIDENCE_CELLS = 16_000
@@ -131,6 +133,8 @@ class Decider:
         identity = hashlib.sha256(f"{self._device}\0{judged.model}\0{opened}".encode()).hexdigest()[:32]
         peak_row = change.index
         sensors, shares = responsible(judged.contributions[peak_row], self._bundle.manifest.sensors, ALERT_SENSORS)
+        count = max(1, sum(share >= ALERT_SHARE for share in shares))  # most responsible first
+        sensors, shares = sensors[:count], shares[:count]
         shown = self._privacy in ("on-alert", "full")
         data = AlertData(
             alert_id=identity,

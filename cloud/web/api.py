@@ -346,7 +346,7 @@ def alert_fields(row: AnyRow) -> dict[str, Any]:
     return {
         "alert_id": row.alert_id,
         "device": row.device,
-        "title": words.alert_title(row.device, row.kind, row.sensors, row.opened_at),
+        "title": words.alert_title(row.device, row.kind, row.sensors, row.shares, row.opened_at),
         "model": row.model,
         "kind": row.kind,
         "severity": row.severity,

@@ -16,6 +16,9 @@ NO_CONTACT = 10 * clock.MINUTE
 LATE = 10 * clock.MINUTE
 """A transition that arrived this long after it happened is marked late (µs)."""
 
+MAIN_SHARE = 0.1
+"""A sensor with at least this share of an alert's score belongs into its title."""
+
 Condition = Literal["critical", "warning", "offline", "log", "unknown", "normal"]
 """How a device is, worst first: an open alert, no contact, trouble with its log, nothing to judge, all well."""
 ORDER: dict[str, int] = {"critical": 0, "warning": 1, "offline": 2, "log": 2, "unknown": 3, "normal": 3}
@@ -163,23 +166,28 @@ def size(count: int) -> str:
     return f"{value:.1f} GiB"
 
 
-def alert_title(device: str, kind: str, sensors: list[str], opened_at: int) -> str:
+def alert_title(device: str, kind: str, sensors: list[str], shares: list[float], opened_at: int) -> str:
     """Say which device, what, since when.
 
-    >>> alert_title("press-0001", "detector", ["oil_temp", "flow", "rpm"], 1_768_647_240_000_000)
+    >>> alert_title("press-0001", "detector", ["oil_temp", "flow", "rpm"], [0.5, 0.3, 0.1], 1_768_647_240_000_000)
     'press-0001: unusual readings in oil_temp, flow and 1 more since 2026-01-17 10:54 UTC'
     """
-    return f"{device}: {alert_what(kind, sensors)} since {moment(opened_at)}"
+    return f"{device}: {alert_what(kind, sensors, shares)} since {moment(opened_at)}"
 
 
-def alert_what(kind: str, sensors: list[str]) -> str:
-    """Say what an alert is about, without device and time."""
+def alert_what(kind: str, sensors: list[str], shares: list[float]) -> str:
+    """Say what an alert is about, without device and time: the sensors that stand for most of its score.
+
+    >>> alert_what("classifier", ["pump_current", "pressure", "mains"], [0.46, 0.4, 0.03])
+    'signs of a known fault in pump_current and pressure'
+    """
     what = KIND_WORDS.get(kind, kind)
     if not sensors:
         return what
-    named = ", ".join(sensors[:2])
-    rest = len(sensors) - 2
-    return f"{what} in {named} and {rest} more" if rest > 0 else f"{what} in {' and '.join(sensors[:2])}"
+    main = [sensor for sensor, share in zip(sensors, shares, strict=False) if share >= MAIN_SHARE] or sensors[:1]
+    named = ", ".join(main[:2])
+    rest = len(main) - 2
+    return f"{what} in {named} and {rest} more" if rest > 0 else f"{what} in {' and '.join(main)}"
 
 
 def sentence(text: str) -> str:

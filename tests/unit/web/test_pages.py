@@ -77,7 +77,7 @@ def test_alert_page_names_device_what_since_model_and_sensors(seeded: Site) -> N
     words = text_of(seeded.person().get(f"/alerts/{seeded.alerts['critical']}").text)
     since = clock.iso(seeded.now - seeded.now % clock.MINUTE - 40 * clock.MINUTE)[:16].replace("T", " ")
     names = seed.Device("press-0001", 0, 45).names
-    assert f"press-0001 : signs of a known fault in {names[3]}, {names[14]} and 2 more since {since} UTC" in words
+    assert f"press-0001 : signs of a known fault in {names[3]}, {names[14]} and 1 more since {since} UTC" in words
     assert "classifier, press/2026.11.2" in words
     assert "Threshold 0.62" in words
     assert "Nobody has judged this alert yet" in words
