@@ -82,8 +82,7 @@ class Decider:
         columns = [self._entries(judged, present) for judged in scores]
         values = self._values(block, present) if self._privacy == "full" else None
         drafts = []
-        for place, ts in enumerate(block.ts[present].tolist()):
-            time = clock.iso(ts)
+        for place, time in enumerate(clock.iso_column(block.ts[present])):
             entries = ",".join([column[place] for column in columns])
             tail = f',"values":{values[place]}' if values is not None else ""
             data = f'{{"ts":"{time}","bundle":{self._label},"scores":[{entries}]{tail}}}'
@@ -103,16 +102,16 @@ class Decider:
         ]
 
     def _named(self, contributions: NDArray[np.float32]) -> list[str]:
-        order, shares = rank(contributions, NAMED_SENSORS)
+        """JSON of the responsible sensors of each row; a quiet classifier names none, and costs nothing."""
+        result = [""] * len(contributions)
+        explained = np.flatnonzero(contributions.any(axis=1))
+        order, shares = rank(contributions[explained], NAMED_SENSORS)
         counts = (shares > 0).sum(axis=1).tolist()
         sensors = self._sensors
-        result = []
-        for who, share, count in zip(order.tolist(), shares.tolist(), counts, strict=True):
+        for row, who, share, count in zip(explained.tolist(), order.tolist(), shares.tolist(), counts, strict=True):
             if count:
                 names = ",".join([sensors[i] for i in who[:count]])
-                result.append(f',"sensors":[{names}],"shares":{share[:count]}')
-            else:
-                result.append("")
+                result[row] = f',"sensors":[{names}],"shares":{share[:count]}'
         return result
 
     def _values(self, block: Block, present: NDArray[np.int64]) -> list[str]:

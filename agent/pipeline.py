@@ -53,26 +53,33 @@ class Step:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """Where the line of a recent row begins, before line ``at`` of ``lines``, and its place in the count of lines.
+class _Recent:
+    """Where the lines of recent rows begin: of one block, the rows' slots, their lines' indices and ``base``, the
+    first line's place in the count of lines read.
 
     A position costs a hash of 64 KiB, and a block keeps at least as many bytes alive. So of a large block only the
-    row that turns out oldest is asked; of live lines, a block each, the position is made at once and the block let go.
+    row that turns out oldest is asked; of live lines, a block each, the positions are made at once and the block let
+    go.
     """
 
-    slot: int
-    ordinal: int
+    slots: NDArray[np.int64]
+    at: NDArray[np.int64]
+    base: int
     lines: Lines | None
-    at: int
-    known: Position | None
+    positions: tuple[Position, ...]
 
-    @property
-    def position(self) -> Position:
-        """Before the line."""
-        if self.known is not None:
-            return self.known
-        assert self.lines is not None
-        return self.lines.position_of(self.at)
+    @classmethod
+    def of(cls, slots: NDArray[np.int64], at: NDArray[np.int64], base: int, lines: Lines) -> _Recent:
+        """Take what is worth keeping of a block."""
+        if len(lines) > SMALL_BLOCK:
+            return cls(slots, at, base, lines, ())
+        return cls(slots, at, base, None, tuple(lines.position_of(index) for index in at.tolist()))
+
+    def first_after(self, slot: int) -> tuple[int, Position]:
+        """Return place and position of the line of the first row after ``slot``."""
+        row = int(np.searchsorted(self.slots, slot, side="right"))
+        at = int(self.at[row])
+        return self.base + at, self.positions[row] if self.lines is None else self.lines.position_of(at)
 
 
 class Pipeline:
@@ -98,7 +105,7 @@ class Pipeline:
         seen = max(manifest.window, EVIDENCE_ROWS)
         self._unseen = seen - manifest.window  # rows of history that an alert shows and no score depends on
         self._grid = Grid(manifest.period, seen, len(manifest.sensors))
-        self._recent: deque[_Row] = deque()
+        self._recent: deque[_Recent] = deque()
         self._bad_values: Counter[str] = Counter()
         self._ordinal = 0
         self._reached = max(seen - 1, REWIND_ROWS)
@@ -204,15 +211,17 @@ class Pipeline:
 
     def _remember(self, block: Block, line: NDArray[np.int64], lines: Lines, base: int) -> None:
         """Keep where the lines of the last rows begin: from there a restart reads."""
-        small = len(lines) <= SMALL_BLOCK
-        for row in np.flatnonzero(block.source >= 0)[-self._reached :].tolist():
-            at = int(line[block.source[row]])
-            slot = int(block.ts[row]) // self._grid.period
-            known = lines.position_of(at) if small else None
-            self._recent.append(_Row(slot, base + at, None if small else lines, at, known))
-        newest = self._grid.newest
-        while self._recent and newest is not None and self._recent[0].slot <= newest - self._reached:
+        rows = np.flatnonzero(block.source >= 0)[-self._reached :]
+        if len(rows):
+            slots = np.floor_divide(block.ts[rows], self._grid.period)
+            self._recent.append(_Recent.of(slots, line[block.source[rows]], base, lines))
+        while self._recent and self._recent[0].slots[-1] <= self._before_window:
             self._recent.popleft()
+
+    @property
+    def _before_window(self) -> int:
+        """The newest slot that a restart need not read again."""
+        return (self._grid.newest or 0) - self._reached
 
     def _commit(
         self, lines: Lines, accepted: NDArray[np.int64], block: Block, refusals: list[Refusal], said: Said
@@ -232,12 +241,12 @@ class Pipeline:
         if len(days) and (day_name := clock.day_of(int(days[-1]) * clock.DAY)) != self._day:
             self._day = day_name
             self._bad_values.clear()  # yesterday's are no news
-        oldest = self._recent[0] if self._recent else None
+        ordinal, rewind = self._recent[0].first_after(self._before_window) if self._recent else (self._ordinal, None)
         newest = int(block.ts[present][-1]) if present.any() else self.newest
         progress = Progress(
             position=lines.position.to_json(),
-            rewind=oldest.position.to_json() if oldest else None,
-            rewind_lines=self._ordinal - oldest.ordinal if oldest else 0,
+            rewind=rewind.to_json() if rewind else None,
+            rewind_lines=self._ordinal - ordinal,
             newest=newest,
             alerts=said.alerts,
         )
