@@ -87,6 +87,55 @@ def _resolve_pattern(pattern: str, info: ValidationInfo) -> str:
     return str(expanded if expanded.is_absolute() else Path(glob.escape(str(_base(info)))) / expanded)
 
 
+def _at_least(least: int, text: str) -> AfterValidator:
+    def check(value: int) -> int:
+        if value < least:
+            raise ValueError(f"must be at least {text}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _device_id(value: str) -> str:
+    if not DEVICE_ID.fullmatch(value):
+        raise ValueError(f"{value!r} must be 3 to 64 of a-z, 0-9 and '-', for example \"press-0001\"")
+    return value
+
+
+def _broker_url(value: str) -> str:
+    parts = urlsplit(value)
+    try:
+        right = parts.scheme in {"mqtt", "mqtts"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    if not right or parts.path.strip("/") or parts.query:
+        raise ValueError(f'{_public(value)!r} is not "mqtt://host:port" or "mqtts://host:port"')
+    if parts.username or parts.password:
+        raise ValueError("must not hold a password: use username and password_file")
+    return value
+
+
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f'{_public(value)!r} is not "https://host/folder/"')
+    return value
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (OSError, ValueError, LookupError):
+        raise ValueError(f'{value!r} is unknown: write, for example, "Europe/Berlin"') from None
+    return value
+
+
+def _time_format(value: str) -> str:
+    if value not in {"iso", "epoch"} and "%" not in value:
+        raise ValueError(f'{value!r} is not "iso", "epoch" or a pattern such as "%d/%m/%Y %H:%M:%S"')
+    return value
+
+
 Duration = Annotated[int, BeforeValidator(duration)]
 Size = Annotated[int, BeforeValidator(size)]
 File = Annotated[Path, AfterValidator(_resolve)]
@@ -99,14 +148,10 @@ class _Section(BaseModel):
 class DeviceConfig(_Section):
     """``[device]``: who this is."""
 
-    id: str = Field(description="^[a-z0-9-]{3,64}$; the certificate's common name")
+    id: Annotated[str, AfterValidator(_device_id)] = Field(
+        description="^[a-z0-9-]{3,64}$; the certificate's common name"
+    )
     type: str = Field(min_length=1, description="chooses the model family")
-
-    @model_validator(mode="after")
-    def _valid_id(self) -> DeviceConfig:
-        if not DEVICE_ID.fullmatch(self.id):
-            raise ValueError(f"id {self.id!r} must be 3 to 64 of a-z, 0-9 and '-', for example \"press-0001\"")
-        return self
 
 
 class TimestampConfig(_Section):
@@ -119,18 +164,8 @@ class TimestampConfig(_Section):
     """
 
     column: str | tuple[str, str] | None = None
-    format: str | None = None
-    timezone: str = "UTC"
-
-    @model_validator(mode="after")
-    def _usable(self) -> TimestampConfig:
-        try:
-            ZoneInfo(self.timezone)
-        except (OSError, ValueError, LookupError):
-            raise ValueError(f'timezone {self.timezone!r} is unknown: write, for example, "Europe/Berlin"') from None
-        if self.format not in {None, "iso", "epoch"} and "%" not in str(self.format):
-            raise ValueError(f'format {self.format!r} is not "iso", "epoch" or a pattern such as "%d/%m/%Y %H:%M:%S"')
-        return self
+    format: Annotated[str, AfterValidator(_time_format)] | None = None
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
 
 def _timestamp(value: object) -> object:
@@ -170,7 +205,7 @@ class LogConfig(_Section):
 
     path: Annotated[str, AfterValidator(_resolve_pattern)]
     format: Annotated[Literal["csv"], BeforeValidator(_format)] = "csv"
-    period: Duration = Field(description="µs between two readings")
+    period: Annotated[Duration, _at_least(1, '"1us"')] = Field(description="µs between two readings")
     delimiter: Annotated[str | None, BeforeValidator(_delimiter)] = None
     decimal: Literal[".", ","] | None = None
     encoding: Annotated[str, AfterValidator(_encoding)] | None = None
@@ -179,8 +214,6 @@ class LogConfig(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> LogConfig:
-        if self.period < 1:
-            raise ValueError('period must be longer than nothing, for example "60s"')
         if self.delimiter is not None and self.delimiter == self.decimal:
             raise ValueError(f"delimiter and decimal are both {self.decimal!r}: a number could not be told from two")
         return self
@@ -189,7 +222,7 @@ class LogConfig(_Section):
 class MqttConfig(_Section):
     """``[mqtt]``: the broker. ``ca`` None = the system's certificate store."""
 
-    url: str
+    url: Annotated[str, AfterValidator(_broker_url)]
     ca: File | None = None
     certificate: File | None = None
     key: File | None = None
@@ -214,15 +247,6 @@ class MqttConfig(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> MqttConfig:
-        parts = urlsplit(self.url)
-        try:
-            right = parts.scheme in {"mqtt", "mqtts"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            right = False
-        if not right or parts.path.strip("/") or parts.query:
-            raise ValueError(f'url {_public(self.url)!r} is not "mqtt://host:port" or "mqtts://host:port"')
-        if parts.username or parts.password:
-            raise ValueError("url must not hold a password: use username and password_file")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together: give both or none")
         if not self.tls and (self.ca or self.certificate):
@@ -235,32 +259,17 @@ class MqttConfig(_Section):
 class UpdatesConfig(_Section):
     """``[updates]``: where signed bundles come from. ``root`` is the trusted root.json installed with the agent."""
 
-    url: str
+    url: Annotated[str, AfterValidator(_web_url)]
     root: File = Field(default=Path("root.json"), validate_default=True)
     channel: str = Field(default="stable", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
-    interval: Duration = 15 * MINUTE
-
-    @model_validator(mode="after")
-    def _consistent(self) -> UpdatesConfig:
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f'url {_public(self.url)!r} is not "https://host/folder/"')
-        if self.interval < SECOND:
-            raise ValueError("interval must be at least 1s")
-        return self
+    interval: Annotated[Duration, _at_least(SECOND, '"1s"')] = 15 * MINUTE
 
 
 class StateConfig(_Section):
     """``[state]``: where the journal and the bundles live, and how much may wait to be sent (bytes)."""
 
     dir: File
-    outbox_limit: Size = 512_000_000
-
-    @model_validator(mode="after")
-    def _room(self) -> StateConfig:
-        if self.outbox_limit < 1_000_000:
-            raise ValueError("outbox_limit must be at least 1MB")
-        return self
+    outbox_limit: Annotated[Size, _at_least(1_000_000, '"1MB"')] = 512_000_000
 
 
 class PrivacyConfig(_Section):

@@ -121,7 +121,7 @@ evidence = "some"
     )
     found = problems(path, {"FIELDWATCH_STATE__OUTBOX_LIMIT": "5", "FIELDWATCH_MQT__URL": "x"})
     text = "\n".join(found)
-    assert f"{path}:1: [device]: id 'Press 1' must be 3 to 64" in text
+    assert f"{path}:2: [device] id: 'Press 1' must be 3 to 64" in text
     assert f"{path}:6: [log] perid: unknown key; did you mean period?" in text
     assert f"{path}:7: [log] period: 60 is not an amount with a unit" in text
     assert f"{path}:8: [log] format: 'jsonl' is not read yet" in text
@@ -142,9 +142,9 @@ evidence = "some"
         ('[mqtt]\nurl = "mqtt://b"\nusername = "me"', "username and password_file belong together"),
         ('[mqtt]\nurl = "mqtt://b:99999"', 'is not "mqtt://host:port"'),
         ('[updates]\nurl = "file:///x"', 'is not "https://host/folder/"'),
-        ('[updates]\nurl = "http://u/"\ninterval = "1ms"', "at least 1s"),
-        ('[state]\noutbox_limit = "1KB"', "at least 1MB"),
-        ('[log.timestamp]\ntimezone = "Berlin"', "timezone 'Berlin' is unknown"),
+        ('[updates]\nurl = "http://u/"\ninterval = "1ms"', '[updates] interval: must be at least "1s"'),
+        ('[state]\noutbox_limit = "1KB"', '[state] outbox_limit: must be at least "1MB"'),
+        ('[log.timestamp]\ntimezone = "Berlin"', "[log.timestamp] timezone: 'Berlin' is unknown"),
         ('[log.timestamp]\nformat = "US"', 'is not "iso"'),
     ],
 )
