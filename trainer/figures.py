@@ -103,12 +103,12 @@ def bars(name: str, title: str, values: Sequence[tuple[str, float]]) -> str:
     """Draw horizontal bars, the first on top."""
 
     def paint(axes: Any) -> None:
-        labels = [label if len(label) <= 18 else label[:17] + "…" for label, _ in values]
+        labels = [label if len(label) <= 34 else label[:33] + "…" for label, _ in values]
         places = np.arange(len(values))[::-1]
         axes.barh(places, [value for _, value in values], color=BLUE, height=0.66)
         axes.set_yticks(places, labels)
         axes.grid(visible=False, axis="y")
-        axes.set(title=title)
+        axes.set_title(title, loc="right")  # above the names too: the bars leave it little room
 
     return _draw(name, title, paint, height=max(1.6, 0.6 + 0.21 * len(values)))
 
