@@ -72,7 +72,7 @@ class _Recent:
     def of(cls, slots: NDArray[np.int64], at: NDArray[np.int64], base: int, lines: Lines) -> _Recent:
         """Take what is worth keeping of a block."""
         if len(lines) > SMALL_BLOCK:
-            return cls(slots, at, base, lines, ())
+            return cls(slots, at, base, lines.without_text(), ())
         return cls(slots, at, base, None, tuple(lines.position_of(index) for index in at.tolist()))
 
     def first_after(self, slot: int) -> tuple[int, Position]:

@@ -133,10 +133,14 @@ class Lines:
 
     def position_of(self, index: int) -> Position:
         """Return the position before line ``index``; ``len(self)`` gives the one after the last."""
-        if index == len(self.lines):
+        if index == len(self.starts):
             return self.position
         offset = self.starts[index]
         return replace(self.position, offset=offset, mark=_mark(self._raw[: offset - self._base]))
+
+    def without_text(self) -> Lines:
+        """Return the block without its lines: half the memory, and :meth:`position_of` all the same."""
+        return replace(self, lines=[], before=[])
 
 
 @dataclass(frozen=True)
