@@ -28,8 +28,9 @@ from contract.scoring import Scorer, Scores
 
 log = logging.getLogger("fieldwatch.agent")
 
-BLOCK_BYTES = 256 * 1024
-"""Read at once; about 300 lines of 100 sensors. Larger blocks score faster and take more memory."""
+BLOCK_BYTES = 768 * 1024
+"""Read at once; about 1,000 lines of 100 sensors. Larger blocks score faster (a tenth against 256 KiB) and take more
+memory while a backlog is read (30 MB)."""
 REWIND_ROWS = 1440
 """A restart re-reads at least this many rows, a day of minutes: a new bundle with a longer window finds its past, and
 its shadow (:mod:`agent.shadow`) something to judge."""
