@@ -13,14 +13,16 @@ log read line by line gives what it gives in one piece.
 * *Values*: what is not a finite number up to 10¹⁰⁰ is NaN and counted; an empty field is NaN and nothing more.
 * A line is a reading, or refused with a reason, or skipped: blank, comment, header, what stands before a header.
 
-Lines that look alike are read in blocks with ``numpy.loadtxt``, which rounds as ``float()`` does, the others one by
-one; the results are identical, bit for bit.
+Lines that look alike are read in blocks, their numbers as one JSON array: pydantic's reader rounds as ``float()`` does
+and takes a quarter of the time of ``numpy.loadtxt``. The other lines are read one by one; the results are identical, bit
+for bit.
 """
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +30,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from agent.config import LogConfig
 from agent.tail import Lines
@@ -54,10 +57,11 @@ _EITHER = bytes.maketrans(b",", b".")
 _COMMA_ONLY = bytes.maketrans(b",.", b".x")
 _REPLACED = "\ufffd".encode()
 _NUMERIC = b"0123456789+-.eE"
-_KEPT = _NUMERIC + b" \t\n\v\f,;|:~^&!"
-_SIGNS = bytes(each if each in _KEPT else ord("\f") if each == ord("\r") else ord("?") for each in range(256))
-"""Makes unreadable what no number holds: loadtxt would take "infinity", and blanks that ``float()`` of bytes refuses. A
-carriage return, which it would take for the end of a line, becomes another blank."""
+_BLANKS = b" \t\n\r\v\f"
+_SIGNS = bytes(each if each in _NUMERIC else ord(" ") if each in _BLANKS else ord("?") for each in range(256))
+"""Makes unreadable what no number holds, lest JSON take it for something else than a number."""
+_PLUS = re.compile(rb"(?<=[, ])\+(?=\d)")
+"""A sign that JSON does not know."""
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
@@ -291,7 +295,7 @@ class Parser:
     def _block(self, lines: list[bytes], at: int, stop: int, found: _Found) -> int:
         """Read ``lines[at:stop]`` up to the first that is not like the others; return how many that were."""
         columns = self.columns
-        if columns is None or _SIGNS.count(columns.delimiter) != 1 or columns.delimiter in _NUMERIC:
+        if columns is None or len(columns.delimiter) > 1 or columns.delimiter in _NUMERIC:
             return 0
         delimiter, rows = columns.delimiter, lines[at:stop]
         data = b"".join(rows)
@@ -306,6 +310,8 @@ class Parser:
             alike = [fits and row.endswith(delimiter) for fits, row in zip(alike, rows, strict=True)]
         if not all(alike):
             rows = rows[: alike.index(False)]
+        if spare:
+            rows = [row[:-1] for row in rows]
         ts, count = self._times_of(rows, columns) if rows else (None, 0)
         if ts is None or not count:
             return 0
@@ -326,30 +332,30 @@ class Parser:
         return self._times.column(np.frombuffer(b"".join(texts), np.uint8), ends - lengths, ends)
 
     def _values(self, rows: list[bytes], columns: Columns, found: _Found) -> _Floats:
-        """Return the sensors' values, ``[rows, S]``: by loadtxt, or field by field where one is refused.
+        """Return the sensors' values, ``[rows, S]``; field by field where one is a number that JSON does not know.
 
-        The lines are written with a delimiter before and behind, so that every field stands between two.
+        Columns that no sensor has are cut off first, so that what stands there cannot stand in the way.
         """
-        delimiter = columns.delimiter
         present = np.flatnonzero(columns.order >= 0)
         if not len(present):
             return np.full((len(rows), len(self.sensors)), np.nan)
-        chosen, some = columns.order[present], max(columns.time) + 1
-        if chosen.min() >= some:
+        delimiter, some = columns.delimiter, max(columns.time) + 1
+        chosen = columns.order[present]
+        if len(chosen) == len(columns.names) - some and chosen.min() >= some:
             rows, chosen = [row.split(delimiter, some)[-1] for row in rows], chosen - some
-        table = self._table(columns)
-        data = (delimiter + (delimiter + b"\n" + delimiter).join(rows) + delimiter).translate(
-            _SIGNS if table is None else table.translate(_SIGNS)
-        )
-        use = (chosen + 1).tolist()
+        else:
+            use = chosen.tolist()
+            cells = [row.split(delimiter) for row in rows]
+            rows = [delimiter.join([fields[column] for column in use]) for fields in cells]
+            chosen = np.arange(len(use))
+        signs = bytearray(_SIGNS if (table := self._table(columns)) is None else table.translate(_SIGNS))
+        signs[delimiter[0]] = ord(",")
+        data = (delimiter + delimiter.join(rows) + delimiter).translate(signs)
         try:
-            texts = _marked(data, delimiter).decode().split("\n")
-            values = np.loadtxt(
-                texts, delimiter=delimiter.decode(), comments=None, usecols=use, ndmin=2, max_rows=len(texts)
-            )
+            numbers = from_json(b"[" + _marked(data) + b"]")
         except ValueError:
-            cells = [row.split(delimiter) for row in data.split(b"\n")]
-            values = np.array([[_number(fields[column]) for column in use] for fields in cells])
+            numbers = [_number(each) for each in data[1:-1].split(b",")]
+        values = np.array(numbers, np.float64).reshape(len(rows), -1)[:, chosen] + 0.0  # a zero has no sign
         bad = np.flatnonzero(np.abs(values) > ABSURD)
         values.flat[bad] = np.nan
         found.bad.update(present[bad % len(present)].tolist())
@@ -574,25 +580,28 @@ def _bare(line: bytes, delimiter: bytes, decode: Callable[[bytes], str]) -> byte
     return bare if bare.count(delimiter) == len(fields) - 1 else b""
 
 
-def _marked(data: bytes, delimiter: bytes) -> bytes:
-    """Write "nan" into empty fields and "inf" for words, as far as their last character tells that they are no number.
+def _marked(data: bytes) -> bytes:
+    """Return ``,field,field,`` without the outer commas, NaN in empty fields and Infinity for words.
 
-    What ends with a digit and is no number all the same ("1.2.3", "T1") is left, and loadtxt refuses it.
+    A word is told by its last character. What ends with a digit and is no number all the same ("1.2.3", "T1") is left,
+    and JSON refuses it.
     """
+    if b"+" in data:
+        data = _PLUS.sub(b"", data)
     text = np.frombuffer(data, np.uint8)
     before = text[:-1]
     no_digit = before - np.uint8(ord(".")) > ord("9") - ord(".")
-    ends = np.flatnonzero((text[1:] == delimiter[0]) & no_digit & (before != ord("\n"))) + 1
+    ends = np.flatnonzero((text[1:] == ord(",")) & no_digit) + 1
     pieces: list[bytes] = []
-    done = 0
+    done = 1
     for end in ends.tolist():
-        if data[end - 1] == delimiter[0]:
-            pieces += data[done:end], b"nan"
+        if data[end - 1] == ord(","):
+            pieces += data[done:end], b"NaN"
             done = end
-        elif not math.isfinite(value := _number(data[(start := data.rindex(delimiter, 0, end) + 1) : end])):
-            pieces += data[done:start], b"nan" if math.isnan(value) else b"inf"
+        elif not math.isfinite(value := _number(data[(start := data.rindex(b",", 0, end) + 1) : end])):
+            pieces += data[done:start], b"NaN" if math.isnan(value) else b"Infinity"
             done = end
-    return b"".join([*pieces, data[done:]])
+    return b"".join([*pieces, data[done:-1]])
 
 
 def _number(raw: bytes) -> float:
@@ -604,7 +613,7 @@ def _number(raw: bytes) -> float:
         value = math.inf if b"_" in text else float(text)
     except ValueError:
         return math.inf
-    return value if abs(value) <= ABSURD else math.inf
+    return value + 0.0 if abs(value) <= ABSURD else math.inf  # a zero has no sign
 
 
 def _is_number(text: str) -> bool:
