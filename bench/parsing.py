@@ -1,8 +1,7 @@
 """Log lines to numbers: the agent's parser against what numpy, pandas and polars offer, in blocks of 512 lines.
 
-The peers read a file with a clean header and ISO times; that is all they are asked. ``loadtxt``, which the agent calls
-as well, reads no times here and is given empty fields filled in: what lies between is times, dialects and checks. Every
-value is compared with ``float()`` bit for bit.
+The peers read a file with a clean header and ISO times; that is all they are asked. ``loadtxt`` reads no times here and
+is given empty fields filled in. Every value is compared with ``float()`` bit for bit.
 """
 
 from __future__ import annotations

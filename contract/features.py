@@ -1,13 +1,14 @@
 """The feature kernel: window statistics with the same bits for one new row and for a year of rows.
 
-Statistics are accumulated newest row first, one row at a time, in float64, on values centred on the sensor's newest
-valid value (the *pivot*). Every operation is elementwise, and the order of the additions depends on the age of a row
-alone, never on how many rows are computed together; so trainer and agent get identical bits, and a restart that
-re-reads the window does too. Running sums would be faster and drift; BLAS, pairwise and SIMD-width dependent
-reductions would change bits with the shape.
+A window is put together from shorter runs of rows, and these from shorter ones: 60 rows are 30 and 30, 30 are 15 and 15,
+15 are 5 and 10. Neighbouring windows share their runs, so a row costs seven joins instead of sixty additions. How a
+window is cut depends on its length alone, and every operation is elementwise in float64; so trainer and agent get
+identical bits, and a restart that re-reads the window does too. Running sums would be faster and drift; BLAS, pairwise
+and SIMD-width dependent reductions would change bits with the shape.
 
-The pivot lies inside every non-empty window, which bounds cancellation by the window's own spread: a sensor at 10⁹
-that moves by 10⁻³ keeps its standard deviation.
+The values of a run are centred on its newest valid value, its *pivot*, and moved to the newer one's when two are joined
+(the pairwise update of Chan, Golub and LeVeque, 1979, with a pivot for the mean). A pivot lies inside its run, which
+bounds cancellation by the window's own spread: a sensor at 10⁹ that moves by 10⁻³ keeps its standard deviation.
 
 Over the valid values of the last ``w`` rows, ``k`` the age in rows and ``d`` the value minus the pivot:
 
@@ -24,20 +25,24 @@ All are NaN where the window holds no valid value.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-KERNEL = 1
-"""Version of the arithmetic. A bundle made for another kernel is refused, for its features would differ."""
+KERNEL = 2
+"""Version of the arithmetic. A bundle made for another kernel is refused, for its features would differ.
+``agent/self_test.zip`` is one, see ``tests/bundles.py``."""
 
 Statistic = Literal["mean", "std", "min", "max", "last", "slope"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
-TILE = 96
-"""Rows computed together in :func:`compute`; a tile of 100 sensors stays in the cache. No effect on the bits."""
+ROWS = 500
+CELLS = 12_000
+"""Rows and cells (rows times sensors) computed together, so that what is worked on stays in the cache and in little
+memory. No effect on the bits."""
 
 
 class FeatureSpec(BaseModel):
@@ -84,152 +89,118 @@ def compute(rows: NDArray[np.float64], count: int, spec: FeatureSpec) -> NDArray
         rows = np.concatenate((np.full((reach - history, sensors), np.nan), rows))
     elif history > reach:
         rows = rows[history - reach :]
-    rows = np.ascontiguousarray(rows, dtype=np.float64) + 0.0  # no -0.0: which of the two zeros is less is not defined
+    stride = max(ROWS, reach)
+    width = max(1, CELLS // (reach + min(stride, max(count, 1))))
     out = np.empty((count, len(spec.windows), len(spec.statistics), sensors), np.float32)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # absurd numbers give inf or NaN, not noise
-        for start in range(0, count, TILE):
-            stop = min(start + TILE, count)
-            _tile(rows[start : stop + reach], out[start:stop], spec)
+        for left in range(0, sensors, width):
+            strip = slice(left, left + width)
+            # + 0.0: no -0.0, for which of the two zeros is less is not defined
+            some = np.ascontiguousarray(rows[:, strip], dtype=np.float64) + 0.0
+            for start in range(0, count, stride):
+                stop = min(start + stride, count)
+                _fill(out[start:stop, :, :, strip], some[start : stop + reach], spec)
     return out.reshape(count, -1)
-
-
-def _tile(rows: NDArray[np.float64], out: NDArray[np.float32], spec: FeatureSpec) -> None:
-    """Fill ``out`` ``[T, windows, statistics, S]`` from ``rows`` ``[longest - 1 + T, S]``."""
-    reach = spec.longest - 1
-    shape = (len(out), rows.shape[1])
-    wanted = set(spec.statistics)
-    valid = ~np.isnan(rows)
-    complete = bool(valid.all())
-    pivot = rows[reach:] if complete else _newest_valid(rows, valid, len(out))
-    counts = None if complete else _Counts(valid, reach)
-
-    present = valid.astype(np.float64)
-    filled = rows if complete else np.where(valid, rows, 0.0)
-    s1 = np.zeros(shape)  # Σd
-    s2 = np.zeros(shape)  # Σd²
-    earlier = np.zeros(shape)  # the sum of what s1 was before each k, so that Σk·d = k·s1 - earlier
-    d = np.empty(shape)
-    work = np.empty(shape)
-    low, high = _extremes(rows, spec, wanted)
-    emit = 0
-    for k in range(spec.longest):
-        now = slice(reach - k, reach - k + len(out))
-        np.subtract(filled[now], pivot, out=d)
-        if not complete:
-            d *= present[now]
-        if "slope" in wanted:
-            earlier += s1
-        s1 += d
-        if "std" in wanted:
-            np.multiply(d, d, out=work)
-            s2 += work
-        if k + 1 == spec.windows[emit]:
-            n, a, b = _ages(k + 1) if counts is None else counts.at(k + 1)
-            sk = k * s1 - earlier
-            _emit(out[:, emit], spec, pivot, s1, s2, sk, n, a, b, low.get(k + 1), high.get(k + 1))
-            emit += 1
 
 
 Count = NDArray[np.float64] | float
 
 
-def _ages(window: int) -> tuple[float, float, float]:
-    """Return n, Σk and Σk² of a complete window."""
-    w = float(window)
-    return w, w * (w - 1) / 2, (w - 1) * w * (2 * w - 1) / 6
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Sums over every run of ``length`` rows: entry ``i`` of each array ``[m, S]`` belongs to rows ``i..i + length - 1``.
 
-
-class _Counts:
-    """n, Σk and Σk² over the valid rows of a window: integers below 2⁵³, hence exact in any order.
-
-    From cumulative sums over absolute positions p, with newest position T and k = T - p:
-    Σk = T·n - Σp and Σk² = T²·n - 2T·Σp + Σp².
+    ``n``, ``k1`` and ``k2`` are the number of valid values, the sum of their ages and of their squares: integers below
+    2⁵³, hence exact, and plain numbers where no value is missing. ``s1``, ``s2`` and ``sk`` are Σd, Σd² and Σk·d.
+    Where ``n`` is 0, all sums and the pivot are 0 and ``low`` and ``high`` NaN.
     """
 
-    def __init__(self, valid: NDArray[np.bool_], reach: int) -> None:
-        position = np.arange(1.0, len(valid) + 1)[:, None]
-        zero = np.zeros((1, valid.shape[1]))
-        self._sums = [
-            np.concatenate((zero, np.cumsum(valid * weight, axis=0))) for weight in (1.0, position, position * position)
-        ]
-        self._reach = reach
-        self._newest = position[reach:]
+    length: int
+    pivot: NDArray[np.float64]
+    n: Count
+    k1: Count
+    k2: Count
+    s1: Count
+    s2: Count
+    sk: Count
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
-    def at(self, window: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        stop = slice(self._reach + 1, None)
-        count = len(self._newest)
-        start = slice(self._reach + 1 - window, self._reach + 1 - window + count)
-        n, p1, p2 = (s[stop] - s[start] for s in self._sums)
-        t = self._newest
-        return n, t * n - p1, t * t * n - 2 * t * p1 + p2
+    @classmethod
+    def single(cls, rows: NDArray[np.float64]) -> _Run:
+        """Return the runs of one row each."""
+        valid = ~np.isnan(rows)
+        if valid.all():
+            return cls(1, rows, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, rows, rows)
+        return cls(1, np.where(valid, rows, 0.0), valid.astype(np.float64), 0.0, 0.0, 0.0, 0.0, 0.0, rows, rows)
 
+    def at(self, start: int, count: int) -> _Run:
+        """Return ``count`` of the runs from entry ``start`` on."""
+        part = slice(start, start + count)
+        n, k1, k2, s1, s2, sk = (
+            each if isinstance(each, float) else each[part]
+            for each in (self.n, self.k1, self.k2, self.s1, self.s2, self.sk)
+        )
+        return _Run(self.length, self.pivot[part], n, k1, k2, s1, s2, sk, self.low[part], self.high[part])
 
-def _newest_valid(rows: NDArray[np.float64], valid: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
-    """Return ``[count, S]``: each sensor's newest valid value at or before a row, 0 where there is none."""
-    index = np.where(valid, np.arange(len(rows))[:, None], -1)
-    index = np.maximum.accumulate(index, axis=0)[len(rows) - count :]
-    values = np.take_along_axis(rows, np.maximum(index, 0), axis=0)
-    oldest = np.arange(count)[:, None]  # outside the longest window is as good as never
-    return np.where(index >= oldest, values, 0.0)
-
-
-def _extremes(
-    rows: NDArray[np.float64], spec: FeatureSpec, wanted: set[Statistic]
-) -> tuple[dict[int, NDArray[np.float64]], dict[int, NDArray[np.float64]]]:
-    """Return the minima and maxima by window, ``[T, S]`` each, NaN ignored.
-
-    A window is the union of two overlapping runs of a power of two, and runs are built by doubling: min and max
-    are exact in any order.
-    """
-    found: list[dict[int, NDArray[np.float64]]] = []
-    reach = spec.longest - 1
-    count = len(rows) - reach
-    for name, pick in (("min", np.fmin), ("max", np.fmax)):
-        result: dict[int, NDArray[np.float64]] = {}
-        found.append(result)
-        if name not in wanted:
-            continue
-        run, level = 1, rows  # level[i] = extreme of rows[i : i + run]
-        for window in spec.windows:
-            while run * 2 <= window:
-                level = pick(level[:-run], level[run:])
-                run *= 2
-            first = reach + 1 - window
-            second = reach + 1 - run
-            result[window] = pick(level[first : first + count], level[second : second + count])
-    return found[0], found[1]
+    def after(self, older: _Run) -> _Run:
+        """Return the runs that are one of ``older`` and then one of these."""
+        count = len(self.pivot) - older.length
+        new, old = self.at(older.length, count), older.at(0, count)
+        age = float(self.length)  # what the older rows have more of it
+        pivot = new.pivot if isinstance(new.n, float) else np.where(new.n > 0, new.pivot, old.pivot)
+        delta = old.pivot - pivot
+        moved = old.n * delta + old.s1  # the older run's Σd around the new pivot
+        added = age * old.n
+        return _Run(
+            self.length + older.length,
+            pivot,
+            n=new.n + old.n,
+            k1=new.k1 + (old.k1 + added),
+            k2=new.k2 + (old.k2 + age * (2 * old.k1 + added)),
+            s1=new.s1 + moved,
+            s2=new.s2 + (old.s2 + delta * (old.s1 + moved)),
+            sk=new.sk + (old.sk + delta * old.k1 + age * moved),
+            low=np.fmin(new.low, old.low),
+            high=np.fmax(new.high, old.high),
+        )
 
 
-def _emit(
-    out: NDArray[np.float32],
-    spec: FeatureSpec,
-    pivot: NDArray[np.float64],
-    s1: NDArray[np.float64],
-    s2: NDArray[np.float64],
-    sk: NDArray[np.float64],
-    n: Count,
-    a: Count,
-    b: Count,
-    low: NDArray[np.float64] | None,
-    high: NDArray[np.float64] | None,
-) -> None:
+def _runs(length: int, known: dict[int, _Run]) -> _Run:
+    """Return the runs of ``length`` rows, cut at the largest divisor; ``known`` are those made so far."""
+    if length not in known:
+        newer = next(length // factor for factor in range(2, length + 1) if length % factor == 0)
+        known[length] = _runs(newer, known).after(_runs(length - newer, known))
+    return known[length]
+
+
+def _fill(out: NDArray[np.float32], rows: NDArray[np.float64], spec: FeatureSpec) -> None:
+    """Fill ``out`` ``[T, windows, statistics, S]`` from ``rows`` ``[longest - 1 + T, S]``."""
+    known = {1: _Run.single(rows)}
+    for place, window in enumerate(spec.windows):
+        runs = _runs(window, known)
+        _emit(out[:, place], runs.at(len(runs.pivot) - len(out), len(out)), spec)
+
+
+def _emit(out: NDArray[np.float32], run: _Run, spec: FeatureSpec) -> None:
     """Turn the sums of one window into its statistics, ``out`` ``[T, statistics, S]``."""
-    mu = s1 / n
+    mu = run.s1 / run.n
     for place, statistic in enumerate(spec.statistics):
         target = out[:, place]
         match statistic:
             case "mean":
-                target[...] = pivot + mu
+                target[...] = run.pivot + mu
             case "std":
-                target[...] = np.sqrt(np.maximum(s2 / n - mu * mu, 0.0))
+                target[...] = np.sqrt(np.maximum(run.s2 / run.n - mu * mu, 0.0))
             case "min":
-                target[...] = low
+                target[...] = run.low
             case "max":
-                target[...] = high
+                target[...] = run.high
             case "last":
-                target[...] = pivot
+                target[...] = run.pivot
             case "slope":
-                spread = b - a * a / n
-                target[...] = np.where(spread > 0, (a * mu - sk) / spread, 0.0)
-    if not isinstance(n, float) and (empty := n == 0).any():
+                # Σk² - (Σk)²/n is 0 for one value, whose numerator is 0 too, and ½ or more for two
+                spread = np.maximum(run.k2 - run.k1 * run.k1 / run.n, 0.25)
+                target[...] = (run.k1 * mu - run.sk) / spread
+    if not isinstance(run.n, float) and (empty := run.n == 0).any():
         out[np.broadcast_to(empty[:, None, :], out.shape)] = np.nan

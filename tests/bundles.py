@@ -9,10 +9,13 @@ plain enough to work out by hand:
   0.5. Explained by occlusion through its baseline.
 
 Options make what must be refused: ``wrong_golden=True`` is well formed, but promises scores that no machine computes.
+
+``python -m tests.bundles`` renews the bundle that the agent's ``self-test`` carries, as a new kernel or format needs it.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -202,3 +205,8 @@ def _classifier(sensors: int, mean: float, scale: float) -> bytes:
             constants,
         )
     )
+
+
+if __name__ == "__main__":
+    made = make_bundle(4, "built-in", name="self-test", lookback=5, classifier=True)
+    (Path(__file__).parent.parent / "agent" / "self_test.zip").write_bytes(made)

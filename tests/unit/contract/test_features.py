@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from contract.features import STATISTICS, TILE, FeatureSpec, compute
+from contract.features import ROWS, STATISTICS, FeatureSpec, compute
 
 DEFAULT = FeatureSpec()
 EPS32 = 2.0**-23
@@ -58,7 +58,7 @@ def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 @given(
-    st.integers(0, 2**32), st.integers(1, 3 * TILE), st.sampled_from([1, 2, 7, 100]),
+    st.integers(0, 2**32), st.integers(1, 3 * ROWS), st.sampled_from([1, 2, 7, 100]),
     st.sampled_from([0.0, 0.005, 0.3, 0.97]), kinds, specs, st.lists(st.integers(0, 10_000), max_size=8),
 )  # fmt: skip
 def test_any_cut_gives_the_same_bits(seed, rows, sensors, missing, kind, spec, cuts):
@@ -71,7 +71,7 @@ def test_any_cut_gives_the_same_bits(seed, rows, sensors, missing, kind, spec, c
 @pytest.mark.parametrize("sensors", [1, 2, 7, 100])
 @pytest.mark.parametrize("missing", [0.0, 0.3])
 def test_a_stream_of_single_rows_gives_the_bits_of_the_batch(sensors, missing):
-    values = readings(sensors, 2 * TILE + 5, sensors, missing, "far")
+    values = readings(sensors, 2 * ROWS + 5, sensors, missing, "far")
     assert same_bits(compute(values, len(values), DEFAULT), in_blocks(values, list(range(len(values))), DEFAULT))
 
 
