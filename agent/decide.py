@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from agent.journal import Draft
 from contract import clock
@@ -78,7 +79,11 @@ class Decider:
         return Said(drafts, states, len(present))
 
     def _results(self, block: Block, scores: Sequence[Scores], present: NDArray[np.int64]) -> list[Draft]:
-        """One result event a reading. JSON is written directly: this runs for every line of a year of backlog."""
+        """One result event a reading. JSON is written directly, and numbers by the column: this runs for every line of a
+        year of backlog.
+        """
+        if not len(present):
+            return []
         columns = [self._entries(judged, present) for judged in scores]
         values = self._values(block, present) if self._privacy == "full" else None
         drafts = []
@@ -93,11 +98,11 @@ class Decider:
         """JSON of :class:`contract.events.ModelScore` for each present row."""
         head = f'{{"model":"{judged.model}","kind":"{judged.kind}","score":'
         middle = f',"threshold":{judged.threshold!r},"verdict":"'
-        score = judged.score[present].astype(np.float64).tolist()
+        score = to_json(judged.score[present].astype(np.float64).tolist(), inf_nan_mode="null").decode()[1:-1].split(",")
         verdict = [VERDICTS[code].value for code in judged.verdict[present].tolist()]
         named = [""] * len(score) if self._privacy == "none" else self._named(judged.contributions[present])
         return [
-            f'{head}{"null" if value != value else repr(value)}{middle}{word}"{who}}}'  # noqa: PLR0124 - NaN
+            f'{head}{value}{middle}{word}"{who}}}'
             for value, word, who in zip(score, verdict, named, strict=True)
         ]
 
@@ -105,13 +110,17 @@ class Decider:
         """JSON of the responsible sensors of each row; a quiet classifier names none, and costs nothing."""
         result = [""] * len(contributions)
         explained = np.flatnonzero(contributions.any(axis=1))
+        if not len(explained):
+            return result
         order, shares = rank(contributions[explained], NAMED_SENSORS)
         counts = (shares > 0).sum(axis=1).tolist()
+        kept = [row[:count] for row, count in zip(shares.tolist(), counts, strict=True)]
+        texts = to_json(kept).decode()[2:-2].split("],[")
         sensors = self._sensors
-        for row, who, share, count in zip(explained.tolist(), order.tolist(), shares.tolist(), counts, strict=True):
+        for row, who, text, count in zip(explained.tolist(), order.tolist(), texts, counts, strict=True):
             if count:
                 names = ",".join([sensors[i] for i in who[:count]])
-                result[row] = f',"sensors":[{names}],"shares":{share[:count]}'
+                result[row] = f',"sensors":[{names}],"shares":[{text}]'
         return result
 
     def _values(self, block: Block, present: NDArray[np.int64]) -> list[str]:

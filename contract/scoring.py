@@ -170,11 +170,14 @@ def rank(contributions: NDArray[np.float32], limit: int | None = None) -> tuple[
     ``k`` = ``limit`` or S. Shares are rounded to four digits and sum to at most 1 but for rounding; where a share is
     0 the sensor has none.
     """
+    sensors = contributions.shape[1]
     exact = contributions.astype(np.float64)
     total = exact.sum(axis=1, keepdims=True)
-    shares = np.round(np.divide(exact, total, out=np.zeros_like(exact), where=total > 0), SHARE_DIGITS)
-    order = np.argsort(-shares, axis=1, kind="stable")[:, :limit]
-    return order, np.take_along_axis(shares, order, axis=1)
+    shares = np.divide(exact, total, out=np.zeros_like(exact), where=total > 0)
+    units = np.rint(shares * 10**SHARE_DIGITS).astype(np.int64)
+    # one integer says share and sensor: sorted, it is in order, and the first of equals comes first
+    keys = np.sort(np.arange(sensors) - units * sensors, axis=1)[:, :limit]
+    return keys % sensors, -(keys // sensors) / 10**SHARE_DIGITS
 
 
 def responsible(
