@@ -79,9 +79,7 @@ class Decider:
         return Said(drafts, states, len(present))
 
     def _results(self, block: Block, scores: Sequence[Scores], present: NDArray[np.int64]) -> list[Draft]:
-        """One result event a reading. JSON is written directly, and numbers by the column: this runs for every line of a
-        year of backlog.
-        """
+        """One result event a reading. JSON is written directly, by the column: this runs for a year of lines."""
         if not len(present):
             return []
         columns = [self._entries(judged, present) for judged in scores]
@@ -98,13 +96,11 @@ class Decider:
         """JSON of :class:`contract.events.ModelScore` for each present row."""
         head = f'{{"model":"{judged.model}","kind":"{judged.kind}","score":'
         middle = f',"threshold":{judged.threshold!r},"verdict":"'
-        score = to_json(judged.score[present].astype(np.float64).tolist(), inf_nan_mode="null").decode()[1:-1].split(",")
+        exact = judged.score[present].astype(np.float64).tolist()
+        score = to_json(exact, inf_nan_mode="null").decode()[1:-1].split(",")
         verdict = [VERDICTS[code].value for code in judged.verdict[present].tolist()]
         named = [""] * len(score) if self._privacy == "none" else self._named(judged.contributions[present])
-        return [
-            f'{head}{value}{middle}{word}"{who}}}'
-            for value, word, who in zip(score, verdict, named, strict=True)
-        ]
+        return [f'{head}{value}{middle}{word}"{who}}}' for value, word, who in zip(score, verdict, named, strict=True)]
 
     def _named(self, contributions: NDArray[np.float32]) -> list[str]:
         """JSON of the responsible sensors of each row; a quiet classifier names none, and costs nothing."""

@@ -14,8 +14,8 @@ log read line by line gives what it gives in one piece.
 * A line is a reading, or refused with a reason, or skipped: blank, comment, header, what stands before a header.
 
 Lines that look alike are read in blocks, their numbers as one JSON array: pydantic's reader rounds as ``float()`` does
-and takes a quarter of the time of ``numpy.loadtxt``. The other lines are read one by one; the results are identical, bit
-for bit.
+and takes a quarter of the time of ``numpy.loadtxt``. The other lines are read one by one; the results are identical,
+bit for bit.
 """
 
 from __future__ import annotations

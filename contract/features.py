@@ -1,10 +1,10 @@
 """The feature kernel: window statistics with the same bits for one new row and for a year of rows.
 
-A window is put together from shorter runs of rows, and these from shorter ones: 60 rows are 30 and 30, 30 are 15 and 15,
-15 are 5 and 10. Neighbouring windows share their runs, so a row costs seven joins instead of sixty additions. How a
-window is cut depends on its length alone, and every operation is elementwise in float64; so trainer and agent get
-identical bits, and a restart that re-reads the window does too. Running sums would be faster and drift; BLAS, pairwise
-and SIMD-width dependent reductions would change bits with the shape.
+A window is put together from shorter runs of rows, and these from shorter ones: 60 rows are 30 and 30, 30 are 15 and
+15, 15 are 5 and 10. Neighbouring windows share their runs, so a row costs seven joins instead of sixty additions. How a
+window is cut depends on its length alone, and every operation is elementwise; so trainer and agent get identical bits,
+and a restart that re-reads the window does too. Running sums would be cheaper still and drift; BLAS, pairwise and
+SIMD-width dependent reductions would change bits with the shape.
 
 The values of a run are centred on its newest valid value, its *pivot*, and moved to the newer one's when two are joined
 (the pairwise update of Chan, Golub and LeVeque, 1979, with a pivot for the mean). A pivot lies inside its run, which
@@ -26,6 +26,7 @@ All are NaN where the window holds no valid value.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -39,10 +40,11 @@ KERNEL = 2
 Statistic = Literal["mean", "std", "min", "max", "last", "slope"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
-ROWS = 500
-CELLS = 12_000
+ROWS = 256
+CELLS = 32_000
 """Rows and cells (rows times sensors) computed together, so that what is worked on stays in the cache and in little
 memory. No effect on the bits."""
+TINY = 1e-30
 
 
 class FeatureSpec(BaseModel):
@@ -108,10 +110,11 @@ Count = NDArray[np.float64] | float
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Sums over every run of ``length`` rows: entry ``i`` of each array ``[m, S]`` belongs to rows ``i..i + length - 1``.
+    """Sums over runs of ``length`` rows: entry ``i`` of each array ``[m, S]`` belongs to rows ``i..i + length - 1``.
 
-    ``n``, ``k1`` and ``k2`` are the number of valid values, the sum of their ages and of their squares: integers below
-    2⁵³, hence exact, and plain numbers where no value is missing. ``s1``, ``s2`` and ``sk`` are Σd, Σd² and Σk·d.
+    ``n``, ``k1`` and ``k2`` are the number of valid values, the sum of their ages and of their squares: integers
+    below 2⁵³, hence exact, and plain numbers where no value is missing. ``s1``, ``s2`` and ``sk`` are Σd, Σd², Σk·d.
+    ``low`` and ``high`` are rounded before they are compared, which gives what rounding afterwards would.
     Where ``n`` is 0, all sums and the pivot are 0 and ``low`` and ``high`` NaN.
     """
 
@@ -123,32 +126,38 @@ class _Run:
     s1: Count
     s2: Count
     sk: Count
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
 
     @classmethod
     def single(cls, rows: NDArray[np.float64]) -> _Run:
         """Return the runs of one row each."""
         valid = ~np.isnan(rows)
+        size = rows.astype(np.float32) + np.float32(0.0)  # no -0.0 here either
         if valid.all():
-            return cls(1, rows, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, rows, rows)
-        return cls(1, np.where(valid, rows, 0.0), valid.astype(np.float64), 0.0, 0.0, 0.0, 0.0, 0.0, rows, rows)
+            return cls(1, rows, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, size, size)
+        return cls(1, np.where(valid, rows, 0.0), valid.astype(np.float64), 0.0, 0.0, 0.0, 0.0, 0.0, size, size)
 
-    def at(self, start: int, count: int) -> _Run:
-        """Return ``count`` of the runs from entry ``start`` on."""
-        part = slice(start, start + count)
+    def _part(self, part: slice) -> _Run:
         n, k1, k2, s1, s2, sk = (
             each if isinstance(each, float) else each[part]
             for each in (self.n, self.k1, self.k2, self.s1, self.s2, self.sk)
         )
         return _Run(self.length, self.pivot[part], n, k1, k2, s1, s2, sk, self.low[part], self.high[part])
 
+    def newest(self, count: int) -> _Run:
+        """Return the last ``count`` of these runs."""
+        return self._part(slice(len(self.pivot) - count, None))
+
     def after(self, older: _Run) -> _Run:
         """Return the runs that are one of ``older`` and then one of these."""
         count = len(self.pivot) - older.length
-        new, old = self.at(older.length, count), older.at(0, count)
+        new, old = self.newest(count), older._part(slice(count))
         age = float(self.length)  # what the older rows have more of it
-        pivot = new.pivot if isinstance(new.n, float) else np.where(new.n > 0, new.pivot, old.pivot)
+        pivot = new.pivot
+        if not isinstance(new.n, float):
+            pivot = pivot.copy()
+            np.copyto(pivot, old.pivot, where=new.n == 0)
         delta = old.pivot - pivot
         moved = old.n * delta + old.s1  # the older run's Σd around the new pivot
         added = age * old.n
@@ -166,20 +175,37 @@ class _Run:
         )
 
 
-def _runs(length: int, known: dict[int, _Run]) -> _Run:
-    """Return the runs of ``length`` rows, cut at the largest divisor; ``known`` are those made so far."""
-    if length not in known:
-        newer = next(length // factor for factor in range(2, length + 1) if length % factor == 0)
-        known[length] = _runs(newer, known).after(_runs(length - newer, known))
-    return known[length]
+@cache
+def _steps(windows: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the joins (newer length, older length) that lead to all ``windows``, in order.
+
+    A length is cut at its largest divisor, so that windows that are multiples of one another share their runs.
+    """
+    steps: list[tuple[int, int]] = []
+
+    def lead_to(length: int) -> None:
+        if length > 1 and length not in map(sum, steps):
+            newer = next(length // factor for factor in range(2, length + 1) if length % factor == 0)
+            lead_to(newer)
+            lead_to(length - newer)
+            steps.append((newer, length - newer))
+
+    for window in windows:
+        lead_to(window)
+    return tuple(steps)
 
 
 def _fill(out: NDArray[np.float32], rows: NDArray[np.float64], spec: FeatureSpec) -> None:
     """Fill ``out`` ``[T, windows, statistics, S]`` from ``rows`` ``[longest - 1 + T, S]``."""
-    known = {1: _Run.single(rows)}
+    runs = {1: _Run.single(rows)}
+    steps = list(_steps(spec.windows))
     for place, window in enumerate(spec.windows):
-        runs = _runs(window, known)
-        _emit(out[:, place], runs.at(len(runs.pivot) - len(out), len(out)), spec)
+        while window not in runs:
+            newer, older = steps.pop(0)
+            runs[newer + older] = runs[newer].after(runs[older])
+        _emit(out[:, place], runs[window].newest(len(out)), spec)
+        needed = {*spec.windows[place + 1 :], *(length for step in steps for length in step)}
+        runs = {length: run for length, run in runs.items() if length in needed}
 
 
 def _emit(out: NDArray[np.float32], run: _Run, spec: FeatureSpec) -> None:
@@ -191,7 +217,7 @@ def _emit(out: NDArray[np.float32], run: _Run, spec: FeatureSpec) -> None:
             case "mean":
                 target[...] = run.pivot + mu
             case "std":
-                target[...] = np.sqrt(np.maximum(run.s2 / run.n - mu * mu, 0.0))
+                target[...] = np.sqrt(np.abs(run.s2 / run.n - mu * mu))
             case "min":
                 target[...] = run.low
             case "max":
@@ -199,8 +225,8 @@ def _emit(out: NDArray[np.float32], run: _Run, spec: FeatureSpec) -> None:
             case "last":
                 target[...] = run.pivot
             case "slope":
-                # Σk² - (Σk)²/n is 0 for one value, whose numerator is 0 too, and ½ or more for two
-                spread = np.maximum(run.k2 - run.k1 * run.k1 / run.n, 0.25)
-                target[...] = (run.k1 * mu - run.sk) / spread
+                # Σk² - (Σk)²/n is 0 for one value, as the numerator is; for more at least ½, which TINY leaves alone
+                spread = run.k2 - run.k1 * run.k1 / run.n
+                target[...] = (run.k1 * mu - run.sk) / (spread + TINY)
     if not isinstance(run.n, float) and (empty := run.n == 0).any():
         out[np.broadcast_to(empty[:, None, :], out.shape)] = np.nan

@@ -10,7 +10,7 @@ plain enough to work out by hand:
 
 Options make what must be refused: ``wrong_golden=True`` is well formed, but promises scores that no machine computes.
 
-``python -m tests.bundles`` renews the bundle that the agent's ``self-test`` carries, as a new kernel or format needs it.
+``python -m tests.bundles`` renews the bundle that the agent's ``self-test`` carries: a new kernel needs one.
 """
 
 from __future__ import annotations

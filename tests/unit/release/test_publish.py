@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Root
 
+from contract.features import KERNEL
 from contract.policy import Policy
 from tests.bundles import make_bundle
 from tests.updates import Site, serve
@@ -77,7 +78,7 @@ def test_a_version_is_never_used_twice(site: Site, v1: bytes) -> None:
 def test_bundles_are_numbered_and_carry_facts(site: Site, v1: bytes, v2: bytes) -> None:
     assert site.publish(v1).facts.release_seq == 1
     facts = site.publish(v2, security_floor=2).facts
-    assert (facts.release_seq, facts.security_floor, facts.kernel) == (2, 2, 1)
+    assert (facts.release_seq, facts.security_floor, facts.kernel) == (2, 2, KERNEL)
     assert site.publish(make_bundle(version="v1", name="mill")).facts.release_seq == 1
     with pytest.raises(ReleaseError, match="security floor 9 is above this release"):
         site.publish(make_bundle(version="v3"), security_floor=9)
