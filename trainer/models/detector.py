@@ -247,15 +247,14 @@ def _shift(x: NDArray[Any], rows: int) -> NDArray[Any]:
 def _fill(rows: Floats, p: _Parameters) -> _Filled:
     there = ~np.isnan(rows) & (p.inverse_scale > 0)
     with np.errstate(over="ignore"):
-        z = ((np.where(there, rows, p.mean) - p.mean) * p.inverse_scale).astype(p.impute.dtype)
-    z = np.clip(z, -CLIP, CLIP)
+        z = ((rows - p.mean) * p.inverse_scale).astype(p.impute.dtype)
+    z = np.where(there, np.clip(z, -CLIP, CLIP), z.dtype.type(0))
     known = there
     for doubling in range(FILL):
         z = np.where(known, z, _shift(z, 2**doubling))
         known = known | _shift(known, 2**doubling)
     if not known.all():
-        held = np.where(known, z, 0.0).astype(z.dtype)
-        z = held
+        held = z  # 0 where it is not known
         for _ in range(IMPUTE_PASSES):
             z = np.where(known, held, np.clip(z @ p.impute, -CLIP, CLIP))
     return _Filled(z, there, known)
@@ -325,17 +324,14 @@ def _graph(p: _Parameters) -> bytes:
     if not seen.all():
         missing = g.op("Or", missing, g.constant(~seen))
     there = g.op("Not", missing)
-    centre = g.constant(p.mean)
-    held = g.op("Where", missing, centre, "rows")
-    scaled = g.op("Mul", g.op("Sub", held, centre), g.constant(p.inverse_scale))
-    z = g.clip(g.op("Cast", scaled, to=1), -CLIP, CLIP)
+    scaled = g.op("Mul", g.op("Sub", "rows", g.constant(p.mean)), g.constant(p.inverse_scale))
+    z = g.op("Where", there, g.clip(g.op("Cast", scaled, to=1), -CLIP, CLIP), zero)
 
     known = there
     for doubling in range(FILL):
         z = g.op("Where", known, z, g.shift(z, 2**doubling, sensors))
         known = g.op("Or", known, g.shift(known, 2**doubling, sensors, np.bool_))
-    measured = g.op("Where", known, z, zero)
-    z = measured
+    measured = z  # 0 where it is not known
     for _ in range(IMPUTE_PASSES):
         guess = g.clip(g.op("MatMul", z, g.constant(p.impute)), -CLIP, CLIP)
         z = g.op("Where", known, measured, guess)
