@@ -306,6 +306,9 @@ class Parser:
         if spare not in {0, 1}:
             return 0
         alike = [row.count(delimiter) == cuts for row in rows]
+        if self._comment and self._comment in data:
+            bare = [not line.startswith(self._comment) for line in lines[at:stop]]
+            alike = [fits and reads for fits, reads in zip(alike, bare, strict=True)]
         if spare:
             alike = [fits and row.endswith(delimiter) for fits, row in zip(alike, rows, strict=True)]
         if not all(alike):
@@ -352,10 +355,10 @@ class Parser:
         signs[delimiter[0]] = ord(",")
         data = (delimiter + delimiter.join(rows) + delimiter).translate(signs)
         try:
-            numbers = from_json(b"[" + _marked(data) + b"]")
-        except ValueError:
-            numbers = [_number(each) for each in data[1:-1].split(b",")]
-        values = np.array(numbers, np.float64).reshape(len(rows), -1)[:, chosen] + 0.0  # a zero has no sign
+            numbers = np.array(from_json(b"[" + _marked(data) + b"]"), np.float64)
+        except (ValueError, OverflowError):  # the latter for a whole number beyond any float
+            numbers = np.array([_number(each) for each in data[1:-1].split(b",")])
+        values = numbers.reshape(len(rows), -1)[:, chosen] + 0.0  # a zero has no sign
         bad = np.flatnonzero(np.abs(values) > ABSURD)
         values.flat[bad] = np.nan
         found.bad.update(present[bad % len(present)].tolist())

@@ -102,7 +102,7 @@ def compute(rows: NDArray[np.float64], count: int, spec: FeatureSpec) -> NDArray
             for start in range(0, count, stride):
                 stop = min(start + stride, count)
                 _fill(out[start:stop, :, :, strip], some[start : stop + reach], spec)
-    return out.reshape(count, -1)
+    return out.reshape(count, spec.width(sensors))
 
 
 Count = NDArray[np.float64] | float

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -126,8 +127,8 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 def _positive(text: str) -> float:
     value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} must be more than 0")
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number above 0")
     return value
 
 
@@ -181,6 +182,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     bundle = score.open_bundle(args.bundle)
     split = choose(args.time, args.split)
+    for wanted in (args.out, args.html):
+        if wanted is not None:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
     result = evaluate.evaluate_lake(bundle, Lake(args.lake), split, args.scores, _progress)
     _progress("")
     if args.out is not None:

@@ -27,13 +27,14 @@ LABELS = {
     "accuracy": "accuracy",
     "ece": "calibration error",
     "roc_auc": "area under ROC",
+    "alert_share": "normal rows with an open alert",
     "unknown_share": "rows judged unknown",
     "positive_share": "rows labelled",
     "rows": "rows",
     "hit_100": "responsible sensors among the n named first",
     "hit_150": "responsible sensors among the 1.5 n named first",
 }
-SHARES = {"unknown_share", "positive_share"}
+SHARES = {"alert_share", "unknown_share", "positive_share"}
 
 READING = (
     "A score alone is not a verdict. A row is *anomalous* (detector) or *faulty* (classifier) where the score reaches "
@@ -44,8 +45,8 @@ READING = (
 KINDS = {
     "detector": "The detector's score says how far a row is from what its sensors did in training. It has no upper "
     "end and is not a probability; compare it with the threshold, not between models.",
-    "classifier": "The classifier's score is a probability, 0 to 1: of rows that score 0.3, about three in ten "
-    "belonged to a labelled fault in the held-back training data. It knows faults like those it was shown, no others.",
+    "classifier": "The classifier's score, 0 to 1, is meant as the probability of a fault; the report shows beside it "
+    "which share of held-back rows was in one. It knows faults like those it was shown, no others.",
 }
 LIMITS = (
     "Meant to call a person's attention to a device of this type. Not a safety function, and no proof that a device "

@@ -195,8 +195,12 @@ def inspect(lake: Lake, device_type: str, progress: Callable[[str], None] = lamb
         valid_rows += int((~np.isnan(readings.values)).any(axis=1).sum())
     progress("")
     _judge_devices(report)
-    if text := lake.passed_over(device_type):
-        report.say("warning", "text", _list(text), "no column of numbers, so no sensor: write numbers if it is one")
+    known = set(lake.sensors(device_type))
+    passed_over = lake.passed_over(device_type)
+    if left := [name for name in passed_over if name not in known]:
+        report.say("warning", "text", _list(left), "no column of numbers, so no sensor: write numbers if it is one")
+    for name in known & set(passed_over):
+        report.say("error", "text", name, f"numbers in some files and none in others: see {passed_over[name]}")
     _judge_sensors(report, valid_rows)
     _judge_drift(report, counts)
     _judge_labels(report, lake, {info.device for info in infos})

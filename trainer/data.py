@@ -117,8 +117,7 @@ class LakeData:
         use = grid.reading.copy()
         if border is not None:
             before = int(np.searchsorted(grid.ts, border))
-            if before < len(grid.ts):  # what ends before its border shares no row with anything tested
-                use[max(before - self.embargo, 0) :] = False
+            use &= grid.ts < border - self.embargo * self.period
             grid = GridRows(grid.ts[:before], grid.rows[:before], grid.reading[:before], grid.duplicate)
             use = use[:before]
         device = DeviceRows(name, grid.ts, grid.rows, use, label_codes(grid.ts, self.lake.labels(name)))

@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from contract.alerts import AlertRule
 from contract.bundle import Bundle
-from contract.clock import DAY, SECOND
+from contract.clock import DAY, SECOND, iso
 from contract.scoring import Scorer
 from contract.verdicts import CODES, Kind, Verdict
 from trainer import metrics
@@ -111,7 +112,8 @@ def evaluate_lake(
             measured = measure(scorer, name, grid, first, lake.labels(name), manifest.sensors)
         else:
             assert scores is not None
-            measured = _from_file(scores, bundle, name, lake.labels(name))
+            ts = grid.ts[first:][grid.reading[first:]]
+            measured = _from_file(scores, bundle, name, ts, lake.labels(name))
         for model, one in measured.items():
             found[model].append(one)
     if not any(found.values()):
@@ -199,6 +201,7 @@ def _model(judge: Judge, scored: Sequence[DeviceScores], period: int, guard: int
     caught = sum(one["caught"] for one in each)
     normal_days = sum(one["normal_days"] for one in each)
     false = sum(one["false_alarms"] for one in each)
+    alert_days = sum(one["alert_share"] * one["normal_days"] for one in each)
     delays = [delay for one in each for delay in one.pop("delays")]
     hits = [hit for one in each for hit in one.pop("hits")]
     turned = [one.pop("turned") for one in each]
@@ -215,6 +218,7 @@ def _model(judge: Judge, scored: Sequence[DeviceScores], period: int, guard: int
         "event_recall": caught / events if events else None,
         "false_alarms": false,
         "false_alarms_per_day": false / normal_days if normal_days else None,
+        "alert_share": alert_days / normal_days if normal_days else None,
         "delay_median_s": float(np.median(delays)) if delays else None,
         "delay_p90_s": float(np.quantile(delays, 0.9)) if delays else None,
         "positive_share": float(positive.mean()) if len(positive) else None,
@@ -249,7 +253,8 @@ def _device(judge: Judge, one: DeviceScores, period: int, guard: int) -> dict[st
     events = [event for event in one.events if judge.kind == "detector" or event.label == "fault"]
     delays = [delay for event in events if (delay := _delay(event, opened, held.ts)) is not None]
     normal_days = int(held.normal.sum()) * period / DAY
-    false = false_alarms(judge.alert, judge.threshold, held, guard)
+    false = false_alarms(judge.alert, judge.threshold, held, period, guard)
+    open_rows = sum(int(held.normal[first : last + 1].sum()) for first, last in opened)
     return {
         "device": held.device,
         "average_precision": metrics.average_precision(positive, score),
@@ -258,6 +263,7 @@ def _device(judge: Judge, one: DeviceScores, period: int, guard: int) -> dict[st
         "caught": len(delays),
         "false_alarms": false,
         "false_alarms_per_day": false / normal_days if normal_days else None,
+        "alert_share": open_rows / max(int(held.normal.sum()), 1),
         "normal_days": normal_days,
         "rows": len(held.ts),
         "delays": delays,
@@ -337,8 +343,10 @@ def _events(spans: Sequence[tuple[int, int, Label]], sums: NDArray[np.float64], 
     return events
 
 
-def _from_file(path: Path, bundle: Bundle, device: str, labels: Sequence[Label]) -> dict[str, DeviceScores]:
-    """Read one device's scores back from ``scores.parquet``."""
+def _from_file(
+    path: Path, bundle: Bundle, device: str, ts: NDArray[np.int64], labels: Sequence[Label]
+) -> dict[str, DeviceScores]:
+    """Read one device's scores of the readings at ``ts`` back from ``scores.parquet``, where all must be."""
     try:
         dataset = ds.dataset(path, format="parquet")
         table = dataset.to_table(filter=pc.field("device") == device)
@@ -352,9 +360,13 @@ def _from_file(path: Path, bundle: Bundle, device: str, labels: Sequence[Label])
     result = {}
     for model in bundle.manifest.models:
         part = table.filter(pc.equal(table["model"], model.name))
-        if not part.num_rows:
-            continue
-        ts = part["ts"].cast("int64").to_numpy()
+        found = part["ts"].cast("int64").to_numpy()
+        part = part.filter(pa.array(found >= ts[0]))
+        if not np.array_equal(found[found >= ts[0]], ts):
+            raise LakeError(
+                f"{path}: the scores of {device} from {iso(int(ts[0]))} on are not those of the lake's {len(ts):,} "
+                "readings: score this lake, from this time or earlier on, with the same bundle"
+            )
         score = part["score"].fill_null(float("nan")).to_numpy().astype(np.float32)
         judged = ~pc.equal(part["verdict"], Verdict.UNKNOWN.value).to_numpy(zero_copy_only=False)
         spans = _spans(ts, labels)
@@ -399,7 +411,8 @@ def said(result: Mapping[str, Any]) -> str:
         lines.append(
             f"  {name}: average precision {number(model['average_precision'])} "
             f"(random {number(random['average_precision'])}), event recall {number(model['event_recall'])} "
-            f"of {model['events']}, false alarms a device-day {number(model['false_alarms_per_day'])}"
+            f"of {model['events']}, false alarms a device-day {number(model['false_alarms_per_day'])}, "
+            f"normal time in alert {number(model['alert_share'])}"
         )
         if model["delay_median_s"] is not None:
             lines.append(f"    delay median {model['delay_median_s']:.0f} s, 90 % {model['delay_p90_s']:.0f} s")

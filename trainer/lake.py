@@ -15,11 +15,13 @@ What a user can get wrong raises :class:`LakeError`, and the message names the f
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -101,6 +103,25 @@ class _File:
     partition: dict[str, Any] = field(default_factory=dict)
     passed_over: list[str] = field(default_factory=list)
 
+    def read(self, columns: list[str], device: str | None = None) -> Any:
+        """Return ``columns`` as a table, of ``device`` alone where one is given."""
+        wanted = None if device is None or "device" in self.partition else pc.field("device") == device
+        try:
+            return self.fragment.to_table(columns=columns, filter=wanted)
+        except (pa.ArrowException, OSError) as error:
+            raise LakeError(f"{self.path}: cannot be read: {str(error)[:300]}") from error
+
+    def floats(self, table: Any, column: str) -> NDArray[np.float64]:
+        """Return a column as float64, nulls as NaN, absurd values as infinities, which count as missing."""
+        values = table[column]
+        try:
+            values = values.cast(pa.int8() if pa.types.is_boolean(values.type) else pa.float64(), safe=False)
+        except pa.ArrowException as error:
+            raise LakeError(f"{self.path}: column {column!r} must hold numbers: {str(error)[:200]}") from error
+        floats = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
+        absurd = np.abs(floats) > ABSURD
+        return np.where(absurd, np.inf, floats) if absurd.any() else floats
+
 
 class Lake:
     """A lake at ``url``. Raises :class:`LakeError` where there is none."""
@@ -164,7 +185,7 @@ class Lake:
             for info in self.devices(device_type):
                 for file in self._files[info.device]:
                     if file.long:
-                        column = file.fragment.to_table(columns=["sensor"], filter=_is(file, info.device))["sensor"]
+                        column = file.read(["sensor"], info.device)["sensor"]
                         named.update(name for name in column.unique().to_pylist() if name is not None)
                     else:
                         names.update(dict.fromkeys(file.sensors))
@@ -174,10 +195,10 @@ class Lake:
             self._names[device_type] = found
         return self._names[device_type]
 
-    def passed_over(self, device_type: str) -> list[str]:
-        """Return the columns that hold no numbers, text for example: they are no sensors."""
+    def passed_over(self, device_type: str) -> dict[str, str]:
+        """Return the columns that are no sensors, with a file that has one: text, or the index of a data frame."""
         files = [file for info in self.devices(device_type) for file in self._files[info.device]]
-        return list(dict.fromkeys(name for file in files for name in file.passed_over))
+        return {name: file.path for file in reversed(files) for name in reversed(file.passed_over)}
 
     def labels(self, device: str) -> list[Label]:
         """Return the device's labels by start; empty where there are none."""
@@ -221,10 +242,7 @@ class Lake:
 
     def _read(self, file: _File, device: str, sensors: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         wanted = ["sensor", "value"] if file.long else [name for name in file.sensors if name in set(sensors)]
-        try:
-            table = file.fragment.to_table(columns=["ts", *wanted], filter=_is(file, device))
-        except (pa.ArrowException, OSError) as error:
-            raise LakeError(f"{file.path}: cannot be read: {str(error)[:300]}") from error
+        table = file.read(["ts", *wanted], device)
         ts = _micros(table["ts"], file.path, "ts")
         values = np.full((len(ts), len(sensors)), np.nan)
         place = {name: index for index, name in enumerate(sensors)}
@@ -234,10 +252,10 @@ class Lake:
             index = names.indices.fill_null(0).to_numpy(zero_copy_only=False)
             column = np.where(names.is_valid().to_numpy(zero_copy_only=False), columns[index], -1)
             kept = np.flatnonzero(column >= 0)
-            values[kept, column[kept]] = _floats(table["value"])[kept]
+            values[kept, column[kept]] = file.floats(table, "value")[kept]
             return ts[kept], values[kept]
         for name in wanted:
-            values[:, place[name]] = _floats(table[name])
+            values[:, place[name]] = file.floats(table, name)
         return ts, values
 
     # ---- opening ---------------------------------------------------------------------------------------------
@@ -269,10 +287,11 @@ class Lake:
             )
         found: dict[str, DeviceInfo] = {}
         for line in table.select(DEVICES_COLUMNS).to_pylist():
-            period = float(line["period_s"] or 0)
-            if not period > 0:
+            period = line["period_s"]
+            if not isinstance(period, int | float) or not 0 < period < math.inf:
                 raise LakeError(
-                    f"{self._path('devices.parquet')}: device {line['device']!r}: period_s must be positive"
+                    f"{self._path('devices.parquet')}: device {line['device']!r}: period_s is {period!r}, "
+                    "must be a number of seconds above 0"
                 )
             found[str(line["device"])] = DeviceInfo(
                 str(line["device"]), str(line["device_type"]), round(period * SECOND)
@@ -310,8 +329,11 @@ class Lake:
                 raise LakeError(f"{path}: column {column!r} is missing; columns are {_some(schema.names)}")
         if not pa.types.is_timestamp(schema.field("ts").type):
             raise LakeError(f"{path}: column 'ts' is {schema.field('ts').type}, must be a timestamp (UTC)")
+        if "device" in schema.names and not _text(schema.field("device").type):
+            raise LakeError(f"{path}: column 'device' is {schema.field('device').type}, must be text")
         long = "sensor" in schema.names and "value" in schema.names
-        sensors = [] if long else [f.name for f in schema if f.name not in ("device", "ts") and _numeric(f.type)]
+        other = {"device", "ts", *_index_columns(schema)}
+        sensors = [] if long else [f.name for f in schema if f.name not in other and _numeric(f.type)]
         known = {"device", "ts", *sensors, *partition}
         return _File(
             fragment, path, sensors, long, partition, [] if long else [n for n in schema.names if n not in known]
@@ -324,6 +346,8 @@ class Lake:
         path = self._path("labels.parquet")
         start, end = _micros(table["start"], path, "start"), _micros(table["end"], path, "end")
         sensors = table["sensors"].to_pylist() if "sensors" in table.column_names else [None] * len(start)
+        if any(isinstance(named, str) for named in sensors):
+            raise LakeError(f"{path}: column 'sensors' is text, must be lists of names: ['s1', 's2'], not 's1, s2'")
         names = zip(table["device"].to_pylist(), table["label"].to_pylist(), sensors, strict=True)
         found: dict[str, list[Label]] = {}
         for line, (device, label, named) in enumerate(names):
@@ -365,33 +389,33 @@ def _open(url: str) -> tuple[Any, str]:
 def _devices_of(file: _File) -> list[str]:
     """Return the devices in a file: from its folder, else from the footer's statistics, else from the column."""
     if "device" in file.partition:
-        return [str(file.partition["device"])]
+        folder = next(part for part in file.path.split("/") if part.startswith("device="))
+        return [unquote(folder.removeprefix("device="))]  # pyarrow would make a number of "001"
     fragment = file.fragment
     values: set[str] = set()
     for group in fragment.row_groups:
         bounds = (group.statistics or {}).get("device")
         if bounds is None or bounds["min"] != bounds["max"]:
-            column = fragment.to_table(columns=["device"])["device"]
+            column = file.read(["device"])["device"]
             return sorted(str(name) for name in pc.unique(column).to_pylist() if name is not None)
         values.add(str(bounds["min"]))
     return sorted(values)
 
 
-def _is(file: _File, device: str) -> Any:
-    """Return the filter for one device; None where the folder says it already."""
-    return None if "device" in file.partition else pc.field("device") == device
-
-
 def _numeric(kind: Any) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+    tests = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_decimal)
+    return any(test(kind) for test in tests)
 
 
-def _floats(column: Any) -> NDArray[np.float64]:
-    """Return a column as float64, nulls as NaN, absurd values as infinities, which count as missing."""
-    values = column.cast(pa.float64(), safe=False) if not pa.types.is_boolean(column.type) else column.cast(pa.int8())
-    floats = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
-    absurd = np.abs(floats) > ABSURD
-    return np.where(absurd, np.inf, floats) if absurd.any() else floats
+def _text(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _index_columns(schema: Any) -> list[str]:
+    """Return the columns that are a pandas index: row numbers, which would be a clock in the guise of a sensor."""
+    told = (schema.pandas_metadata or {}).get("index_columns") or []
+    return [name for name in told if isinstance(name, str)]
 
 
 def _micros(column: Any, path: str, name: str) -> NDArray[np.int64]:

@@ -179,6 +179,7 @@ def _tiles(run: Mapping[str, Any]) -> str:
             tiles.append((f"{model['event_recall']:.0%}", f"{name}: labelled events with an alert"))
         if model.get("false_alarms_per_day") is not None:
             tiles.append((number(model["false_alarms_per_day"]), f"{name}: false alarms per device-day"))
+            tiles.append((f"{model['alert_share']:.1%}", f"{name}: normal time with an open alert"))
     mean = (run.get("table") or {}).get("mean") or {}
     tiles.extend(
         (number(mean[key]), f"{LABELS[key]}, mean of the folds") for key in ("log_loss", "accuracy") if key in mean
@@ -259,7 +260,8 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
             shown = _records(devices[:MOST_DEVICES])
             if len(devices) > MOST_DEVICES:
                 shown += f"<p class='soft small'>… and {len(devices) - MOST_DEVICES} more in the JSON</p>"
-            body += _folded(f"By device ({len(devices)})", shown)
+            parted = len({one["device"] for one in devices}) < len(devices)
+            body += _folded(f"By device{' and held-back part' if parted else ''} ({len(devices)})", shown)
         parts.append(_section(f"How good is the {name}?", body))
     return parts
 
@@ -296,7 +298,7 @@ def _folds(table: Mapping[str, Any]) -> str:
     folds = [dict(fold) for fold in table.get("folds") or []]
     text = f"<p>Label column <b>{escape(str(table['label']))}</b>. " if table.get("label") else "<p>"
     text += "Every row is judged by a model that was fitted without it.</p>"
-    for name, key in (("mean", "mean"), ("sd", "sd")):
+    for name, key in (("all rows", "mean"), ("sd of the folds", "sd"), ("always the base rate", "random")):
         if table.get(key):
             folds.append({"fold": name} | dict(table[key]))
     return text + _records(folds)
@@ -330,7 +332,9 @@ def _thresholds(run: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     if budget.get("episodes_per_device_day") is not None:
         text = (
             f"<p>Budget: at most <b>{number(budget['episodes_per_device_day'])}</b> false alarms per device-day, "
-            "counted as the alerts that people would get, on time that the models had not seen.</p>"
+            "counted as the alerts that people would get, on time that the models had not seen; one that stays open "
+            "counts once more each day. What was measured there keeps the budget because the threshold was set on "
+            "it.</p>"
         )
     return f"{text}<ul>{''.join(items)}</ul>"
 

@@ -9,6 +9,7 @@ out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def devices_for(bundle: Bundle, lake: Lake, split: Split, where: str) -> list[st
     """
     manifest = bundle.manifest
     if not manifest.timed:
-        raise ScoreError(f"{manifest.name}/{manifest.version} is for a plain table: use --csv FILE")
+        raise ScoreError(f"{manifest.name}/{manifest.version} is for a plain table, not for a lake: score --csv FILE")
     infos = lake.devices(manifest.device_type)
     if infos[0].period != manifest.period:
         raise ScoreError(
@@ -121,7 +122,7 @@ def score_lake(
     counts: dict[str, dict[str, int]] = {model.name: {} for model in manifest.models}
     readings = 0
     names = devices_for(bundle, lake, split, "--split")
-    with _writer(out, SCHEMA, bundle) as writer:
+    with _writing(out, SCHEMA, bundle) as writer:
         for number, name in enumerate(names):
             progress(f"{name} ({number + 1} of {len(names)})")
             grid = lake.grid(name, manifest.sensors, manifest.window)
@@ -133,8 +134,8 @@ def score_lake(
                 lines["device"] = [name] * len(lines["model"])
                 lines["ts"] = np.repeat(grid.ts[block.start + kept], len(block.scores))
                 writer.write_table(pa.table(lines, schema=SCHEMA))
-    if not readings:
-        raise LakeError(f"{lake.url}: no reading of {', '.join(names[:5])} lies at or after --since or the split")
+        if not readings:
+            raise LakeError(f"{lake.url}: no reading of {', '.join(names[:5])} lies at or after --since or the split")
     return _summary(bundle, len(names), readings, counts, out)
 
 
@@ -148,7 +149,7 @@ def score_table(bundle: Bundle, table: Table, out: Path) -> dict[str, Any]:
         )
     scorer = Scorer(bundle)
     counts: dict[str, dict[str, int]] = {model.name: {} for model in manifest.models}
-    with _writer(out, TABLE_SCHEMA, bundle) as writer:
+    with _writing(out, TABLE_SCHEMA, bundle) as writer:
         for block in blocks(scorer, table.values, 0, len(table.values)):
             kept = np.arange(block.stop - block.start)
             lines = _lines(block.scores, kept, manifest.sensors, counts)
@@ -159,11 +160,19 @@ def score_table(bundle: Bundle, table: Table, out: Path) -> dict[str, Any]:
     return _summary(bundle, 1, len(table.values), counts, out)
 
 
-def _writer(out: Path, schema: Any, bundle: Bundle) -> Any:
+@contextmanager
+def _writing(out: Path, schema: Any, bundle: Bundle) -> Iterator[Any]:
+    """Write beside ``out`` and take its place at the end: there is never half a file, and a failure leaves the old."""
     out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
     ref = bundle.ref
     facts = {"fieldwatch.bundle": f"{ref.name}/{ref.version}", "fieldwatch.bundle.sha256": ref.sha256}
-    return pq.ParquetWriter(out, schema.with_metadata(facts), compression="zstd")
+    try:
+        with pq.ParquetWriter(part, schema.with_metadata(facts), compression="zstd") as writer:
+            yield writer
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _lines(

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from contract.grid import ABSURD
 from trainer.models import FAULT, NORMAL, DeviceRows
 
 MISSING = {"", "nan", "na", "n/a", "null", "none"}
@@ -94,6 +95,11 @@ def read_table(path: Path, label: str | None = None, sensors: Sequence[str] | No
     if len(set(header)) != len(header):
         repeated = next(name for name in header if header.count(name) > 1)
         raise TableError(f"{path} line 1: column {repeated!r} repeats")
+    if "" in header and sensors is None:
+        raise TableError(
+            f"{path} line 1: column {header.index('') + 1} has no name; name it, or leave it out: row numbers that a "
+            "program wrote along would be learnt from like a sensor"
+        )
     if label is not None and label not in header:
         raise TableError(f"{path} line 1: no column {label!r}; columns are {', '.join(header)}")
     wanted = list(sensors) if sensors is not None else [name for name in header if name != label]
@@ -151,7 +157,7 @@ def _number(cell: str, delimiter: str, where: str) -> float:
         value = float(text)
     except ValueError:
         raise TableError(f"{where}: {cell.strip()[:40]!r} is not a number; leave the cell empty if missing") from None
-    return value if np.isfinite(value) else np.nan
+    return value if abs(value) <= ABSURD else np.nan
 
 
 def _label(cell: str, where: str) -> int:

@@ -7,7 +7,8 @@ keeps the budget there. Where so little was held back that the budget allows not
 little, and the detector's threshold takes a margin on top.
 
 Episodes that touch a labelled interval, or begin within ``guard`` rows after one, are true or at least explained, and
-do not count against the budget.
+do not count against the budget. An episode counts once more for each day that it goes on without a label, or else the
+cheapest threshold would be one below which every device is in alarm for ever.
 """
 
 from __future__ import annotations
@@ -81,14 +82,18 @@ def alarms(rule: AlertRule, threshold: float, held: HeldOut) -> list[tuple[int, 
     return [(int(kept[first]), int(kept[last])) for first, last in found]
 
 
-def false_alarms(rule: AlertRule, threshold: float, held: HeldOut, guard: int) -> int:
-    """Count the alerts that no label explains; ``guard`` rows after a labelled interval still belong to it."""
-    explained = held.label != 0
-    reach = np.concatenate(([0], np.cumsum(explained)))
+def false_alarms(rule: AlertRule, threshold: float, held: HeldOut, period: int, guard: int) -> int:
+    """Count the alerts that no label explains, and days that others go on beyond their label; ``period`` in µs.
+
+    ``guard`` rows after a labelled interval still belong to it.
+    """
+    labelled = np.concatenate(([0], np.cumsum(held.label != 0)))
+    row = np.arange(len(held.label))
+    explained = labelled[row + 1] > labelled[np.maximum(row - guard, 0)]
     count = 0
     for first, last in alarms(rule, threshold, held):
-        if reach[last + 1] == reach[max(first - guard, 0)]:
-            count += 1
+        known = explained[first : last + 1]
+        count += int(not known.any()) + int((~known).sum()) * period // DAY
     return count
 
 
@@ -113,10 +118,11 @@ def from_budget(
         return Threshold(least, {"rule": "floor: no held-back rows", "device_days": 0.0})
 
     def count(threshold: float) -> int:
-        return sum(false_alarms(rule, threshold, one, guard) for one in held)
+        return sum(false_alarms(rule, threshold, one, period, guard) for one in held)
 
     allowed = int(budget * days)
-    # The count falls as the threshold rises, all but monotonically: bisect over the ranks of the scores.
+    # The count mostly falls as the threshold rises: bisect over the ranks of the scores. Where it does not, because a
+    # lower threshold makes one long alert of many short ones, this ends at one of several thresholds that keep it.
     good, bad = -1, len(scores)
     while bad - good > max(1, good // 100):
         middle = (good + bad) // 2

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,12 @@ def train_lake(
             device_type, list(data.sensors), data.period, baseline, True, until, (until or facts["last"])[:10]
         )
 
+        columns = lake.passed_over(device_type)
+        if mixed := [name for name in columns if name in data.sensors]:
+            notes.append(f"Not numbers in every file, and missing where they are not: {', '.join(mixed)}.")
+        if left := [name for name in columns if name not in data.sensors]:
+            notes.append(f"No columns of numbers, so no sensors: {', '.join(left)}.")
+
         held: dict[str, list[DeviceScores]] = {}
         for one in fitted:
             plugin = next(plugin for plugin in plugins if plugin.name == one.name)
@@ -130,6 +136,8 @@ def train_lake(
         for one in fitted:
             progress(f"threshold of the {one.name}")
             thresholds[one.name], calibration[one.name] = _threshold(one, held[one.name], data, budget, window)
+            if one.threshold is None and not held[one.name]:
+                notes.append(f"The threshold of the {one.name} was not measured: too little data to hold any back.")
             clock.lap(f"threshold {one.name}")
 
         progress("bundle and parity gate")
@@ -140,7 +148,7 @@ def train_lake(
         clock.lap("bundle")
 
         judges = [Judge(one.name, one.kind, thresholds[one.name], one.alert) for one in fitted]
-        scope = "training time that the scoring model had not seen"
+        scope = "training time that the scoring model had not seen, and on which the thresholds were set"
         run = _run(bundle, content, frame, fitted, thresholds, ranges) | {
             "data": {"lake": lake.url} | facts,
             "budget": {"episodes_per_device_day": budget},
@@ -227,7 +235,7 @@ def _hold_back(plugin: Plugin, data: LakeData, frame: Frame) -> list[DeviceScore
 def _folds(plugin: Plugin, data: LakeData) -> Iterator[tuple[Fold, Fold]]:
     names = data.fold.devices
     if plugin.kind == "classifier":
-        faulty = [name for name in names if any(label.label == "fault" for label in data.lake.labels(name))]
+        faulty = [device.device for device in data if (device.use & (device.label == FAULT)).any()]
         if len(faulty) >= 2:
             ordered = [*faulty, *(name for name in names if name not in faulty)]
             test = tuple(sorted(ordered[::GROUPS]))
@@ -273,13 +281,9 @@ def _ranges(fitted: Sequence[Fitted], data: LakeData, frame: Frame) -> dict[str,
 
 def _gate_blocks(data: LakeData, window: int) -> Iterator[NDArray[np.float64]]:
     """Yield the newest rows of a few devices, after the nothing that a device has before its first reading."""
-    found = 0
-    for name in sorted(data.fold.devices):
-        for device in data.part(Fold((name,))):
-            if device.use.any() and found < GATE_DEVICES:
-                found += 1
-                past = np.full((window - 1, device.rows.shape[1]), np.nan)
-                yield np.concatenate((past, device.rows))[-(window - 1 + GATE_ROWS) :]
+    for device in islice((device for device in data if device.use.any()), GATE_DEVICES):
+        past = np.full((window - 1, device.rows.shape[1]), np.nan)
+        yield np.concatenate((past, device.rows))[-(window - 1 + GATE_ROWS) :]
 
 
 def _cross_validate(table: Table, label: str) -> dict[str, Any]:
@@ -320,13 +324,14 @@ def _judged(positive: NDArray[np.bool_], probability: NDArray[Any]) -> dict[str,
 def _describe(data: LakeData) -> dict[str, Any]:
     """Return what the report says of the data, from one pass."""
     labels: dict[str, int] = {}
-    rows = readings = empty = fault = anomaly = 0
+    periods = there = readings = fault = anomaly = 0
     first, last = 2**62, -(2**62)
     for device in data:
         used = device.use
-        rows += len(used)
+        if len(used):  # the grid cuts long gaps short, the times do not
+            periods += int(device.ts[-1] // data.period - device.ts[0] // data.period) + 1
+        there += int((~np.isnan(device.rows)).any(axis=1).sum())
         readings += int(used.sum())
-        empty += int(np.isnan(device.rows).all(axis=1).sum())
         fault += int((used & (device.label == FAULT)).sum())
         anomaly += int((used & (device.label > FAULT)).sum())
         if used.any():
@@ -352,7 +357,7 @@ def _describe(data: LakeData) -> dict[str, Any]:
         "device_days": round(readings * data.period / DAY, 3),
         "first": iso(first),
         "last": iso(last),
-        "missing_share": empty / rows,
+        "missing_share": 1 - there / periods,
         "labels": dict(sorted(labels.items())),
         "fault_share": fault / readings,
         "anomaly_share": anomaly / readings,

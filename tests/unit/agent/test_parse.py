@@ -90,6 +90,7 @@ DIALECTS = {
     "titles before it": "Press 7\nSerial;47\nUser;Kim\n\nZeit;a;b\n17.01.2026 10:54;1,5;-2\n17.01.2026 10:55;;3",
     "row of units": "time;a;b\n;bar;°C\n17.01.2026 10:54:00;1,5;-2\n17.01.2026 10:55:00;;3\n",
     "reordered, with others": "time,b,x,a\n2026-01-17 10:54,-2,7,1.5\n2026-01-17 10:55,3,on,\n",
+    "comment, time in the middle": "a;time;b\n1,5;2026-01-17 10:54;-2\n#1;2026-01-17 10:54;2\n;2026-01-17 10:55;3\n",
     "exponents and signs": "time,a,b\n2026-01-17 10:54,+0.15e1,-2e0\n2026-01-17 10:55,,3.000000000000000000000\n",
     "NULs of a crash": "time,a,b\n2026-01-17 10:54,1.5,-2\n2026-01-17 10:55,,3\n",
 }  # fmt: skip
@@ -339,6 +340,7 @@ FIELD = st.one_of(
     st.floats(-1e6, 1e6).map(lambda value: f"{value:.3f}"),
     st.floats(allow_nan=True, allow_infinity=True).map(repr),
     st.integers(-99, 10**20).map(str),
+    st.sampled_from([0, 308, 309, 400, 5000]).map(lambda digits: "9" * digits),
     st.sampled_from(
         ["", "", " 1.5", "1.5 ", "ERR", "-", '"2.5"', '""', '"3', "1,5", "+4", ".5", "5.", "-0.0", "1e3", "é"]
     ),

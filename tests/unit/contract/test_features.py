@@ -119,6 +119,10 @@ def test_rows_older_than_the_window_are_not_seen():
     assert not same_bits(compute(values, 11, DEFAULT), compute(other, 11, DEFAULT))
 
 
+def test_no_rows_give_no_features():
+    assert compute(np.zeros((3, 2)), 0, DEFAULT).shape == (0, DEFAULT.width(2))
+
+
 @pytest.mark.parametrize("count", [-1, 4])
 def test_a_count_that_rows_cannot_give_is_refused(count):
     with pytest.raises(ValueError, match=r"outside 0\.\.3"):

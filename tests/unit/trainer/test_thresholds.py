@@ -46,7 +46,7 @@ def test_the_budget_is_kept_and_not_wasted() -> None:
     assert days == pytest.approx(2 * 20_000 / 1440)
     found = from_budget(RULE, parts, MINUTE, budget=0.5, margin=9.0, least=0.0, guard=0)
     allowed = int(0.5 * days)
-    count = sum(false_alarms(RULE, found.value, part, 0) for part in parts)
+    count = sum(false_alarms(RULE, found.value, part, MINUTE, 0) for part in parts)
     assert count == found.facts["episodes"] <= allowed
     assert count >= 0.6 * allowed
     assert found.facts["margin"] == 1.0
@@ -57,12 +57,12 @@ def test_alarms_in_labelled_time_cost_nothing() -> None:
     score[1000:1100] = 5.0
     label[990:1050] = 1
     one = held(score, label)
-    assert false_alarms(RULE, 1.0, one, guard=0) == 0
-    assert false_alarms(RULE, 1.0, held(score), guard=0) == 1
+    assert false_alarms(RULE, 1.0, one, MINUTE, guard=0) == 0
+    assert false_alarms(RULE, 1.0, held(score), MINUTE, guard=0) == 1
     late = np.zeros(3000)
     late[1052:1060] = 5.0
-    assert false_alarms(RULE, 1.0, held(late, label), guard=0) == 1
-    assert false_alarms(RULE, 1.0, held(late, label), guard=10) == 0
+    assert false_alarms(RULE, 1.0, held(late, label), MINUTE, guard=0) == 1
+    assert false_alarms(RULE, 1.0, held(late, label), MINUTE, guard=10) == 0
 
 
 def test_too_little_time_takes_the_margin() -> None:
