@@ -20,6 +20,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -133,6 +134,14 @@ def _zone(value: str) -> str:
 def _time_format(value: str) -> str:
     if value not in {"iso", "epoch"} and "%" not in value:
         raise ValueError(f'{value!r} is not "iso", "epoch" or a pattern such as "%d/%m/%Y %H:%M:%S"')
+    if "%" in value:
+        sample = datetime(2026, 12, 31, 23, 58, tzinfo=UTC)
+        try:
+            again = datetime.strptime(sample.strftime(value), value)
+        except (ValueError, re.error) as error:
+            raise ValueError(f"{value!r} is no pattern of strptime: {error}") from None
+        if again.date() != sample.date():
+            raise ValueError(f'{value!r} must hold day, month and year, like "%d/%m/%Y %H:%M:%S"')
     return value
 
 

@@ -102,14 +102,12 @@ class Reject:
 class Progress:
     """Where reading stands, and what a restart needs: all of it a function of the log read so far.
 
-    ``position``: after the last line journalled. ``rewind``: the line that opens the window, ``rewind_lines`` lines
-    before ``position``; a restart reads from there and scores nothing until it is back. Both are the tail's JSON.
-    ``newest``: µs of the newest row. ``alerts``: by model name.
+    ``position``: after the last line journalled. ``rewind``: the line from which on a restart reads again to fill the
+    window. Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: by model name.
     """
 
     position: str | None = None
     rewind: str | None = None
-    rewind_lines: int = 0
     newest: int | None = None
     alerts: Mapping[str, AlertState] = field(default_factory=dict)
 

@@ -267,7 +267,9 @@ class Parser:
         text = self._time_text(fields, columns.time)
         ts = self._times.one(text)
         if ts is None:
-            raise _RefusedError("timestamp", f"{text!r} is no time that is understood; see [log] timestamp")
+            pattern = self._log.timestamp.format
+            fits = f"does not fit [log.timestamp] format {pattern!r}" if pattern else "is no time that is understood"
+            raise _RefusedError("timestamp", f"{text!r} {fits}; see [log] timestamp")
         self._times.last = ts
         self._opening = self._seeking = False
         if self.columns is None:

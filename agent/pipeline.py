@@ -1,21 +1,21 @@
 """A line's way: tail → parse → grid → features and score → decide → one commit.
 
 One direction, one writer, plain values between the steps. Live lines and a year of backlog take the same way in
-blocks of different size, and a restart takes it too: reading begins at the line that opens the window, and the lines
-up to the committed position only fill the grid. So no state but the position has to survive, and none can be wrong.
+blocks of different size. After a restart reading goes on at the committed position; before the first new row the grid
+is filled from the lines before it (:func:`reread`). So no state but the position has to survive, and none can be wrong.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.config import Config
+from agent.config import Config, LogConfig
 from agent.decide import EVIDENCE_ROWS, Decider, Said
 from agent.journal import REJECTS_KEPT, Commit, Draft, Journal, Progress, Reject
 from agent.parse import Parser, Readings, Refusal
@@ -24,7 +24,7 @@ from contract import clock
 from contract.bundle import Bundle, BundleError
 from contract.events import GapData
 from contract.grid import Block, Grid
-from contract.scoring import Scorer, Scores
+from contract.scoring import Scorer
 
 log = logging.getLogger("fieldwatch.agent")
 
@@ -55,8 +55,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Recent:
-    """Where the lines of recent rows begin: of one block, the rows' slots, their lines' indices and ``base``, the
-    first line's place in the count of lines read.
+    """Where the lines of recent rows begin: of one block, the rows' slots and their lines' indices.
 
     A position costs a hash of 64 KiB, and a block keeps at least as many bytes alive. So of a large block only the
     row that turns out oldest is asked; of live lines, a block each, the positions are made at once and the block let
@@ -65,22 +64,40 @@ class _Recent:
 
     slots: NDArray[np.int64]
     at: NDArray[np.int64]
-    base: int
     lines: Lines | None
     positions: tuple[Position, ...]
 
     @classmethod
-    def of(cls, slots: NDArray[np.int64], at: NDArray[np.int64], base: int, lines: Lines) -> _Recent:
+    def of(cls, slots: NDArray[np.int64], at: NDArray[np.int64], lines: Lines) -> _Recent:
         """Take what is worth keeping of a block."""
         if len(lines) > SMALL_BLOCK:
-            return cls(slots, at, base, lines.without_text(), ())
-        return cls(slots, at, base, None, tuple(lines.position_of(index) for index in at.tolist()))
+            return cls(slots, at, lines.without_text(), ())
+        return cls(slots, at, None, tuple(lines.position_of(index) for index in at.tolist()))
 
-    def first_after(self, slot: int) -> tuple[int, Position]:
-        """Return place and position of the line of the first row after ``slot``."""
+    def first_after(self, slot: int) -> Position:
+        """Return the position of the line of the first row after ``slot``."""
         row = int(np.searchsorted(self.slots, slot, side="right"))
-        at = int(self.at[row])
-        return self.base + at, self.positions[row] if self.lines is None else self.lines.position_of(at)
+        return self.positions[row] if self.lines is None else self.lines.position_of(int(self.at[row]))
+
+
+def reread(log: LogConfig, sensors: Sequence[str], progress: Progress) -> Iterator[tuple[Lines, Readings]]:
+    """Yield again what was read from ``progress.rewind`` on, block by block, without a trace.
+
+    Readings newer than ``progress.newest`` are not yet read, and left out. Whether a line was read cannot be told by
+    counting: a rotation or a truncation since may have taken lines away. Lines after the position that are older are
+    refused as late wherever they are met, so it does no harm to meet them here as well. Nothing is yielded where the
+    file is gone: the window then fills anew.
+    """
+    if progress.rewind is None or progress.newest is None:
+        return
+    parser = Parser(log, sensors)
+    tail = Tail(log.path, Position.from_json(progress.rewind), encoding=log.encoding, format=parser)
+    while (lines := tail.read(BLOCK_BYTES)) is not None and tail.resumed:
+        readings = parser.parse(lines)
+        known = readings.ts <= progress.newest
+        if len(known) and not known.any():
+            return
+        yield lines, replace(readings, ts=readings.ts[known], values=readings.values[known], line=readings.line[known])
 
 
 class Pipeline:
@@ -108,16 +125,21 @@ class Pipeline:
         self._grid = Grid(manifest.period, seen, len(manifest.sensors))
         self._recent: deque[_Recent] = deque()
         self._bad_values: Counter[str] = Counter()
-        self._ordinal = 0
         self._reached = max(seen - 1, REWIND_ROWS)
 
         progress = journal.progress()
         self._alerts = dict(progress.alerts)
         self.newest = progress.newest
         self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())
-        self._warm = progress.rewind_lines
         self._config = config.log
-        self.tail = self._tail(progress.rewind if self._warm else progress.position)
+        self._restarted = True
+        self.tail = Tail(
+            config.log.path,
+            Position.from_json(progress.position) if progress.position else None,
+            encoding=config.log.encoding,
+            format=self._parser,
+            silent_after=SILENT_PERIODS * config.log.period / clock.SECOND,
+        )
 
     def step(self) -> Step | None:
         """Carry one block from the log into the journal; None when there is nothing new.
@@ -125,13 +147,13 @@ class Pipeline:
         Raises :class:`agent.journal.JournalError` where it cannot be written; the next call tries the same block.
         """
         lines = self.tail.read(BLOCK_BYTES)
-        if self._warm and self.tail.resumed is False:
-            # The rows before the position are gone with their file: nothing is lost, the window fills anew.
-            self._warm = 0
-            self.tail = self._tail(self._journal.progress().position)
-            lines = self.tail.read(BLOCK_BYTES)
         self._announce()
-        return self._carry(lines) if lines is not None else None
+        if lines is None:
+            return None
+        if self._restarted:
+            self._restarted = False
+            self._fill()
+        return self._carry(lines)
 
     @property
     def detail(self) -> str:
@@ -156,66 +178,54 @@ class Pipeline:
         columns = self._parser.columns
         return (columns.missing, columns.unknown) if columns is not None else (), frozenset(self._bad_values)
 
-    def _tail(self, position: str | None) -> Tail:
-        return Tail(
-            self._config.path,
-            Position.from_json(position) if position else None,
-            encoding=self._config.encoding,
-            format=self._parser,
-            silent_after=SILENT_PERIODS * self._config.period / clock.SECOND,
-        )
-
     def _carry(self, lines: Lines) -> Step:
         readings = self._parser.parse(lines)
         for change in readings.changes:
             log.warning("%s: %s", lines.file, change)
         self._bad_values.update(readings.bad_values)
-        base, self._ordinal = self._ordinal, self._ordinal + len(lines)
-        fresh = 0
-        if self._warm:
-            fresh = min(self._warm, len(lines))
-            self._warm -= fresh
-            self._fill(readings, lines, base, fresh)
-            if fresh == len(lines):
-                return Step(0, 0, 0)
-        first = int(np.searchsorted(readings.line, fresh))
-        ts, values, line = readings.ts[first:], readings.values[first:], readings.line[first:]
+        ts, values, line = readings.ts, readings.values, readings.line
         ahead = ts > clock.now() + AHEAD
-        refusals = [refusal for refusal in readings.refused if refusal.line >= fresh]
+        refusals = list(readings.refused)
         refusals += [Refusal(int(at), "future", "more than a day ahead of this computer's clock") for at in line[ahead]]
         ts, values, line = ts[~ahead], values[~ahead], line[~ahead]
 
-        block = self._grid.place(ts, values)
-        refusals += [Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate]
-        if len(block.late):
-            newest = clock.iso(int(block.ts[-1]) if len(block.ts) else self.newest or 0)
-            late = f"older than the newest reading, {newest}; was the clock set back?"
-            refusals += [Refusal(int(line[i]), "late", late) for i in block.late]
-        self._remember(block, line, lines, base)
-
-        scores: list[Scores] = self._scorer.score(block.rows[self._unseen :]) if len(block.ts) else []
-        said = self._decider.decide(block, scores, self._alerts) if scores else Said([], self._alerts, 0)
-        commit = self._commit(lines, line[block.source[block.source >= 0]], block, refusals, said)
+        kept: list[NDArray[np.int64]] = []
+        said = Said([], self._alerts, 0)
+        for block in self._grid.blocks(ts, values):
+            refusals += [
+                Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate
+            ]
+            if len(block.late):
+                newest = clock.iso(int(block.ts[-1]) if len(block.ts) else self.newest or 0)
+                late = f"older than the newest reading, {newest}; was the clock set back?"
+                refusals += [Refusal(int(line[i]), "late", late) for i in block.late]
+            self._remember(block, line, lines)
+            if len(block.ts):
+                kept.append(block.source[block.source >= 0])
+                scores = self._scorer.score(block.rows[self._unseen :])
+                more = self._decider.decide(block, scores, said.alerts)
+                said = Said(said.drafts + more.drafts, more.alerts, said.scored + more.scored)
+        rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
+        commit = self._commit(lines, line[rows], ts[rows], refusals, said)
         self._journal.commit(commit)
         self._alerts = said.alerts
         self.newest = commit.progress.newest
         read = sum(commit.read.values())
         return Step(read, said.scored, sum(draft.event == "alert" for draft in said.drafts))
 
-    def _fill(self, readings: Readings, lines: Lines, base: int, count: int) -> None:
-        """Place the readings of the first ``count`` lines, which were scored before the restart."""
-        stop = int(np.searchsorted(readings.line, count))
-        known = readings.ts[:stop] <= (self.newest if self.newest is not None else 0)
-        line = readings.line[:stop][known]
-        block = self._grid.place(readings.ts[:stop][known], readings.values[:stop][known])
-        self._remember(block, line, lines, base)
+    def _fill(self) -> None:
+        """Place the rows before the position, which were scored before the restart."""
+        progress = self._journal.progress()
+        for lines, readings in reread(self._config, self.bundle.manifest.sensors, progress):
+            for block in self._grid.blocks(readings.ts, readings.values):
+                self._remember(block, readings.line, lines)
 
-    def _remember(self, block: Block, line: NDArray[np.int64], lines: Lines, base: int) -> None:
+    def _remember(self, block: Block, line: NDArray[np.int64], lines: Lines) -> None:
         """Keep where the lines of the last rows begin: from there a restart reads."""
         rows = np.flatnonzero(block.source >= 0)[-self._reached :]
         if len(rows):
             slots = np.floor_divide(block.ts[rows], self._grid.period)
-            self._recent.append(_Recent.of(slots, line[block.source[rows]], base, lines))
+            self._recent.append(_Recent.of(slots, line[block.source[rows]], lines))
         while self._recent and self._recent[0].slots[-1] <= self._before_window:
             self._recent.popleft()
 
@@ -225,13 +235,12 @@ class Pipeline:
         return (self._grid.newest or 0) - self._reached
 
     def _commit(
-        self, lines: Lines, accepted: NDArray[np.int64], block: Block, refusals: list[Refusal], said: Said
+        self, lines: Lines, accepted: NDArray[np.int64], ts: NDArray[np.int64], refusals: list[Refusal], said: Said
     ) -> Commit:
-        """Put together what follows from a block; ``accepted`` are the lines that made its rows."""
+        """Put together what follows from a block; ``accepted`` are the lines that made rows, ``ts`` their times."""
         read: Counter[str] = Counter()
         refused: Counter[tuple[str, str]] = Counter()
-        present = block.source >= 0
-        days = block.ts[present] // clock.DAY
+        days = ts // clock.DAY
         for day, count in zip(*np.unique(days, return_counts=True), strict=True):
             read[clock.day_of(int(day) * clock.DAY)] += int(count)
         for refusal in refusals:  # a refused line counts for the day of the row before it
@@ -242,12 +251,11 @@ class Pipeline:
         if len(days) and (day_name := clock.day_of(int(days[-1]) * clock.DAY)) != self._day:
             self._day = day_name
             self._bad_values.clear()  # yesterday's are no news
-        ordinal, rewind = self._recent[0].first_after(self._before_window) if self._recent else (self._ordinal, None)
-        newest = int(block.ts[present][-1]) if present.any() else self.newest
+        rewind = self._recent[0].first_after(self._before_window) if self._recent else None
+        newest = int(ts[-1]) if len(ts) else self.newest
         progress = Progress(
             position=lines.position.to_json(),
             rewind=rewind.to_json() if rewind else None,
-            rewind_lines=self._ordinal - ordinal,
             newest=newest,
             alerts=said.alerts,
         )

@@ -72,16 +72,16 @@ class Replay:
                 readings = parser.parse(lines)
                 self.columns = parser.columns.describe() if parser.columns else ""
                 self.refused.update(refusal.reason for refusal in readings.refused)
-                block = grid.place(readings.ts, readings.values)
-                self.refused["duplicate"] += len(block.duplicate)
-                self.refused["late"] += len(block.late)
-                if not len(block.ts):
-                    continue
-                present = np.flatnonzero(block.source >= 0)
-                self.readings += len(present)
-                columns = [self._judge(block.ts, judged, present) for judged in self._scorer.score(block.rows)]
-                for of_one_reading in zip(*columns, strict=True):
-                    yield from of_one_reading
+                for block in grid.blocks(readings.ts, readings.values):
+                    self.refused["duplicate"] += len(block.duplicate)
+                    self.refused["late"] += len(block.late)
+                    if not len(block.ts):
+                        continue
+                    present = np.flatnonzero(block.source >= 0)
+                    self.readings += len(present)
+                    columns = [self._judge(block.ts, judged, present) for judged in self._scorer.score(block.rows)]
+                    for of_one_reading in zip(*columns, strict=True):
+                        yield from of_one_reading
 
     def _judge(self, ts: NDArray[np.int64], judged: Scores, present: NDArray[np.int64]) -> list[Row]:
         """Put what one model says of the present rows into words."""

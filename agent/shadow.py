@@ -20,15 +20,13 @@ import numpy as np
 
 from agent.config import LogConfig
 from agent.journal import Progress
-from agent.parse import Parser
-from agent.tail import Position, Tail
+from agent.pipeline import reread
 from contract.alerts import AlertState, advance
 from contract.bundle import Bundle
 from contract.grid import Grid
 from contract.scoring import Scorer
 from contract.verdicts import CODES, Verdict
 
-BLOCK_BYTES = 256 * 1024
 LEAST_READINGS = 30
 """Fewer readings than this say nothing of a bundle."""
 JUDGED_SHARE = 0.5
@@ -58,32 +56,26 @@ def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     """
     manifest = bundle.manifest
     scorer = Scorer(bundle)
-    if progress.rewind is None:
-        return Shadow()
-    parser = Parser(log, manifest.sensors)
     grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
-    tail = Tail(log.path, Position.from_json(progress.rewind), encoding=log.encoding, format=parser)
     states = [AlertState() for _ in manifest.models]
     readings = judged = alarmed = alerts = 0
-    left = progress.rewind_lines
-    while left > 0 and (lines := tail.read(BLOCK_BYTES, left)) is not None and tail.resumed:
-        left -= len(lines)
-        parsed = parser.parse(lines)
-        block = grid.place(parsed.ts, parsed.values)
-        present = block.source >= 0
-        if not present.any():
-            continue
-        verdict = np.zeros(len(present), np.bool_)
-        alarm = np.zeros(len(present), np.bool_)
-        for place, (spec, scores) in enumerate(zip(manifest.models, scorer.score(block.rows), strict=True)):
-            known = present & (scores.verdict != CODES[Verdict.UNKNOWN])
-            verdict |= known
-            alarm |= known & (scores.verdict != CODES[Verdict.NORMAL])
-            states[place], changes = advance(spec.alert, spec.threshold, states[place], block.ts, scores.score, known)
-            alerts += sum(change.transition == "opened" for change in changes)
-        readings += int(present.sum())
-        judged += int(verdict.sum())
-        alarmed += int(alarm.sum())
+    for _, parsed in reread(log, manifest.sensors, progress):
+        for block in grid.blocks(parsed.ts, parsed.values):
+            present = block.source >= 0
+            if not present.any():
+                continue
+            verdict = np.zeros(len(present), np.bool_)
+            alarm = np.zeros(len(present), np.bool_)
+            for place, (spec, scores) in enumerate(zip(manifest.models, scorer.score(block.rows), strict=True)):
+                known = present & (scores.verdict != CODES[Verdict.UNKNOWN])
+                verdict |= known
+                alarm |= known & (scores.verdict != CODES[Verdict.NORMAL])
+                state, changes = advance(spec.alert, spec.threshold, states[place], block.ts, scores.score, known)
+                states[place] = state
+                alerts += sum(change.transition == "opened" for change in changes)
+            readings += int(present.sum())
+            judged += int(verdict.sum())
+            alarmed += int(alarm.sum())
     return Shadow(readings, judged, alarmed, alerts)
 
 

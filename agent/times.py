@@ -31,6 +31,8 @@ _SHAPE = re.compile(
 _EPOCH = re.compile(r"(?P<whole>\d{9,19})(?:\.(?P<f>\d{1,9})\d*)?", re.ASCII)
 _UNITS = ((10**11, SECOND), (10**14, 1000), (10**17, 1), (10**20, 0))
 """Unix times below a bound are in units of so many µs; 0 = nanoseconds."""
+EARLIEST, LATEST = 0, 7_258_118_400 * SECOND
+"""1970 and 2200: a time outside is what a device writes before it knows better ("0001-01-01"), and no time."""
 _EPOCH_0 = datetime(1970, 1, 1)
 _QUARTER = 15 * MINUTE
 """Offsets change at whole quarters of an hour of local time."""
@@ -57,6 +59,10 @@ class Times:
     def one(self, text: str) -> int | None:
         """Return the time written in ``text`` (µs), None where it is none."""
         text = text.strip()
+        time = self._read(text)
+        return time if time is not None and EARLIEST <= time < LATEST else None
+
+    def _read(self, text: str) -> int | None:
         if self._format not in {None, "iso", "epoch"}:
             return self._by_pattern(text)
         if self._format != "epoch" and (match := _SHAPE.fullmatch(text)):
@@ -141,15 +147,17 @@ class Times:
         return self._checked(local, fine)
 
     def _checked(self, times: _Ints, fine: NDArray[np.bool_]) -> tuple[_Ints, int]:
+        fine &= (times >= EARLIEST) & (times < LATEST)
         return times, len(fine) if fine.all() else int(np.argmin(fine))
 
     def _by_pattern(self, text: str) -> int | None:
         try:
             stamp = datetime.strptime(text, str(self._format))
-        except ValueError:
+            if stamp.tzinfo is not None:
+                stamp = stamp.astimezone(UTC)
+                return _micros(stamp.replace(tzinfo=None))
+        except (ValueError, OverflowError):
             return None
-        if stamp.tzinfo is not None:
-            return _micros(stamp.astimezone(UTC).replace(tzinfo=None))
         return self._to_utc(_micros(stamp))
 
     def _to_utc(self, local: int) -> int:
@@ -170,7 +178,7 @@ class Times:
                 stamp = _EPOCH_0 + timedelta(microseconds=quarter * _QUARTER)
                 offsets = [stamp.replace(tzinfo=self._zone, fold=fold).utcoffset() for fold in (0, 1)]
                 found = _whole(offsets[0]), _whole(offsets[1])
-            except OverflowError:
+            except (OverflowError, ValueError):
                 found = 0, 0
             self._offsets[quarter] = found
             if len(self._offsets) > 100_000:

@@ -15,7 +15,9 @@ So each reading makes exactly one row or is refused with a reason: the ledger ad
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 ABSURD = 1e100
 """A value beyond this is a fault of the writer, not a measurement: missing, in the log as in the lake. Squares of what
 is left, and their sums, stay finite."""
+MOST_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,15 @@ class Grid:
             if history:
                 self._history = rows[-history:].copy()
         return Block(rows, times.astype(np.int64), source, duplicate, late)
+
+    def blocks(self, ts: NDArray[np.int64], values: NDArray[np.float64]) -> Iterator[Block]:
+        """Place readings as :meth:`place` does, in blocks of some :data:`MOST_ROWS` rows; their indices are into ``ts``.
+
+        Where readings are hours apart each brings a window of missing rows, and a page of the log becomes gigabytes.
+        """
+        steps = np.clip(np.diff(np.floor_divide(ts, self.period), prepend=0), 0, self.window + 1)
+        cuts = np.flatnonzero(np.diff(np.cumsum(steps) // MOST_ROWS)) + 1
+        for start, stop in pairwise([0, *cuts.tolist(), len(ts)]):
+            block = self.place(ts[start:stop], values[start:stop])
+            source = np.where(block.source >= 0, block.source + start, -1)
+            yield replace(block, source=source, duplicate=block.duplicate + start, late=block.late + start)

@@ -146,6 +146,9 @@ evidence = "some"
         ('[state]\noutbox_limit = "1KB"', '[state] outbox_limit: must be at least "1MB"'),
         ('[log.timestamp]\ntimezone = "Berlin"', "[log.timestamp] timezone: 'Berlin' is unknown"),
         ('[log.timestamp]\nformat = "US"', 'is not "iso"'),
+        ('[log.timestamp]\nformat = "%d/%d/%Y"', "is no pattern of strptime"),
+        ('[log.timestamp]\nformat = "%d/%m/%Q"', "is no pattern of strptime"),
+        ('[log.timestamp]\nformat = "%H:%M"', "must hold day, month and year"),
     ],
 )
 def test_each_rule_speaks(tmp_path: Path, lines: str, message: str) -> None:

@@ -38,7 +38,7 @@ def block(start: int, count: int, refused: int = 0, size: int = 20) -> Commit:
         for n in range(start, start + count)
     ]
     return Commit(
-        Progress(position=str(start + count), rewind="0", rewind_lines=3, newest=7, alerts={"m": AlertState(above=2)}),
+        Progress(position=str(start + count), rewind="0", newest=7, alerts={"m": AlertState(above=2)}),
         {DAY: count + refused},
         {(DAY, "columns"): refused} if refused else {},
         [Reject("columns", "2 fields", b"a,b")] * refused,

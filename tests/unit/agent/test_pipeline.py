@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from agent.config import Config
 from agent.journal import Journal
-from agent.pipeline import REWIND_ROWS, Pipeline
+from agent.pipeline import REWIND_ROWS, Pipeline, reread
 from contract import clock
 from contract.bundle import read_bundle
 from tests.bundles import make_bundle
@@ -20,16 +23,25 @@ def line(minute: int) -> str:
     return f"{clock.iso(START + minute * clock.MINUTE)},10,10.5,9.5\n"
 
 
+def settings(folder: Path) -> dict[str, Any]:
+    return {
+        "device": {"id": "press-0001", "type": "press"},
+        "log": {"path": str(folder / "readings.csv"), "period": "60s"},
+        "state": {"dir": str(folder / "state")},
+    }
+
+
 def start(folder: Path) -> tuple[Pipeline, Journal]:
-    config = Config.model_validate(
-        {
-            "device": {"id": "press-0001", "type": "press"},
-            "log": {"path": str(folder / "readings.csv"), "period": "60s"},
-            "state": {"dir": str(folder / "state")},
-        }
-    )
+    config = Config.model_validate(settings(folder))
     journal = Journal(config.state.dir, 1 << 30)
     return Pipeline(config, read_bundle(make_bundle(SENSORS, lookback=5)), journal), journal
+
+
+def first_reread(folder: Path, journal: Journal) -> int:
+    """Return the time of the first reading that a restart would read again."""
+    log = Config.model_validate(settings(folder)).log
+    _, readings = next(reread(log, ["s0", "s1", "s2"], journal.progress()))
+    return int(readings.ts[0])
 
 
 def live(pipeline: Pipeline, log: Path, minutes: range) -> None:
@@ -55,6 +67,21 @@ def test_live_lines_are_not_kept_with_all_that_was_read_before_them(tmp_path: Pa
     journal.close()
 
 
+def test_a_sparse_log_costs_no_more_memory_than_a_dense_one(tmp_path: Path) -> None:
+    """Hours between readings are hours of missing rows: half a million of them must not be held at once."""
+    log = tmp_path / "readings.csv"
+    log.write_text("timestamp,s0,s1,s2\n" + "".join(line(200 * minute) for minute in range(4000)))
+    pipeline, journal = start(tmp_path)
+    tracemalloc.start()
+    while pipeline.step() is not None:
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16e6, f"{peak / 1e6:.0f} MB at once"
+    assert sum(day.read for day in journal.ledger()) == 4000
+    journal.close()
+
+
 def test_a_restart_reads_a_day_of_rows_again(tmp_path: Path) -> None:
     log = tmp_path / "readings.csv"
     log.write_text("timestamp,s0,s1,s2\n" + "".join(map(line, range(2000))))
@@ -62,11 +89,37 @@ def test_a_restart_reads_a_day_of_rows_again(tmp_path: Path) -> None:
     while pipeline.step() is not None:
         pass
     live(pipeline, log, range(2000, 2005))
-    progress = journal.progress()
-    assert progress.rewind_lines == REWIND_ROWS
+    assert first_reread(tmp_path, journal) == START + (2005 - REWIND_ROWS) * clock.MINUTE
     journal.close()
     again, journal = start(tmp_path)
     live(again, log, range(2005, 2006))
-    assert (journal.progress().rewind_lines, journal.progress().newest) == (REWIND_ROWS, START + 2005 * clock.MINUTE)
+    assert first_reread(tmp_path, journal) == START + (2006 - REWIND_ROWS) * clock.MINUTE
+    assert journal.progress().newest == START + 2005 * clock.MINUTE
     assert sum(day.read for day in journal.ledger()) == 2006
+    journal.close()
+
+
+@pytest.mark.parametrize("loss", ["truncated", "begun anew"])
+def test_a_restart_passes_over_no_line_of_a_log_that_lost_lines(tmp_path: Path, loss: str) -> None:
+    """The lines read again are fewer than those read before; none of the new ones may be taken for one of them."""
+    log, header = tmp_path / "readings.csv", "timestamp,s0,s1,s2\n"
+    log.write_text(header + "".join(map(line, range(500))))
+    pipeline, journal = start(tmp_path)
+    pipeline.step()
+    log.rename(tmp_path / "readings.csv.1")
+    log.write_text(header + "".join(map(line, range(500, 800))))
+    while pipeline.step() is not None:
+        pass
+    if loss == "begun anew":
+        log.unlink()
+    log.write_text(header + "".join(map(line, range(800, 850))))
+    while pipeline.step() is not None:
+        pass
+    journal.close()
+    with log.open("a") as file:
+        file.write("".join(map(line, range(850, 1050))))
+    again, journal = start(tmp_path)
+    while again.step() is not None:
+        pass
+    assert sum(day.read for day in journal.ledger()) == 1050
     journal.close()

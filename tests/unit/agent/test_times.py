@@ -64,6 +64,10 @@ def column(reader: Times, texts: list[str]) -> tuple[list[int], int]:
         ("2026-01-17 10:54:60", None),
         ("01/02/2026 10:54:07", None),
         ("0000-01-01 00:00:00", None),
+        ("0001-01-01 00:00:00", None),
+        ("0001-01-01T00:00:00+01:00", None),
+        ("9999-12-31T23:59:00-05:00", None),
+        ("2200-01-01 00:00:00", None),
         ("2026-01/17 00:00:00", None),
         ("12.5", None),
         ("12345678", None),
@@ -86,6 +90,8 @@ def test_configured_forms() -> None:
     assert us.one("01/17/2026 05:54:07 AM") == T
     assert us.one("2026-01-17T10:54:07Z") is None
     assert times(format="%d/%m/%Y %H:%M:%S %z").one("17/01/2026 11:54:07 +0100") == T
+    assert times(format="%d/%m/%Y %H:%M:%S %z").one("01/01/0001 00:00:00 +0100") is None
+    assert times(timezone="Europe/Berlin").one("0001-01-01 00:00:00") is None
     assert times(format="iso").one("1768647247") is None
     assert times(format="epoch").one("2026-01-17T10:54:07Z") is None
     assert column(times(format="epoch"), ["1768647247"] * 3) == ([T] * 3, 3)

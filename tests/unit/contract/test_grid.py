@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.clock import DAY, MINUTE
-from contract.grid import Block, Grid
+from contract.grid import MOST_ROWS, Block, Grid
 
 
 class PlainGrid:
@@ -114,6 +114,16 @@ def test_a_gap_of_years_costs_no_more_than_a_window():
     assert len(block.ts) == 61
     assert np.isnan(block.rows[59:-1]).all() and block.rows[-1, 0] == 3650 * DAY
     assert block.ts[-2] == 3650 * DAY - MINUTE
+
+
+def test_readings_far_apart_come_in_blocks_of_bounded_size():
+    ts = np.arange(2_000, dtype=np.int64) * 200 * MINUTE
+    values = np.arange(2_000.0)[:, None]
+    whole, parts = Grid(MINUTE, 60, 1).place(ts, values), list(Grid(MINUTE, 60, 1).blocks(ts, values))
+    assert len(parts) > 10 and max(len(part.ts) for part in parts) <= MOST_ROWS + 61
+    for name in ("ts", "source", "duplicate", "late"):
+        assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
+    assert np.array_equal(np.concatenate([part.rows[59:] for part in parts]), whole.rows[59:], equal_nan=True)
 
 
 def test_a_clock_set_back_refuses_until_it_has_caught_up():
