@@ -404,8 +404,12 @@ class Parser:
             elif current is None:
                 if time or known or (words and all(names) and len(set(names)) == len(names) > 2):
                     return True
-            elif known or (words and time and self._named_time(self._names(current, delimiter)) in {(), time}):
+            elif known:
                 return True
+            elif words and time:
+                before = self._names(current, delimiter)
+                if 2 * len(names) >= len(before) and self._named_time(before) in {(), time}:
+                    return True
         return False
 
     def first_time(self, lines: Sequence[bytes]) -> int | None:

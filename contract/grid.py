@@ -98,7 +98,7 @@ class Grid:
         return Block(rows, times.astype(np.int64), source, duplicate, late)
 
     def blocks(self, ts: NDArray[np.int64], values: NDArray[np.float64]) -> Iterator[Block]:
-        """Place readings as :meth:`place` does, in blocks of some :data:`MOST_ROWS` rows; their indices are into ``ts``.
+        """Place readings as :meth:`place` does, in blocks of :data:`MOST_ROWS` rows or so; indices are into ``ts``.
 
         Where readings are hours apart each brings a window of missing rows, and a page of the log becomes gigabytes.
         """

@@ -263,6 +263,14 @@ def test_a_new_header_in_the_middle_holds_from_there(header: str, line: str, val
     same(found, one_by_one(lines, ["a", "b"]))
 
 
+def test_a_message_that_speaks_of_time_is_no_header() -> None:
+    names = [f"s{i}" for i in range(8)]
+    lines = [",".join(["time", *names]), *(f"{ts},{',1' * 7}" for ts in rows(20)), "Time,sync lost,retry"]
+    lines += [f"{ts},{',1' * 7}" for ts in rows(20, first=20)]
+    found = parse([each.encode() for each in lines], " ".join(names))
+    assert (len(found.ts), [refusal.line for refusal in found.refused], found.changes) == (40, [21], [])
+
+
 def test_a_file_without_a_header_goes_on_with_the_one_before() -> None:
     parser = Parser(config(), ["a", "b"])
     parser.parse(block([b"time,b,a", b"2026-01-17 10:54,2,1"], fresh=True, at_start=True))
