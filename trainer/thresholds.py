@@ -7,8 +7,8 @@ keeps the budget there. Where so little was held back that the budget allows not
 little, and the detector's threshold takes a margin on top.
 
 Episodes that touch a labelled interval, or begin within ``guard`` rows after one, are true or at least explained, and
-do not count against the budget. An episode counts once more for each day that it goes on without a label, or else the
-cheapest threshold would be one below which every device is in alarm for ever.
+do not count against the budget. An episode counts once more for each :data:`LONG` that it goes on without a label, or
+else the cheapest threshold would be one at which a device is in alarm for ever.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.alerts import AlertRule, episodes
-from contract.clock import DAY
+from contract.clock import DAY, SECOND
 
 BUDGET = 0.5
 """Default false-alarm episodes a device and day, on held-back time: one in two days. The models there have learnt from
 less than the final one; on public data half of the devices stay below 0.2 with it."""
+
+LONG = 8 * 3600 * SECOND
+"""A false alarm that is still open after a shift is one more for whoever comes next."""
 
 MARGIN = 1.5
 """Factor on a detector's threshold that too little time stands behind; a probability takes none."""
@@ -83,7 +86,7 @@ def alarms(rule: AlertRule, threshold: float, held: HeldOut) -> list[tuple[int, 
 
 
 def false_alarms(rule: AlertRule, threshold: float, held: HeldOut, period: int, guard: int) -> int:
-    """Count the alerts that no label explains, and days that others go on beyond their label; ``period`` in µs.
+    """Count the alerts that no label explains, and once more each :data:`LONG` without one; ``period`` in µs.
 
     ``guard`` rows after a labelled interval still belong to it.
     """
@@ -93,7 +96,7 @@ def false_alarms(rule: AlertRule, threshold: float, held: HeldOut, period: int, 
     count = 0
     for first, last in alarms(rule, threshold, held):
         known = explained[first : last + 1]
-        count += int(not known.any()) + int((~known).sum()) * period // DAY
+        count += int(not known.any()) + int((~known).sum()) * period // LONG
     return count
 
 

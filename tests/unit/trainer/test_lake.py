@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,31 @@ def test_long_values_of_one_slot_make_one_reading(tmp_path: Path) -> None:
     np.testing.assert_array_equal(readings.values, [[2.0, 1.0], [4.0, np.nan]])
 
 
+def test_an_index_is_no_sensor_and_a_decimal_is_one(tmp_path: Path) -> None:
+    folder = LakeMaker(tmp_path, rows=4, count=1).write()
+    file = folder / "readings" / "press-0.parquet"
+    table = pq.read_table(file).append_column("e", pa.array([Decimal("1.50")] * 4))
+    table = table.append_column("__index_level_0__", pa.array([7, 9, 11, 12]))
+    facts = {"index_columns": ["__index_level_0__"], "columns": [], "column_indexes": []}
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(facts)}), file)
+    lake = Lake(folder)
+    assert lake.sensors("press") == ["a", "b", "c", "d", "e"]
+    assert list(lake.passed_over("press")) == ["__index_level_0__"]
+    assert lake.readings("press-0", ["e"]).values.tolist() == [[1.5]] * 4
+
+
+def test_a_device_named_by_its_folder_keeps_its_zeros(tmp_path: Path) -> None:
+    LakeMaker(tmp_path, rows=3, count=1).write()
+    file = tmp_path / "readings" / "press-0.parquet"
+    table = pq.read_table(file).drop_columns(["device"])
+    file.unlink()
+    (tmp_path / "readings" / "device=001").mkdir()
+    pq.write_table(table, tmp_path / "readings" / "device=001" / "part.parquet")
+    devices = {"device": ["001"], "device_type": ["press"], "period_s": [60.0]}
+    pq.write_table(pa.table(devices), tmp_path / "devices.parquet")
+    assert len(Lake(tmp_path).readings("001", ["a"]).ts) == 3
+
+
 def test_a_sensor_that_a_device_lacks_is_missing(tmp_path: Path) -> None:
     lake = Lake(LakeMaker(tmp_path).write())
     values = lake.readings("press-0", ["b", "nowhere", "a"]).values
@@ -132,6 +159,29 @@ def spoil_label(folder: Path) -> None:
     pq.write_table(table, folder / "labels.parquet")
 
 
+def spoil_period_text(folder: Path) -> None:
+    devices = {"device": ["press-0"], "device_type": ["press"], "period_s": ["a minute"]}
+    pq.write_table(pa.table(devices), folder / "devices.parquet")
+
+
+def spoil_long_value(folder: Path) -> None:
+    time = pa.array([START], UTC)
+    table = pa.table({"device": ["press-0"], "ts": time, "sensor": ["a"], "value": ["ERR"]})
+    pq.write_table(table, folder / "readings" / "press-0.parquet")
+
+
+def spoil_device_number(folder: Path) -> None:
+    pq.write_table(
+        pa.table({"device": [7], "ts": pa.array([START], UTC), "a": [1.0]}), folder / "readings" / "x.parquet"
+    )
+
+
+def spoil_label_sensors(folder: Path) -> None:
+    time = pa.array([START], UTC)
+    table = pa.table({"device": ["press-0"], "start": time, "end": time, "label": ["fault"], "sensors": ["s1, s2"]})
+    pq.write_table(table, folder / "labels.parquet")
+
+
 def spoil_type(folder: Path) -> None:
     devices = {"device": ["lathe-1"], "device_type": ["lathe"], "period_s": [60.0]}
     pq.write_table(pa.table(devices), folder / "devices.parquet")
@@ -156,6 +206,10 @@ def spoil_other_devices(folder: Path) -> None:
         (spoil_period, "different periods.*10 s, 60 s"),
         (spoil_label, "row 1: label 'broken' must be one of anomaly, fault, normal"),
         (spoil_type, "no device of type 'press'; devices.parquet has: lathe"),
+        (spoil_period_text, "device 'press-0': period_s is 'a minute', must be a number of seconds"),
+        (spoil_long_value, "press-0.parquet: column 'value' must hold numbers: .*ERR"),
+        (spoil_device_number, "x.parquet: column 'device' is int64, must be text"),
+        (spoil_label_sensors, "labels.parquet: column 'sensors' is text, must be lists of names"),
         (spoil_other_devices, "have no readings; readings are there for: press-0, press-1"),
     ],
 )
@@ -164,7 +218,8 @@ def test_what_is_wrong_is_named(tmp_path: Path, spoil: object, message: str) -> 
     assert callable(spoil)
     spoil(folder)
     with pytest.raises(LakeError, match=message):
-        Lake(folder).sensors("press")
+        lake = Lake(folder)
+        lake.readings("press-0", lake.sensors("press"))
 
 
 def test_a_scheme_nobody_knows_is_refused() -> None:

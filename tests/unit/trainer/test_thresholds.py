@@ -65,6 +65,24 @@ def test_alarms_in_labelled_time_cost_nothing() -> None:
     assert false_alarms(RULE, 1.0, held(late, label), MINUTE, guard=10) == 0
 
 
+def test_an_alert_without_end_costs_each_of_its_shifts() -> None:
+    days = 4 * 1440
+    assert false_alarms(RULE, 1.0, held(np.full(days, 5.0)), MINUTE, guard=0) == 12
+    label = np.zeros(days, np.int8)
+    label[:100] = 1
+    assert false_alarms(RULE, 1.0, held(np.full(days, 5.0), label), MINUTE, guard=0) == 11
+
+
+def test_no_threshold_below_what_a_device_hovers_at() -> None:
+    """One device of four reads high for four days: always in alarm is one episode, and must not be cheap."""
+    rng = np.random.default_rng(1)
+    quiet = [held(rng.exponential(0.05, size=4 * 1440)) for _ in range(3)]
+    hovering = held(5 + rng.normal(0, 0.3, size=4 * 1440))
+    found = from_budget(RULE, [*quiet, hovering], MINUTE, budget=0.25, margin=1.0, least=0.0, guard=0)
+    alarmed = sum(last - first + 1 for first, last in alarms(RULE, found.value, hovering))
+    assert alarmed < 0.5 * len(hovering.ts)
+
+
 def test_too_little_time_takes_the_margin() -> None:
     score = np.zeros(300)
     score[100:110] = 4.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +22,9 @@ from contract.scoring import Scorer, responsible, self_test
 from contract.verdicts import VERDICTS
 from tests.lakes import MINUTE, START, LakeMaker
 from trainer.__main__ import main
+from trainer.data import LakeData
+from trainer.lake import Lake
+from trainer.split import Split
 
 BORDER = 1500
 ROWS = 2400
@@ -123,6 +128,45 @@ def test_evaluating_a_scores_file_gives_the_same_figures(trained: Path, capsys: 
     for name in ("detector", "classifier"):
         for key in ("average_precision", "event_recall", "false_alarms", "delay_median_s"):
             assert found["models"][name][key] == pytest.approx(expected["models"][name][key])
+
+
+def test_a_scores_file_is_judged_from_the_border_on_and_must_be_whole(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--bundle", str(trained / "run" / "bundle.zip"), "--lake", str(trained / "lake")]
+    split, whole = ["--split", str(trained / "split.json")], tmp_path / "all.parquet"
+    assert main(["score", *arguments, "--out", str(whole)]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", *arguments, *split, "--scores", str(whole), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == load(trained / "evaluation.json")["rows"]
+    table = pq.read_table(whole)
+    pq.write_table(table.filter(pc.field("device") != "press-1"), whole)
+    assert main(["evaluate", *arguments, *split, "--scores", str(whole)]) == 2
+    assert "scores of press-1" in capsys.readouterr().err
+
+
+def test_a_score_that_fails_leaves_the_scores_that_were_there(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores.parquet"
+    out.write_bytes((trained / "scores.parquet").read_bytes())
+    lake = tmp_path / "lake"
+    shutil.copytree(trained / "lake", lake)
+    damaged = lake / "readings" / "press-2.parquet"
+    data = bytearray(damaged.read_bytes())
+    data[100:3000] = bytes(2900)
+    damaged.write_bytes(data)
+    assert main(["score", "--bundle", str(trained / "run" / "bundle.zip"), "--lake", str(lake), "--out", str(out)]) == 2
+    assert out.read_bytes() == (trained / "scores.parquet").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_the_last_rows_before_the_border_are_not_learnt_from_wherever_the_lake_ends(tmp_path: Path) -> None:
+    border = START + 1000 * MINUTE
+    learnt = []
+    for rows in (1000, 1500):
+        lake = Lake(LakeMaker(tmp_path / str(rows), rows=rows, count=1).write())
+        (device,) = LakeData.of(lake, "press", 60, Split(border))
+        learnt.append(int(device.ts[device.use][-1]))
+    assert learnt == [border - 61 * MINUTE] * 2
 
 
 def test_the_same_lake_gives_the_same_bytes_wide_or_long(trained: Path, tmp_path: Path) -> None:
