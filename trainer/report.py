@@ -333,8 +333,8 @@ def _thresholds(run: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
         text = (
             f"<p>Budget: at most <b>{number(budget['episodes_per_device_day'])}</b> false alarms per device-day, "
             "counted as the alerts that people would get, on time that the models had not seen; one that stays open "
-            "counts once more every eight hours. What was measured there keeps the budget because the threshold was set on "
-            "it.</p>"
+            "counts once more every eight hours. What was measured there keeps the budget because the threshold was "
+            "set on it.</p>"
         )
     return f"{text}<ul>{''.join(items)}</ul>"
 
