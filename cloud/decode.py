@@ -8,11 +8,13 @@ Everything here is a pure function of the messages. The rules:
 3. A refused event whose number can be read counts as delivered: it lies in quarantine, and sending it again would
    change nothing.
 4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out.
+5. Nothing that a message contains raises: one message must never keep the others from being stored.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,18 +43,25 @@ from contract.verdicts import CODES
 UNPACKED_LIMIT = 8 * 1024 * 1024
 """Bytes that one bulk message may unpack to."""
 
+log = logging.getLogger("fieldwatch.ingest")
+
 REASON_LIMIT = 500
 _MAX_INT = 2**53
 """Integers beyond it are exact neither in JSON readers nor in a browser."""
 
 
 class Message(NamedTuple):
-    """One MQTT message. ``floor``: the lowest number the device may still send, from the user property."""
+    """One MQTT message.
+
+    ``floor``: the lowest number the device may still send, from the user property. ``broken``: why the packet could
+    not be read; ``payload`` is then all of it.
+    """
 
     topic: str
     payload: bytes
     retain: bool = False
     floor: int | None = None
+    broken: str | None = None
 
 
 class Refused(NamedTuple):
@@ -110,8 +119,17 @@ class Batch:
 
     def add(self, message: Message) -> None:
         """Read one message into the batch; never raises for what a message contains."""
+        try:
+            self._add(message)
+        except Exception as error:  # ours to mend, but the message would come again for ever and stop the fleet
+            log.exception("a message on %s cannot be decoded", message.topic)
+            self._refuse(message, f"cannot be decoded: {type(error).__name__}: {error}")
+
+    def _add(self, message: Message) -> None:
         address = topics.parse(message.topic)
-        if address is None:
+        if message.broken is not None:
+            self._refuse(message, message.broken)
+        elif address is None:
             self._refuse(message, "not a topic of ours")
         elif address.channel == "state":
             self._add_state(address.device, message)
@@ -187,7 +205,7 @@ class Batch:
         try:
             raw = from_json(payload)
             owner, epoch, number = raw["id"].split(":")
-            seq = int(number)
+            seq = int(number) if number.isascii() else 0
         except (ValueError, TypeError, KeyError, AttributeError):
             return
         if owner == device and 0 < seq < _MAX_INT and len(epoch) <= 64:

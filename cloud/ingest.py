@@ -26,10 +26,16 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from cloud.decode import Batch, Message, decode, floor_of
@@ -37,7 +43,7 @@ from contract import topics
 from contract.events import Ack
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.client import MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
     from cloud.config import BrokerConfig
@@ -57,6 +63,8 @@ KEEPALIVE_S = 30
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
 STORE_RETRY_S = 1.0
+PROTOCOL_ERROR = 0x82
+"""MQTT 5's reason code; the library gives it as well where it could not read a packet."""
 
 log = logging.getLogger("fieldwatch.ingest")
 
@@ -108,6 +116,30 @@ class AckPacer:
         return max(0.0, min(self._told.get(key, now - self._interval) for key in self._waiting) + self._interval - now)
 
 
+class _Client(Client):
+    """The library's client, but a message that it cannot read is handed over instead of ending the connection.
+
+    The library refuses packets that a broker may pass on (U+FEFF in a property, which MQTT allows), and confirms
+    nothing: the broker would send such a message again at every connection, and nobody else's would get through.
+    """
+
+    on_unreadable: Callable[[Message, int, int], None]
+    """Called with the message, its packet identifier and its quality of service."""
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        try:
+            return super()._handle_publish()
+        except MalformedPacket as error:
+            packet, qos = bytes(self._in_packet["packet"]), self._in_packet["command"] >> 1 & 3
+            end = 2 + int.from_bytes(packet[:2], "big")
+            if len(packet) < end + 2 or qos > 1:
+                raise  # without its identifier it cannot be confirmed
+            topic = packet[2:end].decode(errors="replace")
+            message = Message(topic, packet, broken=f"a packet that cannot be read: {error}")
+            self.on_unreadable(message, int.from_bytes(packet[end : end + 2], "big"), qos)
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
 @dataclass(frozen=True)
 class _Received:
     link: _Link
@@ -120,11 +152,13 @@ class _Received:
 class _Link:
     """One connection."""
 
-    client: Client
+    client: _Client
     started: float
     connected: float | None = None
     greeted: bool = False
     lost: str | None = None
+    broken: bool = False
+    """Whether it ended because we could not read what the broker sent."""
 
 
 class Ingest:
@@ -143,6 +177,7 @@ class Ingest:
         self._thread: threading.Thread | None = None
         self._link: _Link | None = None
         self._next_attempt = 0.0
+        self._clean = False
         self._retry = FIRST_RETRY_S
         self._pacer = AckPacer()
         self._error: str | None = None
@@ -297,13 +332,11 @@ class Ingest:
             self._retry = FIRST_RETRY_S
 
     def _connect(self) -> None:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-        from paho.mqtt.packettypes import PacketTypes
-        from paho.mqtt.properties import Properties
-
         shared = self._config.group is not None
-        client = Client(
+        # After a protocol error the session is given up: the broker would send what we cannot read again and again,
+        # while the devices send what was not acknowledged.
+        clean = shared or self._clean
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._config.client_id + (f"-{secrets.token_hex(4)}" if shared else ""),
             protocol=MQTTProtocolVersion.MQTTv5,
@@ -323,14 +356,14 @@ class Ingest:
             if self._config.username is not None:
                 client.username_pw_set(self._config.username, self._password())
             client.connect_timeout = CONNECT_S
-            client.connect(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=shared, properties=wishes)
+            client.connect(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=clean, properties=wishes)
         except (OSError, ValueError) as error:
             self._drop(f"{self._where()}: {error}")
             return
         self._link = link
         client.loop_start()
 
-    def _listen(self, client: Client, link: _Link) -> None:
+    def _listen(self, client: _Client, link: _Link) -> None:
         """Callbacks run in the library's thread: they only note and enqueue, and let nothing escape."""
 
         def guarded(action: Any) -> Any:
@@ -339,7 +372,7 @@ class Ingest:
                     action(*arguments)
                 except Exception as error:
                     log.exception("ingest: in a callback")
-                    link.lost = f"unexpected: {error}"
+                    link.lost, link.broken = f"unexpected: {error}", True
                     self._queue.put(None)
 
             return call
@@ -347,6 +380,7 @@ class Ingest:
         client.on_connect = guarded(lambda _c, _d, _f, code, _p: self._on_connect(link, code))
         client.on_subscribe = guarded(lambda _c, _d, _mid, codes, _p: self._on_subscribe(link, codes))
         client.on_disconnect = guarded(lambda _c, _d, _f, code, _p: self._on_disconnect(link, code))
+        client.on_unreadable = guarded(lambda message, mid, qos: self._queue.put(_Received(link, message, mid, qos)))
         client.on_message = guarded(lambda _c, _d, message: self._on_message(link, message))
 
     def _on_connect(self, link: _Link, code: ReasonCode) -> None:
@@ -364,12 +398,14 @@ class Ingest:
             link.lost = f"{self._where()} refuses our subscription: {refused[0].getName().lower()}"
         else:
             link.connected = time.monotonic()
+            self._clean = False
             self.stats.connections += 1
             log.info("subscribed at %s", self._where())
         self._queue.put(None)
 
     def _on_disconnect(self, link: _Link, code: ReasonCode) -> None:
         link.lost = f"{self._where()}: {code.getName().lower()}"
+        link.broken = code.value == PROTOCOL_ERROR
         self._queue.put(None)
 
     def _on_message(self, link: _Link, message: MQTTMessage) -> None:
@@ -381,6 +417,7 @@ class Ingest:
         link, self._link = self._link, None
         if link is not None:
             _discard(link.client)
+            self._clean = self._clean or link.broken
         self._fail(reason)
         self._next_attempt = time.monotonic() + random.uniform(self._retry / 2, self._retry)  # noqa: S311
         self._retry = min(2 * self._retry, LAST_RETRY_S)

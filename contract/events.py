@@ -160,7 +160,7 @@ class ModelData(_Model):
 
 class _Event(_Model):
     specversion: Literal["1.0"] = "1.0"
-    id: str = Field(pattern=r"^[a-z0-9-]{3,64}:[0-9a-f]+:\d+$")
+    id: str = Field(pattern=r"^[a-z0-9-]{3,64}:[0-9a-f]+:[0-9]{1,16}$")
     source: str = Field(description="//fieldwatch/<device>")
     subject: str = Field(description="the device")
     time: Timestamp = Field(description="when the event was journalled, by the device's clock")

@@ -40,7 +40,10 @@ def read(payload: bytes, channel: str = "evt/result", device: str = DEVICE) -> B
         (good(source="//fieldwatch/press-0002"), "//fieldwatch/press-0002", True),
         (good(subject="press-0002"), "press-0002", True),
         (good(id=f"{DEVICE}:ab12:0"), "out of range", False),
-        (good(id=f"{DEVICE}:ab12:{2**70}"), "out of range", False),
+        (good(id=f"{DEVICE}:ab12:{2**53}"), "out of range", False),
+        (good(id=f"{DEVICE}:ab12:{2**70}"), "should match pattern", False),
+        (good(id=f"{DEVICE}:ab12:" + "9" * 5000), "should match pattern", False),
+        (good(id=f"{DEVICE}:ab12:١٢"), "should match pattern", False),
         (good(id="1"), "should match pattern", False),
         (good(data={"ts": "2026-13-45T00:00:00Z", "bundle": "b", "scores": []}), "", True),
         (good(data={"ts": TIME, "bundle": "b", "scores": [{"model": "m"}]}), "scores.0.kind", True),
@@ -122,6 +125,17 @@ def test_a_cleared_state_is_nothing() -> None:
 )
 def test_the_floor_is_a_number_or_nothing(properties: dict[str, str], floor: int | None) -> None:
     assert floor_of(properties) == floor
+
+
+def test_even_a_mistake_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(payload: bytes, limit: int) -> bytes:
+        raise RuntimeError("never thought of")
+
+    monkeypatch.setattr("cloud.decode.unpack", unpack)
+    topic = topics.topic(DEVICE, "evt/result")
+    batch = decode([Message(topic, good(1)), Message(topics.topic(DEVICE, "bulk"), b"x"), Message(topic, good(2))])
+    assert batch.numbers == {KEY: [1, 2]}
+    assert [refused.reason for refused in batch.refused] == ["cannot be decoded: RuntimeError: never thought of"]
 
 
 @given(st.binary(max_size=200), st.sampled_from(["evt/result", "evt/alert", "bulk", "state", "evt/", "evt/x"]))
