@@ -297,6 +297,20 @@ def decode(messages: Iterable[Message]) -> Batch:
     return batch
 
 
+def split(message: Message) -> list[Message]:
+    """Return the events of a bulk message as messages of their own; nothing where there is nothing to part."""
+    address = topics.parse(message.topic)
+    if address is None or address.channel != "bulk":
+        return []
+    try:
+        items = from_json(unpack(message.payload, UNPACKED_LIMIT))
+    except ValueError:
+        return []
+    if not isinstance(items, list) or len(items) < 2:
+        return []
+    return [message._replace(payload=zstandard.compress(to_json([item]))) for item in items]
+
+
 def unpack(payload: bytes, limit: int) -> bytes:
     """Unpack one zstd payload. Raises :class:`ValueError` where it is none or yields more than ``limit`` bytes."""
     try:

@@ -3,10 +3,11 @@
 What it promises
     * A message is confirmed to the broker, and its events are acknowledged to the device, after the commit that stored
       them. Killed anywhere, the devices still have what the store has not.
-    * One bad message never stops the others: what breaks the contract is set aside while decoding; what the database
-      will not take is found by storing the batch message by message.
-    * While the store cannot be written (disk full, locked) nothing is confirmed, nothing is lost, and the broker's
-      flow control keeps the memory bounded.
+    * One bad message never stops the others: what breaks the contract is set aside while decoding; a value that the
+      database will not take is found by storing the batch message by message, a bulk event by event.
+    * While the store cannot be written (disk full, locked, damaged) nothing is confirmed, nothing is lost, and the
+      broker's flow control keeps the memory bounded. Only an error that speaks of a value is a message's fault: a
+      damaged store must not empty the devices' outboxes.
 
 How
     One client lives for one connection; its callbacks only put messages into a queue. One thread connects, gathers a
@@ -36,9 +37,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
-from cloud.decode import Batch, Message, decode, floor_of
+from cloud.decode import Batch, Message, decode, floor_of, split
 from contract import topics
 from contract.events import Ack
 
@@ -63,6 +64,8 @@ KEEPALIVE_S = 30
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
 STORE_RETRY_S = 1.0
+BAD_VALUE = (ValueError, TypeError, OverflowError)
+"""What Python says of a value that cannot be stored."""
 PROTOCOL_ERROR = 0x82
 """MQTT 5's reason code; the library gives it as well where it could not read a packet."""
 
@@ -259,7 +262,7 @@ class Ingest:
             try:
                 self._store_all(messages)
                 break
-            except (OperationalError, InterfaceError) as error:
+            except SQLAlchemyError as error:
                 self._fail(f"the store cannot be written: {getattr(error, 'orig', None) or error}; trying again")
                 if self._stop.wait(STORE_RETRY_S):
                     return  # not confirmed: the devices send it again
@@ -274,16 +277,16 @@ class Ingest:
         batch = decode(messages)
         try:
             self._count(batch, self._store.ingest(batch))
-        except (OperationalError, InterfaceError):
-            raise
-        except (SQLAlchemyError, OverflowError, ValueError) as error:
-            if len(messages) > 1:
-                for message in messages:
-                    self._store_all([message])
+        except (SQLAlchemyError, *BAD_VALUE) as error:
+            cause = error.orig if isinstance(error, StatementError) else error
+            if not isinstance(error, DataError | IntegrityError) and not isinstance(cause, BAD_VALUE):
+                raise
+            if parts := messages if len(messages) > 1 else split(messages[0]):
+                for part in parts:
+                    self._store_all([part])
                 return
             log.warning("set aside: a message on %s: %s", messages[0].topic, error)
             aside = Batch()
-            cause = error.orig if isinstance(error, DBAPIError) else error
             aside.set_aside(messages[0], f"the store does not take it: {cause}")
             self._count(aside, self._store.ingest(aside))
 

@@ -167,9 +167,10 @@ class Store:
     def ingest(self, batch: Batch, received: int | None = None) -> Outcome:
         """Store a batch in one transaction and tell the live feed; ``received`` in µs, default now.
 
-        Raises :class:`sqlalchemy.exc.OperationalError` where the database cannot be written now (try again), any other
-        :class:`sqlalchemy.exc.SQLAlchemyError` or :class:`OverflowError` where it will not take these values (set the
-        offending message aside).
+        Raises :class:`sqlalchemy.exc.DataError`, :class:`sqlalchemy.exc.IntegrityError`, :class:`ValueError`,
+        :class:`TypeError`, :class:`OverflowError`, or a :class:`sqlalchemy.exc.StatementError` around one of the last
+        three, where the database will not take these values (set the offending message aside); any other
+        :class:`sqlalchemy.exc.SQLAlchemyError` where it cannot be written now (try again).
         """
         now = clock.now() if received is None else received
         with self.write() as db:
