@@ -3,7 +3,8 @@
 Everything here is a pure function of the messages. The rules:
 
 1. The device is the one in the topic, which the broker's access rules guarantee. An event whose ``id``, ``source`` or
-   ``subject`` names another device is refused.
+   ``subject`` names another device is refused, and so is an alert whose ``alert_id`` does not follow from its device,
+   model and opening.
 2. An event that breaks the contract is refused with its reason; its neighbours in the same batch are not affected.
 3. A refused event whose number can be read counts as delivered: it lies in quarantine, and sending it again would
    change nothing.
@@ -25,6 +26,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from contract import topics
+from contract.alerts import alert_id
 from contract.clock import parse_iso
 from contract.events import (
     EVENT,
@@ -245,6 +247,8 @@ class Batch:
             for value in (event.data.score, event.data.peak, event.data.threshold):
                 if not math.isfinite(value):
                     raise ValueError("an alert's score, peak and threshold must be finite")
+            if event.data.alert_id != alert_id(device, event.data.model, parse_iso(event.data.opened_at)):
+                raise ValueError("alert_id is not the one of this device, model and opened_at")
             self.alerts.append(AlertSeen(device, event.data))
             return
         if isinstance(event, HealthEvent):

@@ -53,7 +53,7 @@ from cloud.decode import AlertSeen, Batch, HealthSeen, Refused, StateSeen, unpac
 from cloud.live import LiveFeed, Notice
 from contract import clock
 from contract.clock import parse_iso
-from contract.events import Ack, AlertData, Evidence
+from contract.events import Ack, Evidence
 from contract.verdicts import CODES, VERDICTS, Verdict
 
 BUSY_TIMEOUT = 30.0
@@ -318,7 +318,6 @@ class Store:
         """Insert transitions and bring alerts forward; return the ids of those with news and how much that was."""
         news: dict[str, None] = {}
         count = 0
-        foreign: list[Refused] = []
         for device, data in sorted(seen, key=lambda alert: (alert.data.alert_id, alert.data.ts)):
             ts = parse_iso(data.ts)
             resolved = data.transition == "resolved"
@@ -349,21 +348,17 @@ class Store:
                 "first_received": now,
             }
             first = self._new(db, t.alert, [fixed | row])
-            mine = and_(t.alert.c.alert_id == data.alert_id, t.alert.c.device == device)
-            if not first and not db.execute(select(t.alert.c.alert_id).where(mine)).first():
-                foreign.append(Refused(f"alert of {device}", "its alert_id is another device's", _json(data)))
-                continue
             key = {"alert_id": data.alert_id, "transition": data.transition, "ts": ts}
             evidence = pack(data.evidence) if data.evidence is not None else None
             if not self._new(db, t.alert_event, [key | told | {"received": now, "evidence": evidence}]):
                 continue
             if not first:
                 lower = [name for name, rank in _RANK.items() if rank < _RANK[data.transition]]
+                mine = t.alert.c.alert_id == data.alert_id
                 same_time = and_(t.alert.c.last_at == ts, t.alert.c.transition.in_(lower))
                 db.execute(update(t.alert).where(mine, or_(t.alert.c.last_at < ts, same_time)).values(row))
             news[data.alert_id] = None
             count += 1
-        self._quarantine(db, foreign, now)
         return list(news), count
 
     def _quarantine(self, db: Connection, refused: list[Refused], now: int) -> None:
@@ -544,10 +539,6 @@ def _engine(url: URL) -> Engine:
 
 def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _json(data: AlertData) -> bytes:
-    return data.model_dump_json().encode()
 
 
 def _larger(old: Any, new: Any) -> ColumnElement[Any]:

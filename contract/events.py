@@ -85,7 +85,7 @@ class BundleRef(_Model):
 class AlertData(_Model):
     """A transition in an alert's life; later transitions of the same ``alert_id`` supersede earlier ones."""
 
-    alert_id: str = Field(description="function of device, model and opened_at")
+    alert_id: str = Field(description="function of device, model and opened_at, see contract.alerts.alert_id")
     transition: Literal["opened", "updated", "resolved"]
     model: str
     kind: Kind

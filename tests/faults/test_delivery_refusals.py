@@ -138,7 +138,7 @@ def test_a_broker_that_takes_little_at_a_time(
     wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
     assert stored(store) == len(rows(store, t.reading)) == 600
     evidence = {row["alert_id"]: row["evidence"] is not None for row in rows(store, t.alert_event)}
-    assert evidence == {f"{DEVICE}-detector-3": False, f"{DEVICE}-detector-9": True}  # without it rather than not
+    assert evidence == {alert(3).alert_id: False, alert(9).alert_id: True}  # without it rather than not
     assert uplink.error is None
     log = broker.log.read_text()
     assert "protocol error" not in log.lower()
