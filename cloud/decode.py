@@ -27,7 +27,7 @@ from pydantic_core import from_json, to_json
 
 from contract import topics
 from contract.alerts import alert_id
-from contract.clock import parse_iso
+from contract.clock import day_of, parse_iso
 from contract.events import (
     EVENT,
     EVENTS,
@@ -46,6 +46,9 @@ UNPACKED_LIMIT = 8 * 1024 * 1024
 """Bytes that one bulk message may unpack to."""
 
 log = logging.getLogger("fieldwatch.ingest")
+
+LATEST = parse_iso("2200-01-01")
+"""Times from here on are refused, as are those before 1970: pages and queries reckon with times."""
 
 REASON_LIMIT = 500
 _MAX_INT = 2**53
@@ -160,7 +163,7 @@ class Batch:
             return  # a retained state was cleared
         try:
             state = DeviceState.model_validate_json(message.payload)
-            parse_iso(state.since)
+            _check_times(state.since)
         except ValueError as error:
             self._refuse(message, _reason(error))
         else:
@@ -242,22 +245,24 @@ class Batch:
             self._add_result(device, event.data)
             return
         if isinstance(event, AlertEvent):
-            _check_times(event.data.opened_at, event.data.ts)
+            opened = _time(event.data.opened_at)
+            _check_times(event.data.ts, *(event.data.evidence.times if event.data.evidence is not None else ()))
             _check_counts(event.data.rows)
-            for value in (event.data.score, event.data.peak, event.data.threshold):
-                if not math.isfinite(value):
-                    raise ValueError("an alert's score, peak and threshold must be finite")
-            if event.data.alert_id != alert_id(device, event.data.model, parse_iso(event.data.opened_at)):
+            if event.data.alert_id != alert_id(device, event.data.model, opened):
                 raise ValueError("alert_id is not the one of this device, model and opened_at")
             self.alerts.append(AlertSeen(device, event.data))
             return
         if isinstance(event, HealthEvent):
-            _check_times(event.data.ts, event.data.last_reading)
+            outbox = event.data.outbox
+            _check_times(event.data.ts, event.data.last_reading, outbox.oldest)
+            _check_counts(event.data.lag_bytes, outbox.events, outbox.bytes)
             for day in event.data.ledger:
+                _check_day(day.day)
                 _check_counts(day.read, day.scored, day.evicted, day.pending, *day.refused.values())
         elif not isinstance(event, ModelEvent):
+            _check_times(event.data.start, event.data.end)
             _check_counts(event.data.lines or 0)
-        time = parse_iso(event.time)
+        time = _time(event.time)
         if isinstance(event, HealthEvent):
             self.healths.append(HealthSeen(device, epoch, seq, event))
         self.events.append(
@@ -272,7 +277,7 @@ class Batch:
         )
 
     def _add_result(self, device: str, data: ResultData) -> None:
-        ts = parse_iso(data.ts)
+        ts = _time(data.ts)
         for score in data.scores:
             self.results.append(
                 {
@@ -340,7 +345,19 @@ def _finite(value: float | None) -> float | None:
 def _check_times(*times: str | None) -> None:
     for time in times:
         if time is not None:
-            parse_iso(time)
+            _time(time)
+
+
+def _time(text: str) -> int:
+    ts = parse_iso(text)
+    if not 0 <= ts < LATEST:
+        raise ValueError(f"{text} lies outside 1970 to 2200")
+    return ts
+
+
+def _check_day(text: str) -> None:
+    if day_of(_time(text)) != text:  # the parser takes other forms too, as 20260117
+        raise ValueError(f"{text!r} is not a day as 2026-01-17")
 
 
 def _check_counts(*counts: int) -> None:

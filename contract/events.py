@@ -26,6 +26,9 @@ BULK_LIMIT = 48 * 1024
 
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number on the wire. JSON knows neither NaN nor infinity, and neither do a database's documents or a browser."""
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore")
@@ -37,10 +40,10 @@ class ModelScore(_Model):
     model: str = Field(description="name within the bundle: detector, classifier, …")
     kind: Kind
     score: float | None = Field(description="null where the model could not score the row")
-    threshold: float
+    threshold: Finite
     verdict: Verdict
     sensors: list[str] = Field(default=[], description="most responsible first")
-    shares: list[float] = Field(default=[], description="of the score, in the order of sensors, sum at most 1")
+    shares: list[Finite] = Field(default=[], description="of the score, in the order of sensors, sum at most 1")
 
 
 class ResultData(_Model):
@@ -64,8 +67,8 @@ class Evidence(_Model):
     times: list[Timestamp]
     sensors: list[str]
     values: list[list[float | None]]
-    mean: list[float]
-    scale: list[float]
+    mean: list[Finite]
+    scale: list[Finite]
     scores: list[float | None] = Field(description="the alerting model's score at times")
     all_sensors: list[str] = Field(default=[], description="rows of z")
     z: str = Field(
@@ -92,12 +95,12 @@ class AlertData(_Model):
     severity: Literal["warning", "critical"]
     opened_at: Timestamp
     ts: Timestamp = Field(description="time of the row that caused this transition")
-    score: float
-    peak: float
-    threshold: float
+    score: Finite
+    peak: Finite
+    threshold: Finite
     rows: int = Field(description="rows at or above the threshold so far")
     sensors: list[str]
-    shares: list[float]
+    shares: list[Finite]
     bundle: BundleRef
     evidence: Evidence | None = None
 
