@@ -8,7 +8,8 @@ Everything here is a pure function of the messages. The rules:
 2. An event that breaks the contract is refused with its reason; its neighbours in the same batch are not affected.
 3. A refused event whose number can be read counts as delivered: it lies in quarantine, and sending it again would
    change nothing.
-4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out.
+4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out, nor hold more than
+   :data:`contract.events.BULK_EVENTS`; otherwise it is refused as a whole.
 5. Nothing that a message contains raises: one message must never keep the others from being stored.
 """
 
@@ -29,6 +30,7 @@ from contract import topics
 from contract.alerts import alert_id
 from contract.clock import day_of, parse_iso
 from contract.events import (
+    BULK_EVENTS,
     EVENT,
     EVENTS,
     AlertData,
@@ -192,6 +194,9 @@ class Batch:
             return
         if not isinstance(raw, list):
             self._refuse(message, "a bulk message must be a JSON array of events")
+            return
+        if len(raw) > BULK_EVENTS:
+            self._refuse(message, f"{len(raw)} events in one batch, at most {BULK_EVENTS} are read")
             return
         for item in raw:
             self._add_event(device, message, to_json(item), None)

@@ -6,8 +6,8 @@ What it promises
     * One bad message never stops the others: what breaks the contract is set aside while decoding; a value that the
       database will not take is found by storing the batch message by message, a bulk event by event.
     * While the store cannot be written (disk full, locked, damaged) nothing is confirmed, nothing is lost, and the
-      broker's flow control keeps the memory bounded. Only an error that speaks of a value is a message's fault: a
-      damaged store must not empty the devices' outboxes.
+      broker's flow control keeps the memory bounded (QoS 0 has none: the surplus is dropped). Only an error that
+      speaks of a value is a message's fault: a damaged store must not empty the devices' outboxes.
 
 How
     One client lives for one connection; its callbacks only put messages into a queue. One thread connects, gathers a
@@ -39,7 +39,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
-from cloud.decode import Batch, Message, decode, floor_of, split
+from cloud.decode import Batch, Message, Refused, decode, floor_of, split
 from contract import topics
 from contract.events import Ack
 
@@ -81,6 +81,8 @@ class Stats:
     duplicates: int = 0
     conflicts: int = 0
     refused: int = 0
+    dropped: int = 0
+    """Messages of QoS 0 beyond what the queue takes."""
     connections: int = 0
 
 
@@ -298,8 +300,12 @@ class Ingest:
         self.stats.duplicates += outcome.duplicates
         self.stats.conflicts += outcome.conflicts
         self.stats.refused += outcome.refused
+        by_topic: dict[str, list[Refused]] = {}
         for refused in batch.refused:
-            log.warning("set aside: %s: %s", refused.topic, refused.reason)
+            by_topic.setdefault(refused.topic, []).append(refused)
+        for topic, found in by_topic.items():  # not a line an event: one message could fill the disk
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            log.warning("set aside: %s: %s%s", topic, found[0].reason, more)
         if outcome.conflicts:
             log.warning("%d results came again with another content; the first ones stay", outcome.conflicts)
 
@@ -383,7 +389,7 @@ class Ingest:
         client.on_connect = guarded(lambda _c, _d, _f, code, _p: self._on_connect(link, code))
         client.on_subscribe = guarded(lambda _c, _d, _mid, codes, _p: self._on_subscribe(link, codes))
         client.on_disconnect = guarded(lambda _c, _d, _f, code, _p: self._on_disconnect(link, code))
-        client.on_unreadable = guarded(lambda message, mid, qos: self._queue.put(_Received(link, message, mid, qos)))
+        client.on_unreadable = guarded(lambda message, mid, qos: self._enqueue(_Received(link, message, mid, qos)))
         client.on_message = guarded(lambda _c, _d, message: self._on_message(link, message))
 
     def _on_connect(self, link: _Link, code: ReasonCode) -> None:
@@ -414,7 +420,16 @@ class Ingest:
     def _on_message(self, link: _Link, message: MQTTMessage) -> None:
         pairs = getattr(message.properties, "UserProperty", [])
         item = Message(message.topic, bytes(message.payload), message.retain, floor_of(dict(pairs)))
-        self._queue.put(_Received(link, item, message.mid, message.qos))
+        self._enqueue(_Received(link, item, message.mid, message.qos))
+
+    def _enqueue(self, received: _Received) -> None:
+        """Queue a message. Those of QoS 0 know no flow control, so what exceeds the bound of the others is dropped."""
+        if not received.qos and self._queue.qsize() >= RECEIVE_MAXIMUM:
+            if not self.stats.dropped:
+                log.warning("more messages of QoS 0 than can be stored: dropped; devices must send with QoS 1")
+            self.stats.dropped += 1
+            return
+        self._queue.put(received)
 
     def _drop(self, reason: str) -> None:
         link, self._link = self._link, None

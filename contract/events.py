@@ -23,6 +23,8 @@ CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 BULK_LIMIT = 48 * 1024
 """Largest MQTT payload we send, in bytes; cloud brokers refuse above 64 KiB to 128 KiB."""
+BULK_EVENTS = 2_000
+"""Most events in one batch: the payload's size does not bound them, for a million nothings compress to 200 bytes."""
 
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
@@ -207,7 +209,7 @@ class ModelEvent(_Event):
 
 Event = Annotated[AlertEvent | ResultEvent | HealthEvent | GapEvent | ModelEvent, Field(discriminator="type")]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
-EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
+EVENTS: TypeAdapter[list[Event]] = TypeAdapter(Annotated[list[Event], Field(max_length=BULK_EVENTS)])
 EVENT_TYPES: dict[str, type[_Event]] = {
     "alert": AlertEvent,
     "result": ResultEvent,

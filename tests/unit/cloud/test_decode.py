@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cloud.decode import UNPACKED_LIMIT, Batch, Message, decode, floor_of
 from contract import topics
-from contract.events import GapData, envelope
+from contract.events import BULK_EVENTS, GapData, envelope
 from tests.delivery import DEVICE, alert, health, result
 
 TIME = "2026-11-01T00:00:00Z"
@@ -80,6 +80,16 @@ def test_neighbours_in_a_batch_are_not_affected() -> None:
     no_json = read(zstandard.compress(b"[" + b",".join(items) + b"]"), "bulk")
     assert no_json.numbers == {}
     assert "not JSON" in no_json.refused[0].reason
+
+
+@pytest.mark.parametrize("item", [b"1", good()])
+def test_a_batch_of_too_many_events_is_set_aside_as_one(item: bytes) -> None:
+    whole = zstandard.compress(b"[" + b",".join([item] * (BULK_EVENTS + 1)) + b"]")
+    batch = read(whole, "bulk")
+    assert [refused.reason for refused in batch.refused] == ["2001 events in one batch, at most 2000 are read"]
+    assert batch.refused[0].payload == whole
+    assert (batch.results, batch.numbers) == ([], {})
+    assert len(read(zstandard.compress(b"[" + b",".join([good()] * BULK_EVENTS) + b"]"), "bulk").refused) == 0
 
 
 @pytest.mark.parametrize(

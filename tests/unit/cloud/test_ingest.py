@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from cloud import tables as t
 from cloud.config import BrokerConfig
 from cloud.decode import Message, decode
-from cloud.ingest import AckPacer, Ingest, _Client, _Link, _Received
+from cloud.ingest import RECEIVE_MAXIMUM, AckPacer, Ingest, _Client, _Link, _Received
 from cloud.store import Store
 from contract import topics
 from contract.events import Ack, envelope
@@ -146,3 +146,21 @@ def test_a_damaged_store_is_no_message_s_fault(tmp_path: Path) -> None:
     assert last_ack(store) == before
     assert ingest.stats.messages == 0
     store.close()
+
+
+def test_refusals_are_logged_once_a_topic(ingest: Ingest, caplog: pytest.LogCaptureFixture) -> None:
+    bulk = zstandard.compress(b"[" + b",".join([b"1"] * 500) + b"]")
+    ingest._store_all([Message(topics.topic(DEVICE, "bulk"), bulk), message(1, "{}")])
+    first, second = [record.message for record in caplog.records]
+    assert first.startswith(f"set aside: fieldwatch/v1/d/{DEVICE}/bulk: ")
+    assert first.endswith(" (and 499 more)")
+    assert second.endswith("ts: Field required")
+
+
+def test_messages_without_flow_control_are_dropped_before_the_queue_grows_without_bound(ingest: Ingest) -> None:
+    link = _Link(_Client(CallbackAPIVersion.VERSION2), 0.0)
+    for number in range(RECEIVE_MAXIMUM + 7):
+        ingest._enqueue(_Received(link, message(number, "{}"), 0, 0))
+    assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM, 7)
+    ingest._enqueue(_Received(link, message(1, "{}"), 1, 1))  # these are bounded by the broker
+    assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM + 1, 7)
