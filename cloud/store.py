@@ -6,6 +6,7 @@ What it promises
     * Delivering again, in any order and cut into any batches, changes nothing: natural keys meet themselves, the first
       wins (another content under the same key is counted as a conflict), the hourly rollup is fed only from rows that
       were really inserted, and what is replaced (alert, device, ledger) moves only forward in the device's time.
+      A device row is never held by a time that lies in the future: a clock that was wrong once would freeze it.
     * What cannot be read is kept in ``quarantine`` once, never in the way of the rest.
 
 Why so
@@ -62,6 +63,8 @@ QUARANTINE_KEPT = 10_000
 """Newest refused payloads kept."""
 ACK_EXTRAS = 5_000
 """Numbers beyond ``upto`` that one acknowledgement names at most; later ones follow when the gap has closed."""
+AHEAD = clock.DAY
+"""How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
 EVIDENCE_LIMIT = 16 * 1024 * 1024
 _CHUNK = 400
 _RANK = {"opened": 0, "updated": 1, "resolved": 2}
@@ -377,6 +380,7 @@ class Store:
         empty = {"last_ts": None, "health_at": None, "health": None, "type": None, "agent_version": None}
         empty |= {"bundle_name": None, "bundle_version": None, "bundle_sha256": None}
         found: dict[str, dict[str, Any]] = {}
+        limit = now + AHEAD
 
         def row(device: str) -> dict[str, Any]:
             return found.setdefault(
@@ -389,11 +393,12 @@ class Store:
             row(seen.device)
         for result in batch.results:
             mine = row(result["device"])
-            mine["last_ts"] = max(result["ts"], mine["last_ts"] or result["ts"])
+            if _forward(mine["last_ts"], result["ts"], limit):
+                mine["last_ts"] = result["ts"]
         for health in batch.healths:
             mine, data = row(health.device), health.event.data
             at = parse_iso(data.ts)
-            if mine["health_at"] is None or at > mine["health_at"]:
+            if _forward(mine["health_at"], at, limit):
                 mine |= {"health_at": at, "health": data.model_dump(mode="json"), "agent_version": data.agent}
                 if data.bundle is not None:
                     mine |= {"type": data.bundle.name, "bundle_name": data.bundle.name}
@@ -402,14 +407,14 @@ class Store:
             return
         statement = self._insert(t.device)
         old, new = t.device.c, statement.excluded
-        newer = and_(new.health_at.is_not(None), func.coalesce(old.health_at, 0) < new.health_at)
+        newer = _is_forward(old.health_at, new.health_at, limit)
         by_health = ("health_at", "health", "agent_version", "bundle_name", "bundle_version", "bundle_sha256")
         db.execute(
             statement.on_conflict_do_update(
                 index_elements=[t.device.c.id],
                 set_={
                     "last_seen": _larger(old.last_seen, new.last_seen),
-                    "last_ts": _larger(old.last_ts, new.last_ts),
+                    "last_ts": case((_is_forward(old.last_ts, new.last_ts, limit), new.last_ts), else_=old.last_ts),
                     "epoch": func.coalesce(old.epoch, new.epoch),
                     "type": case((newer, func.coalesce(new.type, old.type)), else_=old.type),
                     **{name: case((newer, new[name]), else_=old[name]) for name in by_health},
@@ -422,9 +427,10 @@ class Store:
         """Apply connection states in order; return those that counted.
 
         A late will of an older connection says nothing. A retained message may be such a will, so it needs a
-        connection that is not older than the one we know.
+        connection that is not older than the one we know. One that claims to be of the future counts as older.
         """
         applied = []
+        limit = now + AHEAD
         for seen in states:
             state = seen.state
             since = parse_iso(state.since)
@@ -432,7 +438,9 @@ class Store:
             if state.status == "offline" or seen.retained:
                 known = t.device.c.connection
                 same_or_first = or_(known.is_(None), known == state.connection)
-                where = and_(where, or_(same_or_first, t.device.c.connection_since < since))
+                begun = t.device.c.connection_since
+                not_older = or_(begun > limit, begun < since) if since <= limit else and_(begun > limit, begun < since)
+                where = and_(where, or_(same_or_first, not_older))
             unchanged = and_(t.device.c.connection == state.connection, t.device.c.status == state.status)
             statement = (
                 update(t.device)
@@ -544,6 +552,16 @@ def _dumps(value: Any) -> str:
 def _larger(old: Any, new: Any) -> ColumnElement[Any]:
     """Return the larger of two columns, the other where one is null; the same in every database."""
     return case((old.is_(None), new), (new.is_(None), old), (old < new, new), else_=old)
+
+
+def _forward(old: int | None, new: int, limit: int) -> bool:
+    """Tell whether the device's time ``new`` replaces ``old``; one beyond ``limit`` gives way to any other."""
+    return old is None or old > limit or old < new <= limit
+
+
+def _is_forward(old: ColumnElement[Any], new: ColumnElement[Any], limit: int) -> ColumnElement[bool]:
+    """As :func:`_forward` in the database; a ``new`` that is null replaces nothing."""
+    return and_(new.is_not(None), or_(old.is_(None), old > limit, and_(old < new, new <= limit)))
 
 
 def _differs(stored: Any, row: dict[str, Any]) -> bool:

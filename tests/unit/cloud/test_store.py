@@ -19,7 +19,7 @@ from agent.journal import Draft
 from cloud import tables as t
 from cloud.decode import Batch, Message, decode
 from cloud.store import Store, StoreError, advance_ack, sqlite_url, unpack_evidence
-from contract import topics
+from contract import clock, topics
 from contract.events import DeviceState, GapData, envelope
 from tests.delivery import DEVICE, START, alert, alert_draft, health, last_ack, make_store, result, rows, stored
 
@@ -234,12 +234,61 @@ def test_a_late_will_of_an_older_connection_says_nothing(store: Store, cut: int)
     assert status(store) == ("offline", "c2")
 
 
+def test_a_connection_of_the_future_is_an_older_one(store: Store) -> None:
+    now = clock.parse_iso("2026-11-05T00:00:00Z")
+    future = state("offline", "c1", "2099-01-01T00:00:00Z")
+    store.ingest(decode([state("online", "c1", "2099-01-01T00:00:00Z")]), now)
+    store.ingest(decode([state("online", "c2", "2026-11-04T00:00:00Z", retained=True)]), now)
+    assert status(store) == ("online", "c2")
+    store.ingest(decode([future]), now)
+    assert status(store) == ("online", "c2")
+    store.ingest(decode([state("online", "c3", "2099-01-02T00:00:00Z"), future]), now)
+    assert status(store) == ("online", "c3")
+
+
 def test_a_device_whose_clock_went_back_is_online_again(store: Store) -> None:
     store.ingest(
         decode([state("online", "c1", "2026-11-05T00:00:00Z"), state("offline", "c1", "2026-11-05T00:00:00Z")])
     )
     store.ingest(decode([state("online", "c2", "2026-11-01T00:00:00Z")]))
     assert status(store) == ("online", "c2")
+
+
+# ---- clocks ------------------------------------------------------------------------------------------------------
+
+
+def late_health(day: str, version: str) -> Draft:
+    data = health(0).model_copy(update={"ts": f"{day}T00:00:00Z", "agent": version})
+    return Draft("health", day, data.model_dump_json())
+
+
+def at(day: str) -> Draft:
+    return Draft("result", day, result(0).data.replace("2026-11-01", day))
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_clock_that_was_once_in_the_future_does_not_freeze_the_device(store: Store, cut: int) -> None:
+    now = clock.parse_iso("2026-11-05T00:00:00Z")
+    drafts = [late_health("2099-01-01", "0.1"), at("2099-01-01"), late_health("2026-11-03", "0.2"), at("2026-11-03")]
+    drafts += [late_health("2098-01-01", "0.3"), at("2098-01-01")]  # nor does it come back later
+    messages = [single(seq, draft) for seq, draft in enumerate(drafts, 1)]
+    store.ingest(decode(messages[:cut]), now)
+    store.ingest(decode(messages[cut:]), now)
+    (device,) = rows(store, t.device)
+    third = clock.parse_iso("2026-11-03T00:00:00Z")
+    assert (device["agent_version"], device["health_at"], device["last_ts"]) == ("0.2", third, third)
+    messages = [single(7, late_health("2026-11-04", "0.4")), single(8, at("2026-11-04"))]
+    store.ingest(decode(messages), now)
+    (device,) = rows(store, t.device)
+    assert (device["agent_version"], device["last_ts"]) == ("0.4", third + clock.DAY)
+
+
+def test_a_clock_a_little_ahead_is_believed(store: Store) -> None:
+    now = clock.parse_iso("2026-11-05T00:00:00Z")
+    store.ingest(decode([single(1, at("2026-11-04"))]), now)
+    store.ingest(decode([single(2, at("2026-11-06"))]), now)
+    (device,) = rows(store, t.device)
+    assert device["last_ts"] == now + clock.DAY
 
 
 # ---- what is told to those who watch ---------------------------------------------------------------------------
