@@ -472,15 +472,27 @@ class Ingest:
 
     def _tls(self) -> ssl.SSLContext:
         config = self._config
-        context = ssl.create_default_context(cafile=str(config.ca) if config.ca is not None else None)
+        try:
+            context = ssl.create_default_context(cafile=str(config.ca) if config.ca is not None else None)
+        except OSError as error:
+            raise ValueError(f"broker.ca {config.ca} cannot be used: {error}") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if config.certificate is not None:
-            context.load_cert_chain(config.certificate, config.key)
+            try:
+                context.load_cert_chain(config.certificate, config.key)
+            except OSError as error:
+                files = f"broker.certificate {config.certificate} with broker.key {config.key}"
+                raise ValueError(f"{files} cannot be used: {error}") from error
         return context
 
     def _password(self) -> str | None:
         path = self._config.password_file
-        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r") if path is not None else None
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"broker.password_file {path} cannot be read: {error}") from error
 
 
 def _discard(client: Client) -> None:

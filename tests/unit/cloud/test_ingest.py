@@ -164,3 +164,21 @@ def test_messages_without_flow_control_are_dropped_before_the_queue_grows_withou
     assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM, 7)
     ingest._enqueue(_Received(link, message(1, "{}"), 1, 1))  # these are bounded by the broker
     assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM + 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"ca": "ca.pem"}, ["broker.ca ca.pem cannot be used", "No such file"]),
+        ({"certificate": "a.pem", "key": "a.key"}, ["broker.certificate a.pem with broker.key a.key cannot be used"]),
+        ({"username": "u", "password_file": "secret"}, ["broker.password_file secret cannot be read", "No such file"]),
+    ],
+)
+def test_a_file_that_is_missing_is_named(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ingest = Ingest(store, BrokerConfig.model_validate({"url": "mqtts://127.0.0.1:1", **more}))
+    ingest._connect()
+    for word in ["broker 127.0.0.1:1: ", *words]:
+        assert word in (ingest.error or "")
