@@ -7,7 +7,6 @@ lost is made again from the log, with the same results and the same ``alert_id``
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pydantic_core import to_json
 
 from agent.journal import Draft
 from contract import clock
-from contract.alerts import AlertState, Change, advance
+from contract.alerts import AlertState, Change, advance, alert_id
 from contract.bundle import Bundle
 from contract.events import AlertData, Evidence
 from contract.grid import Block
@@ -132,21 +131,20 @@ class Decider:
 
     def _alert(self, block: Block, judged: Scores, change: Change) -> Draft:
         state = change.state
-        opened = clock.iso(state.opened or 0)
+        opened = state.opened or 0
         time = clock.iso(int(block.ts[change.index]))
-        identity = hashlib.sha256(f"{self._device}\0{judged.model}\0{opened}".encode()).hexdigest()[:32]
         peak_row = change.index
         sensors, shares = responsible(judged.contributions[peak_row], self._bundle.manifest.sensors, ALERT_SENSORS)
         count = max(1, sum(share >= ALERT_SHARE for share in shares))  # most responsible first
         sensors, shares = sensors[:count], shares[:count]
         shown = self._privacy in ("on-alert", "full")
         data = AlertData(
-            alert_id=identity,
+            alert_id=alert_id(self._device, judged.model, opened),
             transition=change.transition,
             model=judged.model,
             kind=judged.kind,
             severity="critical" if judged.kind == "classifier" else "warning",
-            opened_at=opened,
+            opened_at=clock.iso(opened),
             ts=time,
             score=float(judged.score[change.index]),
             peak=state.peak,

@@ -100,6 +100,16 @@ class BrokerConfig(_Section):
             raise ValueError("must not hold a password: use username and password_file")
         return url
 
+    @model_validator(mode="after")
+    def _consistent(self) -> BrokerConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or none")
+        if urlsplit(self.url).scheme != "mqtts" and (self.ca or self.certificate):
+            raise ValueError('ca, certificate and key need TLS: write url = "mqtts://…"')
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("username and password_file belong together: give both or none")
+        return self
+
 
 class Config(_Section):
     """The whole file."""

@@ -3,16 +3,20 @@
 Everything here is a pure function of the messages. The rules:
 
 1. The device is the one in the topic, which the broker's access rules guarantee. An event whose ``id``, ``source`` or
-   ``subject`` names another device is refused.
+   ``subject`` names another device is refused, and so is an alert whose ``alert_id`` does not follow from its device,
+   model and opening.
 2. An event that breaks the contract is refused with its reason; its neighbours in the same batch are not affected.
 3. A refused event whose number can be read counts as delivered: it lies in quarantine, and sending it again would
    change nothing.
-4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out.
+4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out, nor hold more than
+   :data:`contract.events.BULK_EVENTS`; otherwise it is refused as a whole.
+5. Nothing that a message contains raises: one message must never keep the others from being stored.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +27,10 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from contract import topics
-from contract.clock import parse_iso
+from contract.alerts import alert_id
+from contract.clock import day_of, parse_iso
 from contract.events import (
+    BULK_EVENTS,
     EVENT,
     EVENTS,
     AlertData,
@@ -41,18 +47,28 @@ from contract.verdicts import CODES
 UNPACKED_LIMIT = 8 * 1024 * 1024
 """Bytes that one bulk message may unpack to."""
 
+log = logging.getLogger("fieldwatch.ingest")
+
+LATEST = parse_iso("2200-01-01")
+"""Times from here on are refused, as are those before 1970: pages and queries reckon with times."""
+
 REASON_LIMIT = 500
 _MAX_INT = 2**53
 """Integers beyond it are exact neither in JSON readers nor in a browser."""
 
 
 class Message(NamedTuple):
-    """One MQTT message. ``floor``: the lowest number the device may still send, from the user property."""
+    """One MQTT message.
+
+    ``floor``: the lowest number the device may still send, from the user property. ``broken``: why the packet could
+    not be read; ``payload`` is then all of it.
+    """
 
     topic: str
     payload: bytes
     retain: bool = False
     floor: int | None = None
+    broken: str | None = None
 
 
 class Refused(NamedTuple):
@@ -110,8 +126,17 @@ class Batch:
 
     def add(self, message: Message) -> None:
         """Read one message into the batch; never raises for what a message contains."""
+        try:
+            self._add(message)
+        except Exception as error:  # ours to mend, but the message would come again for ever and stop the fleet
+            log.exception("a message on %s cannot be decoded", message.topic)
+            self._refuse(message, f"cannot be decoded: {type(error).__name__}: {error}")
+
+    def _add(self, message: Message) -> None:
         address = topics.parse(message.topic)
-        if address is None:
+        if message.broken is not None:
+            self._refuse(message, message.broken)
+        elif address is None:
             self._refuse(message, "not a topic of ours")
         elif address.channel == "state":
             self._add_state(address.device, message)
@@ -140,7 +165,7 @@ class Batch:
             return  # a retained state was cleared
         try:
             state = DeviceState.model_validate_json(message.payload)
-            parse_iso(state.since)
+            _check_times(state.since)
         except ValueError as error:
             self._refuse(message, _reason(error))
         else:
@@ -170,6 +195,9 @@ class Batch:
         if not isinstance(raw, list):
             self._refuse(message, "a bulk message must be a JSON array of events")
             return
+        if len(raw) > BULK_EVENTS:
+            self._refuse(message, f"{len(raw)} events in one batch, at most {BULK_EVENTS} are read")
+            return
         for item in raw:
             self._add_event(device, message, to_json(item), None)
 
@@ -187,7 +215,7 @@ class Batch:
         try:
             raw = from_json(payload)
             owner, epoch, number = raw["id"].split(":")
-            seq = int(number)
+            seq = int(number) if number.isascii() else 0
         except (ValueError, TypeError, KeyError, AttributeError):
             return
         if owner == device and 0 < seq < _MAX_INT and len(epoch) <= 64:
@@ -222,20 +250,24 @@ class Batch:
             self._add_result(device, event.data)
             return
         if isinstance(event, AlertEvent):
-            _check_times(event.data.opened_at, event.data.ts)
+            opened = _time(event.data.opened_at)
+            _check_times(event.data.ts, *(event.data.evidence.times if event.data.evidence is not None else ()))
             _check_counts(event.data.rows)
-            for value in (event.data.score, event.data.peak, event.data.threshold):
-                if not math.isfinite(value):
-                    raise ValueError("an alert's score, peak and threshold must be finite")
+            if event.data.alert_id != alert_id(device, event.data.model, opened):
+                raise ValueError("alert_id is not the one of this device, model and opened_at")
             self.alerts.append(AlertSeen(device, event.data))
             return
         if isinstance(event, HealthEvent):
-            _check_times(event.data.ts, event.data.last_reading)
+            outbox = event.data.outbox
+            _check_times(event.data.ts, event.data.last_reading, outbox.oldest)
+            _check_counts(event.data.lag_bytes, outbox.events, outbox.bytes)
             for day in event.data.ledger:
+                _check_day(day.day)
                 _check_counts(day.read, day.scored, day.evicted, day.pending, *day.refused.values())
         elif not isinstance(event, ModelEvent):
+            _check_times(event.data.start, event.data.end)
             _check_counts(event.data.lines or 0)
-        time = parse_iso(event.time)
+        time = _time(event.time)
         if isinstance(event, HealthEvent):
             self.healths.append(HealthSeen(device, epoch, seq, event))
         self.events.append(
@@ -250,7 +282,7 @@ class Batch:
         )
 
     def _add_result(self, device: str, data: ResultData) -> None:
-        ts = parse_iso(data.ts)
+        ts = _time(data.ts)
         for score in data.scores:
             self.results.append(
                 {
@@ -279,6 +311,20 @@ def decode(messages: Iterable[Message]) -> Batch:
     return batch
 
 
+def split(message: Message) -> list[Message]:
+    """Return the events of a bulk message as messages of their own; nothing where there is nothing to part."""
+    address = topics.parse(message.topic)
+    if address is None or address.channel != "bulk":
+        return []
+    try:
+        items = from_json(unpack(message.payload, UNPACKED_LIMIT))
+    except ValueError:
+        return []
+    if not isinstance(items, list) or len(items) < 2:
+        return []
+    return [message._replace(payload=zstandard.compress(to_json([item]))) for item in items]
+
+
 def unpack(payload: bytes, limit: int) -> bytes:
     """Unpack one zstd payload. Raises :class:`ValueError` where it is none or yields more than ``limit`` bytes."""
     try:
@@ -304,7 +350,19 @@ def _finite(value: float | None) -> float | None:
 def _check_times(*times: str | None) -> None:
     for time in times:
         if time is not None:
-            parse_iso(time)
+            _time(time)
+
+
+def _time(text: str) -> int:
+    ts = parse_iso(text)
+    if not 0 <= ts < LATEST:
+        raise ValueError(f"{text} lies outside 1970 to 2200")
+    return ts
+
+
+def _check_day(text: str) -> None:
+    if day_of(_time(text)) != text:  # the parser takes other forms too, as 20260117
+        raise ValueError(f"{text!r} is not a day as 2026-01-17")
 
 
 def _check_counts(*counts: int) -> None:

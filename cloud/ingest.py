@@ -3,10 +3,11 @@
 What it promises
     * A message is confirmed to the broker, and its events are acknowledged to the device, after the commit that stored
       them. Killed anywhere, the devices still have what the store has not.
-    * One bad message never stops the others: what breaks the contract is set aside while decoding; what the database
-      will not take is found by storing the batch message by message.
-    * While the store cannot be written (disk full, locked) nothing is confirmed, nothing is lost, and the broker's
-      flow control keeps the memory bounded.
+    * One bad message never stops the others: what breaks the contract is set aside while decoding; a value that the
+      database will not take is found by storing the batch message by message, a bulk event by event.
+    * While the store cannot be written (disk full, locked, damaged) nothing is confirmed, nothing is lost, and the
+      broker's flow control keeps the memory bounded (QoS 0 has none: the surplus is dropped). Only an error that
+      speaks of a value is a message's fault: a damaged store must not empty the devices' outboxes.
 
 How
     One client lives for one connection; its callbacks only put messages into a queue. One thread connects, gathers a
@@ -26,18 +27,24 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.exception import MalformedPacket
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError, StatementError
 
-from cloud.decode import Batch, Message, decode, floor_of
+from cloud.decode import Batch, Message, Refused, decode, floor_of, split
 from contract import topics
 from contract.events import Ack
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.client import MQTTMessage
     from paho.mqtt.reasoncodes import ReasonCode
 
     from cloud.config import BrokerConfig
@@ -57,6 +64,10 @@ KEEPALIVE_S = 30
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
 STORE_RETRY_S = 1.0
+BAD_VALUE = (ValueError, TypeError, OverflowError)
+"""What Python says of a value that cannot be stored."""
+PROTOCOL_ERROR = 0x82
+"""MQTT 5's reason code; the library gives it as well where it could not read a packet."""
 
 log = logging.getLogger("fieldwatch.ingest")
 
@@ -70,6 +81,8 @@ class Stats:
     duplicates: int = 0
     conflicts: int = 0
     refused: int = 0
+    dropped: int = 0
+    """Messages of QoS 0 beyond what the queue takes."""
     connections: int = 0
 
 
@@ -108,6 +121,30 @@ class AckPacer:
         return max(0.0, min(self._told.get(key, now - self._interval) for key in self._waiting) + self._interval - now)
 
 
+class _Client(Client):
+    """The library's client, but a message that it cannot read is handed over instead of ending the connection.
+
+    The library refuses packets that a broker may pass on (U+FEFF in a property, which MQTT allows), and confirms
+    nothing: the broker would send such a message again at every connection, and nobody else's would get through.
+    """
+
+    on_unreadable: Callable[[Message, int, int], None]
+    """Called with the message, its packet identifier and its quality of service."""
+
+    def _handle_publish(self) -> MQTTErrorCode:
+        try:
+            return super()._handle_publish()
+        except MalformedPacket as error:
+            packet, qos = bytes(self._in_packet["packet"]), self._in_packet["command"] >> 1 & 3
+            end = 2 + int.from_bytes(packet[:2], "big")
+            if len(packet) < end + 2 or qos > 1:
+                raise  # without its identifier it cannot be confirmed
+            topic = packet[2:end].decode(errors="replace")
+            message = Message(topic, packet, broken=f"a packet that cannot be read: {error}")
+            self.on_unreadable(message, int.from_bytes(packet[end : end + 2], "big"), qos)
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+
 @dataclass(frozen=True)
 class _Received:
     link: _Link
@@ -120,11 +157,13 @@ class _Received:
 class _Link:
     """One connection."""
 
-    client: Client
+    client: _Client
     started: float
     connected: float | None = None
     greeted: bool = False
     lost: str | None = None
+    broken: bool = False
+    """Whether it ended because we could not read what the broker sent."""
 
 
 class Ingest:
@@ -143,6 +182,7 @@ class Ingest:
         self._thread: threading.Thread | None = None
         self._link: _Link | None = None
         self._next_attempt = 0.0
+        self._clean = False
         self._retry = FIRST_RETRY_S
         self._pacer = AckPacer()
         self._error: str | None = None
@@ -224,7 +264,7 @@ class Ingest:
             try:
                 self._store_all(messages)
                 break
-            except (OperationalError, InterfaceError) as error:
+            except SQLAlchemyError as error:
                 self._fail(f"the store cannot be written: {getattr(error, 'orig', None) or error}; trying again")
                 if self._stop.wait(STORE_RETRY_S):
                     return  # not confirmed: the devices send it again
@@ -239,16 +279,16 @@ class Ingest:
         batch = decode(messages)
         try:
             self._count(batch, self._store.ingest(batch))
-        except (OperationalError, InterfaceError):
-            raise
-        except (SQLAlchemyError, OverflowError, ValueError) as error:
-            if len(messages) > 1:
-                for message in messages:
-                    self._store_all([message])
+        except (SQLAlchemyError, *BAD_VALUE) as error:
+            cause = error.orig if isinstance(error, StatementError) else error
+            if not isinstance(error, DataError | IntegrityError) and not isinstance(cause, BAD_VALUE):
+                raise
+            if parts := messages if len(messages) > 1 else split(messages[0]):
+                for part in parts:
+                    self._store_all([part])
                 return
             log.warning("set aside: a message on %s: %s", messages[0].topic, error)
             aside = Batch()
-            cause = error.orig if isinstance(error, DBAPIError) else error
             aside.set_aside(messages[0], f"the store does not take it: {cause}")
             self._count(aside, self._store.ingest(aside))
 
@@ -260,8 +300,12 @@ class Ingest:
         self.stats.duplicates += outcome.duplicates
         self.stats.conflicts += outcome.conflicts
         self.stats.refused += outcome.refused
+        by_topic: dict[str, list[Refused]] = {}
         for refused in batch.refused:
-            log.warning("set aside: %s: %s", refused.topic, refused.reason)
+            by_topic.setdefault(refused.topic, []).append(refused)
+        for topic, found in by_topic.items():  # not a line an event: one message could fill the disk
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            log.warning("set aside: %s: %s%s", topic, found[0].reason, more)
         if outcome.conflicts:
             log.warning("%d results came again with another content; the first ones stay", outcome.conflicts)
 
@@ -297,13 +341,11 @@ class Ingest:
             self._retry = FIRST_RETRY_S
 
     def _connect(self) -> None:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-        from paho.mqtt.packettypes import PacketTypes
-        from paho.mqtt.properties import Properties
-
         shared = self._config.group is not None
-        client = Client(
+        # After a protocol error the session is given up: the broker would send what we cannot read again and again,
+        # while the devices send what was not acknowledged.
+        clean = shared or self._clean
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._config.client_id + (f"-{secrets.token_hex(4)}" if shared else ""),
             protocol=MQTTProtocolVersion.MQTTv5,
@@ -323,14 +365,14 @@ class Ingest:
             if self._config.username is not None:
                 client.username_pw_set(self._config.username, self._password())
             client.connect_timeout = CONNECT_S
-            client.connect(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=shared, properties=wishes)
+            client.connect(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=clean, properties=wishes)
         except (OSError, ValueError) as error:
             self._drop(f"{self._where()}: {error}")
             return
         self._link = link
         client.loop_start()
 
-    def _listen(self, client: Client, link: _Link) -> None:
+    def _listen(self, client: _Client, link: _Link) -> None:
         """Callbacks run in the library's thread: they only note and enqueue, and let nothing escape."""
 
         def guarded(action: Any) -> Any:
@@ -339,7 +381,7 @@ class Ingest:
                     action(*arguments)
                 except Exception as error:
                     log.exception("ingest: in a callback")
-                    link.lost = f"unexpected: {error}"
+                    link.lost, link.broken = f"unexpected: {error}", True
                     self._queue.put(None)
 
             return call
@@ -347,6 +389,7 @@ class Ingest:
         client.on_connect = guarded(lambda _c, _d, _f, code, _p: self._on_connect(link, code))
         client.on_subscribe = guarded(lambda _c, _d, _mid, codes, _p: self._on_subscribe(link, codes))
         client.on_disconnect = guarded(lambda _c, _d, _f, code, _p: self._on_disconnect(link, code))
+        client.on_unreadable = guarded(lambda message, mid, qos: self._enqueue(_Received(link, message, mid, qos)))
         client.on_message = guarded(lambda _c, _d, message: self._on_message(link, message))
 
     def _on_connect(self, link: _Link, code: ReasonCode) -> None:
@@ -364,23 +407,35 @@ class Ingest:
             link.lost = f"{self._where()} refuses our subscription: {refused[0].getName().lower()}"
         else:
             link.connected = time.monotonic()
+            self._clean = False
             self.stats.connections += 1
             log.info("subscribed at %s", self._where())
         self._queue.put(None)
 
     def _on_disconnect(self, link: _Link, code: ReasonCode) -> None:
         link.lost = f"{self._where()}: {code.getName().lower()}"
+        link.broken = code.value == PROTOCOL_ERROR
         self._queue.put(None)
 
     def _on_message(self, link: _Link, message: MQTTMessage) -> None:
         pairs = getattr(message.properties, "UserProperty", [])
         item = Message(message.topic, bytes(message.payload), message.retain, floor_of(dict(pairs)))
-        self._queue.put(_Received(link, item, message.mid, message.qos))
+        self._enqueue(_Received(link, item, message.mid, message.qos))
+
+    def _enqueue(self, received: _Received) -> None:
+        """Queue a message. Those of QoS 0 know no flow control, so what exceeds the bound of the others is dropped."""
+        if not received.qos and self._queue.qsize() >= RECEIVE_MAXIMUM:
+            if not self.stats.dropped:
+                log.warning("more messages of QoS 0 than can be stored: dropped; devices must send with QoS 1")
+            self.stats.dropped += 1
+            return
+        self._queue.put(received)
 
     def _drop(self, reason: str) -> None:
         link, self._link = self._link, None
         if link is not None:
             _discard(link.client)
+            self._clean = self._clean or link.broken
         self._fail(reason)
         self._next_attempt = time.monotonic() + random.uniform(self._retry / 2, self._retry)  # noqa: S311
         self._retry = min(2 * self._retry, LAST_RETRY_S)
@@ -417,15 +472,27 @@ class Ingest:
 
     def _tls(self) -> ssl.SSLContext:
         config = self._config
-        context = ssl.create_default_context(cafile=str(config.ca) if config.ca is not None else None)
+        try:
+            context = ssl.create_default_context(cafile=str(config.ca) if config.ca is not None else None)
+        except OSError as error:
+            raise ValueError(f"broker.ca {config.ca} cannot be used: {error}") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if config.certificate is not None:
-            context.load_cert_chain(config.certificate, config.key)
+            try:
+                context.load_cert_chain(config.certificate, config.key)
+            except OSError as error:
+                files = f"broker.certificate {config.certificate} with broker.key {config.key}"
+                raise ValueError(f"{files} cannot be used: {error}") from error
         return context
 
     def _password(self) -> str | None:
         path = self._config.password_file
-        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r") if path is not None else None
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"broker.password_file {path} cannot be read: {error}") from error
 
 
 def _discard(client: Client) -> None:

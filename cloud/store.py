@@ -6,6 +6,7 @@ What it promises
     * Delivering again, in any order and cut into any batches, changes nothing: natural keys meet themselves, the first
       wins (another content under the same key is counted as a conflict), the hourly rollup is fed only from rows that
       were really inserted, and what is replaced (alert, device, ledger) moves only forward in the device's time.
+      A device row is never held by a time that lies in the future: a clock that was wrong once would freeze it.
     * What cannot be read is kept in ``quarantine`` once, never in the way of the rest.
 
 Why so
@@ -53,7 +54,7 @@ from cloud.decode import AlertSeen, Batch, HealthSeen, Refused, StateSeen, unpac
 from cloud.live import LiveFeed, Notice
 from contract import clock
 from contract.clock import parse_iso
-from contract.events import Ack, AlertData, Evidence
+from contract.events import Ack, Evidence
 from contract.verdicts import CODES, VERDICTS, Verdict
 
 BUSY_TIMEOUT = 30.0
@@ -62,6 +63,8 @@ QUARANTINE_KEPT = 10_000
 """Newest refused payloads kept."""
 ACK_EXTRAS = 5_000
 """Numbers beyond ``upto`` that one acknowledgement names at most; later ones follow when the gap has closed."""
+AHEAD = clock.DAY
+"""How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
 EVIDENCE_LIMIT = 16 * 1024 * 1024
 _CHUNK = 400
 _RANK = {"opened": 0, "updated": 1, "resolved": 2}
@@ -167,9 +170,10 @@ class Store:
     def ingest(self, batch: Batch, received: int | None = None) -> Outcome:
         """Store a batch in one transaction and tell the live feed; ``received`` in µs, default now.
 
-        Raises :class:`sqlalchemy.exc.OperationalError` where the database cannot be written now (try again), any other
-        :class:`sqlalchemy.exc.SQLAlchemyError` or :class:`OverflowError` where it will not take these values (set the
-        offending message aside).
+        Raises :class:`sqlalchemy.exc.DataError`, :class:`sqlalchemy.exc.IntegrityError`, :class:`ValueError`,
+        :class:`TypeError`, :class:`OverflowError`, or a :class:`sqlalchemy.exc.StatementError` around one of the last
+        three, where the database will not take these values (set the offending message aside); any other
+        :class:`sqlalchemy.exc.SQLAlchemyError` where it cannot be written now (try again).
         """
         now = clock.now() if received is None else received
         with self.write() as db:
@@ -317,7 +321,6 @@ class Store:
         """Insert transitions and bring alerts forward; return the ids of those with news and how much that was."""
         news: dict[str, None] = {}
         count = 0
-        foreign: list[Refused] = []
         for device, data in sorted(seen, key=lambda alert: (alert.data.alert_id, alert.data.ts)):
             ts = parse_iso(data.ts)
             resolved = data.transition == "resolved"
@@ -348,21 +351,17 @@ class Store:
                 "first_received": now,
             }
             first = self._new(db, t.alert, [fixed | row])
-            mine = and_(t.alert.c.alert_id == data.alert_id, t.alert.c.device == device)
-            if not first and not db.execute(select(t.alert.c.alert_id).where(mine)).first():
-                foreign.append(Refused(f"alert of {device}", "its alert_id is another device's", _json(data)))
-                continue
             key = {"alert_id": data.alert_id, "transition": data.transition, "ts": ts}
             evidence = pack(data.evidence) if data.evidence is not None else None
             if not self._new(db, t.alert_event, [key | told | {"received": now, "evidence": evidence}]):
                 continue
             if not first:
                 lower = [name for name, rank in _RANK.items() if rank < _RANK[data.transition]]
+                mine = t.alert.c.alert_id == data.alert_id
                 same_time = and_(t.alert.c.last_at == ts, t.alert.c.transition.in_(lower))
                 db.execute(update(t.alert).where(mine, or_(t.alert.c.last_at < ts, same_time)).values(row))
             news[data.alert_id] = None
             count += 1
-        self._quarantine(db, foreign, now)
         return list(news), count
 
     def _quarantine(self, db: Connection, refused: list[Refused], now: int) -> None:
@@ -381,6 +380,7 @@ class Store:
         empty = {"last_ts": None, "health_at": None, "health": None, "type": None, "agent_version": None}
         empty |= {"bundle_name": None, "bundle_version": None, "bundle_sha256": None}
         found: dict[str, dict[str, Any]] = {}
+        limit = now + AHEAD
 
         def row(device: str) -> dict[str, Any]:
             return found.setdefault(
@@ -393,11 +393,12 @@ class Store:
             row(seen.device)
         for result in batch.results:
             mine = row(result["device"])
-            mine["last_ts"] = max(result["ts"], mine["last_ts"] or result["ts"])
+            if _forward(mine["last_ts"], result["ts"], limit):
+                mine["last_ts"] = result["ts"]
         for health in batch.healths:
             mine, data = row(health.device), health.event.data
             at = parse_iso(data.ts)
-            if mine["health_at"] is None or at > mine["health_at"]:
+            if _forward(mine["health_at"], at, limit):
                 mine |= {"health_at": at, "health": data.model_dump(mode="json"), "agent_version": data.agent}
                 if data.bundle is not None:
                     mine |= {"type": data.bundle.name, "bundle_name": data.bundle.name}
@@ -406,14 +407,14 @@ class Store:
             return
         statement = self._insert(t.device)
         old, new = t.device.c, statement.excluded
-        newer = and_(new.health_at.is_not(None), func.coalesce(old.health_at, 0) < new.health_at)
+        newer = _is_forward(old.health_at, new.health_at, limit)
         by_health = ("health_at", "health", "agent_version", "bundle_name", "bundle_version", "bundle_sha256")
         db.execute(
             statement.on_conflict_do_update(
                 index_elements=[t.device.c.id],
                 set_={
                     "last_seen": _larger(old.last_seen, new.last_seen),
-                    "last_ts": _larger(old.last_ts, new.last_ts),
+                    "last_ts": case((_is_forward(old.last_ts, new.last_ts, limit), new.last_ts), else_=old.last_ts),
                     "epoch": func.coalesce(old.epoch, new.epoch),
                     "type": case((newer, func.coalesce(new.type, old.type)), else_=old.type),
                     **{name: case((newer, new[name]), else_=old[name]) for name in by_health},
@@ -426,9 +427,10 @@ class Store:
         """Apply connection states in order; return those that counted.
 
         A late will of an older connection says nothing. A retained message may be such a will, so it needs a
-        connection that is not older than the one we know.
+        connection that is not older than the one we know. One that claims to be of the future counts as older.
         """
         applied = []
+        limit = now + AHEAD
         for seen in states:
             state = seen.state
             since = parse_iso(state.since)
@@ -436,7 +438,9 @@ class Store:
             if state.status == "offline" or seen.retained:
                 known = t.device.c.connection
                 same_or_first = or_(known.is_(None), known == state.connection)
-                where = and_(where, or_(same_or_first, t.device.c.connection_since < since))
+                begun = t.device.c.connection_since
+                not_older = or_(begun > limit, begun < since) if since <= limit else and_(begun > limit, begun < since)
+                where = and_(where, or_(same_or_first, not_older))
             unchanged = and_(t.device.c.connection == state.connection, t.device.c.status == state.status)
             statement = (
                 update(t.device)
@@ -545,13 +549,19 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _json(data: AlertData) -> bytes:
-    return data.model_dump_json().encode()
-
-
 def _larger(old: Any, new: Any) -> ColumnElement[Any]:
     """Return the larger of two columns, the other where one is null; the same in every database."""
     return case((old.is_(None), new), (new.is_(None), old), (old < new, new), else_=old)
+
+
+def _forward(old: int | None, new: int, limit: int) -> bool:
+    """Tell whether the device's time ``new`` replaces ``old``; one beyond ``limit`` gives way to any other."""
+    return old is None or old > limit or old < new <= limit
+
+
+def _is_forward(old: ColumnElement[Any], new: ColumnElement[Any], limit: int) -> ColumnElement[bool]:
+    """As :func:`_forward` in the database; a ``new`` that is null replaces nothing."""
+    return and_(new.is_not(None), or_(old.is_(None), old > limit, and_(old < new, new <= limit)))
 
 
 def _differs(stored: Any, row: dict[str, Any]) -> bool:

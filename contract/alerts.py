@@ -12,12 +12,15 @@ would have raised, so the false-alarm budget speaks of the alerts that people wi
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+from contract import clock
 
 WORSE = 1.5
 """An update is due when the peak reaches this multiple of the last one told."""
@@ -33,6 +36,15 @@ class AlertRule(BaseModel):
     persistence: int = Field(default=3, ge=1)
     clear_ratio: float = Field(default=0.8, gt=0, le=1)
     resolve_after: int = Field(default=10, ge=1)
+
+
+def alert_id(device: str, model: str, opened: int) -> str:
+    """Return the id of the alert that ``model`` opened on ``device`` at ``opened`` (µs).
+
+    A function of the log alone, so a journal that was lost finds the same alert again. The device is part of it and
+    known to the reader from the topic, so no device can speak of another one's alert.
+    """
+    return hashlib.sha256(f"{device}\0{model}\0{clock.iso(opened)}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

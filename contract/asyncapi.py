@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from contract import topics
-from contract.events import BATCH_CONTENT_TYPE, BULK_LIMIT, CONTENT_TYPE, EVENT_TYPES, Ack, DeviceState
+from contract.events import BATCH_CONTENT_TYPE, BULK_EVENTS, BULK_LIMIT, CONTENT_TYPE, EVENT_TYPES, Ack, DeviceState
 
 FOLDER = Path(__file__).parent / "schemas"
 RELEASED = "released"
@@ -48,6 +48,7 @@ def documents() -> dict[str, Schema]:
         "title": "Bulk",
         "description": f"The payload after decompression (zstd), at most {BULK_LIMIT} bytes before it.",
         "type": "array",
+        "maxItems": BULK_EVENTS,
         "items": {"oneOf": [{"$ref": f"{name}.v1.json"} for name in EVENT_TYPES]},
     }
     files["asyncapi.json"] = _asyncapi()

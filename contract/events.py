@@ -23,8 +23,13 @@ CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 BULK_LIMIT = 48 * 1024
 """Largest MQTT payload we send, in bytes; cloud brokers refuse above 64 KiB to 128 KiB."""
+BULK_EVENTS = 2_000
+"""Most events in one batch: the payload's size does not bound them, for a million nothings compress to 200 bytes."""
 
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number on the wire. JSON knows neither NaN nor infinity, and neither do a database's documents or a browser."""
 
 
 class _Model(BaseModel):
@@ -37,10 +42,10 @@ class ModelScore(_Model):
     model: str = Field(description="name within the bundle: detector, classifier, …")
     kind: Kind
     score: float | None = Field(description="null where the model could not score the row")
-    threshold: float
+    threshold: Finite
     verdict: Verdict
     sensors: list[str] = Field(default=[], description="most responsible first")
-    shares: list[float] = Field(default=[], description="of the score, in the order of sensors, sum at most 1")
+    shares: list[Finite] = Field(default=[], description="of the score, in the order of sensors, sum at most 1")
 
 
 class ResultData(_Model):
@@ -64,8 +69,8 @@ class Evidence(_Model):
     times: list[Timestamp]
     sensors: list[str]
     values: list[list[float | None]]
-    mean: list[float]
-    scale: list[float]
+    mean: list[Finite]
+    scale: list[Finite]
     scores: list[float | None] = Field(description="the alerting model's score at times")
     all_sensors: list[str] = Field(default=[], description="rows of z")
     z: str = Field(
@@ -85,19 +90,19 @@ class BundleRef(_Model):
 class AlertData(_Model):
     """A transition in an alert's life; later transitions of the same ``alert_id`` supersede earlier ones."""
 
-    alert_id: str = Field(description="function of device, model and opened_at")
+    alert_id: str = Field(description="function of device, model and opened_at, see contract.alerts.alert_id")
     transition: Literal["opened", "updated", "resolved"]
     model: str
     kind: Kind
     severity: Literal["warning", "critical"]
     opened_at: Timestamp
     ts: Timestamp = Field(description="time of the row that caused this transition")
-    score: float
-    peak: float
-    threshold: float
+    score: Finite
+    peak: Finite
+    threshold: Finite
     rows: int = Field(description="rows at or above the threshold so far")
     sensors: list[str]
-    shares: list[float]
+    shares: list[Finite]
     bundle: BundleRef
     evidence: Evidence | None = None
 
@@ -160,7 +165,7 @@ class ModelData(_Model):
 
 class _Event(_Model):
     specversion: Literal["1.0"] = "1.0"
-    id: str = Field(pattern=r"^[a-z0-9-]{3,64}:[0-9a-f]+:\d+$")
+    id: str = Field(pattern=r"^[a-z0-9-]{3,64}:[0-9a-f]+:[0-9]{1,16}$")
     source: str = Field(description="//fieldwatch/<device>")
     subject: str = Field(description="the device")
     time: Timestamp = Field(description="when the event was journalled, by the device's clock")
@@ -204,7 +209,7 @@ class ModelEvent(_Event):
 
 Event = Annotated[AlertEvent | ResultEvent | HealthEvent | GapEvent | ModelEvent, Field(discriminator="type")]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
-EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
+EVENTS: TypeAdapter[list[Event]] = TypeAdapter(Annotated[list[Event], Field(max_length=BULK_EVENTS)])
 EVENT_TYPES: dict[str, type[_Event]] = {
     "alert": AlertEvent,
     "result": ResultEvent,

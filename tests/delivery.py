@@ -15,6 +15,7 @@ from agent.uplink import Timing
 from cloud import tables as t
 from cloud.store import Store, sqlite_url
 from contract import clock
+from contract.alerts import alert_id
 from contract.events import Ack, AlertData, BundleRef, Evidence, HealthData, LedgerDay, OutboxState
 
 START = clock.parse_iso("2026-11-01T00:00:00Z")
@@ -71,7 +72,7 @@ def alert(minute: int, transition: str = "opened", device: str = DEVICE, opened:
     )
     return AlertData.model_validate(
         {
-            "alert_id": f"{device}-detector-{first}",
+            "alert_id": alert_id(device, "detector", START + first * clock.MINUTE),
             "transition": transition,
             "model": "detector",
             "kind": "detector",

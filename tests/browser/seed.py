@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cloud.decode import Batch, Message
 from cloud.store import Store, sqlite_url
 from contract import clock
+from contract.alerts import alert_id
 from contract.events import (
     AlertData,
     BundleRef,
@@ -117,13 +118,13 @@ class Device:
         Each arrives ``late`` minutes and some seconds after it happened.
         """
         opened = self.at - minutes[0] * clock.MINUTE
-        alert_id = f"{self.id}-{model}-{opened // clock.SECOND:x}"
+        identity = alert_id(self.id, model, opened)
         for minute, transition in zip(minutes, transitions, strict=True):
             ts = self.at - minute * clock.MINUTE
             worst = peak if minute != minutes[0] else peak * 0.6
             data = AlertData.model_validate(
                 {
-                    "alert_id": alert_id,
+                    "alert_id": identity,
                     "transition": transition,
                     "model": model,
                     "kind": model,
@@ -142,7 +143,7 @@ class Device:
             )
             self.send("alert", data.model_dump_json(), ts)
             self.store(store, clock.parse_iso(data.ts) + late * clock.MINUTE + 4 * clock.SECOND)
-        return alert_id
+        return identity
 
     def _evidence(self, end: int, opened: int, guilty: list[int]) -> Evidence:
         rng = np.random.default_rng(end % 2**32)

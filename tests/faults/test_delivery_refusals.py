@@ -138,7 +138,7 @@ def test_a_broker_that_takes_little_at_a_time(
     wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
     assert stored(store) == len(rows(store, t.reading)) == 600
     evidence = {row["alert_id"]: row["evidence"] is not None for row in rows(store, t.alert_event)}
-    assert evidence == {f"{DEVICE}-detector-3": False, f"{DEVICE}-detector-9": True}  # without it rather than not
+    assert evidence == {alert(3).alert_id: False, alert(9).alert_id: True}  # without it rather than not
     assert uplink.error is None
     log = broker.log.read_text()
     assert "protocol error" not in log.lower()
@@ -194,6 +194,57 @@ def test_nonsense_on_the_wire_stops_nobody(
     wait_until(lambda: waiting(journal.path) == 0, "the events after the nonsense")
     assert stored(store) == 2
     wait_until(lambda: len(rows(store, t.quarantine)) == 4, "the nonsense in quarantine")
+
+
+def publish_unreadable(port: int) -> None:
+    """Publish what MQTT allows and the library cannot read: U+FEFF in a property."""
+    from paho.mqtt.client import Client
+    from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.UserProperty = ("floor", "1\ufeff")
+    client.publish(f"fieldwatch/v1/d/{DEVICE}/evt/result", b"{}", qos=1, properties=properties).wait_for_publish(10)
+    client.disconnect()
+    client.loop_stop()
+
+
+def test_a_packet_that_the_library_cannot_read_is_set_aside(
+    mosquitto: MakeBroker, taken: Callable[..., Store], linked: Linked, tmp_path: Path
+) -> None:
+    broker = mosquitto()
+    store = taken(broker.url)
+    publish_unreadable(broker.port)
+    journal = make_journal(tmp_path / "state", [result(0)])
+    linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the event after the packet")
+    (refused,) = rows(store, t.quarantine)
+    assert "cannot be read: [MQTT-1.5.4-3] U+FEFF" in refused["reason"]
+    assert refused["topic"] == f"fieldwatch/v1/d/{DEVICE}/evt/result"
+    assert broker.log.read_text().count("as fieldwatch-ingest ") == 1  # one connection
+
+
+def test_after_a_protocol_error_the_session_is_given_up(
+    mosquitto: MakeBroker,
+    taken: Callable[..., Store],
+    linked: Linked,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cloud import ingest
+
+    monkeypatch.delattr(ingest._Client, "_handle_publish")
+    broker = mosquitto()
+    store = taken(broker.url)
+    publish_unreadable(broker.port)
+    journal = make_journal(tmp_path / "state", [result(0)])
+    linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the event after the packet")
+    assert stored(store) == 1
 
 
 # ---- TLS -------------------------------------------------------------------------------------------------------

@@ -44,6 +44,13 @@ def test_paths_start_at_the_file(tmp_path: Path) -> None:
         ('[broker]\nurl = "http://x"', ["broker.url", "mqtt://host:port"]),
         ('[broker]\nurl = "mqtt://me:secret@x:1"', ["broker.url", "username and password_file"]),
         ('[broker]\nprogram = "rabbit"', ["broker.program", "mosquitto"]),
+        ('[broker]\nurl = "mqtt://x:1"\nca = "ca.pem"', ["broker: ca, certificate and key need TLS", "mqtts://"]),
+        ('[broker]\nurl = "mqtt://x"\ncertificate = "a.pem"\nkey = "a.key"', ["broker: ca, certificate and key need"]),
+        ('[broker]\nca = "ca.pem"', ["broker: ca, certificate and key need TLS"]),
+        ('[broker]\nurl = "mqtts://x"\ncertificate = "a.pem"', ["broker: certificate and key belong together"]),
+        ('[broker]\nurl = "mqtts://x"\nkey = "a.key"', ["broker: certificate and key belong together"]),
+        ('[broker]\nurl = "mqtts://x"\nusername = "u"', ["broker: username and password_file belong together"]),
+        ('[broker]\nurl = "mqtts://x"\npassword_file = "p"', ["broker: username and password_file belong together"]),
         ("[web", ["not valid TOML"]),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any
 
 import pytest
 import zstandard
@@ -11,8 +13,8 @@ from hypothesis import strategies as st
 
 from cloud.decode import UNPACKED_LIMIT, Batch, Message, decode, floor_of
 from contract import topics
-from contract.events import envelope
-from tests.delivery import DEVICE, alert, result
+from contract.events import BULK_EVENTS, GapData, envelope
+from tests.delivery import DEVICE, alert, health, result
 
 TIME = "2026-11-01T00:00:00Z"
 KEY = (DEVICE, "ab12")
@@ -40,7 +42,10 @@ def read(payload: bytes, channel: str = "evt/result", device: str = DEVICE) -> B
         (good(source="//fieldwatch/press-0002"), "//fieldwatch/press-0002", True),
         (good(subject="press-0002"), "press-0002", True),
         (good(id=f"{DEVICE}:ab12:0"), "out of range", False),
-        (good(id=f"{DEVICE}:ab12:{2**70}"), "out of range", False),
+        (good(id=f"{DEVICE}:ab12:{2**53}"), "out of range", False),
+        (good(id=f"{DEVICE}:ab12:{2**70}"), "should match pattern", False),
+        (good(id=f"{DEVICE}:ab12:" + "9" * 5000), "should match pattern", False),
+        (good(id=f"{DEVICE}:ab12:١٢"), "should match pattern", False),
         (good(id="1"), "should match pattern", False),
         (good(data={"ts": "2026-13-45T00:00:00Z", "bundle": "b", "scores": []}), "", True),
         (good(data={"ts": TIME, "bundle": "b", "scores": [{"model": "m"}]}), "scores.0.kind", True),
@@ -77,6 +82,16 @@ def test_neighbours_in_a_batch_are_not_affected() -> None:
     assert "not JSON" in no_json.refused[0].reason
 
 
+@pytest.mark.parametrize("item", [b"1", good()])
+def test_a_batch_of_too_many_events_is_set_aside_as_one(item: bytes) -> None:
+    whole = zstandard.compress(b"[" + b",".join([item] * (BULK_EVENTS + 1)) + b"]")
+    batch = read(whole, "bulk")
+    assert [refused.reason for refused in batch.refused] == ["2001 events in one batch, at most 2000 are read"]
+    assert batch.refused[0].payload == whole
+    assert (batch.results, batch.numbers) == ([], {})
+    assert len(read(zstandard.compress(b"[" + b",".join([good()] * BULK_EVENTS) + b"]"), "bulk").refused) == 0
+
+
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
@@ -99,13 +114,49 @@ def test_a_bomb_that_lies_about_its_size_is_cut_off() -> None:
     assert "unpacks to more" in read(bomb, "bulk").refused[0].reason
 
 
-@pytest.mark.parametrize("field", ["score", "peak", "threshold"])
-def test_an_alert_without_finite_numbers_is_set_aside(field: str) -> None:
-    data = json.loads(alert(0).model_dump_json()) | {field: float("inf")}
-    text = json.dumps(data)
-    batch = read(envelope(DEVICE, "ab12", 1, "alert", TIME, text), "evt/alert")
-    assert batch.alerts == []
-    assert batch.numbers == {KEY: [1]}
+def put(document: dict[str, Any], path: str, value: object) -> str:
+    """Return the document as JSON with ``value`` at ``path``."""
+    inner: Any = document
+    *way, last = [int(part) if part.isdecimal() else part for part in path.split(".")]
+    for part in way:
+        inner = inner[part]
+    inner[last] = value
+    return json.dumps(document)
+
+
+LATE, EARLY, NEVER, HUGE = "2200-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2026-13-45T00:00:00Z", 10**400
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [
+        *(("alert", path, math.inf) for path in ("score", "peak", "threshold", "shares.0")),
+        *(("alert", path, math.nan) for path in ("evidence.mean.0", "evidence.scale.0")),
+        *(("alert", "evidence.times.0", time) for time in (LATE, EARLY, NEVER)),
+        *(("result", path, math.nan) for path in ("scores.0.threshold", "scores.1.shares.0")),
+        *(("result", path, -math.inf) for path in ("scores.0.threshold", "scores.1.shares.0")),
+        *(("result", "ts", time) for time in (LATE, EARLY, "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z")),
+        *(("health", path, LATE) for path in ("ts", "last_reading", "outbox.oldest")),
+        *(("health", path, HUGE) for path in ("lag_bytes", "outbox.events", "outbox.bytes", "ledger.0.read")),
+        *(("health", path, -1) for path in ("lag_bytes", "outbox.events", "outbox.bytes", "ledger.0.read")),
+        *(("health", "ledger.0.day", day) for day in ("x", "20261101", "2026-W01-1", "9999-12-31", "2026-11-31")),
+        ("gap", "start", NEVER),
+        ("gap", "end", LATE),
+    ],
+)
+def test_a_value_that_nobody_could_show_is_set_aside_alone(kind: str, path: str, value: object) -> None:
+    documents = {
+        "alert": alert(0).model_dump_json(),
+        "result": result(0).data,
+        "health": health(0).model_dump_json(),
+        "gap": GapData(reason="evicted", detail="full").model_dump_json(),
+    }
+    bad = envelope(DEVICE, "ab12", 2, kind, TIME, put(json.loads(documents[kind]), path, value))
+    batch = read(zstandard.compress(b"[" + b",".join([good(1), bad, good(3)]) + b"]"), "bulk")
+    assert len(batch.refused) == 1
+    assert (len(batch.results), len(batch.alerts), len(batch.events)) == (4, 0, 0)
+    assert batch.numbers == {KEY: [1, 2, 3]}
+    assert len(decode([Message(topics.topic(DEVICE, f"evt/{kind}"), bad)]).refused) == 1
 
 
 @pytest.mark.parametrize("payload", [b"x", b'{"status":"asleep"}', b"[1]"])
@@ -122,6 +173,17 @@ def test_a_cleared_state_is_nothing() -> None:
 )
 def test_the_floor_is_a_number_or_nothing(properties: dict[str, str], floor: int | None) -> None:
     assert floor_of(properties) == floor
+
+
+def test_even_a_mistake_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(payload: bytes, limit: int) -> bytes:
+        raise RuntimeError("never thought of")
+
+    monkeypatch.setattr("cloud.decode.unpack", unpack)
+    topic = topics.topic(DEVICE, "evt/result")
+    batch = decode([Message(topic, good(1)), Message(topics.topic(DEVICE, "bulk"), b"x"), Message(topic, good(2))])
+    assert batch.numbers == {KEY: [1, 2]}
+    assert [refused.reason for refused in batch.refused] == ["cannot be decoded: RuntimeError: never thought of"]
 
 
 @given(st.binary(max_size=200), st.sampled_from(["evt/result", "evt/alert", "bulk", "state", "evt/", "evt/x"]))

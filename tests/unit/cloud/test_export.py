@@ -30,9 +30,9 @@ def config(tmp_path: Path, store: Store) -> str:
             payload = envelope(device, "ab12", seq, draft.event, "2026-11-01T00:00:00Z", draft.data)
             messages.append(Message(topics.topic(device, f"evt/{draft.event}"), payload))
     store.ingest(decode(messages))
-    store.add_verdict(f"{DEVICE}-detector-1", "unclear", "")
-    store.add_verdict(f"{DEVICE}-detector-1", "real", "bearing, said Ann")
-    store.add_verdict(f"{OTHER}-detector-30", "false", "")
+    store.add_verdict(alert(1).alert_id, "unclear", "")
+    store.add_verdict(alert(1).alert_id, "real", "bearing, said Ann")
+    store.add_verdict(alert(30, device=OTHER).alert_id, "false", "")
     path = tmp_path / "cloud.toml"
     path.write_text('[store]\npath = "cloud.db"')
     return str(path)

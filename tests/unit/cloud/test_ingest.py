@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud import tables as t
 from cloud.config import BrokerConfig
-from cloud.decode import Message
-from cloud.ingest import AckPacer, Ingest
+from cloud.decode import Message, decode
+from cloud.ingest import RECEIVE_MAXIMUM, AckPacer, Ingest, _Client, _Link, _Received
 from cloud.store import Store
 from contract import topics
 from contract.events import Ack, envelope
-from tests.delivery import DEVICE, last_ack, result, rows, stored
+from tests.conftest import wait_until
+from tests.delivery import DEVICE, last_ack, make_store, result, rows, stored
 
 TIME = "2026-11-01T00:00:00Z"
 
@@ -66,16 +74,26 @@ def test_the_last_one_is_always_told(steps: list[tuple[float, int, bool]]) -> No
     assert told == ([len(steps) - 1] if steps else None)
 
 
-def test_one_message_that_the_database_refuses_does_not_hold_up_the_others(store: Store) -> None:
-    def message(seq: int, text: str) -> Message:
-        return Message(topics.topic(DEVICE, "evt/result"), envelope(DEVICE, "ab12", seq, "result", TIME, text))
+def event(seq: int, text: str) -> bytes:
+    return envelope(DEVICE, "ab12", seq, "result", TIME, text)
 
-    with store.write() as db:  # a database that will not take one of the values, as PostgreSQL does not take NUL
+
+def message(seq: int, text: str) -> Message:
+    return Message(topics.topic(DEVICE, "evt/result"), event(seq, text))
+
+
+@pytest.fixture
+def ingest(store: Store) -> Ingest:
+    """An ingest without a broker, whose store refuses the bundle "bad", as PostgreSQL refuses NUL."""
+    with store.write() as db:
         db.exec_driver_sql(
             "CREATE TRIGGER refuse BEFORE INSERT ON result WHEN new.bundle = 'bad' "
             "BEGIN SELECT RAISE(ABORT, 'not with me'); END"
         )
-    ingest = Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
+    return Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
+
+
+def test_one_message_that_the_database_refuses_does_not_hold_up_the_others(store: Store, ingest: Ingest) -> None:
     bad = result(2).data.replace("press/1", "bad")
     ingest._store_all([message(1, result(1).data), message(2, bad), message(3, result(3).data)])
     assert stored(store) == 2
@@ -84,3 +102,83 @@ def test_one_message_that_the_database_refuses_does_not_hold_up_the_others(store
     found = last_ack(store)
     assert found is not None
     assert (found.upto, found.also) == (3, [])
+
+
+def test_one_event_that_the_database_refuses_does_not_take_its_bulk_along(store: Store, ingest: Ingest) -> None:
+    events = [event(seq, result(seq).data) for seq in range(1, 6)]
+    events[2] = event(3, result(3).data.replace("press/1", "bad"))
+    bulk = zstandard.compress(b"[" + b",".join(events) + b"]")
+    ingest._store_all([Message(topics.topic(DEVICE, "bulk"), bulk)])
+    assert stored(store) == 4
+    (refused,) = rows(store, t.quarantine)
+    assert refused["reason"] == "the store does not take it: not with me"
+    found = last_ack(store)
+    assert found is not None
+    assert (found.upto, found.also) == (5, [])
+    assert ingest.stats.refused == 1
+
+
+def test_a_damaged_store_is_no_message_s_fault(tmp_path: Path) -> None:
+    """It would be emptied into quarantine and acknowledged, and the devices would forget."""
+    store = make_store(tmp_path)
+    store.ingest(decode([message(seq, result(seq).data) for seq in range(1, 20)]))
+    before = last_ack(store)
+    store.close()
+    path = tmp_path / "cloud.db"
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'result'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    db.close()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 64)
+    store = make_store(tmp_path)
+    ingest = Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
+    received = [_Received(_Link(_Client(CallbackAPIVersion.VERSION2), 0.0), message(30, result(30).data), 1, 1)]
+    taking = threading.Thread(target=ingest._take, args=(received,), daemon=True)
+    taking.start()
+    error = wait_until(lambda: ingest.error, "the error to be shown")
+    ingest._stop.set()
+    taking.join()
+    assert "the store cannot be written: database disk image is malformed; trying again" in error
+    assert rows(store, t.quarantine) == []
+    assert last_ack(store) == before
+    assert ingest.stats.messages == 0
+    store.close()
+
+
+def test_refusals_are_logged_once_a_topic(ingest: Ingest, caplog: pytest.LogCaptureFixture) -> None:
+    bulk = zstandard.compress(b"[" + b",".join([b"1"] * 500) + b"]")
+    ingest._store_all([Message(topics.topic(DEVICE, "bulk"), bulk), message(1, "{}")])
+    first, second = [record.message for record in caplog.records]
+    assert first.startswith(f"set aside: fieldwatch/v1/d/{DEVICE}/bulk: ")
+    assert first.endswith(" (and 499 more)")
+    assert second.endswith("ts: Field required")
+
+
+def test_messages_without_flow_control_are_dropped_before_the_queue_grows_without_bound(ingest: Ingest) -> None:
+    link = _Link(_Client(CallbackAPIVersion.VERSION2), 0.0)
+    for number in range(RECEIVE_MAXIMUM + 7):
+        ingest._enqueue(_Received(link, message(number, "{}"), 0, 0))
+    assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM, 7)
+    ingest._enqueue(_Received(link, message(1, "{}"), 1, 1))  # these are bounded by the broker
+    assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM + 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"ca": "ca.pem"}, ["broker.ca ca.pem cannot be used", "No such file"]),
+        ({"certificate": "a.pem", "key": "a.key"}, ["broker.certificate a.pem with broker.key a.key cannot be used"]),
+        ({"username": "u", "password_file": "secret"}, ["broker.password_file secret cannot be read", "No such file"]),
+    ],
+)
+def test_a_file_that_is_missing_is_named(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ingest = Ingest(store, BrokerConfig.model_validate({"url": "mqtts://127.0.0.1:1", **more}))
+    ingest._connect()
+    for word in ["broker 127.0.0.1:1: ", *words]:
+        assert word in (ingest.error or "")

@@ -19,7 +19,7 @@ from agent.journal import Draft
 from cloud import tables as t
 from cloud.decode import Batch, Message, decode
 from cloud.store import Store, StoreError, advance_ack, sqlite_url, unpack_evidence
-from contract import topics
+from contract import clock, topics
 from contract.events import DeviceState, GapData, envelope
 from tests.delivery import DEVICE, START, alert, alert_draft, health, last_ack, make_store, result, rows, stored
 
@@ -94,7 +94,7 @@ def test_the_story_is_stored_as_it_was_told(store: Store) -> None:
     outcome = store.ingest(decode(story(DEVICE)))
     assert stored(store) == 20
     assert (outcome.refused, outcome.conflicts, outcome.duplicates) == (1, 0, 0)
-    first, second = rows(store, t.alert)
+    first, second = sorted(rows(store, t.alert), key=lambda row: int(row["opened_at"]))
     assert (first["state"], first["transition"], first["peak"]) == ("resolved", "resolved", 34.0)
     assert first["resolved_at"] == START + 40 * 60_000_000
     assert (second["state"], second["resolved_at"]) == ("open", None)
@@ -105,7 +105,7 @@ def test_the_story_is_stored_as_it_was_told(store: Store) -> None:
     assert device["last_ts"] == START + 95 * 60_000_000
     assert device["health"]["log"] == "following"
     assert [row["values"] for row in rows(store, t.reading)][:2] == [{"s1": 0.0}, {"s1": 5.0}]
-    evidence = [row["evidence"] for row in rows(store, t.alert_event)]
+    evidence = [row["evidence"] for row in rows(store, t.alert_event) if row["transition"] == "opened"]
     assert unpack_evidence(evidence[0]).values == [[1.0, None, 9.5]]
     assert last_ack(store) == outcome.acks[0][1]
     assert outcome.acks[0][1].upto == len(story(DEVICE)[:9]) + 20
@@ -149,7 +149,11 @@ def test_another_device_cannot_touch_an_alert(store: Store) -> None:
     stolen = alert_draft(alert(5, "resolved", DEVICE, 0))
     store.ingest(decode([single(1, stolen, OTHER)]))
     assert (rows(store, t.alert), rows(store, t.alert_event)) == before
-    assert [row["reason"] for row in rows(store, t.quarantine)] == ["its alert_id is another device's"]
+    first = alert_draft(alert(5, device=DEVICE))  # it cannot come before the owner either
+    store.ingest(decode([single(2, first, OTHER)]))
+    assert (rows(store, t.alert), rows(store, t.alert_event)) == before
+    reasons = [row["reason"] for row in rows(store, t.quarantine)]
+    assert reasons == 2 * ["alert_id is not the one of this device, model and opened_at"]
     assert last_ack(store, OTHER) is not None  # it would send it for ever
 
 
@@ -230,12 +234,61 @@ def test_a_late_will_of_an_older_connection_says_nothing(store: Store, cut: int)
     assert status(store) == ("offline", "c2")
 
 
+def test_a_connection_of_the_future_is_an_older_one(store: Store) -> None:
+    now = clock.parse_iso("2026-11-05T00:00:00Z")
+    future = state("offline", "c1", "2099-01-01T00:00:00Z")
+    store.ingest(decode([state("online", "c1", "2099-01-01T00:00:00Z")]), now)
+    store.ingest(decode([state("online", "c2", "2026-11-04T00:00:00Z", retained=True)]), now)
+    assert status(store) == ("online", "c2")
+    store.ingest(decode([future]), now)
+    assert status(store) == ("online", "c2")
+    store.ingest(decode([state("online", "c3", "2099-01-02T00:00:00Z"), future]), now)
+    assert status(store) == ("online", "c3")
+
+
 def test_a_device_whose_clock_went_back_is_online_again(store: Store) -> None:
     store.ingest(
         decode([state("online", "c1", "2026-11-05T00:00:00Z"), state("offline", "c1", "2026-11-05T00:00:00Z")])
     )
     store.ingest(decode([state("online", "c2", "2026-11-01T00:00:00Z")]))
     assert status(store) == ("online", "c2")
+
+
+# ---- clocks ------------------------------------------------------------------------------------------------------
+
+
+def late_health(day: str, version: str) -> Draft:
+    data = health(0).model_copy(update={"ts": f"{day}T00:00:00Z", "agent": version})
+    return Draft("health", day, data.model_dump_json())
+
+
+def at(day: str) -> Draft:
+    return Draft("result", day, result(0).data.replace("2026-11-01", day))
+
+
+@pytest.mark.parametrize("cut", range(1, 7))
+def test_a_clock_that_was_once_in_the_future_does_not_freeze_the_device(store: Store, cut: int) -> None:
+    now = clock.parse_iso("2026-11-05T00:00:00Z")
+    drafts = [late_health("2099-01-01", "0.1"), at("2099-01-01"), late_health("2026-11-03", "0.2"), at("2026-11-03")]
+    drafts += [late_health("2098-01-01", "0.3"), at("2098-01-01")]  # nor does it come back later
+    messages = [single(seq, draft) for seq, draft in enumerate(drafts, 1)]
+    store.ingest(decode(messages[:cut]), now)
+    store.ingest(decode(messages[cut:]), now)
+    (device,) = rows(store, t.device)
+    third = clock.parse_iso("2026-11-03T00:00:00Z")
+    assert (device["agent_version"], device["health_at"], device["last_ts"]) == ("0.2", third, third)
+    messages = [single(7, late_health("2026-11-04", "0.4")), single(8, at("2026-11-04"))]
+    store.ingest(decode(messages), now)
+    (device,) = rows(store, t.device)
+    assert (device["agent_version"], device["last_ts"]) == ("0.4", third + clock.DAY)
+
+
+def test_a_clock_a_little_ahead_is_believed(store: Store) -> None:
+    now = clock.parse_iso("2026-11-05T00:00:00Z")
+    store.ingest(decode([single(1, at("2026-11-04"))]), now)
+    store.ingest(decode([single(2, at("2026-11-06"))]), now)
+    (device,) = rows(store, t.device)
+    assert device["last_ts"] == now + clock.DAY
 
 
 # ---- what is told to those who watch ---------------------------------------------------------------------------

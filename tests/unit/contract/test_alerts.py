@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.alerts import WORSE, AlertRule, AlertState, advance, episodes
+from contract import clock
+from contract.alerts import WORSE, AlertRule, AlertState, advance, alert_id, episodes
 
 RULE = AlertRule(persistence=2, clear_ratio=0.5, resolve_after=3)
 UNJUDGED = object()
@@ -115,3 +116,12 @@ def test_every_life_is_opened_then_updated_then_resolved(rule, scores):
 def test_unjudged_rows_might_as_well_be_absent(rule, scores):
     judged = [s for s in scores if s is not UNJUDGED and not isnan(s)]
     assert [t for _, t in story(scores, rule=rule)] == [t for _, t in story(judged, rule=rule)]
+
+
+def test_the_id_of_an_alert_never_changes() -> None:
+    """Devices and stores in the field hold such ids: another one for the same alert would be a second alert."""
+    opened = clock.parse_iso("2026-01-17T10:54:00Z")
+    assert alert_id("press-0001", "detector", opened) == "e28ff43b4bd14f97f6ee1606f5115f74"
+    others = [("press-0002", "detector", opened), ("press-0001", "classifier", opened)]
+    others.append(("press-0001", "detector", opened + clock.MINUTE))
+    assert len({alert_id(*other) for other in others} | {alert_id("press-0001", "detector", opened)}) == 4
