@@ -268,7 +268,9 @@ def alert(request: Request, queries: Reads, pages: Pages, alert_id: str) -> Resp
         raise ProblemError(404, "Unknown alert", "There is no such alert.")
     row = found.alert
     evidence = queries.evidence(alert_id)
-    newest = unpack_evidence(evidence[-1][2]) if evidence else None
+    # That of the recovery shows the sensors when they were well again.
+    telling = [one for one in evidence if one[0] != "resolved"] or evidence
+    newest = unpack_evidence(telling[-1][2]) if telling else None
     session: Session | None = request.state.session
     body = pages.render(
         "alert.html",

@@ -91,6 +91,14 @@ def test_late_transitions_are_marked(seeded: Site) -> None:
     assert "late, after 47 min" in words
 
 
+def test_resolved_alert_still_shows_the_sensors_of_the_trouble(seeded: Site) -> None:
+    html = seeded.person().get(f"/alerts/{seeded.alerts['resolved']}").text
+    blamed = [seed.Device("centrifuge-0003", 0, 45).names[i] for i in (8, 30, 31)]
+    table = html.split('aria-label="Responsible sensors in numbers"')[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row" class="mono">([^<]+)', table) == blamed
+    assert "No sensor is named" not in html
+
+
 def test_alert_without_evidence_says_why(seeded: Site) -> None:
     words = text_of(seeded.person().get(f"/alerts/{seeded.alerts['private']}").text)
     assert "keeps them in the lab" in words
