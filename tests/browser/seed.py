@@ -114,8 +114,8 @@ class Device:
     ) -> str:
         """Store an alert's life: a transition at each of ``minutes`` before ``at``, the first one its beginning.
 
-        Each arrives ``late`` minutes and some seconds after it happened. ``resolved`` names no sensor, as a classifier's
-        that is quiet again.
+        Each arrives ``late`` minutes and some seconds after it happened. ``resolved`` names no sensor, as that of
+        a classifier that is quiet again.
         """
         opened = self.at - minutes[0] * clock.MINUTE
         alert_id = f"{self.id}-{model}-{opened // clock.SECOND:x}"
