@@ -59,6 +59,7 @@ class Renderer:
             iso=clock.iso,
             spark=spark_path,
             alert_what=words.alert_what,
+            alert_means=words.alert_means,
             verdict_words=words.VERDICT_WORDS,
         )
         self._environment.filters["sentence"] = words.sentence

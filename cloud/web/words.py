@@ -31,6 +31,11 @@ LOG_WORDS = {
 }
 VERDICT_WORDS = {"real": "real fault", "false": "false alarm", "unclear": "unclear"}
 KIND_WORDS = {"detector": "unusual readings", "classifier": "signs of a known fault"}
+MEANINGS = {
+    "detector": "The readings are unlike those of this device when it is well; no known fault is recognised.",
+    "classifier": "Looks like the time before a known fault.",
+}
+HASTE = {"warning": "when you are next at the device", "critical": "at the device now"}
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,22 @@ def alert_what(kind: str, sensors: list[str], shares: list[float]) -> str:
     named = ", ".join(main[:2])
     rest = len(main) - 2
     return f"{what} in {named} and {rest} more" if rest > 0 else f"{what} in {' and '.join(main)}"
+
+
+def alert_means(kind: str, severity: str, state: str, named: bool) -> str:
+    """Say what an alert means and what is asked of its reader; ``named``: whether it names sensors.
+
+    >>> alert_means("classifier", "critical", "open", True)
+    'Looks like the time before a known fault. Look at these sensors at the device now, then say below what it was.'
+    >>> alert_means("classifier", "critical", "resolved", True)
+    'Looks like the time before a known fault. It is over: say below what it was.'
+    """
+    if state != "open":
+        ask = "It is over: say below what it was."
+    else:
+        look = "Look at these sensors" if named else "Look around"
+        ask = f"{look} {HASTE.get(severity, 'at the device')}, then say below what it was."
+    return f"{MEANINGS.get(kind, '')} {ask}".strip()
 
 
 def sentence(text: str) -> str:

@@ -116,6 +116,20 @@ def test_charts_follow_the_window(site: Site, enter: Enter) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+def test_on_a_phone_the_sensors_come_before_the_charts(site: Site, enter: Enter) -> None:
+    context, _ = enter(400)
+    page = context.new_page()
+    page.goto(address(site, "critical alert"))
+    settled(page)
+    places = ["#means", "#facts", "#shares", "#score", "#verdict"]
+    tops = [page.locator(one).evaluate("e => e.getBoundingClientRect().top") for one in places]
+    assert tops == sorted(tops)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    beside = page.locator("#shares").bounding_box()
+    assert beside is not None
+    assert beside["x"] > 1000
+
+
 def test_the_start_link_leaves_no_token_behind(site: Site, enter: Enter) -> None:
     context, _ = enter()
     fresh = context.browser.new_context()

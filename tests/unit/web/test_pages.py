@@ -137,6 +137,20 @@ def test_alert_page_names_device_what_since_model_and_sensors(seeded: Site) -> N
     assert "late" not in words.split("Life of the alert")[1]
 
 
+def test_alert_page_says_what_it_means_and_what_to_do(seeded: Site) -> None:
+    person = seeded.person()
+    after_title = {
+        "critical": "Looks like the time before a known fault. Look at these sensors at the device now,",
+        "warning": "The readings are unlike those of this device when it is well; no known fault is recognised. Look",
+        "resolved": "It is over: say below what it was.",
+    }
+    for role, says in after_title.items():
+        html = person.get(f"/alerts/{seeded.alerts[role]}").text
+        assert says in text_of(html.split("</h1>")[1].split("<dl")[0])
+    words = text_of(html)
+    assert words.index("Responsible sensors") < words.index("SHA-256 c3c3c3c3c3c3")
+
+
 def test_late_transitions_are_marked(seeded: Site) -> None:
     words = text_of(seeded.person().get(f"/alerts/{seeded.alerts['warning']}").text)
     assert "late, after 47 min" in words
