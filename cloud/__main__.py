@@ -172,10 +172,10 @@ def _export(options: argparse.Namespace) -> int:
         if options.format == "parquet":
             count = export.write_parquet(found, options.what, options.out)
         elif options.out is None:
-            count = export.write_text(found, options.format, sys.stdout)
+            count = export.write_text(found, options.what, options.format, sys.stdout)
         else:
             with options.out.open("w", encoding="utf-8", newline="") as out:
-                count = export.write_text(found, options.format, out)
+                count = export.write_text(found, options.what, options.format, out)
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise

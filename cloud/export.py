@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -31,7 +31,7 @@ _NUMBERS = frozenset({"score", "threshold", "peak"})
 
 def rows(store: Store, what: What, device: str | None, since: int | None) -> Iterator[dict[str, Any]]:
     """Yield rows in the order of their time; times as µs, verdicts of results as words. ``since`` in µs."""
-    query = {"results": _results, "alerts": _alerts, "labels": _labels}[what](device, since)
+    query = _QUERIES[what](device, since)
     with store.read() as db:
         for row in db.execution_options(yield_per=CHUNK).execute(query).mappings():
             item = dict(row)
@@ -40,18 +40,22 @@ def rows(store: Store, what: What, device: str | None, since: int | None) -> Ite
             yield item
 
 
-def write_text(found: Iterator[dict[str, Any]], form: Literal["jsonl", "csv"], out: IO[str]) -> int:
-    """Write rows as JSON lines or CSV and return how many."""
+def columns(what: What) -> list[str]:
+    """Return the names of the columns, in order."""
+    return [column.name for column in _QUERIES[what](None, None).selected_columns]
+
+
+def write_text(found: Iterator[dict[str, Any]], what: What, form: Literal["jsonl", "csv"], out: IO[str]) -> int:
+    """Write rows as JSON lines or CSV and return how many; a CSV has its header even where there is no row."""
     count = 0
-    writer: Any = None
+    writer = csv.DictWriter(out, columns(what), lineterminator="\n")
+    if form == "csv":
+        writer.writeheader()
     for row in found:
         item = {key: clock.iso(value) if key in _TIMES and value is not None else value for key, value in row.items()}
         if form == "jsonl":
             out.write(json.dumps(item, ensure_ascii=False) + "\n")
         else:
-            if writer is None:
-                writer = csv.DictWriter(out, list(item), lineterminator="\n")
-                writer.writeheader()
             writer.writerow({key: json.dumps(value) if key in _LISTS else value for key, value in item.items()})
         count += 1
     return count
@@ -62,10 +66,7 @@ def write_parquet(found: Iterator[dict[str, Any]], what: What, path: Path) -> in
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = [column.name for column in {"results": _results, "alerts": _alerts, "labels": _labels}[what](
-        None, None
-    ).selected_columns]  # fmt: skip
-    schema = pa.schema([(name, _arrow_type(pa, name)) for name in columns])
+    schema = pa.schema([(name, _arrow_type(pa, name)) for name in columns(what)])
     count = 0
     with pq.ParquetWriter(path, schema) as writer:
         chunk: list[dict[str, Any]] = []
@@ -134,3 +135,10 @@ def _labels(device: str | None, since: int | None) -> Any:
         a.bundle_version,
     ).join_from(t.alert, t.verdict, and_(v.alert_id == a.alert_id, v.id == newest))
     return _narrow(query, a.device, a.opened_at, device, since).order_by(a.opened_at, a.alert_id)
+
+
+_QUERIES: dict[What, Callable[[str | None, int | None], Any]] = {
+    "results": _results,
+    "alerts": _alerts,
+    "labels": _labels,
+}

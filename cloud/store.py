@@ -7,6 +7,8 @@ What it promises
       wins (another content under the same key is counted as a conflict), the hourly rollup is fed only from rows that
       were really inserted, and what is replaced (alert, device, ledger) moves only forward in the device's time.
       A device row is never held by a time that lies in the future: a clock that was wrong once would freeze it.
+    * An alert that is over still names the sensors of the trouble: a ``resolved`` speaks of the recovery, so its
+      sensors count only while nothing else of the alert has come.
     * What cannot be read is kept in ``quarantine`` once, never in the way of the rest.
 
 Why so
@@ -360,9 +362,17 @@ class Store:
                 mine = t.alert.c.alert_id == data.alert_id
                 same_time = and_(t.alert.c.last_at == ts, t.alert.c.transition.in_(lower))
                 db.execute(update(t.alert).where(mine, or_(t.alert.c.last_at < ts, same_time)).values(row))
+                db.execute(update(t.alert).where(mine).values(self._blamed(db, data.alert_id)))
             news[data.alert_id] = None
             count += 1
         return list(news), count
+
+    def _blamed(self, db: Connection, alert_id: str) -> dict[str, Any]:
+        """Return sensors and shares of the newest transition that is not ``resolved``; of that where it is alone."""
+        e = t.alert_event.c
+        order = (e.transition == "resolved", e.ts.desc(), (e.transition == "opened"))
+        query = select(e.sensors, e.shares).where(e.alert_id == alert_id).order_by(*order).limit(1)
+        return dict(db.execute(query).mappings().one())
 
     def _quarantine(self, db: Connection, refused: list[Refused], now: int) -> None:
         if not refused:

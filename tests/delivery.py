@@ -63,7 +63,11 @@ def result(minute: int, score: float = 0.5, values: dict[str, float] | None = No
 
 
 def alert(minute: int, transition: str = "opened", device: str = DEVICE, opened: int | None = None) -> AlertData:
-    """A transition of the detector's alert that opened at minute ``opened`` (default: this one)."""
+    """A transition of the detector's alert that opened at minute ``opened`` (default: this one).
+
+    Every transition blames others, ``resolved`` nobody.
+    """
+    blamed = {"opened": ["s1"], "updated": ["s2"]}.get(transition, [])
     first = minute if opened is None else opened
     ts = clock.iso(START + minute * clock.MINUTE)
     times = [clock.iso(START + (minute + i) * clock.MINUTE) for i in range(-2, 1)]
@@ -83,8 +87,8 @@ def alert(minute: int, transition: str = "opened", device: str = DEVICE, opened:
             "peak": 4.0 + minute - first,
             "threshold": 3.0,
             "rows": 1 + minute - first,
-            "sensors": ["s1"],
-            "shares": [0.9],
+            "sensors": blamed,
+            "shares": [0.9] * len(blamed),
             "bundle": BUNDLE,
             "evidence": evidence if transition == "opened" else None,
         }

@@ -59,6 +59,7 @@ class Renderer:
             iso=clock.iso,
             spark=spark_path,
             alert_what=words.alert_what,
+            alert_means=words.alert_means,
             verdict_words=words.VERDICT_WORDS,
         )
         self._environment.filters["sentence"] = words.sentence
@@ -268,7 +269,9 @@ def alert(request: Request, queries: Reads, pages: Pages, alert_id: str) -> Resp
         raise ProblemError(404, "Unknown alert", "There is no such alert.")
     row = found.alert
     evidence = queries.evidence(alert_id)
-    newest = unpack_evidence(evidence[-1][2]) if evidence else None
+    # That of the recovery shows the sensors when they were well again.
+    telling = [one for one in evidence if one[0] != "resolved"] or evidence
+    newest = unpack_evidence(telling[-1][2]) if telling else None
     session: Session | None = request.state.session
     body = pages.render(
         "alert.html",

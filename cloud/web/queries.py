@@ -470,7 +470,9 @@ def _device_now(
         standing=standing(
             now=now,
             status=row.status,
+            status_since=row.status_since,
             last_seen=row.last_seen,
+            last_ts=row.last_ts,
             log=row.log,
             open_alerts=alerts[0],
             critical=alerts[1],

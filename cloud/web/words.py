@@ -19,9 +19,10 @@ LATE = 10 * clock.MINUTE
 MAIN_SHARE = 0.1
 """A sensor with at least this share of an alert's score belongs into its title."""
 
-Condition = Literal["critical", "warning", "offline", "log", "unknown", "normal"]
-"""How a device is, worst first: an open alert, no contact, trouble with its log, nothing to judge, all well."""
-ORDER: dict[str, int] = {"critical": 0, "warning": 1, "offline": 2, "log": 2, "unknown": 3, "normal": 3}
+Condition = Literal["critical", "warning", "above", "offline", "log", "unknown", "normal"]
+"""How a device is, worst first: an open alert, a reading above a threshold that is no alert yet, no contact, trouble
+with its log, nothing to judge, all well."""
+ORDER: dict[str, int] = {"critical": 0, "warning": 1, "above": 2, "offline": 3, "log": 3, "unknown": 4, "normal": 4}
 
 LOG_WORDS = {
     "silent": "log silent",
@@ -30,14 +31,25 @@ LOG_WORDS = {
 }
 VERDICT_WORDS = {"real": "real fault", "false": "false alarm", "unclear": "unclear"}
 KIND_WORDS = {"detector": "unusual readings", "classifier": "signs of a known fault"}
+MEANINGS = {
+    "detector": "The readings are unlike those of this device when it is well; no known fault is recognised.",
+    "classifier": "Looks like the time before a known fault.",
+}
+HASTE = {"warning": "when you are next at the device", "critical": "at the device now"}
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One device's condition and the word for it."""
+    """One device's condition and the word for it.
+
+    ``away``: why nothing new comes from it, ``offline`` or ``no contact`` or the trouble with its log, and ``since``
+    when; a fact of its own, for a device that has gone while an alert was open must not pass for present.
+    """
 
     condition: Condition
     word: str
+    away: str | None = None
+    since: int | None = None
 
 
 def standing(
@@ -45,6 +57,8 @@ def standing(
     now: int,
     status: str,
     last_seen: int,
+    status_since: int | None,
+    last_ts: int | None,
     log: str | None,
     open_alerts: int,
     critical: bool,
@@ -52,22 +66,30 @@ def standing(
 ) -> Standing:
     """Judge a device by everything that is known of it; the worst fact names it.
 
-    ``status``: online, offline or unknown; ``last_seen`` by our clock; ``log``: state of the log in the last health
-    event; ``verdict``: the worst verdict on the newest reading.
+    ``status``: online, offline or unknown, ``status_since`` and ``last_seen`` by our clock; ``last_ts``: the newest
+    reading; ``log``: state of the log in the last health event; ``verdict``: the worst verdict on the newest reading.
     """
-    if open_alerts:
-        return Standing("critical" if critical else "warning", _count(open_alerts, "open alert"))
+    condition: Condition = "offline"
+    away: str | None = None
+    since: int | None = None
     if status == "offline":
-        return Standing("offline", "offline")
-    if now - last_seen > NO_CONTACT:
-        return Standing("offline", "no contact")
-    if log in LOG_WORDS:
-        return Standing("log", LOG_WORDS[log])
+        away, since = "offline", status_since or last_seen
+    elif now - last_seen > NO_CONTACT:
+        away, since = "no contact", last_seen
+    elif log in LOG_WORDS:
+        condition, away, since = "log", LOG_WORDS[log], last_seen if last_ts is None else last_ts
+    if open_alerts:
+        word = _count(open_alerts, "open alert")
+        return Standing("critical" if critical else "warning", f"{word}, {away}" if away else word, away, since)
+    if away:
+        return Standing(condition, away, away, since)
     if verdict is None:
         return Standing("unknown", "no reading yet")
     if verdict == "unknown":
         return Standing("unknown", "not judged")
-    return Standing("normal", verdict)
+    if verdict != "normal":
+        return Standing("above", "above threshold")
+    return Standing("normal", "normal")
 
 
 def _count(number: int, noun: str) -> str:
@@ -188,6 +210,22 @@ def alert_what(kind: str, sensors: list[str], shares: list[float]) -> str:
     named = ", ".join(main[:2])
     rest = len(main) - 2
     return f"{what} in {named} and {rest} more" if rest > 0 else f"{what} in {' and '.join(main)}"
+
+
+def alert_means(kind: str, severity: str, state: str, named: bool) -> str:
+    """Say what an alert means and what is asked of its reader; ``named``: whether it names sensors.
+
+    >>> alert_means("classifier", "critical", "open", True)
+    'Looks like the time before a known fault. Look at these sensors at the device now, then say below what it was.'
+    >>> alert_means("classifier", "critical", "resolved", True)
+    'Looks like the time before a known fault. It is over: say below what it was.'
+    """
+    if state != "open":
+        ask = "It is over: say below what it was."
+    else:
+        look = "Look at these sensors" if named else "Look around"
+        ask = f"{look} {HASTE.get(severity, 'at the device')}, then say below what it was."
+    return f"{MEANINGS.get(kind, '')} {ask}".strip()
 
 
 def sentence(text: str) -> str:

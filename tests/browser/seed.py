@@ -115,12 +115,14 @@ class Device:
     ) -> str:
         """Store an alert's life: a transition at each of ``minutes`` before ``at``, the first one its beginning.
 
-        Each arrives ``late`` minutes and some seconds after it happened.
+        Each arrives ``late`` minutes and some seconds after it happened. ``resolved`` names no sensor, as that of
+        a classifier that is quiet again.
         """
         opened = self.at - minutes[0] * clock.MINUTE
         identity = alert_id(self.id, model, opened)
         for minute, transition in zip(minutes, transitions, strict=True):
             ts = self.at - minute * clock.MINUTE
+            blamed = guilty if transition != "resolved" else []
             worst = peak if minute != minutes[0] else peak * 0.6
             data = AlertData.model_validate(
                 {
@@ -135,10 +137,10 @@ class Device:
                     "peak": THRESHOLD[model] * worst,
                     "threshold": THRESHOLD[model],
                     "rows": minutes[0] - minute + 3,
-                    "sensors": [self.names[i] for i in guilty],
-                    "shares": [round(0.5 / 1.9**k, 4) for k in range(len(guilty))],
+                    "sensors": [self.names[i] for i in blamed],
+                    "shares": [round(0.5 / 1.9**k, 4) for k in range(len(blamed))],
                     "bundle": self.bundle,
-                    "evidence": self._evidence(ts, opened, guilty) if evidence else None,
+                    "evidence": self._evidence(ts, opened, blamed) if evidence else None,
                 }
             )
             self.send("alert", data.model_dump_json(), ts)

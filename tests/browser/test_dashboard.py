@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from cloud import tables as t
+from cloud.web import WebSettings, create_app, make_server
+from cloud.web.assets import Assets
 from contract import clock
 from tests.browser import seed
 from tests.browser.conftest import Enter, Site
-from tests.conftest import wait_until
+from tests.conftest import find_port, wait_until
 
 PAGES = {
     "fleet": "/",
@@ -106,6 +114,20 @@ def test_charts_follow_the_window(site: Site, enter: Enter) -> None:
         "charts that fit into 400 px",
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_on_a_phone_the_sensors_come_before_the_charts(site: Site, enter: Enter) -> None:
+    context, _ = enter(400)
+    page = context.new_page()
+    page.goto(address(site, "critical alert"))
+    settled(page)
+    places = ["#means", "#facts", "#shares", "#score", "#verdict"]
+    tops = [page.locator(one).evaluate("e => e.getBoundingClientRect().top") for one in places]
+    assert tops == sorted(tops)
+    page.set_viewport_size({"width": 1440, "height": 900})
+    beside = page.locator("#shares").bounding_box()
+    assert beside is not None
+    assert beside["x"] > 1000
 
 
 def test_the_start_link_leaves_no_token_behind(site: Site, enter: Enter) -> None:
@@ -203,7 +225,7 @@ def test_an_alert_reaches_every_open_tab_through_one_stream(site: Site, enter: E
     device.send("alert", json.dumps(data))
     device.store(site.store)
     for page in pages[1:]:
-        expect(page.locator("#d-centrifuge-0011 .state")).to_have_text("anomalous")
+        expect(page.locator("#d-centrifuge-0011 .state")).to_have_text("above threshold")
     assert len(streams) == 2
 
 
@@ -277,6 +299,104 @@ def test_the_filter_hides_and_counts(site: Site, enter: Enter) -> None:
     expect(page.locator(".tile:visible")).to_have_count(1)
     news(site, "freezer-0006", 0.33)
     expect(page.locator(".tile:visible")).to_have_count(1)
+
+
+def test_a_reading_above_the_threshold_loses_its_tick(site: Site, enter: Enter) -> None:
+    """In the open page as in a new one: another sign, another word, not among those without trouble."""
+    context, _ = enter()
+    page = context.new_page()
+    page.goto(site.url)
+    settled(page)
+    tile = page.locator("#d-incubator-0008")
+    page.get_by_label("Show").select_option("without trouble")
+    expect(tile).to_be_visible()
+    news(site, "incubator-0008", 1.3)
+    expect(tile).to_be_hidden()
+    expect(tile.locator(".state")).to_have_text("above threshold")
+    expect(tile.locator("use")).to_have_attribute("href", "#above")
+    page.get_by_label("Show").select_option("above threshold")
+    expect(tile).to_be_visible()
+    page.reload()
+    expect(tile).to_have_class("tile above")
+    news(site, "incubator-0008", 0.3)
+    expect(tile).to_have_class("tile normal")
+    expect(tile.locator("use")).to_have_attribute("href", "#normal")
+
+
+def test_the_filter_finds_a_device_that_went_with_an_open_alert(site: Site, enter: Enter) -> None:
+    device = seed.Device("centrifuge-0019", clock.now() - 2 * t.HOUR, 100, epoch="cf")
+    device.results({"detector": seed.np.array([1.7])}, [1])
+    device.alert(site.store, [0], ["opened"], "detector", [1, 2])
+    context, _ = enter()
+    page = context.new_page()
+    page.goto(site.url)
+    settled(page)
+    tile = page.locator("#d-centrifuge-0019")
+    expect(tile.locator(".state")).to_have_text("1 open alert, no contact")
+    page.get_by_label("Show").select_option("offline or silent")
+    expect(tile).to_be_visible()
+
+
+def test_a_dead_server_is_called_so_and_the_page_comes_back(
+    tmp_path: Path, chromium_path: str, _chromium: Callable[[str], Browser]
+) -> None:
+    """Stopped, started again, started again without its sessions: the word at the top says each of them."""
+    store, _ = seed.make(tmp_path, clock.now(), devices=0)
+    settings = WebSettings(port=find_port())
+    app = create_app(store, store.live, settings)
+    app.state.sessions.admit("1" * 32)
+    page = _chromium(chromium_path).new_page()
+    feed = page.locator("#feed")
+    try:
+        with serving(app, settings):
+            page.goto(f"{settings.url}start?token={'1' * 32}")
+            expect(feed).to_have_text("live")
+        expect(feed).to_have_text(re.compile(r"^server not reachable since \d\d:\d\d UTC$"), timeout=20_000)
+        with serving(app, settings):
+            expect(feed).to_have_text("live", timeout=20_000)
+            app.state.sessions._sessions.clear()
+        with serving(app, settings):
+            expect(feed).to_have_text("signed out: open the start link again", timeout=20_000)
+    finally:
+        page.close()
+        store.close()
+
+
+@contextmanager
+def serving(app: FastAPI, settings: WebSettings) -> Iterator[None]:
+    """A server of one's own, which ends with the block."""
+    server = make_server(app, settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "the dashboard's server")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0, 2.5, 5, 7.5], ["0.0", "2.5", "5.0", "7.5"]),
+        ([0.25, 0.5, 0.75], ["0.25", "0.50", "0.75"]),
+        ([0.1, 0.2, 0.30000000000000004], ["0.1", "0.2", "0.3"]),
+        ([10, 20, 30], ["10", "20", "30"]),
+        ([0, 25, 50], ["0", "25", "50"]),
+        ([1e6, 1.25e6, 1.5e6], ["1.00e+6", "1.25e+6", "1.50e+6"]),
+        ([0.5], ["0.5"]),
+    ],
+)
+def test_the_numbers_at_an_axis_are_those_of_its_lines(
+    site: Site, enter: Enter, values: list[float], labels: list[str]
+) -> None:
+    context, _ = enter()
+    page = context.new_page()
+    page.goto(f"{site.url}/api")
+    script = "async ([url, values]) => (await import(url)).ticks(values)"
+    assert page.evaluate(script, [Assets().url("say.js"), values]) == labels
 
 
 def test_a_sensor_can_be_picked(site: Site, enter: Enter) -> None:

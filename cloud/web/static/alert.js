@@ -1,7 +1,7 @@
 // The alert page: the score and the readings around the alert, and the picture of all sensors.
 
 import { chart } from "./chart.js";
-import { says, seconds, traces } from "./evidence.js";
+import { says, seconds, telling, traces } from "./evidence.js";
 import { MISSING, distanceColor, heat, scale } from "./heat.js";
 import { onNews } from "./live.js";
 import { json, throttle } from "./page.js";
@@ -73,7 +73,7 @@ async function score(alert, evidence) {
 
 async function load() {
   const alert = await json(`/api/v1/alerts/${encodeURIComponent(page.dataset.alert)}`);
-  const newest = alert.evidence[alert.evidence.length - 1];
+  const newest = telling(alert);
   const shares = new Map(alert.sensors.map((sensor, i) => [sensor, alert.shares[i]]));
   if (newest) {
     const ended = alert.resolved_at ? seconds(alert.resolved_at) : null;

@@ -1,7 +1,7 @@
 // The device page: scores, the heat map of who made them, readings.
 
 import { chart } from "./chart.js";
-import { seconds, traces } from "./evidence.js";
+import { seconds, telling, traces } from "./evidence.js";
 import { MISSING, heat, heatColor, scale } from "./heat.js";
 import { onNews } from "./live.js";
 import { json, renew, throttle } from "./page.js";
@@ -122,7 +122,7 @@ async function windows() {
   const box = document.getElementById("windows");
   if (!box) return;
   const alert = await json(`/api/v1/alerts/${encodeURIComponent(box.dataset.alert)}`);
-  const newest = alert.evidence[alert.evidence.length - 1];
+  const newest = telling(alert);
   if (!newest) {
     box.textContent = "The newest alert came without readings: the privacy setting keeps them in the lab.";
     return;

@@ -7,6 +7,12 @@ const STRONG = 0.1; // of the score: drawn in the colour of the alert
 
 export const seconds = (text) => Date.parse(text) / 1000;
 
+// The newest evidence of an alert's trouble; that of its recovery shows the sensors when they were well again.
+export function telling(alert) {
+  const trouble = alert.evidence.filter((one) => one.transition !== "resolved");
+  return (trouble.length ? trouble : alert.evidence).at(-1);
+}
+
 // Draw `evidence` (contract: Evidence) into `box`; `began` and `ended` are seconds, ended null while it lasts.
 export function traces(box, evidence, shares, began, ended) {
   const t = evidence.times.map(seconds);

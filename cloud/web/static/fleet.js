@@ -33,6 +33,21 @@ function draw(line) {
   return path;
 }
 
+// As standing in cloud/web/words.py, for a device of which nothing but its readings speaks.
+function judge(tile, verdict) {
+  const quiet = ["normal", "unknown", "above"];
+  const before = quiet.find((one) => tile.classList.contains(one));
+  const after = quiet.includes(verdict) ? verdict : "above";
+  if (!before) return;
+  const state = tile.querySelector(".state");
+  state.lastChild.textContent = { normal: "normal", unknown: "not judged", above: "above threshold" }[after];
+  if (before === after) return;
+  tile.classList.replace(before, after);
+  state.querySelector("use").setAttribute("href", `#${after}`);
+  apply();
+  renew(); // its place among the others
+}
+
 function follow(data) {
   const tile = document.getElementById(`d-${data.device}`);
   if (!tile) {
@@ -46,8 +61,7 @@ function follow(data) {
   time.dataset.ago = "";
   time.textContent = age(data.ts / 1e6);
   tile.querySelector(".ratio").textContent = times(data.ratio);
-  const word = tile.classList.contains("normal") ? tile.querySelector(".state") : null;
-  if (word) word.lastChild.textContent = data.verdict === "unknown" ? "not judged" : data.verdict;
+  judge(tile, data.verdict);
   if (data.ratio === null) return;
   const line = tile.querySelector(".line");
   const hour = Math.floor(data.ts / HOUR);
@@ -86,6 +100,6 @@ onNews((kind, data) => {
   if (kind === "result") follow(data);
   if (kind === "health") {
     const trouble = ["silent", "missing", "unreadable"].includes(data.log);
-    if (trouble !== Boolean(document.getElementById(`d-${data.device}`)?.classList.contains("log"))) renew();
+    if (trouble !== Boolean(document.getElementById(`d-${data.device}`)?.classList.contains("away"))) renew();
   }
 });

@@ -4,8 +4,12 @@
 // without holes, and a page knows the number at which it was made: a number that is not the next one means that it
 // missed something and must load its data again.
 
+import { clock } from "./say.js";
+
 const POLL = 15000;
 const RETRY = 5000;
+const SILENCE = 30000; // a beat comes every 10 s: a server that is cut off closes no connection, it only falls silent
+const PATIENCE = 10000; // for an answer
 
 const KEPT = 2000; // results kept for replay: more than come while the server keeps a page
 
@@ -20,7 +24,7 @@ export function onNews(handler) {
   listeners.push(handler);
 }
 
-// status(state, words): live, wait, poll or out.
+// status(state, words): live, wait, poll (no stream, but answers), lost (no answer) or out.
 export function start(position, status) {
   [place.boot, place.number] = read(position);
   tell = status;
@@ -80,40 +84,62 @@ function deliver(kind, data) {
 function listen(pass, status) {
   let poll = 0;
   let source = null;
+  let heard = Date.now();
   const open = () => {
     source = new EventSource(`/api/v1/events?after=${place.boot}-${place.number}`);
     for (const kind of ["result", "alert", "state", "health", "event", "verdict", "resync", "beat"]) {
       source.addEventListener(kind, (event) => {
+        heard = Date.now();
         const news = { id: event.lastEventId, kind, data: JSON.parse(event.data) };
         take(news);
         pass(news);
       });
     }
     source.onopen = () => {
+      heard = Date.now();
       clearInterval(poll);
       poll = 0;
       status("live", "live");
     };
     source.onerror = failed;
   };
-  const failed = async () => {
-    if (!poll) {
-      status("wait", "connecting");
-      poll = setInterval(() => {
-        status("poll", "updated every 15 s");
-        deliver("resync", {});
-      }, POLL);
-    }
-    if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    source.close();
-    const answer = await fetch("/api/v1/alerts?limit=1").catch(() => null);
+  // Find out why there is no stream, say it and return the state.
+  const ask = async () => {
+    const answer = await fetch("/api/v1/alerts?limit=1", { signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
+    if (!poll) return "live"; // the stream has come back meanwhile
     if (answer && answer.status === 401) {
       clearInterval(poll);
+      source.close();
       status("out", "signed out: open the start link again");
-      return;
+      return "out";
     }
-    setTimeout(open, RETRY);
+    if (!answer || answer.status >= 500) {
+      status("lost", `server not reachable since ${clock(heard / 1000)} UTC`);
+      return "lost";
+    }
+    heard = Date.now();
+    status("poll", "updated every 15 s");
+    return "poll";
   };
+  const failed = async () => {
+    const first = !poll;
+    if (first) {
+      status("wait", "connecting");
+      poll = setInterval(async () => {
+        if ((await ask()) === "poll") deliver("resync", {});
+      }, POLL);
+    }
+    if (source.readyState !== EventSource.CLOSED) {
+      if (first) ask();
+      return; // the browser tries again by itself
+    }
+    if ((await ask()) !== "out") setTimeout(open, RETRY);
+  };
+  setInterval(() => {
+    if (poll || Date.now() - heard < SILENCE) return;
+    source.close();
+    failed();
+  }, RETRY);
   status("wait", "connecting");
   open();
 }

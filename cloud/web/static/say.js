@@ -38,12 +38,18 @@ export function times(value) {
   return value.toFixed(size < 10 ? 2 : size < 100 ? 1 : 0);
 }
 
-// Axis labels: only as many digits as the step between two of them needs.
+// Axis labels: only as many digits as the step between two of them needs; a step such as 2.5 needs one more than 2.
 export function ticks(values) {
-  const step = values.length > 1 ? Math.abs(values[1] - values[0]) : 1;
-  const digits = Math.min(8, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  const step = Math.abs(values.length > 1 ? values[1] - values[0] : values[0]) || 1;
+  const place = Math.floor(Math.log10(step) + 1e-9);
+  const lead = step / 10 ** place;
+  const last = Math.abs(lead - Math.round(lead)) > 0.01 ? place - 1 : place;
+  const digits = Math.min(8, Math.max(0, -last));
   const big = Math.max(...values.map((v) => Math.abs(v ?? 0)));
-  if (big >= 1e6 || (big > 0 && big < 1e-4)) return values.map((v) => (v === 0 ? "0" : v.toExponential(1)));
+  if (big >= 1e6 || (big > 0 && big < 1e-4)) {
+    const more = Math.min(8, Math.max(1, Math.floor(Math.log10(big) + 1e-9) - last));
+    return values.map((v) => (v === 0 ? "0" : v.toExponential(more)));
+  }
   return values.map((v) => (v === null ? "" : v.toFixed(digits)));
 }
 

@@ -68,6 +68,16 @@ def test_all_formats_hold_the_same(config: str, tmp_path: Path, what: str) -> No
                 assert found == value
 
 
+@pytest.mark.parametrize("what", ["results", "alerts", "labels"])
+def test_a_table_without_rows_has_its_header(config: str, tmp_path: Path, what: str) -> None:
+    for name, more in (("all", []), ("none", ["--device", "nobody-0001"])):
+        out = tmp_path / f"{name}.csv"
+        assert main(["export", what, "--config", config, "--format", "csv", "--out", str(out), *more]) == 0
+    header, *rest = (tmp_path / "all.csv").read_text().splitlines()
+    assert rest
+    assert (tmp_path / "none.csv").read_text() == f"{header}\n"
+
+
 def test_device_and_time_narrow_it(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["export", "results", "--config", config, "--device", OTHER, "--since", "2026-11-01T00:01:00Z"]
     assert main(command) == 0

@@ -143,6 +143,22 @@ def test_a_new_epoch_with_the_same_facts_adds_no_row(store: Store) -> None:
     assert [ack.upto for _, ack in outcome.acks] == [2]
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [1, 2, 0]])
+def test_an_alert_that_is_over_keeps_the_sensors_of_the_trouble(store: Store, order: list[int]) -> None:
+    life = [alert(0), alert(5, "updated", DEVICE, 0), alert(9, "resolved", DEVICE, 0)]
+    for number in order:
+        store.ingest(decode([single(number + 1, alert_draft(life[number]))]))
+    (found,) = rows(store, t.alert)
+    assert (found["state"], found["sensors"], found["shares"]) == ("resolved", ["s2"], [0.9])
+
+
+def test_an_alert_first_heard_of_as_resolved_says_what_that_says(store: Store) -> None:
+    last = alert(9, "resolved", DEVICE, 0).model_copy(update={"sensors": ["s3"], "shares": [0.4]})
+    store.ingest(decode([single(1, alert_draft(last))]))
+    (found,) = rows(store, t.alert)
+    assert (found["sensors"], found["shares"]) == (["s3"], [0.4])
+
+
 def test_another_device_cannot_touch_an_alert(store: Store) -> None:
     store.ingest(decode([single(1, alert_draft(alert(0)))]))
     before = rows(store, t.alert), rows(store, t.alert_event)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from html import unescape
 
+import pytest
+
 from cloud import tables as t
 from cloud.live import Notice
 from cloud.web.series import BUCKETS
@@ -25,7 +27,7 @@ def text_of(html: str) -> str:
 
 
 def test_fleet_is_worst_first(seeded: Site) -> None:
-    tiles = re.findall(r'<a class="tile (\w+)" id="d-([^"]+)"', seeded.person().get("/").text)
+    tiles = re.findall(r'<a class="tile (\w+)[^"]*" id="d-([^"]+)"', seeded.person().get("/").text)
     conditions = [condition for condition, _ in tiles]
     assert [name for _, name in tiles][:2] == ["press-0001", "freezer-0002"]
     assert conditions[:2] == ["critical", "warning"]
@@ -43,6 +45,55 @@ def test_every_tile_says_its_condition_in_words(seeded: Site) -> None:
     assert "log silent" in words["freezer-0006"]
     assert "normal" in words["centrifuge-0003"]
     assert all("ago" in tile or "just now" in tile for tile in words.values())
+
+
+def gone(site: Site, how: str) -> str:
+    """A device with an open alert that went two hours ago; returns the alert's id."""
+    device = seed.Device("press-0001", site.now - site.now % clock.MINUTE - 120 * clock.MINUTE, 45)
+    device.state("online", device.at - t.HOUR)
+    device.results({"detector": seed.np.array([0.2, 1.4, 1.5])}, [1, 2])
+    alert = device.alert(site.store, [2], ["opened"], "detector", [1, 2])
+    if how == "offline":
+        device.state("offline", device.at)
+        device.store(site.store, device.at + clock.MINUTE)
+    if how == "log silent":
+        device.health(3, log="silent", at=site.now)
+        device.store(site.store, site.now)
+    return alert
+
+
+@pytest.mark.parametrize("how", ["no contact", "offline", "log silent"])
+def test_a_device_that_is_gone_with_an_open_alert_counts_as_gone(fresh: Callable[..., Site], how: str) -> None:
+    site = fresh()
+    alert = gone(site, how)
+    person = site.person()
+    fleet = person.get("/").text
+    assert re.findall(r'class="(tile [^"]+)"', fleet) == ["tile warning away"]
+    words = text_of(fleet)
+    assert f"1 open alert, {how}" in words
+    assert "1 with open alerts 1 offline or silent" in words
+    words = text_of(person.get(f"/alerts/{alert}").text)
+    assert re.search(rf"{how.capitalize()} since \S+ \S+ UTC : this alert is as of its last reading, 2 h ago", words)
+    assert f"press-0001 1 open alert, {how}" in words.split("Life of the alert")[1]
+
+
+def test_a_device_in_contact_says_nothing_of_it(seeded: Site) -> None:
+    assert (
+        "this alert is as of its last reading" not in seeded.person().get(f"/alerts/{seeded.alerts['critical']}").text
+    )
+
+
+def test_a_reading_above_the_threshold_is_no_quiet_device(fresh: Callable[..., Site]) -> None:
+    site = fresh()
+    for name, ratio in (("press-0001", 0.3), ("press-0002", 1.2), ("press-0003", seed.np.nan)):
+        device = seed.Device(name, site.now - site.now % clock.MINUTE, 45)
+        device.results({"classifier": seed.np.array([ratio])}, [1])
+        device.store(site.store, site.now)
+    tiles = re.findall(r'class="tile (\w+)" id="d-([^"]+)".*?<use href="#(\w+)"', site.person().get("/").text)
+    assert tiles[0] == ("above", "press-0002", "above")
+    assert set(tiles[1:]) == {("normal", "press-0001", "normal"), ("unknown", "press-0003", "unknown")}
+    device = site.script().get("/api/v1/devices/press-0002").json()
+    assert (device["condition"], device["state"]) == ("above", "above threshold")
 
 
 def test_empty_fleet_says_what_to_do(fresh: Callable[..., Site]) -> None:
@@ -86,9 +137,31 @@ def test_alert_page_names_device_what_since_model_and_sensors(seeded: Site) -> N
     assert "late" not in words.split("Life of the alert")[1]
 
 
+def test_alert_page_says_what_it_means_and_what_to_do(seeded: Site) -> None:
+    person = seeded.person()
+    after_title = {
+        "critical": "Looks like the time before a known fault. Look at these sensors at the device now,",
+        "warning": "The readings are unlike those of this device when it is well; no known fault is recognised. Look",
+        "resolved": "It is over: say below what it was.",
+    }
+    for role, says in after_title.items():
+        html = person.get(f"/alerts/{seeded.alerts[role]}").text
+        assert says in text_of(html.split("</h1>")[1].split("<dl")[0])
+    words = text_of(html)
+    assert words.index("Responsible sensors") < words.index("SHA-256 c3c3c3c3c3c3")
+
+
 def test_late_transitions_are_marked(seeded: Site) -> None:
     words = text_of(seeded.person().get(f"/alerts/{seeded.alerts['warning']}").text)
     assert "late, after 47 min" in words
+
+
+def test_resolved_alert_still_shows_the_sensors_of_the_trouble(seeded: Site) -> None:
+    html = seeded.person().get(f"/alerts/{seeded.alerts['resolved']}").text
+    blamed = [seed.Device("centrifuge-0003", 0, 45).names[i] for i in (8, 30, 31)]
+    table = html.split('aria-label="Responsible sensors in numbers"')[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row" class="mono">([^<]+)', table) == blamed
+    assert "No sensor is named" not in html
 
 
 def test_alert_without_evidence_says_why(seeded: Site) -> None:
