@@ -45,7 +45,11 @@ CHARTS = {
     "alert without evidence": 1,
 }
 PAINTED = """(canvas) => {
-    const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const { width, height } = canvas;
+    const copy = Object.assign(document.createElement("canvas"), { width, height });
+    const pen = copy.getContext("2d", { willReadFrequently: true });  // or the browser warns where this asks again
+    pen.drawImage(canvas, 0, 0);
+    const data = pen.getImageData(0, 0, width, height).data;
     const seen = new Set();
     for (let i = 0; i < data.length; i += 4) if (data[i + 3]) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
     return seen.size;
