@@ -13,7 +13,8 @@ How a file is recognised
     By what has been read of it. A position carries a hash of the 64 KiB before it (which hold whole readings with their
     times) and the time of the file's first reading. Names change in rotation, inodes are reused and unknown to network
     shares, and a hundred column names make every file begin with the same kilobytes; content that has been read is the
-    one thing that a copy, a rename and gzip all keep. Names and inodes only decide between equal candidates.
+    one thing that a copy, a rename and gzip all keep. The time decides only where no reading was read yet: it changes
+    when the zone, the format or the PC's clock are put right. Names and inodes only decide between equal candidates.
 
 Which file comes next
     The one with the next later first reading; modification times stand in where no reading can be dated, then names.
@@ -223,6 +224,7 @@ class Tail:
         self._cursor: _Cursor | None = None
         self._files: list[_File] = []
         self._known: dict[tuple[str, str, int, int], _File] = {}
+        self._unlike: dict[_File, str] = {}
         self._inflater: _Inflater | None = None
         self._listed: float | None = None
         self._grown = time.monotonic()
@@ -446,9 +448,13 @@ class Tail:
 
     def _cursor_at(self, file: _File, position: Position) -> _Cursor:
         window = self._fetch(file.path, max(0, position.offset - MARK), min(position.offset, MARK))
-        floor = _later(position.floor, file.first)
-        name = Path(position.path)
-        cursor = _Cursor(file.path, file.file, position.offset, window, file.first, floor, name=name)
+        first, floor = file.first, position.floor
+        if first is None:
+            first = position.first
+        elif position.first is not None and floor is not None:
+            floor += first - position.first  # read with another zone than now
+        floor = _later(floor, first)
+        cursor = _Cursor(file.path, file.file, position.offset, window, first, floor, name=Path(position.path))
         self._recognise(cursor)
         return cursor
 
@@ -547,23 +553,44 @@ class Tail:
         return self._fetch(file.path, start, length - start) == self._fetch(cursor.path, start, length - start)
 
     def _locate(self, position: Position) -> _File | None:
-        """Find the file that holds what was read up to ``position``."""
-        found = []
-        for file in self._files:
-            if file.size < position.offset and not file.packed:
-                continue
-            if self._format is not None and position.first is not None and file.first != position.first:
-                continue
-            start = max(0, position.offset - MARK)
-            if _mark(self._fetch(file.path, start, position.offset - start)) == position.mark:
-                found.append(file)
-        if self._format is not None and position.first is None:
-            # Only a header was read, and every file has it: take the oldest of which nothing else has been read.
-            floor = position.floor
-            return next((file for file in found if floor is None or file.first is None or file.first > floor), None)
-        if not found:
-            return None
-        return max(found, key=lambda file: (file.file == position.file, file.size, not file.packed))
+        """Find the file that holds what was read up to ``position``.
+
+        What was read decides. The time of the first reading follows from the configured format and zone and from this
+        computer's clock too, all of which are corrected some day; it is asked only where no reading was read yet.
+        """
+        same = [file for file in self._files if position.first is not None and file.first == position.first]
+        found = [file for file in same if self._holds(file, position)]
+        found = found or [file for file in self._files if file not in same and self._holds(file, position)]
+        if self._format is not None and found and not self._has_reading(found[0], position.offset):
+            if position.first is None:
+                # Only a header was read, and every file has it: take the oldest of which nothing else has been read.
+                floor = position.floor
+                return next((file for file in found if floor is None or file.first is None or file.first > floor), None)
+            found = [file for file in found if file in same]
+        return max(found, key=lambda file: (file.file == position.file, file.size, not file.packed), default=None)
+
+    def _holds(self, file: _File, position: Position) -> bool:
+        """Tell whether ``file`` has the bytes that were read before ``position``."""
+        if (file.size < position.offset and not file.packed) or self._unlike.get(file) == position.mark:
+            return False
+        start = max(0, position.offset - MARK)
+        alike = _mark(self._fetch(file.path, start, position.offset - start)) == position.mark
+        if file.packed and not alike:
+            self._unlike[file] = position.mark  # not to be unpacked again at each poll
+        return alike
+
+    def _has_reading(self, file: _File, offset: int) -> bool:
+        """Tell whether a reading stands before ``offset``, one that the present format does not understand too."""
+        assert self._format is not None
+        if offset > HEAD:
+            return True
+        head = self._fetch(file.path, 0, offset)
+        found = _detect(head[:4], self._encoding)
+        if found is None:
+            return False
+        lines = _cut(head[found[1] :], found[0], None)[0]
+        data = (line[:1].isdigit() and not self._format.is_header(line, None) for line in lines)
+        return any(data) or self._format.first_time(lines) is not None
 
     # ---- listing ---------------------------------------------------------------------------------------------------
 
