@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -134,3 +135,114 @@ def test_before_the_first_reading_its_time_tells_the_files_apart(tmp_path: Path,
     reader = reader.restarted()
     assert reader.read() == list(range(10, 20))
     assert [str(log) in each for each in reader.told()] == [True]
+
+
+def test_a_file_begun_after_the_clock_was_set_back_is_read_when_it_is_the_one_that_is_written(tmp_path: Path) -> None:
+    write(tmp_path / "readings-1.csv", *range(600, 700))
+    reader = Reader(tmp_path / "readings-*.csv")
+    assert reader.read() == list(range(600, 700))
+    log = write(tmp_path / "readings-2.csv", *range(590, 600))
+    assert reader.read() == []
+    append(log, *range(600, 650))
+    assert reader.read() == []
+    (told,) = reader.told()
+    assert f"{log} is passed over: its first reading, 2026-01-17T09:50:00Z, is not later" in told
+    assert reader.tail.lag() == log.stat().st_size
+    append(log, *range(650, 710))
+    assert reader.read() == list(range(590, 710))
+    write(tmp_path / "readings-3.csv", *range(710, 720))
+    assert reader.read() == list(range(710, 720))
+    assert reader.tail.lag() == 0
+    assert reader.told() == []
+    reader = reader.restarted()
+    assert reader.read() == []
+    assert reader.told() == []
+
+
+def test_the_file_of_an_hour_that_comes_twice_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    """Its readings begin with the times that the file before it has."""
+    log = tmp_path / "readings-*.csv"
+    write(tmp_path / "readings-1.csv", *range(60, 120))
+    write(tmp_path / "readings-2.csv", *range(60, 120), value=0.25, at=180)
+    reader = Reader(log)
+    assert len(reader.read()) == 60
+    write(tmp_path / "readings-3.csv", *range(120, 180), at=240)
+    assert reader.read() == list(range(120, 180))
+    (told,) = reader.told()
+    assert "readings-2.csv is passed over" in told
+    assert reader.tail.lag() == (tmp_path / "readings-2.csv").stat().st_size
+
+
+def test_the_live_log_is_read_beside_an_edited_copy_that_comes_first(tmp_path: Path) -> None:
+    write(tmp_path / "readings-old.csv", *range(30), value=0.25)
+    log = write(tmp_path / "readings.csv", *range(60))
+    reader = Reader(tmp_path / "readings*.csv")
+    assert reader.read() == [*range(30), *range(60)]
+    append(log, 60, 61)
+    assert reader.read() == [60, 61]
+    assert reader.restarted().read() == []
+    assert reader.told() == []
+
+
+def test_an_edited_copy_does_not_lead_away_from_the_live_log(tmp_path: Path) -> None:
+    log = write(tmp_path / "readings.csv", *range(60))
+    reader = Reader(tmp_path / "readings*.csv")
+    reader.read()
+    copy = write(tmp_path / "readings-edited.csv", *range(30), value=0.25, at=70)
+    assert reader.read() == []
+    append(log, *range(60, 80))
+    assert reader.read() == list(range(60, 80))
+    (told,) = reader.told()
+    assert f"{copy} is passed over" in told
+    assert "move it out of the folder" in told
+
+
+def test_the_live_log_is_returned_to_from_a_copy_that_begins_later(tmp_path: Path) -> None:
+    """The copy cannot be told from a new log until the live one grows; then reading goes on where it was left."""
+    log = write(tmp_path / "readings.csv", *range(60))
+    reader = Reader(tmp_path / "readings*.csv")
+    reader.read()
+    write(tmp_path / "readings-edited.csv", *range(30, 40), value=0.25, at=60)
+    assert reader.read() == list(range(30, 40))
+    assert reader.told() == []
+    before = log.stat().st_size
+    append(log, 60, 61)
+    assert reader.read() == []
+    assert reader.tail.lag() == len(readings(60, 61))
+    assert [str(log) in told for told in reader.told()] == [True]
+    append(log, 62, 63, 64)
+    assert reader.read() == [60, 61, 62, 63, 64]
+    assert reader.block is not None
+    assert reader.block.header == HEADER.strip()
+    assert reader.block.starts[0] == before
+    append(log, 65)
+    assert reader.read() == [65]
+    assert reader.tail.lag() == 0
+    assert reader.told() == []
+
+
+def test_two_logs_that_are_both_written_do_not_send_us_to_and_fro(tmp_path: Path) -> None:
+    write(tmp_path / "readings-1.csv", 0, 1)
+    write(tmp_path / "readings-2.csv", 1, 2)
+    reader = Reader(tmp_path / "readings-*.csv")
+    assert reader.read() == [0, 1, 1, 2]
+    for minute in range(3, 10):
+        append(tmp_path / "readings-1.csv", minute)
+        append(tmp_path / "readings-2.csv", minute)
+        assert reader.read() == [minute]
+    assert [str(tmp_path / "readings-1.csv") in told for told in reader.told()] == [True]
+    assert reader.tail.lag() == len(readings(*range(3, 10)))
+
+
+def test_old_files_that_are_touched_or_packed_are_not_read_again_and_not_announced(tmp_path: Path) -> None:
+    for part in range(3):
+        write(tmp_path / f"readings-{part}.csv", *range(60 * part, 60 * part + 60))
+    reader = Reader(tmp_path / "readings-*.csv")
+    assert len(reader.read()) == 180
+    touch(tmp_path / "readings-1.csv", 1000)
+    (tmp_path / "readings-0.csv.gz").write_bytes(gzip.compress((tmp_path / "readings-0.csv").read_bytes()))
+    (tmp_path / "readings-0.csv").unlink()
+    for again in (reader, reader.restarted()):
+        assert again.read() == []
+        assert again.told() == []
+        assert again.tail.lag() == 0
