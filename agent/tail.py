@@ -182,6 +182,7 @@ class _Cursor:
 
     ``window``: the last bytes before ``offset``. ``start``: length of the byte order mark. ``encoding``: None = not yet
     known. ``name``: the path the file had before it was rotated. ``scanned``: how far no line end was found.
+    ``torn``: the beginning of a line after ``offset`` that had no end yet.
     ``at_end``: the file's identity, size and time when it was last read to its end.
     """
 
@@ -195,6 +196,7 @@ class _Cursor:
     start: int = 0
     name: Path | None = None
     scanned: int = 0
+    torn: bytes = b""
     at_end: tuple[str, int, int] | None = None
 
     def position(self) -> Position:
@@ -347,23 +349,29 @@ class Tail:
         if cursor.encoding is None and not self._recognise(cursor):
             cursor.at_end = identity
             return None
-        if self._format is not None and cursor.first is None and cursor.start < cursor.offset < HEAD:
-            # Only a header was read, by which a file cannot be told from the one that has taken its place.
-            self._list()
-            found = self._locate(cursor.position())
-            if found is None or found.path != cursor.path:
-                raise _LostError
+        if self._format is not None and cursor.first is None and cursor.offset < HEAD:
+            # Only a header was read, or part of a line seen: no file can be told by that from one that took its place.
+            header = cursor.offset > cursor.start
+            if header or cursor.torn:
+                self._list()
+                found = self._locate(cursor.position(), cursor.torn)
+                other = found is None or found.path != cursor.path
+                if other and (header or (found is not None and found.first is not None)):
+                    raise _LostError
         base = cursor.offset - len(cursor.window)
         raw = self._fetch(cursor.path, base, len(cursor.window) + limit)
         if raw[: len(cursor.window)] != cursor.window:
             raise _LostError
         chunk = raw[len(cursor.window) :]
+        if not chunk.startswith(cursor.torn):
+            raise _LostError
         lines, lengths = _cut(chunk, cursor.encoding or "", most)
         if not lines and len(chunk) == limit and limit < LINE_LIMIT:
             return self._advance(cursor, LINE_LIMIT, 1)
         if not lines and len(chunk) == limit:
             return self._overlong(cursor, identity)
         if not lines:
+            cursor.torn = chunk[:CUT].rstrip(b"\0")  # NULs may yet be overwritten
             cursor.at_end = identity
             return None
         return self._block(cursor, raw[: len(cursor.window) + sum(lengths)], lines, lengths)
@@ -388,6 +396,7 @@ class Tail:
         started = cursor.offset
         cursor.offset = ends[-1]
         cursor.window = raw[-MARK:]
+        cursor.torn = b""
         cursor.at_end = None
         if cursor.first is None and self._format is not None and started < HEAD:
             cursor.first = self._first(cursor.path)
@@ -484,7 +493,8 @@ class Tail:
         cursor = self._cursor
         assert cursor is not None
         self._list()
-        found = self._locate(cursor.position())
+        found = self._locate(cursor.position(), cursor.torn)
+        cursor.torn = b""
         if found is not None:
             if found.path != cursor.path:
                 cursor.name = cursor.path
@@ -624,16 +634,18 @@ class Tail:
             return self._fetch(file.path, start, length - start) == cursor.window
         return self._fetch(file.path, start, length - start) == self._fetch(cursor.path, start, length - start)
 
-    def _locate(self, position: Position) -> _File | None:
-        """Find the file that holds what was read up to ``position``.
+    def _locate(self, position: Position, torn: bytes = b"") -> _File | None:
+        """Find the file that holds what was read up to ``position``; ``torn`` is what was seen after it.
 
         What was read decides. The time of the first reading follows from the configured format and zone and from this
         computer's clock too, all of which are corrected some day; it is asked only where no reading was read yet.
+        There, the bytes of a reading without end tell as well.
         """
         same = [file for file in self._files if position.first is not None and file.first == position.first]
         found = [file for file in same if self._holds(file, position)]
         found = found or [file for file in self._files if file not in same and self._holds(file, position)]
         if self._format is not None and found and not self._has_reading(found[0], position.offset):
+            found = [file for file in found if self._fetch(file.path, position.offset, len(torn)) == torn]
             if position.first is None:
                 # Only a header was read, and every file has it: take the oldest of which nothing else has been read.
                 floor = position.floor

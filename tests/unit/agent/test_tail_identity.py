@@ -246,3 +246,45 @@ def test_old_files_that_are_touched_or_packed_are_not_read_again_and_not_announc
         assert again.read() == []
         assert again.told() == []
         assert again.tail.lag() == 0
+
+
+@pytest.mark.parametrize("before", [b"", HEADER], ids=["nothing before it", "a header before it"])
+@pytest.mark.parametrize("then", [(), (1, 2, 3)], ids=["empty", "longer"])
+def test_a_torn_line_that_is_cut_off_is_announced(tmp_path: Path, before: bytes, then: tuple[int, ...]) -> None:
+    log = tmp_path / "readings.csv"
+    log.write_bytes(before + readings(0)[:18])
+    reader = Reader(log)
+    assert reader.read() == []
+    log.write_bytes(before + readings(*then))
+    assert reader.read() == list(then)
+    (told,) = reader.told()
+    assert f"{log} was truncated or replaced after {len(before)} bytes" in told
+    append(log, 4)
+    assert reader.read() == [4]
+    assert reader.told() == []
+
+
+@pytest.mark.parametrize("seen", [4, 18], ids=["as every line begins", "a line of its own"])
+def test_a_torn_line_that_was_copied_before_it_was_cut_off_is_read(tmp_path: Path, seen: int) -> None:
+    write(tmp_path / "readings.csv.2", 0, 1)
+    log = tmp_path / "readings.csv"
+    log.write_bytes(readings(2)[:seen])
+    reader = Reader(log)
+    assert reader.read() == [0, 1]
+    (tmp_path / "readings.csv.1").write_bytes(readings(2))
+    log.write_bytes(readings(3, 4))
+    assert reader.read() == [2, 3, 4]
+    assert reader.told() == []
+
+
+def test_a_torn_last_line_that_is_written_anew_is_no_loss(tmp_path: Path) -> None:
+    log = write(tmp_path / "readings.csv", 0, 1)
+    with log.open("ab") as file:
+        file.write(b"2026-01-17 00:0\0\0\0\0")
+    reader = Reader(log)
+    assert reader.read() == [0, 1]
+    log.write_bytes(HEADER + readings(0, 1) + b"# restarted\n" + readings(2))
+    reader.tail.read()
+    append(log, 3)
+    assert reader.read() == [3]
+    assert reader.told() == []
