@@ -13,11 +13,14 @@ How a file is recognised
     By what has been read of it. A position carries a hash of the 64 KiB before it (which hold whole readings with their
     times) and the time of the file's first reading. Names change in rotation, inodes are reused and unknown to network
     shares, and a hundred column names make every file begin with the same kilobytes; content that has been read is the
-    one thing that a copy, a rename and gzip all keep. Names and inodes only decide between equal candidates.
+    one thing that a copy, a rename and gzip all keep. The time decides only where no reading was read yet: it changes
+    when the zone, the format or the PC's clock are put right. Names and inodes only decide between equal candidates.
 
 Which file comes next
     The one with the next later first reading; modification times stand in where no reading can be dated, then names.
-    A different file under the name that was followed is always next: that is what rotation does.
+    A different file under the name that was followed is always next: that is what rotation does. A file with an
+    earlier first reading (the clock was set back, or there is an edited copy) is next once its readings and its
+    modification time reach beyond the current one's; until then it is announced and counted in :meth:`Tail.lag`.
 
 Text is handed on as 8-bit bytes without line ends: UTF-16 is rewritten as UTF-8, a byte order mark and NULs in front
 of a line (what a crash leaves behind) are dropped.
@@ -42,7 +45,7 @@ from typing import Literal, Protocol
 
 from agent.config import LogConfig
 from agent.shared_file import open_shared
-from contract.clock import DAY, SECOND, now
+from contract.clock import DAY, SECOND, iso, now
 
 MARK = 64 * 1024
 """Bytes before a position by which it is recognised; more than any plausible line."""
@@ -167,6 +170,11 @@ class _File:
     def key(self) -> tuple[int, tuple[object, ...]]:
         return (self.mtime if self.first is None else self.first), _natural(self.path.name)
 
+    @property
+    def identity(self) -> tuple[str, int | None]:
+        """What stays when the file grows or is renamed; the first reading, for inodes are given out again."""
+        return self.file, self.first
+
 
 @dataclass
 class _Cursor:
@@ -174,6 +182,7 @@ class _Cursor:
 
     ``window``: the last bytes before ``offset``. ``start``: length of the byte order mark. ``encoding``: None = not yet
     known. ``name``: the path the file had before it was rotated. ``scanned``: how far no line end was found.
+    ``torn``: the beginning of a line after ``offset`` that had no end yet.
     ``at_end``: the file's identity, size and time when it was last read to its end.
     """
 
@@ -187,6 +196,7 @@ class _Cursor:
     start: int = 0
     name: Path | None = None
     scanned: int = 0
+    torn: bytes = b""
     at_end: tuple[str, int, int] | None = None
 
     def position(self) -> Position:
@@ -223,6 +233,11 @@ class Tail:
         self._cursor: _Cursor | None = None
         self._files: list[_File] = []
         self._known: dict[tuple[str, str, int, int], _File] = {}
+        self._unlike: dict[_File, str] = {}
+        self._lasts: dict[_File, int | None] = {}
+        self._left: dict[tuple[str, int | None], Position] = {}
+        self._sizes: dict[tuple[str, int | None], int] = {}
+        self._passed: dict[tuple[str, int | None], Path] = {}
         self._inflater: _Inflater | None = None
         self._listed: float | None = None
         self._grown = time.monotonic()
@@ -258,9 +273,10 @@ class Tail:
 
     def _silence(self, quiet: float) -> str:
         """Say since when nothing is new, and whether what is there could not be cut into lines."""
-        unread = self.lag()
+        unread = self._rest()
         lost = f"; {unread} bytes are there without a line end: is [log] encoding right?" if unread else ""
-        return f"no new line for {quiet:.0f} s{lost}"
+        passed = f"; passed over: {', '.join(sorted(map(str, self._passed.values())))}" if self._passed else ""
+        return f"no new line for {quiet:.0f} s{lost}{passed}"
 
     def changes(self) -> list[LogChange]:
         """Return what is to be announced and has not been yet."""
@@ -271,13 +287,22 @@ class Tail:
         """Return the bytes written and not yet read, as far as they can be seen."""
         if self._cursor is None:
             return sum(file.size for file in self._files)
+        current, unread = self._current(), self._rest()
+        for file in self._files if current is not None else []:
+            if file is not current and file.identity in self._passed:
+                left = self._left.get(file.identity)
+                unread += max(0, file.size - (left.offset if left else 0))
+            elif current is not None and self._is_newer(file, current):
+                unread += file.size
+        return unread
+
+    def _rest(self) -> int:
+        """Return the unread bytes of the current file."""
+        assert self._cursor is not None
         try:
-            size = _size(self._cursor.path)
+            return max(0, _size(self._cursor.path) - self._cursor.offset)
         except OSError:
-            size = 0
-        current = self._current()
-        later = sum(file.size for file in self._files if current is not None and self._is_newer(file, current))
-        return max(0, size - self._cursor.offset) + later
+            return 0
 
     def files(self) -> list[Path]:
         """Return the log's files, oldest first; raises :class:`OSError` where they cannot be read."""
@@ -324,23 +349,29 @@ class Tail:
         if cursor.encoding is None and not self._recognise(cursor):
             cursor.at_end = identity
             return None
-        if self._format is not None and cursor.first is None and cursor.start < cursor.offset < HEAD:
-            # Only a header was read, by which a file cannot be told from the one that has taken its place.
-            self._list()
-            found = self._locate(cursor.position())
-            if found is None or found.path != cursor.path:
-                raise _LostError
+        if self._format is not None and cursor.first is None and cursor.offset < HEAD:
+            # Only a header was read, or part of a line seen: no file can be told by that from one that took its place.
+            header = cursor.offset > cursor.start
+            if header or cursor.torn:
+                self._list()
+                found = self._locate(cursor.position(), cursor.torn)
+                other = found is None or found.path != cursor.path
+                if other and (header or (found is not None and found.first is not None)):
+                    raise _LostError
         base = cursor.offset - len(cursor.window)
         raw = self._fetch(cursor.path, base, len(cursor.window) + limit)
         if raw[: len(cursor.window)] != cursor.window:
             raise _LostError
         chunk = raw[len(cursor.window) :]
+        if not chunk.startswith(cursor.torn):
+            raise _LostError
         lines, lengths = _cut(chunk, cursor.encoding or "", most)
         if not lines and len(chunk) == limit and limit < LINE_LIMIT:
             return self._advance(cursor, LINE_LIMIT, 1)
         if not lines and len(chunk) == limit:
             return self._overlong(cursor, identity)
         if not lines:
+            cursor.torn = chunk[:CUT].rstrip(b"\0")  # NULs may yet be overwritten
             cursor.at_end = identity
             return None
         return self._block(cursor, raw[: len(cursor.window) + sum(lengths)], lines, lengths)
@@ -365,6 +396,7 @@ class Tail:
         started = cursor.offset
         cursor.offset = ends[-1]
         cursor.window = raw[-MARK:]
+        cursor.torn = b""
         cursor.at_end = None
         if cursor.first is None and self._format is not None and started < HEAD:
             cursor.first = self._first(cursor.path)
@@ -446,9 +478,13 @@ class Tail:
 
     def _cursor_at(self, file: _File, position: Position) -> _Cursor:
         window = self._fetch(file.path, max(0, position.offset - MARK), min(position.offset, MARK))
-        floor = _later(position.floor, file.first)
-        name = Path(position.path)
-        cursor = _Cursor(file.path, file.file, position.offset, window, file.first, floor, name=name)
+        first, floor = file.first, position.floor
+        if first is None:
+            first = position.first
+        elif position.first is not None and floor is not None:
+            floor += first - position.first  # read with another zone than now
+        floor = _later(floor, first)
+        cursor = _Cursor(file.path, file.file, position.offset, window, first, floor, name=Path(position.path))
         self._recognise(cursor)
         return cursor
 
@@ -457,7 +493,8 @@ class Tail:
         cursor = self._cursor
         assert cursor is not None
         self._list()
-        found = self._locate(cursor.position())
+        found = self._locate(cursor.position(), cursor.torn)
+        cursor.torn = b""
         if found is not None:
             if found.path != cursor.path:
                 cursor.name = cursor.path
@@ -488,14 +525,27 @@ class Tail:
         return True
 
     def _enter(self, file: _File, offset: int) -> None:
-        """Make ``file`` the current one, from ``offset``, which is 0 unless it is a longer copy of the last one."""
+        """Make ``file`` the current one, from ``offset``, which is 0 unless it is a longer copy of the last one.
+
+        A file that was left before is gone on with where it was left.
+        """
         cursor = self._cursor
         assert cursor is not None
         floor = _later(cursor.floor, file.first)
+        current = self._current()
+        if current is not None and current.file == cursor.file:
+            self._left[current.identity] = cursor.position()
+            self._sizes[current.identity] = max(current.size, cursor.offset)
+        self._passed.pop(file.identity, None)
         if offset:
             self._cursor = replace(cursor, path=file.path, file=file.file, at_end=None, floor=floor, name=None)
             return
         self._fresh = True
+        left = self._left.get(file.identity)
+        if left is not None and left.offset and self._holds(file, left):
+            self._cursor = replace(self._cursor_at(file, replace(left, floor=floor)), name=None)
+            self._header = self._header_before(file, left.offset)
+            return
         self._cursor = _Cursor(file.path, file.file, first=file.first, floor=floor)
 
     def _successor(self, listing: bool = True) -> tuple[_File, int] | None:
@@ -516,8 +566,9 @@ class Tail:
                     if file.size > cursor.offset and file.size > current.size:
                         return file, cursor.offset
                     continue  # a copy that has nothing new
-            if newer:
+            if newer or self._overtakes(file, current):
                 return file, 0
+            self._pass_over(file, current)
         return None
 
     def _current(self) -> _File | None:
@@ -539,6 +590,43 @@ class Tail:
             return (file.mtime, file.key[1]) > (current.mtime, current.key[1])
         return cursor.floor is None or file.first > cursor.floor
 
+    def _overtakes(self, file: _File, current: _File) -> bool:
+        """Tell whether ``file`` is the one that is written, though it does not begin later than what was read.
+
+        It must have been written when the current one had been silent for a while: two logs that are both written
+        would send us to and fro.
+        """
+        if file.mtime - current.mtime <= self._silent_after * SECOND or file.packed:
+            return False
+        last, reached = self._last(file), self._last(current)
+        return last is not None and reached is not None and last > reached
+
+    def _pass_over(self, file: _File, current: _File) -> None:
+        """Announce, once, a file that is not read and may hold what nobody has read.
+
+        That is so if it grows, or if it was written last and is no part of what comes before the current one. Other
+        files with an earlier first reading were read before this one.
+        """
+        if file.packed or file.first is None or current.first is None or file.identity in self._passed:
+            return
+        unread = file.size > self._sizes.setdefault(file.identity, file.size)
+        if not unread and file.mtime >= current.mtime and file.identity not in self._left:
+            last, reached = self._last(file), self._last(current)
+            beyond = last is not None and reached is not None and last > reached
+            unread = beyond or file.first == current.first
+        if unread:
+            self._passed[file.identity] = file.path
+            floor = max(file.first, (self._cursor.floor if self._cursor else None) or current.first)
+            self._changes.append(
+                LogChange(
+                    "log_vanished",
+                    f"{file.path} is passed over: its first reading, {iso(file.first)}, is not later than the newest "
+                    f"first reading of a file that was read, {iso(floor)}; was the clock set back? It will be read "
+                    f"when its readings are newer than those of {current.path} and that is written no more. If it is "
+                    f"a copy, move it out of the folder",
+                )
+            )
+
     def _same_content(self, file: _File, cursor: _Cursor, length: int) -> bool:
         """Tell whether ``file`` begins with the first ``length`` bytes of the current file."""
         start = max(0, length - MARK)
@@ -546,24 +634,47 @@ class Tail:
             return self._fetch(file.path, start, length - start) == cursor.window
         return self._fetch(file.path, start, length - start) == self._fetch(cursor.path, start, length - start)
 
-    def _locate(self, position: Position) -> _File | None:
-        """Find the file that holds what was read up to ``position``."""
-        found = []
-        for file in self._files:
-            if file.size < position.offset and not file.packed:
-                continue
-            if self._format is not None and position.first is not None and file.first != position.first:
-                continue
-            start = max(0, position.offset - MARK)
-            if _mark(self._fetch(file.path, start, position.offset - start)) == position.mark:
-                found.append(file)
-        if self._format is not None and position.first is None:
-            # Only a header was read, and every file has it: take the oldest of which nothing else has been read.
-            floor = position.floor
-            return next((file for file in found if floor is None or file.first is None or file.first > floor), None)
-        if not found:
-            return None
-        return max(found, key=lambda file: (file.file == position.file, file.size, not file.packed))
+    def _locate(self, position: Position, torn: bytes = b"") -> _File | None:
+        """Find the file that holds what was read up to ``position``; ``torn`` is what was seen after it.
+
+        What was read decides. The time of the first reading follows from the configured format and zone and from this
+        computer's clock too, all of which are corrected some day; it is asked only where no reading was read yet.
+        There, the bytes of a reading without end tell as well.
+        """
+        same = [file for file in self._files if position.first is not None and file.first == position.first]
+        found = [file for file in same if self._holds(file, position)]
+        found = found or [file for file in self._files if file not in same and self._holds(file, position)]
+        if self._format is not None and found and not self._has_reading(found[0], position.offset):
+            found = [file for file in found if self._fetch(file.path, position.offset, len(torn)) == torn]
+            if position.first is None:
+                # Only a header was read, and every file has it: take the oldest of which nothing else has been read.
+                floor = position.floor
+                return next((file for file in found if floor is None or file.first is None or file.first > floor), None)
+            found = [file for file in found if file in same]
+        return max(found, key=lambda file: (file.file == position.file, file.size, not file.packed), default=None)
+
+    def _holds(self, file: _File, position: Position) -> bool:
+        """Tell whether ``file`` has the bytes that were read before ``position``."""
+        if (file.size < position.offset and not file.packed) or self._unlike.get(file) == position.mark:
+            return False
+        start = max(0, position.offset - MARK)
+        alike = _mark(self._fetch(file.path, start, position.offset - start)) == position.mark
+        if file.packed and not alike:
+            self._unlike[file] = position.mark  # not to be unpacked again at each poll
+        return alike
+
+    def _has_reading(self, file: _File, offset: int) -> bool:
+        """Tell whether a reading stands before ``offset``, one that the present format does not understand too."""
+        assert self._format is not None
+        if offset > HEAD:
+            return True
+        head = self._fetch(file.path, 0, offset)
+        found = _detect(head[:4], self._encoding)
+        if found is None:
+            return False
+        lines = _cut(head[found[1] :], found[0], None)[0]
+        data = (line[:1].isdigit() and not self._format.is_header(line, None) for line in lines)
+        return any(data) or self._format.first_time(lines) is not None
 
     # ---- listing ---------------------------------------------------------------------------------------------------
 
@@ -596,6 +707,8 @@ class Tail:
                 found[identity] = file
         self._known = known
         self._files = sorted(found.values(), key=lambda file: file.key)
+        self._unlike = {file: self._unlike[file] for file in self._files if file in self._unlike}
+        self._lasts = {file: self._lasts[file] for file in self._files if file in self._lasts}
 
     def _paths(self) -> Iterator[Path]:
         """Yield what matches the pattern, and rotated files beside it."""
@@ -627,8 +740,25 @@ class Tail:
         if found is None:
             return None
         encoding, skip = found
-        first = self._format.first_time(_cut(head[skip:], encoding, None)[0])
-        return first if first is not None and SANE <= first <= now() + DAY else None
+        return _sane(self._format.first_time(_cut(head[skip:], encoding, None)[0]))
+
+    def _last(self, file: _File) -> int | None:
+        """Return the time of the file's last reading, None if there is none or it is nonsense."""
+        if file not in self._lasts:
+            self._lasts[file] = self._look_at_end(file)
+        return self._lasts[file]
+
+    def _look_at_end(self, file: _File) -> int | None:
+        found = _detect(self._fetch(file.path, 0, 4), self._encoding)
+        if found is None or self._format is None:
+            return None
+        encoding, skip = found
+        start = max(skip, file.size - MARK)
+        start -= (start - skip) % _unit(encoding)
+        ending = _cut(self._fetch(file.path, start, file.size - start), encoding, None)[0][start > skip :]
+        beginning = _cut(self._fetch(file.path, skip, HEAD), encoding, None)[0]
+        header = [line for line in beginning if self._format.is_header(line, None)][:1]
+        return _sane(self._format.first_time([*header, *reversed(ending)]))
 
     def _header_before(self, file: _File, offset: int) -> bytes | None:
         """Return the header in effect at ``offset``, from the file itself or the ones before it."""
@@ -755,6 +885,10 @@ def _size(path: Path) -> int:
         packed = file.seek(0, os.SEEK_END)
         file.seek(max(0, packed - 4))
         return int.from_bytes(file.read(4), "little") if packed > 18 else 0
+
+
+def _sane(time: int | None) -> int | None:
+    return time if time is not None and SANE <= time <= now() + DAY else None
 
 
 def _later(one: int | None, other: int | None) -> int | None:
