@@ -304,17 +304,23 @@ class Outbox:
 
     def pending(self, after: int, limit: int) -> list[Message]:
         """Return at most ``limit`` messages with ``seq`` above ``after``, oldest first."""
-        rows = self._db.execute(
-            "SELECT seq, event, time, data FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
-        )
-        return [Message(*row) for row in rows]
+        return self._messages("seq > ?", after, limit)
 
-    def urgent(self, after: int) -> list[Message]:
-        """Return the alerts with ``seq`` above ``after``, oldest first: they overtake everything."""
-        rows = self._db.execute(
-            "SELECT seq, event, time, data FROM outbox WHERE event = 'alert' AND seq > ? ORDER BY seq", (after,)
-        )
-        return [Message(*row) for row in rows]
+    def urgent(self, after: int, limit: int) -> list[Message]:
+        """Return at most ``limit`` of the alerts with ``seq`` above ``after``, oldest first: they overtake everything.
+
+        An alert may carry tens of kilobytes of evidence, so they are never read all at once.
+        """
+        # "<> 'result'" is what the index is for: without it every alert would cost a walk over a whole backlog
+        return self._messages("event <> 'result' AND event = 'alert' AND seq > ?", after, limit)
+
+    def others(self, after: int, limit: int) -> list[Message]:
+        """Return at most ``limit`` messages that are no alerts with ``seq`` above ``after``, oldest first."""
+        return self._messages("event <> 'alert' AND seq > ?", after, limit)
+
+    def _messages(self, which: str, after: int, limit: int) -> list[Message]:
+        query = f"SELECT seq, event, time, data FROM outbox WHERE {which} ORDER BY seq LIMIT ?"
+        return [Message(*row) for row in self._db.execute(query, (after, limit))]
 
     def floor(self) -> int:
         """Return the lowest ``seq`` that the outbox may still send; everything below is acknowledged or evicted."""

@@ -55,6 +55,8 @@ UNACKED_LIMIT = 5_000
 """Events sent and not acknowledged by the cloud; further ones wait in the outbox."""
 LIVE_LIMIT = 20
 """With more events than this waiting, they go in batches."""
+ALERTS_AT_ONCE = 20
+"""Alerts read at once; each may be as long as a message can be."""
 BATCH_ROWS = 400
 BATCH_BYTES = 4 * 1024 * 1024
 """Largest batch before compression."""
@@ -520,10 +522,10 @@ class Uplink:
             if len(link.under_way) >= spare or self._plan.unacked >= UNACKED_LIMIT:
                 break
             if not waiting:
-                page = outbox.pending(self._plan.cursor, BATCH_ROWS)
+                page = outbox.others(self._plan.cursor, BATCH_ROWS)
                 if not page:
                     break
-                waiting = self._plan.wanted(message for message in page if message.event != "alert")
+                waiting = self._plan.wanted(page)
                 if not waiting:
                     self._plan.cursor = page[-1].seq
                     continue
@@ -539,12 +541,13 @@ class Uplink:
     def _send_urgent(self, link: _Link, outbox: Outbox, floor: int) -> bool:
         """Send new alerts, one a message, and tell whether none is left."""
         window = 1 if self._probing else link.window
-        for message in outbox.urgent(self._plan.urgent):
-            if len(link.under_way) >= window:
-                return False
-            if self._plan.wanted([message]) and self._publish(link, [message], floor) is None:
-                return False
-            self._plan.urgent = message.seq
+        while page := outbox.urgent(self._plan.urgent, max(1, min(ALERTS_AT_ONCE, window - len(link.under_way)))):
+            for message in page:
+                if len(link.under_way) >= window:
+                    return False
+                if self._plan.wanted([message]) and self._publish(link, [message], floor) is None:
+                    return False
+                self._plan.urgent = message.seq
         return True
 
     def _publish(self, link: _Link, messages: list[Message], floor: int) -> int | None:
