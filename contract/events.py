@@ -27,6 +27,10 @@ BULK_LIMIT = 48 * 1024
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
 
+Number = Annotated[int, Field(ge=0, le=2**53)]
+"""Of an event; JSON numbers are whole up to here everywhere."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -218,8 +222,8 @@ class Ack(_Model):
     """Cloud → device: everything up to ``upto`` is stored, and the numbers in ``also``."""
 
     epoch: str
-    upto: int
-    also: list[int] = []
+    upto: Number
+    also: list[Number] = []
 
 
 class DeviceState(_Model):
