@@ -143,6 +143,10 @@ class State(_Model):
         trial = Trial(sha256=bundle.sha256, tries=tries + 1, since=now)
         return self._but(trial=trial if tries < TRIES else None)
 
+    def tested(self) -> State:
+        """A test has ended, whatever it found."""
+        return self._but(trial=None)
+
     def with_refused(self, sha256: str, reason: str, bundle: BundleRef | None = None) -> State:
         """Never run a bundle again with this program; if it is the current one, the previous one takes over."""
         known = next((b for b in (self.current, self.previous, self.staged) if b and b.sha256 == sha256), bundle)
@@ -328,6 +332,10 @@ class Activation:
     def trying(self, bundle: BundleRef) -> bool:
         """Count a self-test before it begins; False where too many of this bundle never ended."""
         return self._change(partial(State.tried, bundle=bundle, now=clock.now()), must=True).trial is not None
+
+    def tested(self) -> None:
+        """The test that :meth:`trying` counted has ended."""
+        self._change(State.tested)
 
     def forget_previous(self, sha256: str) -> None:
         """Do not fall back to a bundle that was revoked."""

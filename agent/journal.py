@@ -7,7 +7,8 @@ What it promises
       the outbox is full and a ``gap`` event, in the same transaction, says what was given up. Alerts are never
       given up.
     * ``epoch`` is drawn when the file is made and ``seq`` never repeats within it: together with the device they
-      name a message for ever.
+      name a message for ever. A file that comes back from an image of the disk would break this; it is noticed by an
+      acknowledgement of what it never sent, and a new epoch is drawn (:meth:`Outbox.renew`).
     * A damaged file is set aside, never deleted, and the agent starts again from the log with a new epoch; results
       and alerts keep their natural keys, so the cloud sees nothing twice.
 
@@ -24,7 +25,7 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -295,6 +296,7 @@ class Outbox:
         """Open the journal at ``path``, which :class:`Journal` has made."""
         self._db = _connect(path)
         self.epoch = _meta(self._db, "epoch") or ""
+        self._sent = int(_meta(self._db, "sent") or self._given())
 
     def close(self) -> None:
         """Close the connection."""
@@ -302,29 +304,65 @@ class Outbox:
 
     def pending(self, after: int, limit: int) -> list[Message]:
         """Return at most ``limit`` messages with ``seq`` above ``after``, oldest first."""
-        rows = self._db.execute(
-            "SELECT seq, event, time, data FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
-        )
-        return [Message(*row) for row in rows]
+        return self._messages("seq > ?", after, limit)
 
-    def urgent(self, after: int) -> list[Message]:
-        """Return the alerts with ``seq`` above ``after``, oldest first: they overtake everything."""
-        rows = self._db.execute(
-            "SELECT seq, event, time, data FROM outbox WHERE event = 'alert' AND seq > ? ORDER BY seq", (after,)
-        )
-        return [Message(*row) for row in rows]
+    def urgent(self, after: int, limit: int) -> list[Message]:
+        """Return at most ``limit`` of the alerts with ``seq`` above ``after``, oldest first: they overtake everything.
+
+        An alert may carry tens of kilobytes of evidence, so they are never read all at once.
+        """
+        # "<> 'result'" is what the index is for: without it every alert would cost a walk over a whole backlog
+        return self._messages("event <> 'result' AND event = 'alert' AND seq > ?", after, limit)
+
+    def others(self, after: int, limit: int) -> list[Message]:
+        """Return at most ``limit`` messages that are no alerts with ``seq`` above ``after``, oldest first."""
+        return self._messages("event <> 'alert' AND seq > ?", after, limit)
+
+    def _messages(self, which: str, after: int, limit: int) -> list[Message]:
+        query = f"SELECT seq, event, time, data FROM outbox WHERE {which} ORDER BY seq LIMIT ?"
+        return [Message(*row) for row in self._db.execute(query, (after, limit))]
 
     def floor(self) -> int:
         """Return the lowest ``seq`` that the outbox may still send; everything below is acknowledged or evicted."""
         row = self._db.execute("SELECT min(seq) FROM outbox").fetchone()
-        if row[0] is not None:
-            return int(row[0])
-        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-        return int(last[0]) + 1 if last else 1
+        return int(row[0]) if row[0] is not None else self._given() + 1
+
+    def sending(self, seq: int) -> None:
+        """Note a number before it goes out: above the highest one nothing can have been acknowledged to this journal.
+
+        A disk that takes no more must not keep an alert from going out. Then the number is known only until the
+        program ends, and its acknowledgement after that draws a new epoch for nothing.
+        """
+        if seq > self._sent:
+            self._sent = seq
+            with suppress(sqlite3.Error), _transaction(self._db) as db:
+                _set_meta(db, "sent", str(seq))
+
+    def foreign(self, upto: int, also: Sequence[int]) -> bool:
+        """Tell whether an acknowledgement of our epoch speaks of what we never sent: it belongs to another life."""
+        return max(upto, *also, 0) > self._sent
+
+    def renew(self) -> None:
+        """Draw a new epoch and say why: this file has been set back, and its numbers mean something else elsewhere."""
+        epoch = secrets.token_hex(8)
+        detail = (
+            "the cloud holds more than this journal ever sent: it was set back, as when a disk is restored from an "
+            "image; all that waits is sent under a new epoch"
+        )
+        gap = GapData(reason="journal_rebuilt", detail=detail)
+        now = clock.now()
+        with _transaction(self._db) as db:
+            _set_meta(db, "epoch", epoch)
+            _set_meta(db, "sent", "0")
+            _enqueue(db, clock.iso(now), [Draft("gap", clock.day_of(now), gap.model_dump_json())])
+        self.epoch, self._sent = epoch, 0
 
     def acknowledge(self, epoch: str, upto: int, also: Sequence[int]) -> int:
-        """Delete what the cloud has stored and return how many messages that were; another epoch is ignored."""
-        if epoch != self.epoch:
+        """Delete what the cloud has stored and return how many messages that were.
+
+        Another epoch is ignored, and so is one that names a number which was never given out: it speaks of others.
+        """
+        if epoch != self.epoch or max(upto, *also, 0) > self._given():
             return 0
         beyond = json.dumps([seq for seq in also if seq > upto])
         stored = "(seq <= ? OR seq IN (SELECT value FROM json_each(?)))"
@@ -340,6 +378,11 @@ class Outbox:
     def depth(self) -> Depth:
         """Return how much waits."""
         return _depth(self._db)
+
+    def _given(self) -> int:
+        """The highest number given out."""
+        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+        return int(last[0]) if last else 0
 
 
 def read_progress(path: Path) -> Progress:
@@ -458,6 +501,7 @@ def _open_or_replace(path: Path) -> sqlite3.Connection:
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
         _set_meta(db, "epoch", secrets.token_hex(8))
+        _set_meta(db, "sent", "0")
         if damage:
             gap = GapData(reason="journal_rebuilt", detail=f"the journal was damaged ({damage}); the log is read again")
             now = clock.now()

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent import __version__, memory
-from agent.activation import Activation
+from agent.activation import TRIES, Activation
 from agent.config import Config
 from agent.journal import Draft, Journal, JournalError
 from agent.pipeline import Pipeline, Step
@@ -32,7 +32,7 @@ POLL_S = 1.0
 """The log is looked at this often; a file watcher only makes it sooner."""
 HEALTH_S = 60.0
 RETRY_S = 5.0
-"""Pause after the journal could not be written."""
+"""Pause after the journal could not be written, or a model failed."""
 IDLE_LIMIT_S = 60.0
 """``--until-idle`` gives up after this long without progress."""
 MANY_LINES = 50
@@ -65,6 +65,7 @@ class Service:
         self._unwritten = ""
         self._scored_with = ""
         self._blocks = 0
+        self._failures = 0
         self._updater: subprocess.Popen[bytes] | None = None
         self._update_due = time.monotonic()
         self._health_due = 0.0
@@ -84,10 +85,11 @@ class Service:
         if self._uplink is not None:
             self._uplink.start()
         try:
-            return self._loop(until_idle)
+            code = self._loop(until_idle)
+            self._activation.stop()  # not after an exception: that start counts against a bundle on probation
+            return code
         finally:
             watcher.close()
-            self._activation.stop()
             if self._uplink is not None:
                 self._uplink.stop()
             if self._updater is not None and self._updater.poll() is None:
@@ -121,7 +123,8 @@ class Service:
                 self._unwritten = ""
             self._follow_updater()
             if step is not None:
-                progress = time.monotonic()
+                if step.lines:
+                    progress = time.monotonic()
                 backlog += step.lines
                 if self._uplink is not None:
                     self._uplink.wake()
@@ -148,15 +151,35 @@ class Service:
     def _step(self) -> Step | None:
         if self._pipeline is None:
             return None
-        step = self._pipeline.step()
-        if step is not None:
+        try:
+            step = self._pipeline.step()
+        except BundleError as error:
+            self._failed(self._pipeline.bundle, str(error))
+            return None
+        if step is not None and step.scored:
             self._trouble = ""
+            self._failures = 0
             self._blocks += 1
             if self._blocks == PROVEN_BLOCKS:
                 self._activation.commit(self._pipeline.bundle.sha256)
             if step.alerts:
                 log.warning("%d alert transition(s)", step.alerts)
         return step
+
+    def _failed(self, bundle: Bundle, reason: str) -> None:
+        """A model failed on a block: try it again, then fall back; the block waits in the log meanwhile.
+
+        It may have been a want of memory, so once is not enough; and without another bundle trying again is all that
+        is left.
+        """
+        self._pipeline = None  # its grid is ahead of the journal: start again where the journal stands
+        self._failures += 1
+        if self._failures >= TRIES and self._activation.state().previous is not None:
+            log.error("bundle %s/%s refused: %s", bundle.manifest.name, bundle.manifest.version, reason)
+            self._activation.refuse(bundle.sha256, reason)
+            return
+        self._fail(f"bundle {bundle.manifest.name}/{bundle.manifest.version} cannot score: {reason}")
+        self._stop.wait(min(RETRY_S * self._failures, HEALTH_S))
 
     def _follow_activation(self) -> None:
         """Take up the active bundle where it has changed, and journal what the updater has to say."""
@@ -186,10 +209,12 @@ class Service:
             self._activation.refuse(bundle.sha256, str(error))
             return
         self._blocks = 0
-        self._trouble = ""
         if bundle.sha256 != self._scored_with:
             self._scored_with = bundle.sha256
+            self._failures = 0
             log.info("scoring with %s/%s", bundle.manifest.name, bundle.manifest.version)
+        if not self._failures:
+            self._trouble = ""
 
     def _follow_updater(self) -> None:
         """Start the updater when it is due, and note how it ended."""

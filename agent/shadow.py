@@ -52,7 +52,7 @@ def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     """Score the lines before ``progress.position`` with ``bundle``; nothing is written.
 
     Where the log is gone or was never read the shadow is empty. Raises :class:`contract.bundle.BundleError` where the
-    bundle does not load.
+    bundle does not load or fails on a line.
     """
     manifest = bundle.manifest
     scorer = Scorer(bundle)

@@ -196,6 +196,7 @@ class _Pull:
             if log is not None:
                 self._shadow(opened, bundle, log)
         except _Refused as refusal:
+            self._activation.tested()  # a shadow may object many times: that is no test without an end
             if refusal.for_good:
                 path.unlink()
             raise
@@ -310,7 +311,8 @@ class _Pull:
         return opened
 
     def _shadow(self, new: Bundle, bundle: BundleRef, log: LogConfig) -> None:
-        """Let it judge this device's last day beside the running bundle, and refuse it for now where it fails.
+        """Let it judge this device's last day beside the running bundle; refuse it for now where it judges badly, for
+        good where it cannot judge at all.
 
         Without a running bundle or a journal there is nothing to compare with.
         """
@@ -321,7 +323,11 @@ class _Pull:
 
         try:
             progress = read_progress(self._folder / FILE)
-            against = objection(cast(running, log, progress), cast(new, log, progress))
+            try:
+                shadow = cast(new, log, progress)
+            except BundleError as error:
+                raise _Refused(str(error), bundle, True) from error
+            against = objection(cast(running, log, progress), shadow)
         except (BundleError, JournalError) as error:
             logger.warning("no shadow for %s: %s", _name(bundle), error)
             return

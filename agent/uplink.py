@@ -4,6 +4,8 @@ What it promises
     * A message leaves the outbox only when the cloud acknowledges it by number (or, with ``acknowledge = "puback"``,
       when the broker takes it, which is weaker). Until then it is sent again: after every reconnection, and when no
       acknowledgement came for a while.
+    * An acknowledgement of what this journal never sent is not believed: the file was set back, as by a restored
+      disk image, so it takes a new epoch and sends all that waits.
     * Alerts overtake: a new alert is the next message out, whatever backlog is being sent.
     * Live events go out one a message as they come; a backlog goes out in compressed batches.
     * Nothing the broker or the network does ends the thread or fills the memory: at most a window of messages is under
@@ -55,6 +57,8 @@ UNACKED_LIMIT = 5_000
 """Events sent and not acknowledged by the cloud; further ones wait in the outbox."""
 LIVE_LIMIT = 20
 """With more events than this waiting, they go in batches."""
+ALERTS_AT_ONCE = 20
+"""Alerts read at once; each may be as long as a message can be."""
 BATCH_ROWS = 400
 BATCH_BYTES = 4 * 1024 * 1024
 """Largest batch before compression."""
@@ -520,10 +524,10 @@ class Uplink:
             if len(link.under_way) >= spare or self._plan.unacked >= UNACKED_LIMIT:
                 break
             if not waiting:
-                page = outbox.pending(self._plan.cursor, BATCH_ROWS)
+                page = outbox.others(self._plan.cursor, BATCH_ROWS)
                 if not page:
                     break
-                waiting = self._plan.wanted(message for message in page if message.event != "alert")
+                waiting = self._plan.wanted(page)
                 if not waiting:
                     self._plan.cursor = page[-1].seq
                     continue
@@ -539,12 +543,13 @@ class Uplink:
     def _send_urgent(self, link: _Link, outbox: Outbox, floor: int) -> bool:
         """Send new alerts, one a message, and tell whether none is left."""
         window = 1 if self._probing else link.window
-        for message in outbox.urgent(self._plan.urgent):
-            if len(link.under_way) >= window:
-                return False
-            if self._plan.wanted([message]) and self._publish(link, [message], floor) is None:
-                return False
-            self._plan.urgent = message.seq
+        while page := outbox.urgent(self._plan.urgent, max(1, min(ALERTS_AT_ONCE, window - len(link.under_way)))):
+            for message in page:
+                if len(link.under_way) >= window:
+                    return False
+                if self._plan.wanted([message]) and self._publish(link, [message], floor) is None:
+                    return False
+                self._plan.urgent = message.seq
         return True
 
     def _publish(self, link: _Link, messages: list[Message], floor: int) -> int | None:
@@ -552,8 +557,8 @@ class Uplink:
 
         Returns how many were dealt with, or None where the client takes no more.
         """
-        epoch = self._outbox.epoch if self._outbox is not None else ""
-        built = self._build(epoch, messages)
+        assert self._outbox is not None
+        built = self._build(self._outbox.epoch, messages)
         if built is None:
             number = messages[0].seq
             self._fail(f"event {number} ({messages[0].event}) is larger than the broker takes ({self._limit} bytes)")
@@ -562,6 +567,7 @@ class Uplink:
         channel, payload, count = built
         bulk = channel == "bulk"
         properties = _properties(BATCH_CONTENT_TYPE if bulk else CONTENT_TYPE, floor, "zstd" if bulk else None)
+        self._outbox.sending(messages[count - 1].seq)
         info = link.client.publish(topics.topic(self._device, channel), payload, qos=1, properties=properties)
         if info.rc != 0:
             return None  # not taken, or the connection is going: it stays in the outbox
@@ -646,6 +652,14 @@ class Uplink:
             log.warning("an acknowledgement that is none was ignored: %r", payload[:80])
             return
         if ack.epoch != self._epoch:
+            return
+        assert self._outbox is not None
+        if self._outbox.foreign(ack.upto, ack.also):
+            self._outbox.renew()
+            self._applied = frozenset()
+            self._drop(
+                "the cloud holds more than this journal ever sent: it was set back; all that waits is sent again"
+            )
             return
         since = self._plan.waiting_since()
         late = since is not None and time.monotonic() - since > min(5.0, self._timing.no_ack / 2)

@@ -149,9 +149,12 @@ class Bundle:
         return BundleRef(name=self.manifest.name, version=self.manifest.version, sha256=self.sha256)
 
     def arrays(self, member: str) -> dict[str, NDArray[np.generic]]:
-        """Read an ``.npz`` member; no pickles."""
-        with np.load(io.BytesIO(self.files[member]), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        """Read an ``.npz`` member; no pickles. Raises :class:`BundleError` where it is none."""
+        try:
+            with np.load(io.BytesIO(self.files[member]), allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except Exception as error:  # numpy and zipfile raise a dozen types, all of them meaning this
+            raise BundleError(f"{member} cannot be read: {error}") from error
 
 
 def read_bundle(source: Path | bytes, sha256: str | None = None) -> Bundle:

@@ -32,6 +32,10 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A number on the wire. JSON knows neither NaN nor infinity, and neither do a database's documents or a browser."""
 
 
+Number = Annotated[int, Field(ge=0, le=2**53)]
+"""Of an event; JSON numbers are whole up to here everywhere."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -223,8 +227,8 @@ class Ack(_Model):
     """Cloud → device: everything up to ``upto`` is stored, and the numbers in ``also``."""
 
     epoch: str
-    upto: int
-    also: list[int] = []
+    upto: Number
+    also: list[Number] = []
 
 
 class DeviceState(_Model):

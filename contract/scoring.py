@@ -60,7 +60,7 @@ class Scorer:
         """Score ``rows[W - 1:]``; the rows before them are their past.
 
         ``rows``: float64 ``[W - 1 + n, S]`` in the manifest's sensor order, NaN = missing. One :class:`Scores` a
-        model, in the manifest's order.
+        model, in the manifest's order. Raises :class:`contract.bundle.BundleError` where a model fails on these rows.
         """
         manifest = self.manifest
         count = len(rows) - manifest.window + 1
@@ -115,7 +115,7 @@ class _Model:
         self._explains = "contributions" in outputs
         self._neutral: NDArray[Any] | None = None
         if not self._explains and "baseline.npz" in bundle.files:
-            self._neutral = bundle.arrays("baseline.npz").get(f"{spec.name}.{spec.input}")
+            self._neutral = _neutral(bundle, spec)
 
     def run(
         self, rows: NDArray[np.float64], count: int, manifest: Any
@@ -138,9 +138,12 @@ class _Model:
         lone = len(fed) == 1
         fed = np.repeat(fed, 2, axis=0) if lone else np.ascontiguousarray(fed)
         names = ["score", "contributions"] if self._explains else ["score"]
-        out = self._session.run(names, {self._input.name: fed})
-        score = np.clip(np.asarray(out[0], np.float32).reshape(len(fed)), -LARGEST, LARGEST)
-        contributions = np.clip(np.asarray(out[1], np.float32), -LARGEST, LARGEST) if self._explains else None
+        try:
+            out = self._session.run(names, {self._input.name: fed})
+            score = np.clip(np.asarray(out[0], np.float32).reshape(len(fed)), -LARGEST, LARGEST)
+            contributions = np.clip(np.asarray(out[1], np.float32), -LARGEST, LARGEST) if self._explains else None
+        except Exception as error:  # again several types; a graph that loads may still fail on some rows
+            raise BundleError(f"its model fails: {self.spec.file}: {str(error)[:300]}") from error
         if lone:
             return score[1:], contributions[1:] if contributions is not None else None
         return score, contributions
@@ -161,6 +164,19 @@ class _Model:
             without, _ = self._infer(occluded)
             contributions[index] = np.maximum(score[index] - without, 0)
         return contributions
+
+
+def _neutral(bundle: Bundle, spec: ModelSpec) -> NDArray[Any] | None:
+    """Return a model's neutral inputs, None where the baseline has none."""
+    name = f"{spec.name}.{spec.input}"
+    neutral = bundle.arrays("baseline.npz").get(name)
+    if neutral is None:
+        return None
+    sensors, given = len(bundle.manifest.sensors), bundle.manifest.features
+    width = given.width(sensors) if spec.input == "features" and given is not None else sensors
+    if neutral.dtype.kind != "f" or neutral.size != width:
+        raise BundleError(f"baseline.npz: {name} is {neutral.size} of {neutral.dtype}, must be {width} of float32")
+    return neutral
 
 
 def rank(contributions: NDArray[np.float32], limit: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -213,10 +229,7 @@ def self_test(bundle: Bundle) -> None:
     scorer = Scorer(bundle)
     if "golden.npz" not in bundle.files:
         raise BundleError("no golden.npz inside: the bundle cannot prove itself")
-    try:
-        expected = bundle.arrays("golden.npz")
-    except Exception as error:
-        raise BundleError(f"golden.npz cannot be read: {error}") from error
+    expected = bundle.arrays("golden.npz")
     manifest = scorer.manifest
     rows = expected.get("rows")
     fits = rows is not None and rows.dtype == np.float64 and rows.ndim == 2 and rows.shape[1] == len(manifest.sensors)

@@ -8,7 +8,8 @@ plain enough to work out by hand:
 * ``classifier`` (``features``): logistic of (the sensors' average of |newest value - mean| / scale) - 3; threshold
   0.5. Explained by occlusion through its baseline.
 
-Options make what must be refused: ``wrong_golden=True`` is well formed, but promises scores that no machine computes.
+Options make what must be refused: ``wrong_golden=True`` is well formed, but promises scores that no machine computes;
+``fails_above`` gives a detector that raises an error where a reading is above it.
 
 ``python -m tests.bundles`` renews the bundle that the agent's ``self-test`` carries: a new kernel needs one.
 """
@@ -42,6 +43,7 @@ def make_bundle(
     threshold: float | None = None,
     classifier: bool = False,
     wrong_golden: bool = False,
+    fails_above: float | None = None,
     rule: AlertRule | None = None,
     **changes: Any,
 ) -> bytes:
@@ -60,7 +62,7 @@ def make_bundle(
             alert=rule,
         )
     ]
-    files = {"models/detector.onnx": _detector(count, lookback, mean, scale)}
+    files = {"models/detector.onnx": _detector(count, lookback, mean, scale, fails_above)}
     if classifier:
         models.append(
             ModelSpec(
@@ -119,7 +121,7 @@ def _save(graph: onnx.GraphProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _detector(sensors: int, lookback: int, mean: float, scale: float) -> bytes:
+def _detector(sensors: int, lookback: int, mean: float, scale: float, fails_above: float | None) -> bytes:
     constants = [
         _const("zero", 0.0, np.float64),
         _const("mean", [mean] * sensors, np.float64),
@@ -150,8 +152,21 @@ def _detector(sensors: int, lookback: int, mean: float, scale: float) -> bytes:
         ]
     else:
         nodes.append(helper.make_node("Identity", ["z"], ["residual"]))
+    if fails_above is not None:  # a place outside a table of one
+        constants += [
+            _const("limit", fails_above, np.float64),
+            _const("table", [0.0], np.float64),
+            _const("far", 1_000_000, np.int64),
+        ]
+        nodes += [
+            helper.make_node("Greater", ["x", "limit"], ["above"]),
+            helper.make_node("Cast", ["above"], ["counted"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["counted", "far"], ["place"]),
+            helper.make_node("Gather", ["table", "place"], ["nothing"]),
+            helper.make_node("Add", ["residual", "nothing"], ["checked"]),
+        ]
     nodes += [
-        helper.make_node("Mul", ["residual", "residual"], ["squared"]),
+        helper.make_node("Mul", 2 * ["residual" if fails_above is None else "checked"], ["squared"]),
         helper.make_node("Cast", ["squared"], ["contributions"], to=TensorProto.FLOAT),
         helper.make_node("MatMul", ["squared", "ones"], ["column"]),  # ReduceSum's bits depend on the row's address
         helper.make_node("Squeeze", ["column", "axis1"], ["total"]),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.journal import Outbox
 from agent.uplink import Uplink
 from cloud import tables as t
 from cloud.broker import Broker as OwnBroker
@@ -336,6 +339,8 @@ def test_a_retained_acknowledgement_spares_sending_again(mosquitto: MakeBroker, 
 
     broker = mosquitto()
     journal = make_journal(tmp_path / "state", [result(minute) for minute in range(100)])
+    with closing(Outbox(journal.path)) as outbox:
+        outbox.sending(100)  # before a restart
     text = f'{{"epoch":"{journal.epoch}","upto":90,"also":[95]}}'
     publish.single(
         f"fieldwatch/v1/d/{DEVICE}/ack",
@@ -348,6 +353,40 @@ def test_a_retained_acknowledgement_spares_sending_again(mosquitto: MakeBroker, 
     )
     linked(journal, broker.url)
     wait_until(lambda: waiting(journal.path) == 9, "the acknowledged events to leave")
+
+
+@pytest.mark.parametrize("later", [20, 500], ids=["behind", "beyond"])
+def test_a_journal_restored_from_an_image_of_the_disk_loses_nothing(
+    mosquitto: MakeBroker, linked: Linked, taken: Taken, tmp_path: Path, later: int
+) -> None:
+    """Its numbers come a second time; ``later`` of them are given out before it hears of the first ones."""
+    broker = mosquitto()
+    store = taken(broker.url)
+    state, image = tmp_path / "state", tmp_path / "image"
+    make_journal(state, [result(minute) for minute in range(100)]).close()
+    shutil.copytree(state, image)
+    journal = make_journal(state, [result(minute) for minute in range(100, 300)])
+    uplink = linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the first life to be stored")
+    uplink.stop()
+    old = journal.epoch
+    journal.close()
+
+    shutil.rmtree(state)
+    shutil.copytree(image, state)
+    journal = make_journal(state, [result(minute) for minute in range(1000, 1000 + later)])
+    journal.enqueue([alert_draft(alert(1000 + later))])
+    linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the second life to be stored")
+    assert stored(store) == 300 + later
+    assert len(rows(store, t.alert)) == 1
+    (gap,) = [row["data"] for row in rows(store, t.event) if row["type"] == "gap"]
+    assert gap["reason"] == "journal_rebuilt"
+    assert "restored from an image" in gap["detail"]
+    with closing(Outbox(journal.path)) as outbox:
+        assert outbox.epoch != old
+    assert sum(day.scored for day in journal.ledger()) == 100 + later
+    journal.close()
 
 
 @pytest.mark.mosquitto

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,10 +20,14 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import TargetFile
 
-from agent.activation import Activation
-from agent.config import LogConfig
+from agent.activation import TRIES, Activation
+from agent.config import Config, LogConfig
+from agent.journal import Journal
+from agent.pipeline import Pipeline
 from agent.source import Limits
 from agent.update import UpdateResult, pull
+from contract.alerts import AlertRule
+from contract.bundle import read_bundle
 from contract.policy import Policy, policy_path
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
@@ -309,6 +314,41 @@ def test_a_bundle_signed_properly_with_wrong_golden_vectors(device: Device, monk
     assert not [path for path, _ in device.server.requests if "v3.zip" in path], "and never fetched again"
     told = [(e.transition, e.bundle and e.bundle.version) for e in Activation(device.state).events()]
     assert told.count(("refused", "v3")) == 1
+
+
+def read_a_log(device: Device) -> None:
+    """Let v1 read an hour of readings, the last two of them far off."""
+    log = device.state / "readings.csv"
+    lines = [f"2026-01-17T00:{i:02d}:00Z,{','.join(3 * ['10' if i < 58 else '5000'])}\n" for i in range(60)]
+    log.write_text("timestamp,s0,s1,s2\n" + "".join(lines))
+    config = Config.model_validate(
+        {
+            "device": {"id": "press-0001", "type": "press"},
+            "log": {"path": str(log), "period": "60s"},
+            "state": {"dir": str(device.state)},
+        }
+    )
+    with closing(Journal(device.state, 1 << 30)) as journal:
+        pipeline = Pipeline(config, read_bundle(V1), journal)
+        while pipeline.step() is not None:
+            pass
+
+
+def test_a_bundle_whose_model_fails_on_the_last_day_is_refused_with_the_reason(device: Device) -> None:
+    read_a_log(device)
+    device.site.publish(make_bundle(version="v3", fails_above=1000))
+    result = device.pull()
+    assert (result.outcome, result.bundle, device.active) == ("refused", "press/v3", "v1")
+    assert "press/v3 refused: its model fails: models/detector.onnx: " in result.detail
+    assert device.pull().bundle == "press/v2", "refused for good: the next best release is taken"
+
+
+def test_a_shadow_that_objects_day_after_day_is_no_test_without_an_end(device: Device) -> None:
+    read_a_log(device)
+    device.site.publish(make_bundle(version="v3", threshold=-1.0, rule=AlertRule(persistence=1)))
+    for _ in range(TRIES + 1):
+        result = device.pull()
+        assert (result.bundle, result.trouble, device.active) == ("press/v3", "shadow", "v1"), result.detail
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _with_share(command, required=False)
     command.add_argument(
         "--security-floor",
-        type=int,
+        type=_floor,
         default=0,
         metavar="SEQ",
         help="devices that run this bundle never again take one with a lower release number",
@@ -129,17 +129,34 @@ def _with_share(command: argparse.ArgumentParser, required: bool) -> None:
 
 
 def _percent(text: str) -> int:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; write a share such as 2.5") from None
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
     return round(value * 100)
 
 
 def _bp(text: str) -> int:
-    value = int(text)
+    value = _whole(text)
     if not 0 <= value <= 10_000:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 10000")
     return value
+
+
+def _floor(text: str) -> int:
+    value = _whole(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is no release number; they count from 1, and 0 sets no floor")
+    return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
 
 
 def _beside(folder: Path) -> Path:

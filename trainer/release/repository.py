@@ -184,13 +184,18 @@ class Repository:
     def add_bundle(self, name: str, version: str, kernel: int, data: bytes, security_floor: int = 0) -> Published:
         """Add a bundle, or find that it is there already with the same bytes.
 
-        Raises :class:`ReleaseError` where the version is taken by other bytes, or where the bundle is a known one
-        under another version.
+        Raises :class:`ReleaseError` where the version is taken by other bytes, or where a bundle that is there already
+        would need another security floor: its facts are signed once.
         """
         path = bundle_path(name, version)
         digest = hashlib.sha256(data).hexdigest()
         for known in self.bundles(name):
             if known.target == path and known.sha256 == digest:
+                if security_floor not in {0, known.facts.security_floor}:
+                    raise ReleaseError(
+                        f"{name}/{version} is published already, with security floor {known.facts.security_floor}, and "
+                        f"that is signed for good: for a floor of {security_floor} publish a bundle with a new version"
+                    )
                 return known
             if known.target == path:
                 raise ReleaseError(

@@ -108,6 +108,37 @@ def test_acknowledged_messages_leave_and_count_as_scored(tmp_path: Path) -> None
     assert outbox.pending(0, 10)[0].seq == 11, "a sequence number never comes again"
 
 
+def test_what_was_never_given_out_is_not_acknowledged(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 10))
+    outbox = Outbox(journal.path)
+    assert outbox.acknowledge(journal.epoch, 11, []) == 0
+    assert outbox.acknowledge(journal.epoch, 3, [2**53]) == 0
+    assert len(outbox.pending(0, 99)) == 10
+
+
+def test_a_journal_that_was_set_back_takes_a_new_epoch(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 10))
+    outbox = Outbox(journal.path)
+    outbox.sending(6)
+    outbox.close()
+    outbox = Outbox(journal.path)  # it remembers
+    assert not outbox.foreign(6, [])
+    assert outbox.foreign(7, [])
+    assert outbox.foreign(0, [5, 7])
+    outbox.renew()
+    assert outbox.foreign(1, [])
+    outbox.close()
+    journal.close()
+    again = Journal(tmp_path, 1 << 30)
+    assert again.epoch == outbox.epoch != journal.epoch
+    messages = Outbox(again.path).pending(0, 99)
+    assert [message.seq for message in messages] == list(range(1, 12)), "all of it is sent again"
+    assert json.loads(messages[-1].data)["reason"] == "journal_rebuilt"
+    assert balance(again)
+
+
 def test_full_outbox_gives_up_results_announces_them_and_keeps_alerts(tmp_path: Path) -> None:
     limit = 400_000
     journal = Journal(tmp_path, limit)

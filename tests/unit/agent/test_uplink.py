@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.journal import Message
-from agent.uplink import OVERTAKEN, Backoff, Plan
+from agent.journal import Draft, Message, Outbox
+from agent.uplink import ALERTS_AT_ONCE, OVERTAKEN, Backoff, Plan, Uplink, _Link
+from tests.delivery import DEVICE, make_journal, mqtt, result
 
 
 def message(seq: int) -> Message:
@@ -76,6 +82,38 @@ def test_what_is_acknowledged_is_no_longer_waited_for(acks: list[tuple[int, set[
         known -= {*range(1, upto + 1), *also}
         assert plan.acknowledged(upto, sorted(also), 1.0) == (len(known) < before)
         assert plan.unacked == len(known)
+
+
+def test_a_pile_of_alerts_is_read_once_and_a_few_at_a_time(tmp_path: Path) -> None:
+    """They come before everything, each once, in order; a result that lies among them comes after."""
+    drafts = [Draft("alert", "2026-11-01", '{"sensors":[]}') for _ in range(300)]
+    journal = make_journal(tmp_path, [*drafts[:200], result(1), *drafts[200:]])
+    uplink = Uplink(mqtt("mqtt://127.0.0.1:9"), DEVICE, journal.path)
+    sent: list[str] = []
+    read: Counter[int] = Counter()
+
+    class Counting(Outbox):
+        def _messages(self, *arguments: Any) -> list[Message]:
+            found = super()._messages(*arguments)
+            assert len([message for message in found if message.event == "alert"]) <= ALERTS_AT_ONCE
+            read.update(message.seq for message in found)
+            return found
+
+    def publish(topic: str, payload: bytes, **_: object) -> SimpleNamespace:
+        sent.append(topic.rpartition("/")[2])
+        return SimpleNamespace(rc=0, mid=len(sent))
+
+    uplink._outbox = outbox = Counting(journal.path)
+    link = _Link(SimpleNamespace(publish=publish), "", 0.0)  # type: ignore[arg-type]
+    while len(sent) < 301:
+        uplink._send(link, outbox)
+        link.under_way.popitem()
+        if len(link.under_way) > 50:
+            link.under_way.clear()
+    assert sent == ["alert"] * 300 + ["result"]
+    assert sum(read.values()) < 2 * 301, "most are read once, some again where the window was full"
+    outbox.close()
+    journal.close()
 
 
 @given(st.integers(1, 12))

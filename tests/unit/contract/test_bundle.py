@@ -185,5 +185,5 @@ def test_period_is_whole_microseconds():
 def test_pickles_are_never_loaded():
     out = io.BytesIO()
     np.savez(out, evil=np.array([object()], dtype=object))
-    with pytest.raises(ValueError, match="pickle"):
+    with pytest.raises(BundleError, match="pickle"):
         Bundle(manifest(), {"x.npz": out.getvalue()}, "").arrays("x.npz")

@@ -264,6 +264,35 @@ def test_a_graph_that_does_not_fit_is_refused_with_the_reason():
 # ---- telemetry -------------------------------------------------------------------------------------------------
 
 
+def test_a_graph_that_fails_on_some_rows_is_named():
+    failing = read_bundle(make_bundle(3, lookback=1, fails_above=1000))
+    scorer = Scorer(failing)
+    scorer.score(np.full((1, 3), 999.0))
+    with pytest.raises(BundleError, match=r"its model fails: models/detector\.onnx: .*Gather"):
+        scorer.score(np.full((1, 3), 1001.0))
+    arrays = failing.arrays("golden.npz")
+    files = failing.files | {"golden.npz": write_arrays(arrays | {"rows": np.full_like(arrays["rows"], 1001)})}
+    with pytest.raises(BundleError, match="its model fails"):
+        self_test(read_bundle(write_bundle(failing.manifest, files)))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"garbage", r"baseline\.npz cannot be read"),
+        (
+            write_arrays({"classifier.features": np.zeros(7, np.float32)}),
+            "classifier.features is 7 of float32, must be",
+        ),
+        (write_arrays({"classifier.features": np.array(["x"])}), "classifier.features is 1 of <U1, must be"),
+    ],
+)
+def test_a_baseline_that_is_none_is_refused(content: bytes, says: str) -> None:
+    bundle = read_bundle(write_bundle(BOTH.manifest, BOTH.files | {"baseline.npz": content}))
+    with pytest.raises(BundleError, match=says):
+        Scorer(bundle)
+
+
 def test_scoring_leaves_no_trace_of_telemetry(tmp_path, clean_env):
     """The wheels of onnxruntime report home by default and keep a database for it under the user's cache."""
     bundle = tmp_path / "bundle.zip"

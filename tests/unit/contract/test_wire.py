@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from contract import topics
 from contract.clock import DAY, SECOND, day_of, iso, now, parse_iso
-from contract.events import EVENT, EVENT_TYPES, EVENTS, envelope
+from contract.events import EVENT, EVENT_TYPES, EVENTS, Ack, envelope
 
 YEAR_9999 = 253_402_300_799 * SECOND
 DATA = {
@@ -34,6 +34,14 @@ def test_text_without_a_zone_is_utc_and_other_zones_are_converted():
 def test_times_before_the_epoch_hold():
     assert iso(-1) == "1969-12-31T23:59:59.999999Z" and parse_iso(iso(-DAY)) == -DAY
     assert day_of(-1) == "1969-12-31"
+
+
+@pytest.mark.parametrize("number", [-1, 2**53 + 1, 10**30])
+def test_an_acknowledgement_names_numbers_that_events_can_have(number):
+    assert Ack(epoch="0a", upto=2**53, also=[0]).upto == 2**53
+    for numbers in ({"upto": number}, {"upto": 0, "also": [number]}):
+        with pytest.raises(ValidationError):
+            Ack(epoch="0a", **numbers)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01T00:00:00Z", "1768647240"])

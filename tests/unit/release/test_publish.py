@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Root
 
+from contract.bundle import read_bundle, write_bundle
 from contract.features import KERNEL
 from contract.policy import Policy
 from tests.bundles import make_bundle
@@ -82,6 +83,10 @@ def test_bundles_are_numbered_and_carry_facts(site: Site, v1: bytes, v2: bytes) 
     assert site.publish(make_bundle(version="v1", name="mill")).facts.release_seq == 1
     with pytest.raises(ReleaseError, match="security floor 9 is above this release"):
         site.publish(make_bundle(version="v3"), security_floor=9)
+    assert site.publish(v2, security_floor=2).facts == facts
+    assert site.publish(v2).facts == facts
+    with pytest.raises(ReleaseError, match=r"already, with security floor 2, .* with a new version"):
+        site.publish(v2, security_floor=1)
 
 
 def test_a_bundle_that_fails_its_own_test_is_not_published(site: Site, tmp_path: Path) -> None:
@@ -90,6 +95,9 @@ def test_a_bundle_that_fails_its_own_test_is_not_published(site: Site, tmp_path:
         site.publish(make_bundle(wrong_golden=True))
     with pytest.raises(ReleaseError, match="not a readable zip"):
         site.publish(b"PK something else")
+    sound = read_bundle(make_bundle(classifier=True))
+    with pytest.raises(ReleaseError, match=r"bundle\.zip: baseline\.npz cannot be read"):
+        site.publish(write_bundle(sound.manifest, sound.files | {"baseline.npz": b"garbage"}))
     with pytest.raises(ReleaseError, match="cannot be read: No such file"):
         actions.publish(site.repo, [site.keys], tmp_path / "none.zip", "stable")
     with pytest.raises(ReleaseError, match="cannot name a channel"):
@@ -257,6 +265,11 @@ def test_the_command_line(tmp_path: Path, v1: bytes, v2: bytes, capsys: pytest.C
     [
         (["publish", "x.zip"], 2, "--channel"),
         (["publish", "x.zip", "--channel", "s", "--percent", "101"], 2, "not between 0 and 100"),
+        (["publish", "x.zip", "--channel", "s", "--percent", "abc"], 2, "--percent: 'abc' is no number"),
+        (["publish", "x.zip", "--channel", "s", "--percent", "nan"], 2, "nan is not between 0 and 100"),
+        (["publish", "x.zip", "--channel", "s", "--bp", "1.5"], 2, "--bp: '1.5' is no whole number"),
+        (["publish", "x.zip", "--channel", "s", "--security-floor", "-1"], 2, "-1 is no release number"),
+        (["publish", "x.zip", "--channel", "s", "--security-floor", "x"], 2, "'x' is no whole number"),
         (["publish", "x.zip", "--channel", "s"], 1, "x.zip: cannot be read"),
         (["refresh", "--repo", "nowhere"], 1, "no repository at nowhere"),
         (["revoke", "press/v9", "--channel", "s", "--repo", "SITE"], 1, "no bundle press/v9"),

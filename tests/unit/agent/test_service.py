@@ -1,0 +1,153 @@
+"""The service and its bundles: what a model that fails costs, and when a new bundle counts as proven."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from agent import pipeline, service
+from agent.activation import TRIES, Activation
+from agent.config import Config
+from agent.journal import FILE, Outbox, read_status
+from agent.pipeline import Pipeline, Step
+from agent.service import PROVEN_BLOCKS, Service
+from contract import clock
+from contract.bundle import BundleError
+from tests.bundles import make_bundle
+
+START = 1_768_608_000_000_000
+FAILING = make_bundle(3, "v2", fails_above=1000)
+
+
+def rows(minutes: range, value: float = 10.0) -> str:
+    return "".join(f"{clock.iso(START + i * clock.MINUTE)},{value},{value},{value}\n" for i in minutes)
+
+
+class Site:
+    """A device with an hour of readings and a bundle."""
+
+    def __init__(self, folder: Path, bundle: bytes) -> None:
+        self.log = folder / "readings.csv"
+        self.log.write_text("timestamp,s0,s1,s2\n" + rows(range(60)))
+        self.state = folder / "state"
+        self.config = Config.model_validate(
+            {
+                "device": {"id": "press-0001", "type": "press"},
+                "log": {"path": str(self.log), "period": "60s"},
+                "state": {"dir": str(self.state)},
+            }
+        )
+        activation = Activation(self.state)
+        activation.commit(self.install(bundle))
+        assert self.run() == 0
+
+    def install(self, data: bytes) -> str:
+        """Make a bundle the current one, on probation."""
+        activation = Activation(self.state)
+        sha256 = activation.stage(data)
+        activation.switch(sha256)
+        return sha256
+
+    def run(self) -> int:
+        return Service(self.config, self.state.parent / "agent.toml").run(until_idle=True)
+
+    def append(self, text: str) -> None:
+        with self.log.open("a") as file:
+            file.write(text)
+
+    def judges(self) -> list[str]:
+        """The bundle's version of each result, in the order of the log."""
+        outbox = Outbox(self.state / FILE)
+        found = [message.data for message in outbox.pending(0, 100_000) if message.event == "result"]
+        outbox.close()
+        return [data.partition('"bundle":"press/')[2][:2] for data in found]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """A device that runs a proven v1."""
+    monkeypatch.setattr(service, "RETRY_S", 0.01)
+    return Site(tmp_path, make_bundle(3, "v1"))
+
+
+def test_a_model_that_fails_on_a_later_row_gives_way_to_the_last_good_one(site: Site) -> None:
+    sha256 = site.install(FAILING)
+    site.append(rows(range(60, 62)) + rows(range(62, 64), 5000))
+    assert site.run() == 0
+    state = Activation(site.state).state()
+    assert state.current is not None
+    assert state.current.version == "v1"
+    refusal = state.refusal(sha256)
+    assert refusal is not None
+    assert refusal.reason.startswith("its model fails: models/detector.onnx: ")
+    assert site.judges() == ["v1"] * 64, "no line is lost, none counts twice"
+
+
+def test_a_model_that_fails_now_and_then_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it may for want of memory."""
+    site.install(make_bundle(3, "v2"))
+    calls, step = itertools.count(), Pipeline.step
+
+    def shaky(self: Pipeline) -> Step | None:
+        if next(calls) % 8 < TRIES - 1:
+            raise BundleError("its model fails: no memory")
+        return step(self)
+
+    monkeypatch.setattr(Pipeline, "step", shaky)
+    monkeypatch.setattr(pipeline, "BLOCK_BYTES", 10_000)
+    site.append(rows(range(60, 500)))
+    assert site.run() == 0
+    assert site.judges()[60:] == ["v2"] * 440
+
+
+def test_without_another_bundle_a_failing_model_is_tried_again_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RETRY_S", 0.01)
+    monkeypatch.setattr(service, "IDLE_LIMIT_S", 1.0)
+    site = Site(tmp_path, FAILING)
+    site.append(rows(range(60, 62), 5000))
+    assert site.run() == 1
+    health = read_status(site.state / FILE)["health"]
+    assert "bundle press/v2 cannot score: its model fails" in health["log_detail"]  # type: ignore[index]
+    site.install(make_bundle(3, "v3"))
+    assert site.run() == 0
+    assert site.judges() == ["v2"] * 60 + ["v3"] * 2
+    assert read_status(site.state / FILE)["health"]["log_detail"] == ""  # type: ignore[index]
+
+
+def test_a_bundle_that_ends_the_program_is_refused_after_three_tries(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception is no end in good order: its start counts."""
+    sha256 = site.install(make_bundle(3, "v2"))
+    step = Pipeline.step
+
+    def crash(self: Pipeline) -> Step | None:
+        if self.bundle.sha256 == sha256:
+            raise RuntimeError
+        return step(self)
+
+    monkeypatch.setattr(Pipeline, "step", crash)
+    site.append(rows(range(60, 62)))
+    for _ in range(TRIES):
+        with pytest.raises(RuntimeError):
+            site.run()
+    assert site.run() == 0
+    refusal = Activation(site.state).state().refusal(sha256)
+    assert refusal is not None
+    assert "started 3 times" in refusal.reason
+    assert site.judges() == ["v1"] * 62
+
+
+def test_probation_lasts_until_rows_were_scored(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart reads a day of lines again, in many blocks, and scores none of them."""
+    monkeypatch.setattr(pipeline, "BLOCK_BYTES", 256)
+    sha256 = site.install(make_bundle(3, "v2"))
+    assert site.run() == 0
+    assert sha256 not in Activation(site.state).state().proven
+    site.append(rows(range(60, 60 + 10 * PROVEN_BLOCKS)))
+    assert site.run() == 0
+    assert sha256 in Activation(site.state).state().proven
