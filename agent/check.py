@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from agent.config import Config, LogConfig, MqttConfig
-from agent.parse import Parser, Readings
+from agent.parse import Parser, Readings, Refusal
 from agent.shared_file import open_shared
 from agent.status import LITTLE_ROOM
 from agent.tail import Lines, Tail, read_file
@@ -93,10 +93,17 @@ def _dialect(log: LogConfig, parser: Parser, readings: Readings, lines: Lines, p
     """Tell how the log is written and what of it is not understood."""
     refused = Counter(refusal.reason for refusal in readings.refused)
     columns = parser.columns
+    if lines.torn and len(lines) == 1:
+        what = f"no line end in the first {lines.position.offset} bytes, read as {_encoding(log, lines)}"
+        remedy = "is [log] encoding right? A line must end with a line feed; a carriage return alone is none"
+        yield Finding("error", str(path), what, remedy)
+        return
     if columns is None:
-        details = Counter(refusal.detail for refusal in readings.refused).most_common(1)
-        what = f"no reading in the first {len(lines)} lines" + (f": {details[0][0]}" if details else "")
-        remedy = "the first line must name the columns; say delimiter and timestamp in [log] if they are unusual"
+        (detail, _), *_ = Counter(refusal.detail for refusal in readings.refused).most_common(1) or [("", 0)]
+        what = f"no reading in the first {len(lines)} lines" + (f": {detail}" if detail else "")
+        example = next((refusal for refusal in readings.refused if refusal.detail == detail), None)
+        general = "the first line must name the columns; say delimiter and timestamp in [log] if they are unusual"
+        remedy = (_remedy(parser, example, lines) if example else "") or general
         yield Finding("error" if refused else "warning", str(path), what, remedy)
         return
     delimiter = {"\t": "tab"}.get(columns.delimiter.decode(), repr(columns.delimiter.decode()))
@@ -114,9 +121,8 @@ def _dialect(log: LogConfig, parser: Parser, readings: Readings, lines: Lines, p
         what = (
             f"{count} of the first {len(lines)} lines are refused ({reason}): line {example.line + 1} {example.detail}"
         )
-        yield Finding(
-            "error" if count > len(readings.ts) else "warning", str(path), what, "compare with the lines around"
-        )
+        remedy = _remedy(parser, example, lines) or "compare with the lines around"
+        yield Finding("error" if count > len(readings.ts) else "warning", str(path), what, remedy)
     if readings.bad_values:
         worst = sorted(readings.bad_values.items(), key=lambda pair: -pair[1])[:3]
         told = ", ".join(f"{name} ({count})" for name, count in worst)
@@ -126,6 +132,20 @@ def _dialect(log: LogConfig, parser: Parser, readings: Readings, lines: Lines, p
         yield Finding(level, str(path), text, "the bundle was trained with other columns: rename, or train again")
     elif parser.sensors:
         yield Finding("ok", str(path), f"has a column for each of the bundle's {len(parser.sensors)} sensors")
+
+
+def _remedy(parser: Parser, refusal: Refusal, lines: Lines) -> str:
+    """Return what to do about a refused line, empty where its reason does not tell."""
+    if refusal.reason == "timestamp":
+        return 'say how the time is written, for example [log.timestamp] format = "%d/%m/%Y %H:%M:%S"'
+    header = next((line for line in lines.lines if parser.is_header(line, None)), b"")
+    names, fields = (line.count(b",") + 1 for line in (header, lines.lines[refusal.line]))
+    if refusal.reason == "columns" and names > 1 and 1.5 * names <= fields <= 2 * names:
+        return (
+            f"{fields} fields between commas for {names} names: is the comma the decimal sign too? "
+            'Let the device write a decimal point, or another delimiter such as ";"'
+        )
+    return ""
 
 
 def _encoding(log: LogConfig, lines: Lines) -> str:

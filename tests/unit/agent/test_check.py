@@ -167,6 +167,30 @@ def test_logs_that_are_not_understood(folder: Path, content: bytes, what: str) -
     assert what in text(run(folder))
 
 
+@pytest.mark.parametrize(
+    ("content", "more", "what", "remedy"),
+    [
+        (b"time,a\r2025-01-01 00:00,1\r", "", "no line end in the first 26 bytes, read as utf-8", "carriage return"),
+        (b"time,a\n2025-01-01 00:00,1\n", 'encoding = "utf-16"', "read as utf-16-le", "is [log] encoding right?"),
+        (b"time,a\n01/02/2025 00:00,1\n", "", "is no time", '[log.timestamp] format = "%d/%m/%Y %H:%M:%S"'),
+        (
+            b"time,a,b\n2025-01-01 00:00,1,5,2,5\n",
+            "",
+            "the columns of the header",
+            "5 fields between commas for 3 names",
+        ),
+        (b"time,a,b\n2025-01-01 00:00,1,2\n2025-01-01 00:01,1,5,2\n", "", "has 4 fields", "compare with the lines"),
+        (b"time,a,b\n2025-01-01 00:00,1,2\n2025-01-01 00:01,1,5,2,5\n", "", "has 5 fields", "the decimal sign too?"),
+    ],
+)
+def test_what_to_do_fits_what_is_wrong(folder: Path, content: bytes, more: str, what: str, remedy: str) -> None:
+    (folder / "logs" / "readings.csv").write_bytes(content)
+    findings = run(folder, base=BASE.replace("[state]", f"{more}\n[state]"))
+    (finding,) = (each for each in findings if what in each.what)
+    assert remedy in finding.remedy
+    assert "the first line must name the columns" not in finding.remedy
+
+
 def install(folder: Path, bundle: bytes) -> None:
     sha256 = hashlib.sha256(bundle).hexdigest()
     (folder / "state" / "bundles").mkdir(parents=True)
