@@ -207,7 +207,9 @@ class Journal:
         with self._write() as db:
             _set_meta(db, "health", text)
             _set_meta(db, "uplink", uplink)
-            waiting = db.execute("SELECT max(time) FROM outbox WHERE event = 'health'").fetchone()[0]
+            waiting = db.execute(
+                "SELECT max(time) FROM outbox WHERE event <> 'result' AND event = 'health'"
+            ).fetchone()[0]
             if waiting is None or now - clock.parse_iso(waiting) >= HEALTH_HOLD:
                 _enqueue(db, clock.iso(now), [Draft("health", clock.day_of(now), text)])
                 db.executemany(

@@ -159,6 +159,8 @@ class Pipeline:
     def detail(self) -> str:
         """What is odd about the log, in words; empty when all is well."""
         notes = [] if self.tail.state == "following" else [self.tail.detail]
+        if self.tail.passed_over:
+            notes.append(f"files passed over: {_some(self.tail.passed_over)}")
         columns = self._parser.columns
         if columns is not None and columns.missing:
             sensors = len(self.bundle.manifest.sensors)

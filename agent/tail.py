@@ -275,8 +275,12 @@ class Tail:
         """Say since when nothing is new, and whether what is there could not be cut into lines."""
         unread = self._rest()
         lost = f"; {unread} bytes are there without a line end: is [log] encoding right?" if unread else ""
-        passed = f"; passed over: {', '.join(sorted(map(str, self._passed.values())))}" if self._passed else ""
-        return f"no new line for {quiet:.0f} s{lost}{passed}"
+        return f"no new line for {quiet:.0f} s{lost}"
+
+    @property
+    def passed_over(self) -> list[str]:
+        """Files that are not read though they may hold unread lines; each was announced."""
+        return sorted(map(str, self._passed.values()))
 
     def changes(self) -> list[LogChange]:
         """Return what is to be announced and has not been yet."""
