@@ -197,6 +197,7 @@ def test_the_page_continues_the_line_as_the_server_draws_it(site: Site, enter: E
     drawn = page.locator("#d-centrifuge-0007 .line")
     for minutes, ratio in ((1, 0.91), (61, 0.4), (185, 2.5)):
         at = news(site, "centrifuge-0007", ratio, minutes)
+        expect(page.locator("#d-centrifuge-0007 .ratio")).to_have_text(f"{ratio:.2f}")
         expect(page.locator("#d-centrifuge-0007")).to_have_attribute("data-hour", str(at // t.HOUR))
         live = drawn.get_attribute("d")
         page.reload()
