@@ -9,6 +9,7 @@ and the last good bundle goes on.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import subprocess
 import sys
@@ -99,7 +100,7 @@ class Service:
 
     def _loop(self, until_idle: bool) -> int:
         progress = time.monotonic()
-        waiting = -1
+        waiting = math.inf
         backlog = 0
         while not self._stop.is_set():
             self._wake.clear()
@@ -124,7 +125,7 @@ class Service:
             self._follow_updater()
             if step is not None:
                 if step.lines:
-                    progress = time.monotonic()
+                    waiting, progress = math.inf, time.monotonic()
                 backlog += step.lines
                 if self._uplink is not None:
                     self._uplink.wake()
@@ -140,7 +141,7 @@ class Service:
                 depth = self._journal.outbox().events
                 if self._idle(depth):
                     return 0
-                if depth != waiting:
+                if depth < waiting:  # a health event that comes and goes is no progress
                     waiting, progress = depth, time.monotonic()
                 if time.monotonic() - progress > IDLE_LIMIT_S:
                     log.error("not idle after %.0f s without progress: %s", IDLE_LIMIT_S, self._why_not_idle(depth))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from agent.service import PROVEN_BLOCKS, Service
 from contract import clock
 from contract.bundle import BundleError
 from tests.bundles import make_bundle
+from tests.conftest import wait_until
 
 START = 1_768_608_000_000_000
 FAILING = make_bundle(3, "v2", fails_above=1000)
@@ -116,6 +119,35 @@ def test_without_another_bundle_a_failing_model_is_tried_again_and_told(
     assert site.run() == 0
     assert site.judges() == ["v2"] * 60 + ["v3"] * 2
     assert read_status(site.state / FILE)["health"]["log_detail"] == ""  # type: ignore[index]
+
+
+def test_without_a_bundle_waiting_for_idle_ends_though_health_events_come_and_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "IDLE_LIMIT_S", 2.0)
+    monkeypatch.setattr(service, "HEALTH_S", 0.5)
+    (tmp_path / "readings.csv").write_text("timestamp,s0\n" + clock.iso(START) + ",1\n")
+    config = Config.model_validate(
+        {
+            "device": {"id": "press-0001", "type": "press"},
+            "log": {"path": str(tmp_path / "readings.csv"), "period": "60s"},
+            "state": {"dir": str(tmp_path / "state")},
+        }
+    )
+    program, codes = Service(config, tmp_path / "agent.toml"), []
+    thread = threading.Thread(target=lambda: codes.append(program.run(until_idle=True)), daemon=True)
+    thread.start()
+    wait_until((tmp_path / "state" / FILE).exists, "the journal")
+    cloud, acknowledged, limit = Outbox(tmp_path / "state" / FILE), 0, time.monotonic() + 20
+    while thread.is_alive() and time.monotonic() < limit:
+        seqs = [message.seq for message in cloud.pending(0, 100)]
+        acknowledged += cloud.acknowledge(cloud.epoch, 0, seqs)
+        time.sleep(0.1)
+    cloud.close()
+    program.stop()
+    thread.join()
+    assert codes == [1]
+    assert acknowledged > 1, "there was something that came and went"
 
 
 def test_a_bundle_that_ends_the_program_is_refused_after_three_tries(
