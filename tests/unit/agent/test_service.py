@@ -175,9 +175,10 @@ def test_a_bundle_that_ends_the_program_is_refused_after_three_tries(
 
 
 def test_probation_lasts_until_rows_were_scored(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restart reads a day of lines again, in many blocks, and scores none of them."""
+    """Neither the lines that a restart reads again nor blocks of refused lines prove a bundle."""
     monkeypatch.setattr(pipeline, "BLOCK_BYTES", 256)
     sha256 = site.install(make_bundle(3, "v2"))
+    site.append(rows(range(10 * PROVEN_BLOCKS)))  # older than the newest, so refused
     assert site.run() == 0
     assert sha256 not in Activation(site.state).state().proven
     site.append(rows(range(60, 60 + 10 * PROVEN_BLOCKS)))
