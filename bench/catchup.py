@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_contract.clock import parse_iso
+from fieldwatch_contract.features import compute
+from fieldwatch_contract.grid import Grid
+from fieldwatch_contract.scoring import Scorer
 
 from bench.kernel import with_pandas
 from bench.material import NAMES, SENSORS, SPEC, START, bundle, log_lines, models, readings, times
 from bench.rounds import take_turns
-from contract.bundle import read_bundle
-from contract.clock import parse_iso
-from contract.features import compute
-from contract.grid import Grid
-from contract.scoring import Scorer
 
 
 def write_config(folder: Path, log: str, extra: str = "") -> Path:
@@ -41,9 +41,9 @@ def write_config(folder: Path, log: str, extra: str = "") -> Path:
 
 def with_agent(folder: Path, log: Path, content: bytes) -> Path:
     """Carry the log into a fresh journal and return the journal's path."""
-    from agent.config import load
-    from agent.journal import FILE, Journal
-    from agent.pipeline import Pipeline
+    from fieldwatch_agent.config import load
+    from fieldwatch_agent.score.pipeline import Pipeline
+    from fieldwatch_agent.send.journal import FILE, Journal
 
     config = load(write_config(folder, log.as_posix()))
     journal = Journal(config.state.dir, config.state.outbox_limit)

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from fieldwatch_contract.features import STATISTICS, compute
 from numpy.typing import NDArray
 
 from bench.material import MISSING, NAMES, SENSORS, SPEC, readings
 from bench.rounds import take_turns
-from contract.features import STATISTICS, compute
 
 Features = NDArray[np.float32]
 

@@ -21,9 +21,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from fieldwatch_contract.clock import DAY, MINUTE, now
+
 from bench.catchup import write_config
 from bench.material import bundle, log_lines, readings, times
-from contract.clock import DAY, MINUTE, now
 
 HISTORY = 400
 PATIENCE_S = 60.0
@@ -53,7 +54,7 @@ class Device:
     """A running agent, its log and its journal."""
 
     def __init__(self, folder: Path, url: str | None, program: list[str]) -> None:
-        from agent.activation import Activation
+        from fieldwatch_agent.update.activation import Activation
 
         self.count = HISTORY
         self._lines = log_lines(readings(2_000), times(2_000, (now() - 2 * DAY) // MINUTE * MINUTE))
@@ -124,14 +125,14 @@ def device(program: list[str] | None = None) -> Iterator[tuple[Device, str]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fieldwatch-bench-")))
         url = stack.enter_context(broker(folder))
-        running = Device(folder, url, program or [sys.executable, "-m", "agent"])
+        running = Device(folder, url, program or [sys.executable, "-m", "fieldwatch_agent"])
         stack.callback(running.close)
         yield running, "uplink connected to Mosquitto" if url else "no uplink: Mosquitto is not installed"
 
 
 def latency(quick: bool) -> dict[str, Any]:
     """Append lines at random moments; how long until each is committed."""
-    from agent.service import POLL_S
+    from fieldwatch_agent.service import POLL_S
 
     count = 5 if quick else 200
     rng = random.Random(1)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from fieldwatch_contract.bundle import Baseline, Manifest, ModelSpec, read_bundle, write_arrays, write_bundle
+from fieldwatch_contract.clock import MINUTE, parse_iso
+from fieldwatch_contract.features import FeatureSpec
+from fieldwatch_contract.scoring import Scorer, golden, self_test
+from fieldwatch_trainer.models import FAULT, NORMAL, DeviceRows, Fitted
 from numpy.typing import NDArray
-
-from contract.bundle import Baseline, Manifest, ModelSpec, read_bundle, write_arrays, write_bundle
-from contract.clock import MINUTE, parse_iso
-from contract.features import FeatureSpec
-from contract.scoring import Scorer, golden, self_test
-from trainer.models import FAULT, NORMAL, DeviceRows, Fitted
 
 SENSORS = 100
 NAMES = [f"sensor_{number:03d}" for number in range(SENSORS)]
@@ -74,8 +73,8 @@ class _Training:
 @cache
 def models() -> list[Fitted]:
     """Train detector and classifier."""
-    from trainer.models.classifier import Classifier, Settings
-    from trainer.models.detector import Detector
+    from fieldwatch_trainer.models.classifier import Classifier, Settings
+    from fieldwatch_trainer.models.detector import Detector
 
     training = _Training(1500)
     settings = Settings(rows=1500, folds=2, threads=1)  # trees as many and as large as ever, grown on fewer rows

@@ -23,10 +23,9 @@ def run(quick: bool) -> dict[str, Any]:
     """Measure; the agent's values are compared with float() on the same lines."""
     import pandas as pd
     import polars as pl
-
-    from agent.config import LogConfig
-    from agent.parse import Parser
-    from agent.tail import read_file
+    from fieldwatch_agent.log.tail import read_file
+    from fieldwatch_contract.reading.parse import Parser
+    from fieldwatch_contract.reading.settings import LogConfig
 
     count, rounds = (1_024, 1) if quick else (10_240, 7)
     lines = log_lines(readings(count), times(count))

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from trainer.evaluate import evaluate_lake
-from trainer.lake import Lake
-from trainer.score import open_bundle, score_lake
-from trainer.split import read_split
-from trainer.train import train_lake
+from fieldwatch_trainer.evaluate import evaluate_lake
+from fieldwatch_trainer.lake import Lake
+from fieldwatch_trainer.score import open_bundle, score_lake
+from fieldwatch_trainer.split import read_split
+from fieldwatch_trainer.train import train_lake
 
 FIGURES = ("average_precision", "event_recall", "false_alarms_per_day", "hit_100", "hit_150")
 

@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from fieldwatch_contract.alerts import AlertRule
+from fieldwatch_contract.bundle import Baseline, Manifest, ModelSpec, Range, read_bundle, write_arrays, write_bundle
+from fieldwatch_contract.features import FeatureSpec
+from fieldwatch_contract.scoring import Scorer, golden
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-
-from contract.alerts import AlertRule
-from contract.bundle import Baseline, Manifest, ModelSpec, Range, read_bundle, write_arrays, write_bundle
-from contract.features import FeatureSpec
-from contract.scoring import Scorer, golden
 
 FEATURES = FeatureSpec(windows=(2, 5), statistics=("mean", "std", "last"))
 
@@ -224,4 +223,4 @@ def _classifier(sensors: int, mean: float, scale: float) -> bytes:
 
 if __name__ == "__main__":
     made = make_bundle(4, "built-in", name="self-test", lookback=5, classifier=True)
-    (Path(__file__).parent.parent / "agent" / "self_test.zip").write_bytes(made)
+    (Path(__file__).parent.parent / "agent" / "fieldwatch_agent" / "self_test.zip").write_bytes(made)

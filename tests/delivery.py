@@ -7,16 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fieldwatch_agent.config import MqttConfig
+from fieldwatch_agent.send.journal import Draft, Journal, Outbox
+from fieldwatch_agent.send.uplink import Timing
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.store import Store, sqlite_url
+from fieldwatch_contract import clock
+from fieldwatch_contract.alerts import alert_id
+from fieldwatch_contract.events import Ack, AlertData, BundleRef, Evidence, HealthData, LedgerDay, OutboxState
 from sqlalchemy import func, select
-
-from agent.config import MqttConfig
-from agent.journal import Draft, Journal, Outbox
-from agent.uplink import Timing
-from cloud import tables as t
-from cloud.store import Store, sqlite_url
-from contract import clock
-from contract.alerts import alert_id
-from contract.events import Ack, AlertData, BundleRef, Evidence, HealthData, LedgerDay, OutboxState
 
 START = clock.parse_iso("2026-11-01T00:00:00Z")
 BUNDLE = BundleRef(name="press", version="1", sha256="ab" * 32)

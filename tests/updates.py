@@ -13,9 +13,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from contract.policy import SHARES
-from trainer.release import actions
-from trainer.release.repository import Published
+from fieldwatch_contract.policy import SHARES
+from fieldwatch_trainer.release import actions
+from fieldwatch_trainer.release.repository import Published
 
 
 @dataclass

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
+from fieldwatch_cloud.store import Store
+from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_contract import clock
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
-from cloud.store import Store
-from cloud.web import WebSettings, create_app, make_server
-from contract import clock
 from tests.browser import seed
 from tests.conftest import find_port, wait_until
 

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from cloud.decode import Batch, Message
-from cloud.store import Store, sqlite_url
-from contract import clock
-from contract.alerts import alert_id
-from contract.events import (
+from fieldwatch_cloud.decode import Batch, Message
+from fieldwatch_cloud.store import Store, sqlite_url
+from fieldwatch_contract import clock
+from fieldwatch_contract.alerts import alert_id
+from fieldwatch_contract.events import (
     AlertData,
     BundleRef,
     Evidence,
@@ -26,7 +24,8 @@ from contract.events import (
     OutboxState,
     envelope,
 )
-from contract.topics import topic
+from fieldwatch_contract.topics import topic
+from numpy.typing import NDArray
 
 KINDS = ("press", "freezer", "centrifuge", "incubator")
 QUANTITIES = ("temp", "pressure", "flow", "current", "vibration", "speed", "voltage", "level", "torque", "humidity")

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web.assets import Assets
+from fieldwatch_contract import clock
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from cloud import tables as t
-from cloud.web import WebSettings, create_app, make_server
-from cloud.web.assets import Assets
-from contract import clock
 from tests.browser import seed
 from tests.browser.conftest import Enter, Site
 from tests.conftest import find_port, wait_until

@@ -25,7 +25,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.timeout(300)
 def test_an_injected_fault_becomes_an_alert_on_the_dashboard(folder: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "demo", "--devices", "2", "--until-alert", "--timeout", "240", "--dir", str(folder)],
+        [sys.executable, "-m", "fieldwatch_demo", "--devices", "2", "--until-alert", "--timeout", "240",
+         "--dir", str(folder)],
         cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr[-6000:]
@@ -50,7 +51,7 @@ def test_an_injected_fault_becomes_an_alert_on_the_dashboard(folder: Path) -> No
 @pytest.mark.timeout(120)
 def test_ctrl_c_ends_it_cleanly_while_children_run(folder: Path) -> None:
     demo = subprocess.Popen(
-        [sys.executable, "-m", "demo", "--devices", "1", "--dir", str(folder)],
+        [sys.executable, "-m", "fieldwatch_demo", "--devices", "1", "--dir", str(folder)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60

@@ -14,8 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from contract.clock import iso
+from fieldwatch_contract.clock import iso
 
 pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[2]
@@ -39,7 +38,9 @@ def scored(path: Path, device: str) -> list[dict[str, Any]]:
 
 
 def replayed(log: Path, bundle: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in run("agent", "replay", str(log), "--bundle", str(bundle)).splitlines()]
+    return [
+        json.loads(line) for line in run("fieldwatch_agent", "replay", str(log), "--bundle", str(bundle)).splitlines()
+    ]
 
 
 def by_row(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -48,11 +49,20 @@ def by_row(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
 
 def test_replay_says_what_the_trainer_says(tmp_path: Path) -> None:
     """On simulated devices with both models, gaps and missing values."""
-    run("demo", "simulate", "--out", str(tmp_path), "--devices", "3", "--days", "3", "--sensors", "20")
+    run("fieldwatch_demo", "simulate", "--out", str(tmp_path), "--devices", "3", "--days", "3", "--sensors", "20")
     lake = tmp_path / "lake"
-    run("trainer", "train", "--lake", str(lake), "--device-type", "press", "--out", str(tmp_path / "run"))
+    run("fieldwatch_trainer", "train", "--lake", str(lake), "--device-type", "press", "--out", str(tmp_path / "run"))
     bundle = tmp_path / "run" / "bundle.zip"
-    run("trainer", "score", "--bundle", str(bundle), "--lake", str(lake), "--out", str(tmp_path / "scores.parquet"))
+    run(
+        "fieldwatch_trainer",
+        "score",
+        "--bundle",
+        str(bundle),
+        "--lake",
+        str(lake),
+        "--out",
+        str(tmp_path / "scores.parquet"),
+    )
     raised = set()
     for log in sorted((tmp_path / "logs").iterdir()):
         ours = by_row(replayed(log / "readings.csv", bundle))
@@ -68,10 +78,10 @@ def test_replay_says_what_the_trainer_says_of_real_data(tmp_path: Path, data_dir
     """On one SMD device: the part after the split, whose past is in the lake and in the log."""
     smd = data_dir / "smd"
     split = str(smd / "split.json")
-    run("trainer", "train", "--lake", str(smd), "--device-type", "smd-1-6", "--split", split,
+    run("fieldwatch_trainer", "train", "--lake", str(smd), "--device-type", "smd-1-6", "--split", split,
         "--out", str(tmp_path / "run"))  # fmt: skip
     bundle = tmp_path / "run" / "bundle.zip"
-    run("trainer", "score", "--bundle", str(bundle), "--lake", str(smd), "--split", split,
+    run("fieldwatch_trainer", "score", "--bundle", str(bundle), "--lake", str(smd), "--split", split,
         "--out", str(tmp_path / "scores.parquet"))  # fmt: skip
     table = pq.read_table(smd / "readings" / "smd-1-6.parquet")
     sensors = [name for name in table.column_names if name not in ("device", "ts")]

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fieldwatch_agent.send.journal import FILE, Outbox, read_status
+from fieldwatch_contract import clock
+from fieldwatch_contract.alerts import AlertRule
 
-from agent.journal import FILE, Outbox, read_status
-from contract import clock
-from contract.alerts import AlertRule
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
 
@@ -74,7 +74,11 @@ def writer(tmp_path: Path) -> Iterator[list[int]]:
 
 def release(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "trainer.release", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-m", "fieldwatch_trainer.release", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -142,7 +146,7 @@ dir = "state"
     device = Device(tmp_path)
     with (tmp_path / "agent.log").open("wb") as output:
         agent = spawn(
-            [sys.executable, "-m", "agent", "run", "--config", str(tmp_path / "agent.toml")],
+            [sys.executable, "-m", "fieldwatch_agent", "run", "--config", str(tmp_path / "agent.toml")],
             stdout=output, stderr=output, cwd=ROOT, env=os.environ,
         )  # fmt: skip
     wait_until(lambda: device.runs("v1"), "the first bundle scores")
@@ -210,7 +214,7 @@ def _publish_unchecked(tmp_path: Path, version: str) -> None:
     script = (
         "import sys, trainer.release.actions as actions\n"
         "actions.self_test = lambda scorer: None\n"
-        "from trainer.release.__main__ import main\n"
+        "from fieldwatch_trainer.release.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
@@ -245,7 +249,9 @@ period = "60s"
 dir = "state"
 """
     )
-    run = subprocess.Popen([sys.executable, "-m", "agent", "run", "--config", str(tmp_path / "agent.toml")], cwd=ROOT)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "fieldwatch_agent", "run", "--config", str(tmp_path / "agent.toml")], cwd=ROOT
+    )
     try:
         status = wait_until(
             lambda: (tmp_path / "state" / FILE).exists() and read_status(tmp_path / "state" / FILE)["health"],

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fieldwatch_agent.send.journal import Journal
+from fieldwatch_agent.send.uplink import Uplink
+from fieldwatch_cloud.config import BrokerConfig
+from fieldwatch_cloud.ingest import Ingest
+from fieldwatch_cloud.store import Store
 
-from agent.journal import Journal
-from agent.uplink import Uplink
-from cloud.config import BrokerConfig
-from cloud.ingest import Ingest
-from cloud.store import Store
 from tests.conftest import wait_until
 from tests.delivery import DEVICE, QUICK, make_store, mqtt
 

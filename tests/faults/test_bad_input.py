@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fieldwatch_agent import service
+from fieldwatch_agent.config import load
+from fieldwatch_agent.send.journal import FILE, JournalError, Outbox, read_status
+from fieldwatch_agent.send.uplink import Uplink
+from fieldwatch_agent.service import Service
+from fieldwatch_agent.update.activation import Activation
+from fieldwatch_cloud.store import Store
+from fieldwatch_contract import clock
+from fieldwatch_contract.events import AlertData
 
-from agent import service
-from agent.activation import Activation
-from agent.config import load
-from agent.journal import FILE, JournalError, Outbox, read_status
-from agent.service import Service
-from agent.uplink import Uplink
-from cloud.store import Store
-from contract import clock
-from contract.events import AlertData
 from tests.bundles import make_bundle
 from tests.conftest import find_port, wait_until
 from tests.delivery import make_journal, result, stored, waiting
@@ -82,13 +82,13 @@ class Device:
         activation.switch(activation.stage(make_bundle(3, lookback=5, **options)))
 
     def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "agent", arguments[0], "--config", str(self.config), *arguments[1:]]
+        command = [sys.executable, "-m", "fieldwatch_agent", arguments[0], "--config", str(self.config), *arguments[1:]]
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60, **options)
 
     def start(self, spawn: Callable[..., subprocess.Popen[bytes]], **options: Any) -> subprocess.Popen[bytes]:
         with self.output.open("ab") as output:
             return spawn(
-                [sys.executable, "-m", "agent", "run", "--config", str(self.config)],
+                [sys.executable, "-m", "fieldwatch_agent", "run", "--config", str(self.config)],
                 stdout=output, stderr=output, cwd=ROOT, **options,
             )  # fmt: skip
 
@@ -291,7 +291,7 @@ def test_an_unknown_key_ends_with_2(tmp_path: Path, command: str) -> None:
 
 def test_replay_says_what_is_wrong(tmp_path: Path) -> None:
     def replay(log: Path, *more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "agent", "replay", str(log), "--bundle", str(bundle), *more]
+        command = [sys.executable, "-m", "fieldwatch_agent", "replay", str(log), "--bundle", str(bundle), *more]
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
 
     device = Device(tmp_path)

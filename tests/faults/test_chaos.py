@@ -21,8 +21,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fieldwatch_contract import clock
 
-from contract import clock
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
 
@@ -143,8 +143,8 @@ path = "cloud.db"
 url = "mqtt://127.0.0.1:{broker.port}"
 """
     )
-    agent = Program(tmp_path, "agent", "agent", "run", "--config", str(tmp_path / "agent.toml"))
-    ingest = Program(tmp_path, "ingest", "cloud", "ingest", "--config", str(tmp_path / "cloud.toml"))
+    agent = Program(tmp_path, "agent", "fieldwatch_agent", "run", "--config", str(tmp_path / "agent.toml"))
+    ingest = Program(tmp_path, "ingest", "fieldwatch_cloud", "ingest", "--config", str(tmp_path / "cloud.toml"))
     yield tmp_path, broker, agent, ingest
     agent.end()
     ingest.end()
@@ -152,7 +152,7 @@ url = "mqtt://127.0.0.1:{broker.port}"
 
 def install(folder: Path) -> None:
     """Put a bundle on the device, as an installer would."""
-    from agent.activation import Activation
+    from fieldwatch_agent.update.activation import Activation
 
     activation = Activation(folder / "state")
     sha256 = activation.stage(make_bundle(SENSORS, lookback=5, classifier=True))

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fieldwatch_agent.send.journal import Outbox
+from fieldwatch_agent.send.uplink import Uplink
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.broker import Broker as OwnBroker
+from fieldwatch_cloud.broker import BrokerError
+from fieldwatch_cloud.config import BrokerConfig
+from fieldwatch_cloud.ingest import Ingest
+from fieldwatch_cloud.store import Store
 
-from agent.journal import Outbox
-from agent.uplink import Uplink
-from cloud import tables as t
-from cloud.broker import Broker as OwnBroker
-from cloud.broker import BrokerError
-from cloud.config import BrokerConfig
-from cloud.ingest import Ingest
-from cloud.store import Store
 from tests.conftest import ROOT, Broker, Spawn, find_port, wait_until
 from tests.delivery import (
     DEVICE,
@@ -43,8 +43,8 @@ Taken = Callable[..., Store]
 
 DIE_AFTER_COMMIT = """
 import os, sys
-from cloud.__main__ import main
-from cloud.store import Store
+from fieldwatch_cloud.__main__ import main
+from fieldwatch_cloud.store import Store
 real, left = Store.ingest, [int(sys.argv[1])]
 def ingest(self, batch, received=None):
     outcome = real(self, batch, received)
@@ -150,7 +150,7 @@ def test_ingest_killed_between_commit_and_acknowledgement(
         else:
             wait_until(lambda child=doomed: child.poll() is not None or waiting(journal.path) == 0, "the next death")
         doomed.kill()
-    spawn([sys.executable, "-m", "cloud", "ingest", "--config", config], env=clean_env, cwd=ROOT)
+    spawn([sys.executable, "-m", "fieldwatch_cloud", "ingest", "--config", config], env=clean_env, cwd=ROOT)
     wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
     exactly_once(store, 2000)
     assert len(rows(store, t.alert)) == len(rows(store, t.alert_event)) == 1
@@ -164,7 +164,7 @@ def test_workers_of_a_group_share_the_load_and_one_dies_for_good(
     config = tmp_path / "cloud.toml"
     config.write_text(f'[store]\npath = "cloud.db"\n[broker]\nurl = "{broker.url}"\ngroup = "ingest"\n')
     store = make_store(tmp_path)
-    command = [sys.executable, "-m", "cloud", "ingest", "--config", config]
+    command = [sys.executable, "-m", "fieldwatch_cloud", "ingest", "--config", config]
     workers = [spawn(command, env=clean_env, cwd=ROOT) for _ in range(3)]
     journal = make_journal(tmp_path / "state", [result(minute) for minute in range(4000)])
     linked(journal, broker.url)
@@ -178,7 +178,7 @@ def test_workers_of_a_group_share_the_load_and_one_dies_for_good(
 def test_a_store_that_cannot_be_written_confirms_nothing(
     mosquitto: MakeBroker, linked: Linked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud.store.BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr("fieldwatch_cloud.store.BUSY_TIMEOUT", 0.2)
     broker = mosquitto()
     store = make_store(tmp_path)
     ingest = Ingest(store, BrokerConfig(url=broker.url))
@@ -408,7 +408,7 @@ def test_a_port_that_is_taken_is_named(mosquitto: MakeBroker, tmp_path: Path) ->
 
 
 def test_without_mosquitto_the_embedded_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloud.broker.find_mosquitto", lambda: None)
+    monkeypatch.setattr("fieldwatch_cloud.broker.find_mosquitto", lambda: None)
     with OwnBroker(tmp_path / "broker", 0) as broker:
         assert broker.program == "iotcore"
         assert "keeps nothing over a restart and has no access rules" in broker.note

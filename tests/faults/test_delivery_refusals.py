@@ -15,12 +15,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fieldwatch_agent.send.journal import Outbox
+from fieldwatch_agent.send.uplink import Uplink
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.store import Store
+from fieldwatch_contract.events import Evidence
 
-from agent.journal import Outbox
-from agent.uplink import Uplink
-from cloud import tables as t
-from cloud.store import Store
-from contract.events import Evidence
 from tests.conftest import Broker, find_port, wait_until
 from tests.delivery import (
     DEVICE,
@@ -235,7 +235,7 @@ def test_after_a_protocol_error_the_session_is_given_up(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from cloud import ingest
+    from fieldwatch_cloud import ingest
 
     monkeypatch.delattr(ingest._Client, "_handle_publish")
     broker = mosquitto()

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent.send.uplink import Uplink
 
-from agent.uplink import Uplink
 from tests.conftest import ROOT, Spawn, answers, find_port, wait_until
 from tests.delivery import alert, alert_draft, make_journal, make_store, result, stored, waiting
 
@@ -27,7 +27,7 @@ def start(
     config.write_text(
         f'[web]\nport = {web}\n[store]\npath = "cloud.db"\n[broker]\nport = {broker}\nprogram = "{program}"\n'
     )
-    command = [sys.executable, "-m", "cloud", "serve", "--config", config]
+    command = [sys.executable, "-m", "fieldwatch_cloud", "serve", "--config", config]
     child = spawn(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     line = child.stdout.readline()
     assert line.startswith("dashboard: http://127.0.0.1:"), line
@@ -71,7 +71,7 @@ def test_a_port_that_is_taken_is_named(spawn: Spawn, clean_env: Mapping[str, str
     _, _, web, _ = start(spawn, clean_env, tmp_path, "iotcore")
     config = tmp_path / "second.toml"
     config.write_text(f'[web]\nport = {web}\n[store]\npath = "second.db"\n')
-    command = [sys.executable, "-m", "cloud", "serve", "--config", str(config)]
+    command = [sys.executable, "-m", "fieldwatch_cloud", "serve", "--config", str(config)]
     second = subprocess.run(
         command, check=False, env=dict(clean_env), cwd=ROOT, capture_output=True, text=True, timeout=60
     )

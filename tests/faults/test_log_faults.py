@@ -6,10 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-
-from agent.config import LogConfig
-from agent.parse import Parser
-from agent.tail import Lines, Position, Tail
+from fieldwatch_agent.log.tail import LogLines, Position, Tail
+from fieldwatch_contract.reading.parse import Parser
+from fieldwatch_contract.reading.settings import LogConfig
 
 HEADER = b"time," + b",".join(b"sensor_with_a_long_name_%03d" % i for i in range(100)) + b"\n"
 
@@ -39,7 +38,7 @@ class Reader:
             found += self._parse(block)
         return found
 
-    def _parse(self, block: Lines) -> list[int]:
+    def _parse(self, block: LogLines) -> list[int]:
         self.kept = block.position.to_json()
         parsed = self.parser.parse(block)
         assert (parsed.values == 0.5).all()

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from fieldwatch_agent.log.tail import LogChange, Position, Tail
+from fieldwatch_contract.reading.parse import Parser
+from fieldwatch_contract.reading.settings import LogConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from agent.config import LogConfig
-from agent.parse import Parser
-from agent.tail import LogChange, Position, Tail
 
 SENSORS = [f"chamber_{i:03d}_temperature" for i in range(100)]
 HEADER = ("timestamp," + ",".join(SENSORS) + "\n").encode()

@@ -2,8 +2,8 @@
 
 For each such line of a scenario a child process is forked that leaves by ``os._exit`` just before it (between two of
 them the disk is the same); a fresh process then looks at the folder and finishes the job. ``os._exit`` runs no
-``finally`` and flushes nothing, as kill -9; loss of what the disk had not yet stored is argued in ``agent/durable.py``,
-not tested, so the folder may lie in memory, where a thousand flushes cost nothing.
+``finally`` and flushes nothing, as kill -9; loss of what the disk had not yet stored is argued in
+``fieldwatch_agent/durable.py``, not tested, so the folder may lie in memory, where a thousand flushes cost nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fieldwatch_contract.bundle import read_bundle
 
-from contract.bundle import read_bundle
 from tests.bundles import make_bundle
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -27,7 +27,7 @@ DRIVER = '''
 """Runs a scenario again and again, dying before another line that touches the disk each time."""
 import json, os, shutil, sys
 from pathlib import Path
-from agent.activation import Activation, State
+from fieldwatch_agent.update.activation import Activation, State
 
 work, name = Path(sys.argv[1]), sys.argv[2]
 v1, v2 = (work / "v1.zip").read_bytes(), (work / "v2.zip").read_bytes()
@@ -82,7 +82,7 @@ def child(folder, fatal):
     def tracer(frame, event, arg):
         nonlocal seen
         code = frame.f_code
-        if not (code.co_filename.endswith("agent/durable.py") or code.co_name in ("stage", "_collect")):
+        if not (code.co_filename.endswith("fieldwatch_agent/durable.py") or code.co_name in ("stage", "_collect")):
             return None
         if event == "line":
             seen += 1

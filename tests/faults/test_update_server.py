@@ -18,24 +18,25 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent.config import Config
+from fieldwatch_agent.score.pipeline import Pipeline
+from fieldwatch_agent.send.journal import Journal
+from fieldwatch_agent.update.activation import TRIES, Activation
+from fieldwatch_agent.update.source import Limits
+from fieldwatch_agent.update.updater import UpdateResult, pull
+from fieldwatch_contract.alerts import AlertRule
+from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_contract.policy import Policy, policy_path
+from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_trainer.release import actions, rollout
+from fieldwatch_trainer.release.folder import Folder
+from fieldwatch_trainer.release.keys import Keyring
+from fieldwatch_trainer.release.repository import PROD, Published
 from tuf.api.metadata import TargetFile
 
-from agent.activation import TRIES, Activation
-from agent.config import Config, LogConfig
-from agent.journal import Journal
-from agent.pipeline import Pipeline
-from agent.source import Limits
-from agent.update import UpdateResult, pull
-from contract.alerts import AlertRule
-from contract.bundle import read_bundle
-from contract.policy import Policy, policy_path
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
 from tests.updates import Server, Site, body, drip, endless, ranged, serve, stall, status
-from trainer.release import actions, rollout
-from trainer.release.folder import Folder
-from trainer.release.keys import Keyring
-from trainer.release.repository import PROD, Published
 
 PORTAL = b"<!doctype html><title>Welcome to Hotel Wi-Fi</title>"
 QUICK = Limits(connect=2, read=2, rate=1000, window=0.3, total=30)
@@ -447,7 +448,7 @@ root = "root.json"
 dir = "{device.state.as_posix()}"
 """
     )
-    command = [sys.executable, "-m", "agent", "update", "--config", str(config)]
+    command = [sys.executable, "-m", "fieldwatch_agent", "update", "--config", str(config)]
     part = device.state / "spool" / f"{device.second.sha256}.part"
 
     device.server.answers[".v2.zip"] = stall(V2, 700)
@@ -473,7 +474,7 @@ def test_a_disk_that_takes_no_more(device: Device, tmp_path: Path) -> None:
     device.site.publish(big)
     program = (
         "import resource, sys, json; resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))\n"
-        "from dataclasses import asdict; from pathlib import Path; from agent.update import pull\n"
+        "from dataclasses import asdict; from pathlib import Path; from fieldwatch_agent.update.updater import pull\n"
         "url, root, state = sys.argv[1:]\n"
         "print(json.dumps(asdict(pull(url, Path(root).read_bytes(), Path(state), 'press-0001', 'press', 'stable'))))"
     )

@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fieldwatch_agent.check import Finding, check
+from fieldwatch_agent.config import load
 
-from agent.check import Finding, check
-from agent.config import load
 from tests.bundles import make_bundle
 
 BASE = """\

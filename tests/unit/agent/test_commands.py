@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent.send.journal import FILE, read_status
+from fieldwatch_agent.update.activation import Activation
 
-from agent.activation import Activation
-from agent.journal import FILE, read_status
 from tests.bundles import make_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ def lines(count: int, header: str = "time,s0,s1,s2") -> Iterator[str]:
 
 
 def agent(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "agent", *map(str, arguments)]
+    return [sys.executable, "-m", "fieldwatch_agent", *map(str, arguments)]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -6,10 +6,10 @@ import glob
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent.config import Config, ConfigError, load, size
+from fieldwatch_contract.reading.settings import duration
 from hypothesis import given
 from hypothesis import strategies as st
-
-from agent.config import Config, ConfigError, duration, load, size
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "config").glob("*/agent.toml"))
 MINIMAL = """\

@@ -7,15 +7,15 @@ import json
 
 import numpy as np
 import pytest
+from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Privacy
+from fieldwatch_agent.send.journal import Draft
+from fieldwatch_contract import events
+from fieldwatch_contract.alerts import AlertState
+from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_contract.grid import Grid
+from fieldwatch_contract.scoring import Scorer
 from numpy.typing import NDArray
 
-from agent.decide import EVIDENCE_ROWS, Decider, Privacy
-from agent.journal import Draft
-from contract import events
-from contract.alerts import AlertState
-from contract.bundle import read_bundle
-from contract.grid import Grid
-from contract.scoring import Scorer
 from tests.bundles import make_bundle
 
 MINUTE = 60_000_000

@@ -11,8 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from agent.journal import (
+from fieldwatch_agent.send.journal import (
     DAYS_AT_ONCE,
     DAYS_KEPT,
     DAYS_TOLD,
@@ -25,8 +24,8 @@ from agent.journal import (
     Reject,
     read_status,
 )
-from contract.alerts import AlertState
-from contract.events import HealthData, LedgerDay
+from fieldwatch_contract.alerts import AlertState
+from fieldwatch_contract.events import HealthData, LedgerDay
 
 DAY = "2026-01-17"
 
@@ -274,7 +273,7 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[2:]
-from agent.journal import Journal
+from fieldwatch_agent.send.journal import Journal
 from tests.unit.agent.test_journal import block
 journal = Journal(Path(sys.argv[1]), 1 << 30)
 print("ready", flush=True)

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fieldwatch_contract.clock import parse_iso
+from fieldwatch_contract.reading.lines import Lines
+from fieldwatch_contract.reading.parse import PREAMBLE, Parser, Readings
+from fieldwatch_contract.reading.settings import LogConfig
 from hypothesis import given
 from hypothesis import strategies as st
-
-from agent.config import LogConfig
-from agent.parse import PREAMBLE, Parser, Readings
-from agent.tail import Lines, Position
-from contract.clock import parse_iso
 
 START = parse_iso("2026-01-17T10:54:00Z")
 MINUTE = 60_000_000
@@ -26,7 +25,7 @@ def config(**keys: Any) -> LogConfig:
 
 
 def block(lines: list[bytes], **marks: Any) -> Lines:
-    return Lines(lines, [0] * len(lines), Position("log.csv", "1:1", 0, ""), "log.csv", **marks)
+    return Lines(lines=lines, **marks)
 
 
 def parse(text: str | bytes | list[bytes], sensors: str = "a b", log: LogConfig | None = None) -> Readings:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fieldwatch_agent.config import Config
+from fieldwatch_agent.score.pipeline import REWIND_ROWS, Pipeline, reread
+from fieldwatch_agent.send.journal import Journal
+from fieldwatch_contract import clock
+from fieldwatch_contract.bundle import read_bundle
 
-from agent.config import Config
-from agent.journal import Journal
-from agent.pipeline import REWIND_ROWS, Pipeline, reread
-from contract import clock
-from contract.bundle import read_bundle
 from tests.bundles import make_bundle
 
 START = 1_768_608_000_000_000

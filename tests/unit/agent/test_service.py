@@ -8,15 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent import service
+from fieldwatch_agent.config import Config
+from fieldwatch_agent.score import pipeline
+from fieldwatch_agent.score.pipeline import Pipeline, Step
+from fieldwatch_agent.send.journal import FILE, Outbox, read_status
+from fieldwatch_agent.service import PROVEN_BLOCKS, Service
+from fieldwatch_agent.update.activation import TRIES, Activation
+from fieldwatch_contract import clock
+from fieldwatch_contract.bundle import BundleError
 
-from agent import pipeline, service
-from agent.activation import TRIES, Activation
-from agent.config import Config
-from agent.journal import FILE, Outbox, read_status
-from agent.pipeline import Pipeline, Step
-from agent.service import PROVEN_BLOCKS, Service
-from contract import clock
-from contract.bundle import BundleError
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fieldwatch_agent.config import Config
+from fieldwatch_agent.score import pipeline, shadow
+from fieldwatch_agent.score.pipeline import Pipeline
+from fieldwatch_agent.score.shadow import Shadow, cast, objection
+from fieldwatch_agent.send.journal import Journal, Progress, read_progress
+from fieldwatch_contract import clock
+from fieldwatch_contract.alerts import AlertRule
+from fieldwatch_contract.bundle import Bundle, read_bundle
 
-from agent import pipeline, shadow
-from agent.config import Config
-from agent.journal import Journal, Progress, read_progress
-from agent.pipeline import Pipeline
-from agent.shadow import Shadow, cast, objection
-from contract import clock
-from contract.alerts import AlertRule
-from contract.bundle import Bundle, read_bundle
 from tests.bundles import make_bundle
 
 START = 1_768_608_000_000_000

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent.log.tail import LINE_LIMIT, MARK, LogLines, Position, Tail, read_file
+from fieldwatch_contract.reading.settings import LogConfig
 from hypothesis import given
 from hypothesis import strategies as st
-
-from agent.config import LogConfig
-from agent.tail import LINE_LIMIT, MARK, Lines, Position, Tail, read_file
 
 
 class Stamped:
@@ -27,14 +26,14 @@ class Stamped:
         return None
 
 
-def drain(tail: Tail, limit: int = 1 << 20, most: int | None = None, final: bool = False) -> list[Lines]:
+def drain(tail: Tail, limit: int = 1 << 20, most: int | None = None, final: bool = False) -> list[LogLines]:
     blocks = []
     while (block := tail.read(limit, most, final=final)) is not None:
         blocks.append(block)
     return blocks
 
 
-def lines_of(blocks: Sequence[Lines]) -> list[bytes]:
+def lines_of(blocks: Sequence[LogLines]) -> list[bytes]:
     return [line for block in blocks for line in block.lines]
 
 

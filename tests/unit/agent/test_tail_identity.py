@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fieldwatch_agent.log.tail
 import pytest
-
-import agent.tail
-from agent.config import LogConfig
-from agent.parse import Parser
-from agent.tail import Lines, Position, Tail
-from contract.clock import DAY, now
+from fieldwatch_agent.log.tail import LogLines, Position, Tail
+from fieldwatch_contract.clock import DAY, now
+from fieldwatch_contract.reading.parse import Parser
+from fieldwatch_contract.reading.settings import LogConfig
 
 HEADER = b"time,a,b\n"
 START = datetime(2026, 1, 17)
@@ -51,7 +50,7 @@ class Reader:
         config = LogConfig.model_validate({"path": str(pattern), "period": "60s", **log})
         self.pattern = pattern
         self.kept = kept
-        self.block: Lines | None = None
+        self.block: LogLines | None = None
         self.tail = Tail(config.path, kept, format=Parser(config, ["a", "b"]))
 
     def read(self) -> list[int]:
@@ -113,7 +112,7 @@ def test_a_wrong_clock_of_the_pc_does_not_make_it_another_log(
     reader = Reader(log)
     reader.read()
     for clock in (lambda: now() - 2000 * DAY, now):
-        monkeypatch.setattr(agent.tail, "now", clock)
+        monkeypatch.setattr(fieldwatch_agent.log.tail, "now", clock)
         reader = reader.restarted()
         append(log, count)
         assert reader.read() == [count]

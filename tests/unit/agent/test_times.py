@@ -8,12 +8,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from fieldwatch_contract.clock import parse_iso
+from fieldwatch_contract.reading.settings import TimestampConfig
+from fieldwatch_contract.reading.times import Times
 from hypothesis import given
 from hypothesis import strategies as st
-
-from agent.config import TimestampConfig
-from agent.times import Times
-from contract.clock import parse_iso
 
 T = parse_iso("2026-01-17T10:54:07Z")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from fieldwatch_agent.send.journal import Draft, Message, Outbox
+from fieldwatch_agent.send.uplink import ALERTS_AT_ONCE, OVERTAKEN, Backoff, Plan, Uplink, _Link
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.journal import Draft, Message, Outbox
-from agent.uplink import ALERTS_AT_ONCE, OVERTAKEN, Backoff, Plan, Uplink, _Link
 from tests.delivery import DEVICE, make_journal, mqtt, result
 
 

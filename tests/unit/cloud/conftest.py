@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fieldwatch_cloud.store import Store
 
-from cloud.store import Store
 from tests.delivery import make_store
 
 

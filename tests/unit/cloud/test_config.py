@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fieldwatch_cloud.__main__ import main
+from fieldwatch_cloud.config import ConfigError, load
 
-from cloud.__main__ import main
-from cloud.config import ConfigError, load
 from tests.conftest import ROOT
 
 

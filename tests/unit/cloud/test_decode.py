@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import zstandard
+from fieldwatch_cloud.decode import UNPACKED_LIMIT, Batch, Message, decode, floor_of
+from fieldwatch_contract import topics
+from fieldwatch_contract.events import BULK_EVENTS, GapData, envelope
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.decode import UNPACKED_LIMIT, Batch, Message, decode, floor_of
-from contract import topics
-from contract.events import BULK_EVENTS, GapData, envelope
 from tests.delivery import DEVICE, alert, health, result
 
 TIME = "2026-11-01T00:00:00Z"
@@ -179,7 +179,7 @@ def test_even_a_mistake_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatc
     def unpack(payload: bytes, limit: int) -> bytes:
         raise RuntimeError("never thought of")
 
-    monkeypatch.setattr("cloud.decode.unpack", unpack)
+    monkeypatch.setattr("fieldwatch_cloud.decode.unpack", unpack)
     topic = topics.topic(DEVICE, "evt/result")
     batch = decode([Message(topic, good(1)), Message(topics.topic(DEVICE, "bulk"), b"x"), Message(topic, good(2))])
     assert batch.numbers == {KEY: [1, 2]}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_cloud.__main__ import main
+from fieldwatch_cloud.decode import Message, decode
+from fieldwatch_cloud.store import Store
+from fieldwatch_contract import topics
+from fieldwatch_contract.events import envelope
 
-from cloud.__main__ import main
-from cloud.decode import Message, decode
-from cloud.store import Store
-from contract import topics
-from contract.events import envelope
 from tests.delivery import DEVICE, alert, alert_draft, result
 
 OTHER = "press-0002"

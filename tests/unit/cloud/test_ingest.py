@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.config import BrokerConfig
+from fieldwatch_cloud.decode import Message, decode
+from fieldwatch_cloud.ingest import RECEIVE_MAXIMUM, AckPacer, Ingest, _Client, _Link, _Received
+from fieldwatch_cloud.store import Store
+from fieldwatch_contract import topics
+from fieldwatch_contract.events import Ack, envelope
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt.enums import CallbackAPIVersion
 
-from cloud import tables as t
-from cloud.config import BrokerConfig
-from cloud.decode import Message, decode
-from cloud.ingest import RECEIVE_MAXIMUM, AckPacer, Ingest, _Client, _Link, _Received
-from cloud.store import Store
-from contract import topics
-from contract.events import Ack, envelope
 from tests.conftest import wait_until
 from tests.delivery import DEVICE, last_ack, make_store, result, rows, stored
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from cloud.live import LiveFeed, Notice, Resync
+from fieldwatch_cloud.live import LiveFeed, Notice, Resync
 
 
 def notice(number: int) -> Notice:

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 import zstandard
+from fieldwatch_agent.send.journal import Draft
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.decode import Batch, Message, decode
+from fieldwatch_cloud.store import Store, StoreError, advance_ack, sqlite_url, unpack_evidence
+from fieldwatch_contract import clock, topics
+from fieldwatch_contract.events import DeviceState, GapData, envelope
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from agent.journal import Draft
-from cloud import tables as t
-from cloud.decode import Batch, Message, decode
-from cloud.store import Store, StoreError, advance_ack, sqlite_url, unpack_evidence
-from contract import clock, topics
-from contract.events import DeviceState, GapData, envelope
 from tests.delivery import DEVICE, START, alert, alert_draft, health, last_ack, make_store, result, rows, stored
 
 OTHER = "press-0002"

@@ -6,11 +6,10 @@ from itertools import pairwise
 from math import isnan
 
 import numpy as np
+from fieldwatch_contract import clock
+from fieldwatch_contract.alerts import WORSE, AlertRule, AlertState, advance, alert_id, episodes
 from hypothesis import given
 from hypothesis import strategies as st
-
-from contract import clock
-from contract.alerts import WORSE, AlertRule, AlertState, advance, alert_id, episodes
 
 RULE = AlertRule(persistence=2, clear_ratio=0.5, resolve_after=3)
 UNJUDGED = object()

@@ -7,12 +7,12 @@ import json
 import shutil
 
 import pytest
+from fieldwatch_contract import events, topics
+from fieldwatch_contract.asyncapi import FOLDER, RELEASED, breaking, documents, main, problems
 from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
 from pydantic import TypeAdapter
 from referencing import Registry, Resource
 
-from contract import events, topics
-from contract.asyncapi import FOLDER, RELEASED, breaking, documents, main, problems
 from tests.conftest import ROOT
 
 TIME = "2026-01-17T10:54:00Z"

@@ -7,14 +7,22 @@ import re
 import struct
 import zipfile
 
+import fieldwatch_contract.bundle
 import numpy as np
 import pytest
+from fieldwatch_contract.bundle import (
+    Baseline,
+    Bundle,
+    BundleError,
+    Manifest,
+    ModelSpec,
+    read_bundle,
+    write_arrays,
+    write_bundle,
+)
+from fieldwatch_contract.features import KERNEL, FeatureSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-import contract.bundle
-from contract.bundle import Baseline, Bundle, BundleError, Manifest, ModelSpec, read_bundle, write_arrays, write_bundle
-from contract.features import KERNEL, FeatureSpec
 
 
 def manifest(**changes: object) -> Manifest:
@@ -124,7 +132,7 @@ def test_another_kernel_is_refused_with_the_way_out():
 
 
 def test_a_bomb_is_refused_by_what_comes_out_not_by_what_it_claims(monkeypatch):
-    monkeypatch.setattr(contract.bundle, "MAX_UNPACKED", 1 << 20)
+    monkeypatch.setattr(fieldwatch_contract.bundle, "MAX_UNPACKED", 1 << 20)
     big = rewrite(lambda m: m.update({"models/d.onnx": bytes(8 << 20)}))
     assert len(big) < 1 << 16
     with pytest.raises(BundleError, match="unpacks to more than 1 MiB"):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from fieldwatch_contract import clock
 from hypothesis import given
 from hypothesis import strategies as st
-
-from contract import clock
 
 TIMES = st.integers(-60 * 365 * clock.DAY, 200 * 365 * clock.DAY)
 

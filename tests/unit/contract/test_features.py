@@ -9,11 +9,10 @@ from math import isnan, sqrt
 
 import numpy as np
 import pytest
+from fieldwatch_contract.features import ROWS, STATISTICS, FeatureSpec, compute
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from contract.features import ROWS, STATISTICS, FeatureSpec, compute
 
 DEFAULT = FeatureSpec()
 EPS32 = 2.0**-23

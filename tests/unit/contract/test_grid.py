@@ -6,15 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from fieldwatch_contract.clock import DAY, MINUTE
+from fieldwatch_contract.grid import MOST_ROWS, Block, Grid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.clock import DAY, MINUTE
-from contract.grid import MOST_ROWS, Block, Grid
-
 
 class PlainGrid:
-    """The rules of contract/grid.py, one reading at a time, in the plainest Python."""
+    """The rules of fieldwatch_contract/grid.py, one reading at a time, in the plainest Python."""
 
     def __init__(self, period: int, window: int, sensors: int) -> None:
         self.period, self.window, self.sensors = period, window, sensors

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from fieldwatch_contract.clock import SECOND, parse_iso
+from fieldwatch_contract.policy import SHARES, Policy, Release, bundle_path, policy_path
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
-from contract.clock import SECOND, parse_iso
-from contract.policy import SHARES, Policy, Release, bundle_path, policy_path
 
 NOW = parse_iso("2026-03-01T12:00:00Z")
 DEVICES = [f"press-{number:05d}" for number in range(20_000)]

@@ -12,13 +12,13 @@ from itertools import pairwise
 import numpy as np
 import onnx
 import pytest
+from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle, write_arrays, write_bundle
+from fieldwatch_contract.scoring import Scorer, golden, rank, responsible, self_test
+from fieldwatch_contract.verdicts import CODES, VERDICTS
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from contract.bundle import Bundle, BundleError, read_bundle, write_arrays, write_bundle
-from contract.scoring import Scorer, golden, rank, responsible, self_test
-from contract.verdicts import CODES, VERDICTS
 from tests.bundles import make_bundle
 
 BOTH = read_bundle(make_bundle(4, classifier=True))
@@ -300,8 +300,8 @@ def test_scoring_leaves_no_trace_of_telemetry(tmp_path, clean_env):
     program = (
         "import json, os, sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from contract.scoring import Scorer\n"
-        "from contract.bundle import read_bundle\n"
+        "from fieldwatch_contract.scoring import Scorer\n"
+        "from fieldwatch_contract.bundle import read_bundle\n"
         "scorer = Scorer(read_bundle(Path(sys.argv[1])))\n"
         "scores = scorer.score(np.full((scorer.manifest.window, 4), 10.0))\n"
         "print(json.dumps([os.environ['ORT_DISABLE_TELEMETRY'], len(scores)]))\n"

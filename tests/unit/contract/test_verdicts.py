@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from contract.verdicts import CODES, VERDICTS, Verdict, decide
+from fieldwatch_contract.verdicts import CODES, VERDICTS, Verdict, decide
 
 
 @pytest.mark.parametrize(("kind", "raised"), [("detector", Verdict.ANOMALOUS), ("classifier", Verdict.FAULTY)])

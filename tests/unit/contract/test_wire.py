@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from fieldwatch_contract import topics
+from fieldwatch_contract.clock import DAY, SECOND, day_of, iso, now, parse_iso
+from fieldwatch_contract.events import EVENT, EVENT_TYPES, EVENTS, Ack, envelope
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-
-from contract import topics
-from contract.clock import DAY, SECOND, day_of, iso, now, parse_iso
-from contract.events import EVENT, EVENT_TYPES, EVENTS, Ack, envelope
 
 YEAR_9999 = 253_402_300_799 * SECOND
 DATA = {

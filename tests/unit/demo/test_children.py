@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from demo.children import ChildError, Children
+from fieldwatch_demo.children import ChildError, Children
 
 STUBBORN = """
 import signal, subprocess, sys, time
@@ -60,7 +59,7 @@ def test_some_can_be_kept_until_the_others_have_ended(programs: Path) -> None:
 
 
 def test_a_stubborn_child_and_its_own_children_are_killed(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("demo.children.GRACE", 0.3)
+    monkeypatch.setattr("fieldwatch_demo.children.GRACE", 0.3)
     children = Children(programs / "logs")
     child = children.start("stubborn", "stubborn")
     wait_for_text(child.log, "grandchild")

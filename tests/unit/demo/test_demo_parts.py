@@ -10,14 +10,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-
-from contract.clock import DAY, MINUTE, parse_iso
-from demo.__main__ import main
-from demo.folder import MARKER, FolderError, prepare
-from demo.progress import Progress
-from demo.run import Options, run
-from demo.stages import BACKLOG_DAYS, HISTORY_DAYS, make_plan, toml, write_history
-from demo.stop import Overdue, Stop, Stopped
+from fieldwatch_contract.clock import DAY, MINUTE, parse_iso
+from fieldwatch_demo.__main__ import main
+from fieldwatch_demo.folder import MARKER, FolderError, prepare
+from fieldwatch_demo.progress import Progress
+from fieldwatch_demo.run import Options, run
+from fieldwatch_demo.stages import BACKLOG_DAYS, HISTORY_DAYS, make_plan, toml, write_history
+from fieldwatch_demo.stop import Overdue, Stop, Stopped
 
 NOW = parse_iso("2026-03-10T09:30:20Z")
 
@@ -40,7 +39,7 @@ def test_its_own_folder_is_made_anew(tmp_path: Path) -> None:
 def test_a_second_demo_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     lock = prepare(tmp_path / "state")
     program = (
-        "import sys, pathlib; from demo.folder import prepare, FolderError\n"
+        "import sys, pathlib; from fieldwatch_demo.folder import prepare, FolderError\n"
         "try: prepare(pathlib.Path(sys.argv[1]))\n"
         "except FolderError as error: print(error); sys.exit(7)"
     )

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_contract.clock import DAY, MINUTE, parse_iso
+from fieldwatch_demo.device import Device
+from fieldwatch_demo.fleet import make_fleet, write_fleet
+from fieldwatch_demo.plant import TYPES, plant
 from numpy.typing import NDArray
-
-from contract.clock import DAY, MINUTE, parse_iso
-from demo.device import Device
-from demo.fleet import make_fleet, write_fleet
-from demo.plant import TYPES, plant
 
 MIDNIGHT = parse_iso("2026-01-05T00:00:00Z")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from contract import clock
-from contract.clock import DAY, MINUTE, parse_iso
-from demo.device import Device
-from demo.fleet import log_lines, make_fleet, write_log
-from demo.live import Live, LogWriter
+from fieldwatch_contract import clock
+from fieldwatch_contract.clock import DAY, MINUTE, parse_iso
+from fieldwatch_demo.device import Device
+from fieldwatch_demo.fleet import log_lines, make_fleet, write_log
+from fieldwatch_demo.live import Live, LogWriter
 
 MIDNIGHT = parse_iso("2026-01-05T00:00:00Z")
 

@@ -8,12 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from fieldwatch_contract.features import compute
 
 from bench.__main__ import table
 from bench.kernel import check, with_pandas, with_polars
 from bench.material import NAMES, SPEC, log_lines, readings, times
 from bench.rounds import Times
-from contract.features import compute
 from tests.conftest import ROOT
 
 

@@ -14,12 +14,13 @@ from tests.conftest import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 ROOMS = "agent|bench|cloud|config|contract|demo|docs|packaging|tests|trainer"
-MADE = {"contract/schemas/released/"}
+MADE = {"contract/fieldwatch_contract/schemas/released/"}
 """Named in the documents, there only after a release."""
-TEMPLATES = sorted((ROOT / "cloud" / "web" / "templates").glob("*.html"))
+TEMPLATES = sorted((ROOT / "cloud" / "fieldwatch_cloud" / "web" / "templates").glob("*.html"))
 MODULES = {
-    "fieldwatch-agent": "agent", "fieldwatch-trainer": "trainer", "fieldwatch-release": "trainer.release",
-    "fieldwatch-cloud": "cloud", "fieldwatch-demo": "demo",
+    "fieldwatch-agent": "fieldwatch_agent", "fieldwatch-trainer": "fieldwatch_trainer",
+    "fieldwatch-release": "fieldwatch_trainer.release", "fieldwatch-cloud": "fieldwatch_cloud",
+    "fieldwatch-demo": "fieldwatch_demo",
 }  # fmt: skip
 
 

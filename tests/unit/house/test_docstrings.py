@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 ROOMS = ("contract", "agent", "trainer", "cloud", "demo")
 MODULES = [
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    ".".join(path.relative_to(ROOT / room).with_suffix("").parts)
     for room in ROOMS
     for path in sorted((ROOT / room).rglob("*.py"))
     if ">>> " in path.read_text(encoding="utf-8")

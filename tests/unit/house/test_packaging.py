@@ -58,7 +58,7 @@ def test_the_unit_silences_telemetry_and_starts_a_command_that_exists():
     _, *arguments = unit["Service"]["ExecStart"].split()
     arguments[arguments.index("--config") + 1] = "/nonexistent/agent.toml"
     done = subprocess.run(
-        [sys.executable, "-m", "agent", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+        [sys.executable, "-m", "fieldwatch_agent", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 2 and "/nonexistent/agent.toml" in done.stderr
     assert "Traceback" not in done.stderr

@@ -37,11 +37,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_holds_the_rooms_and_their_files_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    rooms = {"contract", "agent", "trainer", "cloud", "demo"}
+    rooms = {f"fieldwatch_{room}" for room in ("contract", "agent", "trainer", "cloud", "demo")}
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == rooms
     for needed in (
-        "agent/self_test.zip", "cloud/web/templates/alert.html", "cloud/web/static/vendor/uPlot.LICENSE.txt",
-        "contract/schemas/asyncapi.json", "trainer/release/repository.py",
+        "fieldwatch_agent/self_test.zip", "fieldwatch_cloud/web/templates/alert.html",
+        "fieldwatch_cloud/web/static/vendor/uPlot.LICENSE.txt", "fieldwatch_contract/schemas/asyncapi.json",
+        "fieldwatch_trainer/release/repository.py",
     ):  # fmt: skip
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -59,9 +60,9 @@ def test_a_door_without_its_extra_says_what_to_install(wheel: Path, tmp_path: Pa
         "import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)\n"
     )
     for module, arguments, extra in (
-        ("trainer", ["check", "--lake", "lake"], "trainer"),
-        ("cloud", ["serve"], "cloud"),
-        ("demo", [], "demo"),
+        ("fieldwatch_trainer", ["check", "--lake", "lake"], "trainer"),
+        ("fieldwatch_cloud", ["serve"], "cloud"),
+        ("fieldwatch_demo", [], "demo"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", script, str(wheel), module, *arguments],

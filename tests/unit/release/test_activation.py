@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent import durable
+from fieldwatch_agent.update.activation import EVENTS_KEPT, TRIES, Activation, State
+from fieldwatch_contract.bundle import BundleError, read_bundle
+from fieldwatch_contract.events import BundleRef
 
-from agent import durable
-from agent.activation import EVENTS_KEPT, TRIES, Activation, State
-from contract.bundle import BundleError, read_bundle
-from contract.events import BundleRef
 from tests.bundles import make_bundle
 
 V1, V2, V3 = (make_bundle(version=version) for version in ("v1", "v2", "v3"))
@@ -142,7 +142,7 @@ def test_a_new_program_gives_a_refused_bundle_a_chance(tmp_path: Path, monkeypat
     install(tmp_path, V1)
     Activation(tmp_path).refuse(SHA["v2"], "crashes", read_bundle(V2).ref)
     assert Activation(tmp_path).state().refusal(SHA["v2"]) is not None
-    monkeypatch.setattr("agent.activation.__version__", "9.9.9")
+    monkeypatch.setattr("fieldwatch_agent.update.activation.__version__", "9.9.9")
     assert Activation(tmp_path).state().refusal(SHA["v2"]) is None
 
 
@@ -291,7 +291,7 @@ def test_a_service_that_cannot_write_goes_on_in_memory(tmp_path: Path) -> None:
 def test_locks_die_with_their_holder(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
     program = (
-        "import sys; from pathlib import Path; from agent import durable\n"
+        "import sys; from pathlib import Path; from fieldwatch_agent import durable\n"
         "with durable.lock(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(path)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fieldwatch_contract.bundle import BundleError, read_bundle
+from fieldwatch_contract.scoring import Scorer, self_test
+from fieldwatch_contract.verdicts import CODES, Verdict
 
-from contract.bundle import BundleError, read_bundle
-from contract.scoring import Scorer, self_test
-from contract.verdicts import CODES, Verdict
 from tests.bundles import make_bundle
 
 

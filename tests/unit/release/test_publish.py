@@ -10,18 +10,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fieldwatch_contract.bundle import read_bundle, write_bundle
+from fieldwatch_contract.features import KERNEL
+from fieldwatch_contract.policy import Policy
+from fieldwatch_trainer.release import actions, rollout
+from fieldwatch_trainer.release.__main__ import main
+from fieldwatch_trainer.release.keys import ReleaseError
+from fieldwatch_trainer.release.repository import KEYS, OFFLINE
+from fieldwatch_trainer.release.verify import verify
 from tuf.api.metadata import Metadata, Root
 
-from contract.bundle import read_bundle, write_bundle
-from contract.features import KERNEL
-from contract.policy import Policy
 from tests.bundles import make_bundle
 from tests.updates import Site, serve
-from trainer.release import actions, rollout
-from trainer.release.__main__ import main
-from trainer.release.keys import ReleaseError
-from trainer.release.repository import KEYS, OFFLINE
-from trainer.release.verify import verify
 
 
 def the_policy(site: Site, channel: str = "stable") -> Policy:
@@ -205,7 +205,7 @@ def test_verify_finds_a_flipped_byte_and_a_foreign_root(site: Site, tmp_path: Pa
 
 def test_two_publishers_do_not_meet(site: Site, v1: bytes) -> None:
     holder = (
-        "import sys; from pathlib import Path; from trainer.release.folder import Folder\n"
+        "import sys; from pathlib import Path; from fieldwatch_trainer.release.folder import Folder\n"
         "with Folder(Path(sys.argv[1])).only_publisher(): print('in', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", holder, str(site.repo)]

@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_trainer import check
+from fieldwatch_trainer.lake import LakeError
 from numpy.typing import NDArray
-
-from trainer import check
-from trainer.lake import LakeError
 
 MINUTE = 60_000_000
 START = 1_767_225_600_000_000

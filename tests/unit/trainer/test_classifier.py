@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fieldwatch_contract.features import FeatureSpec, compute
+from fieldwatch_trainer.models import FAULT, DeviceRows, TooLittleData
+from fieldwatch_trainer.models.classifier import Classifier, Settings, draw, features_at, platt
 from numpy.typing import NDArray
-
-from contract.features import FeatureSpec, compute
-from trainer.models import FAULT, DeviceRows, TooLittleData
-from trainer.models.classifier import Classifier, Settings, draw, features_at, platt
 
 SPEC = FeatureSpec(windows=(3, 9))
 SETTINGS = Settings(trees=40, threads=1)

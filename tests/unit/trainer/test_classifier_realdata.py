@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from contract.features import FeatureSpec, compute
-from trainer.lake import Lake, label_codes
-from trainer.metrics import average_precision, brier
-from trainer.models import FAULT, DeviceRows
-from trainer.models.classifier import Classifier
+from fieldwatch_contract.features import FeatureSpec, compute
+from fieldwatch_trainer.lake import Lake, label_codes
+from fieldwatch_trainer.metrics import average_precision, brier
+from fieldwatch_trainer.models import FAULT, DeviceRows
+from fieldwatch_trainer.models.classifier import Classifier
 
 SPEC = FeatureSpec(windows=(5, 15, 30))
 

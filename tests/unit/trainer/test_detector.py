@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from fieldwatch_contract.bundle import Baseline
+from fieldwatch_contract.scoring import Scorer
+from fieldwatch_trainer import bundle as bundles
+from fieldwatch_trainer.models import ANOMALY, DeviceRows, Fitted, TooLittleData
+from fieldwatch_trainer.models.detector import CAP, LOOKBACK, WEIGHTS, Detector
 from numpy.typing import NDArray
 
-from contract.bundle import Baseline
-from contract.scoring import Scorer
 from tests.lakes import MINUTE, correlated
-from trainer import bundle as bundles
-from trainer.models import ANOMALY, DeviceRows, Fitted, TooLittleData
-from trainer.models.detector import CAP, LOOKBACK, WEIGHTS, Detector
 
 
 @dataclass

@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fieldwatch_contract.bundle import Baseline, Bundle, Manifest, ModelSpec, read_bundle, write_arrays, write_bundle
+from fieldwatch_contract.features import FeatureSpec
+from fieldwatch_contract.scoring import Scorer, golden
+from fieldwatch_trainer.gate import GateError, parity
+from fieldwatch_trainer.models import Fitted, trees
+from fieldwatch_trainer.models.classifier import LightGBM, Settings
 from numpy.typing import NDArray
-
-from contract.bundle import Baseline, Bundle, Manifest, ModelSpec, read_bundle, write_arrays, write_bundle
-from contract.features import FeatureSpec
-from contract.scoring import Scorer, golden
-from trainer.gate import GateError, parity
-from trainer.models import Fitted, trees
-from trainer.models.classifier import LightGBM, Settings
 
 SPEC = FeatureSpec(windows=(2, 4))
 SENSORS = ["a", "b", "c"]

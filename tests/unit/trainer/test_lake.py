@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_trainer.lake import Label, Lake, LakeError, label_codes
 
 from tests.lakes import MINUTE, START, UTC, LakeMaker
-from trainer.lake import Label, Lake, LakeError, label_codes
 
 
 def test_wide_long_and_hive_lakes_give_the_same_rows(tmp_path: Path) -> None:

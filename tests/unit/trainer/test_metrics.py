@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fieldwatch_trainer import metrics
 from sklearn.metrics import average_precision_score, brier_score_loss
 from sklearn.metrics import log_loss as sklearn_log_loss
-
-from trainer import metrics
 
 
 def test_average_precision_is_that_of_scikit_learn_with_ties() -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-
-from trainer.__main__ import main
+from fieldwatch_trainer.__main__ import main
 
 
 def test_a_detector_for_a_real_server(data_dir: Path, tmp_path: Path) -> None:

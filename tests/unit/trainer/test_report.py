@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from trainer import report
-from trainer.card import card, figure, number, seconds
+from fieldwatch_trainer import report
+from fieldwatch_trainer.card import card, figure, number, seconds
 
 DAY = 86_400_000_000
 START = 20_454 * DAY

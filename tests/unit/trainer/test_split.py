@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fieldwatch_trainer.data import Fold, LakeData
+from fieldwatch_trainer.lake import Lake
+from fieldwatch_trainer.split import Split, SplitError, choose, read_split
 
 from tests.lakes import MINUTE, START, LakeMaker
-from trainer.data import Fold, LakeData
-from trainer.lake import Lake
-from trainer.split import Split, SplitError, choose, read_split
 
 WINDOW = 60
 
@@ -43,7 +43,7 @@ def test_folds_share_no_window(tmp_path: Path) -> None:
 def test_rows_are_the_same_whether_kept_or_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = data(tmp_path, Split())
     assert len(list(kept)) == 2
-    monkeypatch.setattr("trainer.data.KEEP", 0)
+    monkeypatch.setattr("fieldwatch_trainer.data.KEEP", 0)
     read = LakeData.of(kept.lake, "press", WINDOW, Split())
     for _ in range(2):
         for one, other in zip(kept, read, strict=True):

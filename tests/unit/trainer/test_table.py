@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_contract.scoring import Scorer
+from fieldwatch_trainer.__main__ import main
+from fieldwatch_trainer.models import TooLittleData
+from fieldwatch_trainer.models.folds import folds
+from fieldwatch_trainer.models.table import REFERENCES, TableClassifier, TableDetector, conformal_threshold
+from fieldwatch_trainer.table import TableData, TableError, read_table
 from numpy.typing import NDArray
-
-from contract.bundle import read_bundle
-from contract.scoring import Scorer
-from trainer.__main__ import main
-from trainer.models import TooLittleData
-from trainer.models.table import REFERENCES, TableClassifier, TableDetector, conformal_threshold
-from trainer.table import TableData, TableError, folds, read_table
 
 
 def moons(count: int = 300, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int8]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fieldwatch_contract.alerts import AlertRule, episodes
+from fieldwatch_trainer.thresholds import HeldOut, alarms, device_days, false_alarms, from_budget
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.alerts import AlertRule, episodes
 from tests.lakes import MINUTE
-from trainer.thresholds import HeldOut, alarms, device_days, false_alarms, from_budget
 
 RULE = AlertRule(persistence=2, clear_ratio=0.8, resolve_after=3)
 

@@ -14,17 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_contract.clock import iso
+from fieldwatch_contract.grid import Grid
+from fieldwatch_contract.scoring import Scorer, responsible, self_test
+from fieldwatch_contract.verdicts import VERDICTS
+from fieldwatch_trainer.__main__ import main
+from fieldwatch_trainer.data import LakeData
+from fieldwatch_trainer.lake import Lake
+from fieldwatch_trainer.split import Split
 
-from contract.bundle import read_bundle
-from contract.clock import iso
-from contract.grid import Grid
-from contract.scoring import Scorer, responsible, self_test
-from contract.verdicts import VERDICTS
 from tests.lakes import MINUTE, START, LakeMaker
-from trainer.__main__ import main
-from trainer.data import LakeData
-from trainer.lake import Lake
-from trainer.split import Split
 
 BORDER = 1500
 ROWS = 2400
@@ -337,7 +337,7 @@ def test_wrong_usage_exits_2(arguments: list[str]) -> None:
 
 def test_the_door_without_its_extra_says_what_to_install(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['pyarrow'] = None; from trainer.__main__ import main; "
+        "import sys; sys.modules['pyarrow'] = None; from fieldwatch_trainer.__main__ import main; "
         "sys.exit(main(['train', '--lake', 'l', '--device-type', 't', '--out', 'r']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

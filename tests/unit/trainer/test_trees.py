@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import fieldwatch_contract.scoring  # noqa: F401  (turns telemetry off before onnxruntime is imported)
 import numpy as np
 import onnxruntime as ort
 import pytest
+from fieldwatch_trainer.models import trees
+from fieldwatch_trainer.models.classifier import LightGBM, Settings, XGBoost
 from numpy.typing import NDArray
-
-import contract.scoring  # noqa: F401  (turns telemetry off before onnxruntime is imported)
-from trainer.models import trees
-from trainer.models.classifier import LightGBM, Settings, XGBoost
 
 SETTINGS = Settings(trees=60, threads=1)
 WIDTH = 90

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 from fastapi import FastAPI
+from fieldwatch_cloud.store import Store
+from fieldwatch_cloud.web import WebSettings, create_app
+from fieldwatch_contract import clock
 from starlette.testclient import TestClient
 
-from cloud.store import Store
-from cloud.web import WebSettings, create_app
-from contract import clock
 from tests.browser import seed
 
 URL = "http://127.0.0.1:8080"

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.web.queries import HEAT_EMPTY, Queries
+from fieldwatch_contract import clock
+from fieldwatch_contract.events import Evidence
 from sqlalchemy import event, select
 from sqlalchemy.dialects import postgresql
 
-from cloud import tables as t
-from cloud.web.queries import HEAT_EMPTY, Queries
-from contract import clock
-from contract.events import Evidence
 from tests.browser import seed
 from tests.unit.web.conftest import Site
 

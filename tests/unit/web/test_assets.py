@@ -6,15 +6,14 @@ import hashlib
 import re
 from pathlib import Path
 
+import fieldwatch_cloud.web
+from fieldwatch_cloud.web.assets import Assets
+from fieldwatch_cloud.web.series import BUCKETS, cut
+from fieldwatch_contract import clock
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cloud.web
-from cloud.web.assets import Assets
-from cloud.web.series import BUCKETS, cut
-from contract import clock
-
-WEB = Path(cloud.web.__file__).parent
+WEB = Path(fieldwatch_cloud.web.__file__).parent
 OURS = [path for path in (WEB / "static").glob("*") if path.is_file()] + sorted((WEB / "templates").glob("*"))
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from html import unescape
 
 import pytest
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.live import Notice
+from fieldwatch_cloud.web.series import BUCKETS
+from fieldwatch_contract import clock
 
-from cloud import tables as t
-from cloud.live import Notice
-from cloud.web.series import BUCKETS
-from contract import clock
 from tests.browser import seed
 from tests.conftest import wait_until
 from tests.unit.web.conftest import Site

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 
 import pytest
+from fieldwatch_cloud.web import WebSettings
+from fieldwatch_cloud.web.security import IDLE, SESSIONS, Sessions
 from starlette.testclient import TestClient
 
-from cloud.web import WebSettings
-from cloud.web.security import IDLE, SESSIONS, Sessions
 from tests.unit.web.conftest import API_TOKEN, URL, Site
 
 PAGES = ["/", "/alerts", "/api", "/devices/press-0001"]

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from fieldwatch_cloud.live import LiveFeed, Notice
+from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import stream as module
+from fieldwatch_cloud.web.stream import Stream, told
 
-from cloud.live import LiveFeed, Notice
-from cloud.web import WebSettings, create_app, make_server
-from cloud.web import stream as module
-from cloud.web.stream import Stream, told
 from tests.conftest import find_port, wait_until
 from tests.unit.web.conftest import API_TOKEN, Site
 

@@ -1,0 +1,250 @@
+"""The door of the agent: ``fieldwatch-agent``.
+
+Heavy libraries are imported by the command that needs them, so that ``--help`` and a Windows service start at once.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before anything can import onnxruntime
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one core is enough; the device's own software has the others
+
+import argparse
+import json
+import logging
+import platform
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldwatch_agent import __version__
+
+if TYPE_CHECKING:
+    from fieldwatch_agent.config import Config
+    from fieldwatch_agent.service import Service
+
+DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fieldwatch-agent",
+        description="Scores a device's log where it is written and sends results and alerts.",
+        epilog="example: fieldwatch-agent run --config agent.toml",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: object, text: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=f"example: fieldwatch-agent {example}")
+        sub.set_defaults(command=command)
+        return sub
+
+    sub = add("run", _run, "the service, in the foreground", "run --config agent.toml")
+    _config_argument(sub)
+    sub.add_argument("--until-idle", action="store_true", help="exit 0 when all is read and acknowledged")
+    sub.add_argument("--verbose", action="store_true", help="log more")
+
+    sub = add("check", _check, "validate configuration, paths, certificates and a sample of the log",
+              "check --config agent.toml")  # fmt: skip
+    _config_argument(sub)
+    sub.add_argument("--json", action="store_true", help="findings as JSON")
+
+    sub = add("status", _status, "what the agent knows of itself, also while it runs", "status --config agent.toml")
+    _config_argument(sub)
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
+    sub = add("replay", _replay, "score a log without side effects", "replay readings.csv --bundle bundle.zip")
+    sub.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="log files, read in this order as one log")
+    sub.add_argument("--bundle", type=Path, required=True, help="the bundle to score with")
+    sub.add_argument("--config", type=Path, help="take the log's dialect from this agent.toml")
+    sub.add_argument("--json", action="store_true", help="JSON lines (what replay prints anyway)")
+    sub.add_argument("--html", type=Path, metavar="OUT", help="write a picture of the scores")
+
+    sub = add("update", _update, "pull the bundle that this device should run", "update --config agent.toml")
+    _config_argument(sub)
+    sub.add_argument("--once", action="store_true", help="once (the default; the service repeats it)")
+    sub.add_argument("--from", dest="source", type=Path, metavar="DIR", help="from a folder, for example a USB stick")
+    sub.add_argument("--json", action="store_true", help="outcome as JSON")
+
+    sub = add("self-test", _self_test, "prove that this program can score on this machine", "self-test")
+    sub.add_argument("--bundle", type=Path, help="with this bundle instead of the built-in one")
+
+    sub = add("version", _version, "versions of agent, Python, onnxruntime, feature kernel", "version --json")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+    return parser
+
+
+def _config_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, help="the agent's configuration, agent.toml")
+
+
+def _load(path: Path) -> Config | None:
+    """Load the configuration; print every problem and return None where there is one."""
+    from fieldwatch_agent.config import ConfigError, load
+
+    try:
+        return load(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        return None
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    config = _load(arguments.config)
+    if config is None:
+        return USAGE
+    from fieldwatch_agent.send.journal import JournalError
+    from fieldwatch_agent.service import run
+
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+
+    def on_start(service: Service) -> None:
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda _number, _frame: service.stop())
+
+    try:
+        return run(config, arguments.config, arguments.until_idle, on_start)
+    except JournalError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    config = _load(arguments.config)
+    if config is None:
+        return USAGE
+    from fieldwatch_agent.check import check
+
+    findings = check(config)
+    if arguments.json:
+        print(json.dumps([finding.__dict__ for finding in findings], indent=1))
+    else:
+        for finding in findings:
+            print(f"{finding.level:7} {finding.where}: {finding.what}{'; ' if finding.remedy else ''}{finding.remedy}")
+    return REFUSED if any(finding.level == "error" for finding in findings) else DONE
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    config = _load(arguments.config)
+    if config is None:
+        return USAGE
+    from fieldwatch_agent.send.journal import FILE, JournalError, read_status
+    from fieldwatch_agent.status import describe
+
+    try:
+        status = read_status(config.state.dir / FILE)
+    except JournalError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    print(json.dumps(status, indent=1) if arguments.json else describe(status, config.device.id))
+    return DONE
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from fieldwatch_contract.bundle import BundleError, read_bundle
+    from fieldwatch_contract.reading.settings import LogConfig
+
+    from fieldwatch_agent.score.replay import Replay, picture
+
+    config = None
+    if arguments.config is not None:
+        config = _load(arguments.config)
+        if config is None:
+            return USAGE
+    try:
+        bundle = read_bundle(arguments.bundle)
+        period = f"{bundle.manifest.period}us"
+        replay = Replay(bundle, config.log if config else LogConfig(path=str(arguments.logs[0]), period=period))
+        rows = []
+        for row in replay.rows(arguments.logs):
+            print(row.to_json())
+            if arguments.html:
+                rows.append(row)
+        if rows:
+            title = f"{bundle.manifest.name}/{bundle.manifest.version} on {arguments.logs[0].name}"
+            arguments.html.write_text(picture(rows, title), encoding="utf-8")
+    except BundleError as error:
+        print(f"{arguments.bundle}: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+        return FAILED
+    refused = {reason: count for reason, count in replay.refused.items() if count}
+    print(f"{replay.readings} readings scored, refused: {refused or 'none'}", file=sys.stderr)
+    if replay.columns:
+        print(f"note: {replay.columns}", file=sys.stderr)
+    if not replay.readings:
+        print("no reading was found: 'fieldwatch-agent check' says how a log is understood", file=sys.stderr)
+    return DONE if replay.readings else FAILED
+
+
+def _update(arguments: argparse.Namespace) -> int:
+    config = _load(arguments.config)
+    if config is None:
+        return USAGE
+    from fieldwatch_agent.update.updater import update, update_from
+
+    result = update_from(config, arguments.source) if arguments.source else update(config)
+    if arguments.json:
+        print(json.dumps(result.__dict__, default=str))
+    else:
+        print(f"{result.outcome}: {result.detail}")
+    return {"failed": FAILED, "refused": REFUSED}.get(result.outcome, DONE)
+
+
+def _self_test(arguments: argparse.Namespace) -> int:
+    from fieldwatch_contract.bundle import BundleError, read_bundle
+    from fieldwatch_contract.scoring import self_test
+
+    source = arguments.bundle or Path(__file__).with_name("self_test.zip")
+    try:
+        bundle = read_bundle(source)
+        self_test(bundle)
+    except (BundleError, OSError) as error:
+        print(f"self-test failed: {error}", file=sys.stderr)
+        return REFUSED
+    print(f"self-test passed: {bundle.manifest.name}/{bundle.manifest.version} gives the trainer's scores here")
+    return DONE
+
+
+def _version(arguments: argparse.Namespace) -> int:
+    import onnxruntime
+    from fieldwatch_contract.features import KERNEL
+
+    versions = {
+        "agent": __version__,
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "kernel": KERNEL,
+    }
+    if arguments.json:
+        print(json.dumps(versions))
+    else:
+        print(", ".join(f"{name} {version}" for name, version in versions.items()))
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Reads: which files the log is, which comes next, bytes → whole lines."""

@@ -1,0 +1,201 @@
+"""Scores → what is said of them: result events, and alerts that open, are updated and end.
+
+No I/O and no clock: everything here follows from the rows, the bundle and the alert states, so a journal that was
+lost is made again from the log, with the same results and the same ``alert_id`` for the same alert.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from fieldwatch_contract import clock
+from fieldwatch_contract.alerts import AlertState, Change, advance, alert_id
+from fieldwatch_contract.bundle import Bundle
+from fieldwatch_contract.events import AlertData, Evidence
+from fieldwatch_contract.grid import Block
+from fieldwatch_contract.scoring import Scores, rank, responsible
+from fieldwatch_contract.verdicts import CODES, VERDICTS, Verdict
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from fieldwatch_agent.send.journal import Draft
+
+Privacy = Literal["none", "scores", "on-alert", "full"]
+
+NAMED_SENSORS = 5
+"""Sensors named in a result event; the trainer and ``replay`` name all."""
+ALERT_SENSORS = 10
+"""Sensors named in an alert at most, and drawn in its evidence."""
+ALERT_SHARE = 0.02
+"""A sensor with less of the score than this explains nothing and is not named, unless it is the first."""
+EVIDENCE_ROWS = 120
+"""Rows shown before a transition; blocks must bring at least this much history."""
+EVIDENCE_CELLS = 16_000
+"""At most this many cells of the all-sensor picture, so that an alert stays below the size brokers accept."""
+Z_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Said:
+    """What follows from a block; ``scored`` readings got a result."""
+
+    drafts: list[Draft]
+    alerts: dict[str, AlertState]
+    scored: int
+
+
+class Decider:
+    """Turns the scores of one device under one bundle into drafts for the journal."""
+
+    def __init__(self, device: str, bundle: Bundle, privacy: Privacy) -> None:
+        """``privacy`` tells what may leave the lab besides scores; see ``docs/operate-agent.md``."""
+        self._device = device
+        self._bundle = bundle
+        self._privacy = privacy
+        self._sensors = [json.dumps(sensor) for sensor in bundle.manifest.sensors]
+        self._label = json.dumps(f"{bundle.manifest.name}/{bundle.manifest.version}")
+
+    def decide(self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, AlertState]) -> Said:
+        """Say what follows from ``block``, whose rows ``scores`` judge: results first, then alerts, each in order."""
+        present = np.flatnonzero(block.source >= 0)
+        states = dict(alerts)
+        changes: list[tuple[Change, Scores]] = []
+        for spec, judged in zip(self._bundle.manifest.models, scores, strict=True):
+            known = (block.source >= 0) & (judged.verdict != CODES[Verdict.UNKNOWN])
+            state, own = advance(
+                spec.alert, spec.threshold, states.get(spec.name, AlertState()), block.ts, judged.score, known
+            )
+            states[spec.name] = state
+            changes += [(change, judged) for change in own]
+        changes.sort(key=lambda item: item[0].index)
+        drafts = self._results(block, scores, present)
+        drafts += [self._alert(block, judged, change) for change, judged in changes]
+        return Said(drafts, states, len(present))
+
+    def _results(self, block: Block, scores: Sequence[Scores], present: NDArray[np.int64]) -> list[Draft]:
+        """One result event a reading. JSON is written directly, by the column: this runs for a year of lines."""
+        if not len(present):
+            return []
+        columns = [self._entries(judged, present) for judged in scores]
+        values = self._values(block, present) if self._privacy == "full" else None
+        drafts = []
+        for place, time in enumerate(clock.iso_column(block.ts[present])):
+            entries = ",".join([column[place] for column in columns])
+            tail = f',"values":{values[place]}' if values is not None else ""
+            data = f'{{"ts":"{time}","bundle":{self._label},"scores":[{entries}]{tail}}}'
+            drafts.append(Draft("result", time[:10], data))
+        return drafts
+
+    def _entries(self, judged: Scores, present: NDArray[np.int64]) -> list[str]:
+        """JSON of :class:`.events.ModelScore` for each present row."""
+        head = f'{{"model":"{judged.model}","kind":"{judged.kind}","score":'
+        middle = f',"threshold":{judged.threshold!r},"verdict":"'
+        exact = judged.score[present].astype(np.float64).tolist()
+        score = to_json(exact, inf_nan_mode="null").decode()[1:-1].split(",")
+        verdict = [VERDICTS[code].value for code in judged.verdict[present].tolist()]
+        named = [""] * len(score) if self._privacy == "none" else self._named(judged.contributions[present])
+        return [f'{head}{value}{middle}{word}"{who}}}' for value, word, who in zip(score, verdict, named, strict=True)]
+
+    def _named(self, contributions: NDArray[np.float32]) -> list[str]:
+        """JSON of the responsible sensors of each row; a quiet classifier names none, and costs nothing."""
+        result = [""] * len(contributions)
+        explained = np.flatnonzero(contributions.any(axis=1))
+        if not len(explained):
+            return result
+        order, shares = rank(contributions[explained], NAMED_SENSORS)
+        counts = (shares > 0).sum(axis=1).tolist()
+        kept = [row[:count] for row, count in zip(shares.tolist(), counts, strict=True)]
+        texts = to_json(kept).decode()[2:-2].split("],[")
+        sensors = self._sensors
+        for row, who, text, count in zip(explained.tolist(), order.tolist(), texts, counts, strict=True):
+            if count:
+                names = ",".join([sensors[i] for i in who[:count]])
+                result[row] = f',"sensors":[{names}],"shares":[{text}]'
+        return result
+
+    def _values(self, block: Block, present: NDArray[np.int64]) -> list[str]:
+        history = len(block.rows) - len(block.ts)
+        result = []
+        for row in block.rows[history + present].tolist():
+            cells = [
+                f"{sensor}:{value:.6g}" if value == value else f"{sensor}:null"  # noqa: PLR0124 - NaN
+                for sensor, value in zip(self._sensors, row, strict=True)
+            ]
+            result.append("{" + ",".join(cells) + "}")
+        return result
+
+    def _alert(self, block: Block, judged: Scores, change: Change) -> Draft:
+        state = change.state
+        opened = state.opened or 0
+        time = clock.iso(int(block.ts[change.index]))
+        peak_row = change.index
+        sensors, shares = responsible(judged.contributions[peak_row], self._bundle.manifest.sensors, ALERT_SENSORS)
+        count = max(1, sum(share >= ALERT_SHARE for share in shares))  # most responsible first
+        sensors, shares = sensors[:count], shares[:count]
+        shown = self._privacy in ("on-alert", "full")
+        data = AlertData(
+            alert_id=alert_id(self._device, judged.model, opened),
+            transition=change.transition,
+            model=judged.model,
+            kind=judged.kind,
+            severity="critical" if judged.kind == "classifier" else "warning",
+            opened_at=clock.iso(opened),
+            ts=time,
+            score=float(judged.score[change.index]),
+            peak=state.peak,
+            threshold=judged.threshold,
+            rows=state.rows,
+            sensors=sensors if self._privacy != "none" else [],
+            shares=shares if self._privacy != "none" else [],
+            bundle=self._bundle.ref,
+            evidence=self._evidence(block, judged, change.index, sensors) if shown else None,
+        )
+        return Draft("alert", time[:10], data.model_dump_json())
+
+    def _evidence(self, block: Block, judged: Scores, index: int, sensors: list[str]) -> Evidence:
+        """The last rows up to ``index``: readings of the sensors named, and a coarse picture of all."""
+        manifest = self._bundle.manifest
+        history = len(block.rows) - len(block.ts)
+        stop = history + index + 1
+        start = max(0, stop - EVIDENCE_ROWS)
+        rows = block.rows[start:stop]
+        first = next((i for i, row in enumerate(rows) if not np.isnan(row).all()), 0)
+        start, rows = start + first, rows[first:]
+
+        mean = np.array(manifest.baseline.mean)
+        scale = np.array(manifest.baseline.scale)
+        z = (rows - mean) / scale
+        widest = max(1, EVIDENCE_CELLS // len(rows))
+        with np.errstate(invalid="ignore"):
+            reach = np.nan_to_num(np.abs(z)).max(axis=0)
+        drawn = np.sort(np.argsort(-reach, kind="stable")[:widest])
+        coarse = np.clip(np.round(z[:, drawn] * Z_STEPS), -127, 127)
+        picture = np.where(np.isnan(coarse), -128, coarse).astype(np.int8).T
+
+        end = int(block.ts[index]) // manifest.period
+        times = [clock.iso((end - (stop - 1 - row)) * manifest.period) for row in range(start, stop)]
+        place = [manifest.sensors.index(sensor) for sensor in sensors]
+        known = judged.score.astype(np.float64)
+        return Evidence(
+            times=times,
+            sensors=sensors,
+            values=[_numbers(rows[:, i]) for i in place],
+            mean=[manifest.baseline.mean[i] for i in place],
+            scale=[manifest.baseline.scale[i] for i in place],
+            scores=[_number(known[row - history]) if row >= history else None for row in range(start, stop)],
+            all_sensors=[manifest.sensors[i] for i in drawn],
+            z=base64.b64encode(np.ascontiguousarray(picture).tobytes()).decode(),
+        )
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else float(f"{value:.6g}")  # noqa: PLR0124 - NaN
+
+
+def _numbers(values: NDArray[np.float64]) -> list[float | None]:
+    return [_number(value) for value in values.tolist()]

@@ -1,0 +1,160 @@
+"""Replay: score a log with a bundle as the agent would, without side effects.
+
+The same tail, parser, grid and scorer as the service, no journal and no network; so what replay prints for a line is
+what the agent said or would have said of it, and what the trainer's ``score`` says of the same row in the lake.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from fieldwatch_contract import clock
+from fieldwatch_contract.bundle import Bundle
+from fieldwatch_contract.grid import Grid
+from fieldwatch_contract.reading.parse import Parser
+from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.scoring import Scorer, Scores, rank
+from fieldwatch_contract.verdicts import VERDICTS
+from numpy.typing import NDArray
+
+from fieldwatch_agent.log.tail import read_file
+
+BLOCK_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one model says of one reading; the fields of the trainer's ``score`` in the same order."""
+
+    ts: str
+    model: str
+    score: float | None
+    threshold: float
+    verdict: str
+    sensors: list[str]
+    shares: list[float]
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.__dict__, separators=(",", ":"), ensure_ascii=False)
+
+
+class Replay:
+    """Scores log files in the order given, as one log."""
+
+    def __init__(self, bundle: Bundle, config: LogConfig) -> None:
+        """Raises :class:`.bundle.BundleError` where the bundle does not load."""
+        self._config = config
+        self._manifest = bundle.manifest
+        self._scorer = Scorer(bundle)
+        self.refused: Counter[str] = Counter()
+        self.readings = 0
+        self.columns = ""
+
+    def rows(self, logs: list[Path]) -> Iterator[Row]:
+        """Yield the rows of ``logs``; counts what is refused in :attr:`refused`; :attr:`columns` tells in what the last
+        header differs from the bundle's sensors.
+
+        Raises :class:`OSError` where a file cannot be read.
+        """
+        manifest = self._manifest
+        grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
+        parser = Parser(self._config, manifest.sensors)
+        for path in logs:
+            for lines in read_file(path, self._config, BLOCK_BYTES):
+                readings = parser.parse(lines)
+                self.columns = parser.columns.describe() if parser.columns else ""
+                self.refused.update(refusal.reason for refusal in readings.refused)
+                for block in grid.blocks(readings.ts, readings.values):
+                    self.refused["duplicate"] += len(block.duplicate)
+                    self.refused["late"] += len(block.late)
+                    if not len(block.ts):
+                        continue
+                    present = np.flatnonzero(block.source >= 0)
+                    self.readings += len(present)
+                    columns = [self._judge(block.ts, judged, present) for judged in self._scorer.score(block.rows)]
+                    for of_one_reading in zip(*columns, strict=True):
+                        yield from of_one_reading
+
+    def _judge(self, ts: NDArray[np.int64], judged: Scores, present: NDArray[np.int64]) -> list[Row]:
+        """Put what one model says of the present rows into words."""
+        names = self._manifest.sensors
+        order, shares = rank(judged.contributions[present])
+        return [
+            Row(
+                clock.iso(time),
+                judged.model,
+                value if value == value else None,  # noqa: PLR0124 - NaN has no JSON
+                judged.threshold,
+                VERDICTS[code].value,
+                [names[i] for i in who[:count]],
+                share[:count],
+            )
+            for time, value, code, who, share, count in zip(
+                ts[present].tolist(),
+                judged.score[present].astype(np.float64).tolist(),
+                judged.verdict[present].tolist(),
+                order.tolist(),
+                shares.tolist(),
+                (shares > 0).sum(axis=1).tolist(),
+                strict=True,
+            )
+        ]
+
+
+WIDTH, HEIGHT, MARGIN = 1000, 180, 40
+BUCKETS = 1000
+"""A picture shows the largest score of each of at most this many stretches."""
+
+
+def picture(rows: list[Row], title: str) -> str:
+    """Return a self-contained HTML page: one chart a model, score over time with its threshold."""
+    charts = []
+    for model in dict.fromkeys(row.model for row in rows):
+        own = [row for row in rows if row.model == model]
+        charts.append(_chart(model, own))
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>{escape(title)}</title><style>body{{font:15px system-ui;margin:2rem auto;max-width:1040px;"
+        "padding:0 1rem;color:#1b1f24;background:#fff}svg{width:100%;height:auto}"
+        ".s{fill:none;stroke:#235a97;stroke-width:1.2}.t{stroke:#b3261e;stroke-dasharray:5 4}"
+        "text{font-size:12px;fill:#57606a}</style>"
+        f"<h1>{escape(title)}</h1>{''.join(charts)}</html>"
+    )
+
+
+def _chart(model: str, rows: list[Row]) -> str:
+    values = np.array([np.nan if row.score is None else row.score for row in rows])
+    counts = Counter(row.verdict for row in rows)
+    edges = np.linspace(0, len(values), min(BUCKETS, len(values)) + 1).astype(int)
+    peaks = np.array([_largest(values[a:b]) for a, b in itertools.pairwise(edges)])
+    threshold = rows[0].threshold
+    top = max(float(np.nanmax(peaks, initial=0.0)), threshold) * 1.1 or 1.0
+
+    def y(value: float) -> float:
+        return HEIGHT - MARGIN / 2 - value / top * (HEIGHT - MARGIN)
+
+    step = (WIDTH - MARGIN) / max(len(peaks) - 1, 1)
+    points = " ".join(f"{MARGIN + i * step:.1f},{y(v):.1f}" for i, v in enumerate(peaks) if not np.isnan(v))
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return (
+        f"<h2>{escape(model)}</h2><p>{escape(rows[0].ts)} to {escape(rows[-1].ts)}: {told}</p>"
+        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='score of {escape(model)} over time'>"
+        f"<line class='t' x1='{MARGIN}' x2='{WIDTH}' y1='{y(threshold):.1f}' y2='{y(threshold):.1f}'/>"
+        f"<text x='{MARGIN}' y='{y(threshold) - 4:.1f}'>threshold {threshold:.4g}</text>"
+        f"<text x='0' y='14'>{top:.3g}</text><text x='0' y='{HEIGHT - MARGIN / 2:.0f}'>0</text>"
+        f"<polyline class='s' points='{points}'/></svg>"
+    )
+
+
+def _largest(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.max()) if len(known) else float("nan")

@@ -1,0 +1,1 @@
+"""Remembers and delivers: the journal, and what leaves it for the cloud."""

@@ -1,0 +1,303 @@
+"""The service: carries lines into the journal, keeps the uplink and the updater going, and says how it is.
+
+One loop, one thread that writes. The uplink runs in a thread of its own on its own connection to the journal; the
+updater is a short-lived child process, so that neither its memory nor its crash is ours. Nothing here may stop
+scoring: an update that fails, a broker that refuses and a disk that is full are told in ``health`` and in the log,
+and the last good bundle goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fieldwatch_contract import clock
+from fieldwatch_contract.bundle import Bundle, BundleError
+from fieldwatch_contract.events import HealthData
+
+from fieldwatch_agent import __version__, memory
+from fieldwatch_agent.config import Config
+from fieldwatch_agent.log.watch import Watcher
+from fieldwatch_agent.score.pipeline import Pipeline, Step
+from fieldwatch_agent.send.journal import Draft, Journal, JournalError
+from fieldwatch_agent.send.uplink import Uplink
+from fieldwatch_agent.update.activation import TRIES, Activation
+
+POLL_S = 1.0
+"""The log is looked at this often; a file watcher only makes it sooner."""
+HEALTH_S = 60.0
+RETRY_S = 5.0
+"""Pause after the journal could not be written, or a model failed."""
+IDLE_LIMIT_S = 60.0
+"""``--until-idle`` gives up after this long without progress."""
+MANY_LINES = 50
+RELEASE_S = 10.0
+"""So long after more than so many lines in one go, when they have been sent too, memory is handed back."""
+RELEASE_AGAIN_S = 600.0
+"""And this often while the device is live."""
+UPDATE_LIMIT_S = 3600.0
+PROVEN_BLOCKS = 3
+"""Blocks that a new bundle must score before it counts as proven."""
+
+log = logging.getLogger("fieldwatch.agent")
+
+
+class Service:
+    """One device's agent."""
+
+    def __init__(self, config: Config, config_path: Path) -> None:
+        """Open the journal. Raises :class:`.send.journal.JournalError` where the state folder cannot be written."""
+        self._config = config
+        self._config_path = config_path
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._journal = Journal(config.state.dir, config.state.outbox_limit)
+        self._activation = Activation(config.state.dir)
+        self._uplink = Uplink(config.mqtt, config.device.id, self._journal.path) if config.mqtt is not None else None
+        self._pipeline: Pipeline | None = None
+        self._generation: object = None
+        self._trouble = ""
+        self._unwritten = ""
+        self._scored_with = ""
+        self._blocks = 0
+        self._failures = 0
+        self._updater: subprocess.Popen[bytes] | None = None
+        self._update_due = time.monotonic()
+        self._health_due = 0.0
+        self._release_due = time.monotonic() + RELEASE_S  # what starting up has left behind
+        self._told: object = None
+        self._said = ""
+
+    def stop(self) -> None:
+        """Ask the loop to end after the block at hand; safe in a signal handler and from any thread."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self, until_idle: bool = False) -> int:
+        """Run until :meth:`stop`, or until everything is read and acknowledged; return the exit code."""
+        log.info("agent %s, device %s, journal %s", __version__, self._config.device.id, self._journal.epoch)
+        watcher = Watcher(self._config.log.path, self._wake.set)
+        if self._uplink is not None:
+            self._uplink.start()
+        try:
+            code = self._loop(until_idle)
+            self._activation.stop()  # not after an exception: that start counts against a bundle on probation
+            return code
+        finally:
+            watcher.close()
+            if self._uplink is not None:
+                self._uplink.stop()
+            if self._updater is not None and self._updater.poll() is None:
+                self._updater.terminate()
+                self._updater.wait()
+            self._journal.close()
+
+    def _loop(self, until_idle: bool) -> int:
+        progress = time.monotonic()
+        waiting = math.inf
+        backlog = 0
+        while not self._stop.is_set():
+            self._wake.clear()
+            step = None
+            try:
+                self._follow_activation()
+                step = self._step()
+                self._report()
+            except JournalError as error:
+                if str(error) != self._unwritten:
+                    log.error("%s; nothing is lost, trying again every %.0f s", error, RETRY_S)
+                self._unwritten = str(error)
+                self._told = None  # the next report proves that the journal can be written
+                self._pipeline = None  # its grid is ahead of the journal: start again where the journal stands
+                if until_idle and time.monotonic() - progress > IDLE_LIMIT_S:
+                    return 1
+                self._stop.wait(RETRY_S)
+                continue
+            if self._unwritten:
+                log.info("the journal can be written again: going on where it stands")
+                self._unwritten = ""
+            self._follow_updater()
+            if step is not None:
+                if step.lines:
+                    waiting, progress = math.inf, time.monotonic()
+                backlog += step.lines
+                if self._uplink is not None:
+                    self._uplink.wake()
+                continue
+            if backlog > MANY_LINES:
+                self._release_due = time.monotonic() + RELEASE_S
+                self._health_due = 0.0  # caught up: what was told on the way no longer holds
+            backlog = 0
+            if time.monotonic() >= self._release_due:
+                self._release_due = time.monotonic() + RELEASE_AGAIN_S
+                memory.release()
+            if until_idle:
+                depth = self._journal.outbox().events
+                if self._idle(depth):
+                    return 0
+                if depth < waiting:  # a health event that comes and goes is no progress
+                    waiting, progress = depth, time.monotonic()
+                if time.monotonic() - progress > IDLE_LIMIT_S:
+                    log.error("not idle after %.0f s without progress: %s", IDLE_LIMIT_S, self._why_not_idle(depth))
+                    return 1
+            self._wake.wait(POLL_S / 4 if until_idle else POLL_S)
+        return 0
+
+    def _step(self) -> Step | None:
+        if self._pipeline is None:
+            return None
+        try:
+            step = self._pipeline.step()
+        except BundleError as error:
+            self._failed(self._pipeline.bundle, str(error))
+            return None
+        if step is not None and step.scored:
+            self._trouble = ""
+            self._failures = 0
+            self._blocks += 1
+            if self._blocks == PROVEN_BLOCKS:
+                self._activation.commit(self._pipeline.bundle.sha256)
+            if step.alerts:
+                log.warning("%d alert transition(s)", step.alerts)
+        return step
+
+    def _failed(self, bundle: Bundle, reason: str) -> None:
+        """A model failed on a block: try it again, then fall back; the block waits in the log meanwhile.
+
+        It may have been a want of memory, so once is not enough; and without another bundle trying again is all that
+        is left.
+        """
+        self._pipeline = None  # its grid is ahead of the journal: start again where the journal stands
+        self._failures += 1
+        if self._failures >= TRIES and self._activation.state().previous is not None:
+            log.error("bundle %s/%s refused: %s", bundle.manifest.name, bundle.manifest.version, reason)
+            self._activation.refuse(bundle.sha256, reason)
+            return
+        self._fail(f"bundle {bundle.manifest.name}/{bundle.manifest.version} cannot score: {reason}")
+        self._stop.wait(min(RETRY_S * self._failures, HEALTH_S))
+
+    def _follow_activation(self) -> None:
+        """Take up the active bundle where it has changed, and journal what the updater has to say."""
+        events = self._activation.events()
+        if events:
+            day = clock.day_of(clock.now())
+            self._journal.enqueue([Draft("model", day, event.model_dump_json()) for event in events])
+            self._activation.announced(len(events))
+            self._health_due = 0.0
+        generation = self._activation.generation()
+        if self._pipeline is not None and generation == self._generation:
+            return
+        self._generation = generation
+        bundle = self._activation.start()
+        if bundle is None:
+            self._fail("no bundle yet: waiting for the update server, or run 'fieldwatch-agent update --from DIR'")
+            return
+        if self._pipeline is not None and bundle.sha256 == self._pipeline.bundle.sha256:
+            return
+        self._take(bundle)
+
+    def _take(self, bundle: Bundle) -> None:
+        try:
+            self._pipeline = Pipeline(self._config, bundle, self._journal)
+        except BundleError as error:
+            log.error("bundle %s/%s refused: %s", bundle.manifest.name, bundle.manifest.version, error)
+            self._activation.refuse(bundle.sha256, str(error))
+            return
+        self._blocks = 0
+        if bundle.sha256 != self._scored_with:
+            self._scored_with = bundle.sha256
+            self._failures = 0
+            log.info("scoring with %s/%s", bundle.manifest.name, bundle.manifest.version)
+        if not self._failures:
+            self._trouble = ""
+
+    def _follow_updater(self) -> None:
+        """Start the updater when it is due, and note how it ended."""
+        updates = self._config.updates
+        if updates is None:
+            return
+        if self._updater is not None:
+            if self._updater.poll() is None:
+                if time.monotonic() - self._update_due > UPDATE_LIMIT_S:
+                    log.error("the updater has not ended within %.0f s: it is stopped", UPDATE_LIMIT_S)
+                    self._updater.kill()  # a self-test that never ends; the tries are counted
+                return
+            self._updater = None
+            self._update_due = time.monotonic() + updates.interval / clock.SECOND * random.uniform(0.9, 1.1)  # noqa: S311
+        elif time.monotonic() >= self._update_due:
+            try:
+                self._updater = subprocess.Popen(own_command("update", "--config", str(self._config_path)))
+            except OSError as error:
+                log.error("the updater cannot be started: %s", error)
+                self._update_due = time.monotonic() + updates.interval / clock.SECOND
+
+    def _report(self) -> None:
+        """Journal the health event when it is due or its essentials have changed."""
+        pipeline = self._pipeline
+        state = pipeline.tail.state if pipeline else "waiting"
+        uplink = (self._uplink.error or "") if self._uplink is not None else ""
+        odd = (pipeline.bundle.sha256, pipeline.oddities) if pipeline else None
+        essentials = (state, self._trouble, uplink, odd)
+        if time.monotonic() < self._health_due and essentials == self._told:
+            return
+        newest = pipeline.newest if pipeline else self._journal.progress().newest
+        health = HealthData(
+            ts=clock.iso(clock.now()),
+            agent=__version__,
+            bundle=pipeline.bundle.ref if pipeline else None,
+            log=state,
+            log_detail="; ".join(filter(None, [self._trouble, pipeline.detail if pipeline else ""])),
+            last_reading=clock.iso(newest) if newest is not None else None,
+            lag_bytes=pipeline.tail.lag() if pipeline else 0,
+            outbox=self._journal.outbox(),
+            ledger=self._journal.news(),
+            update=self._activation.note(),
+        )
+        self._journal.report(health, uplink)
+        self._told = essentials
+        self._health_due = time.monotonic() + HEALTH_S
+        if health.log_detail != self._said:
+            self._said = health.log_detail
+            log.info("log %s%s", state, f": {self._said}" if self._said else "")
+
+    def _idle(self, depth: int) -> bool:
+        if self._pipeline is None or self._updater is not None or self._health_due == 0.0:
+            return False
+        if self._uplink is None:
+            return True
+        if depth == 0 and not self._journal.told():
+            self._health_due = 0.0  # the last acknowledgement has settled days of the ledger: say so too
+            return False
+        return depth == 0
+
+    def _why_not_idle(self, depth: int) -> str:
+        if self._pipeline is None:
+            return self._trouble
+        error = self._uplink.error if self._uplink is not None else None
+        return f"{depth} events not acknowledged; {error or 'the cloud does not answer'}"
+
+    def _fail(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.error("%s", trouble)
+        self._trouble = trouble
+
+
+def own_command(*arguments: str) -> list[str]:
+    """Return the command line that runs this program again, frozen or not."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable, *arguments]
+    return [sys.executable, "-m", "fieldwatch_agent", *arguments]
+
+
+def run(config: Config, config_path: Path, until_idle: bool, on_start: Callable[[Service], None]) -> int:
+    """Run the service; ``on_start`` receives it before the loop begins, to wire up signals."""
+    service = Service(config, config_path)
+    on_start(service)
+    return service.run(until_idle)

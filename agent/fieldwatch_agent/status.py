@@ -1,0 +1,60 @@
+"""What ``status`` prints: the journal's own account, also while the service runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fieldwatch_contract import clock
+
+STALE_S = 150.0
+"""A running agent reports every minute."""
+LITTLE_ROOM = 20_000_000
+"""Bytes: what SQLite's write-ahead log and a new bundle may want at once."""
+
+
+def describe(status: dict[str, Any], device: str) -> str:
+    """Put a status (see :func:`.send.journal.read_status`) into a few lines for a person."""
+    health = status["health"] or {}
+    outbox = status["outbox"]
+    bundle = health.get("bundle")
+    lines = [f"device    {device}, epoch {status['epoch']}"]
+    if health:
+        age = (clock.now() - clock.parse_iso(health["ts"])) / clock.SECOND
+        lines.append(f"log       {health['log']}{_with(health.get('log_detail'))}, {health['lag_bytes']} bytes unread")
+        stale = "; the agent does not run, or cannot write here: see its log, and the room on the disk"
+        lines.append(f"reported  {age:.0f} s ago by agent {health['agent']}{stale if age > STALE_S else ''}")
+        lines.append(f"reading   newest {health['last_reading'] or 'none'}")
+    else:
+        lines.append("log       nothing reported yet")
+    lines.append(f"bundle    {bundle['name']}/{bundle['version']}" if bundle else "bundle    none")
+    if health.get("update"):
+        lines.append(f"update    {health['update']}")
+    waits = f", oldest {outbox['oldest']}" if outbox["oldest"] else ""
+    lines.append(f"outbox    {outbox['events']} events wait{waits}")
+    if status["disk_free"] < LITTLE_ROOM:
+        lines.append(f"disk      {status['disk_free'] / 1e6:.1f} MB free where the state is: make room")
+    if status["uplink"]:
+        lines.append(f"uplink    {status['uplink']}")
+    alert = status["last_alert"]
+    lines.append(
+        f"alert     {alert['transition']} {alert['ts']}, {alert['model']}: {', '.join(alert['sensors'][:3])}"
+        if alert
+        else "alert     none so far"
+    )
+    lines.append("day         read = scored + refused + evicted + pending")
+    for day in status["ledger"][-7:]:
+        refused = sum(day["refused"].values())
+        why = _with(", ".join(f"{count} {reason}" for reason, count in sorted(day["refused"].items())))
+        balance = day["scored"] + refused + day["evicted"] + day["pending"]
+        sign = "=" if balance == day["read"] else "≠"
+        lines.append(
+            f"{day['day']}  {day['read']} {sign} {day['scored']} + {refused} + {day['evicted']} + {day['pending']}{why}"
+        )
+    if status["rejects"]:
+        lines.append("refused lines, newest first (status --json shows them):")
+        lines += [f"  {reject['reason']}: {reject['detail']}" for reject in status["rejects"][:3]]
+    return "\n".join(lines)
+
+
+def _with(detail: str | None) -> str:
+    return f" ({detail})" if detail else ""

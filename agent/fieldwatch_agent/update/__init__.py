@@ -1,0 +1,1 @@
+"""Changes the bundle: pulls, verifies, proves and activates it."""

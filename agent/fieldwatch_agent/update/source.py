@@ -1,0 +1,206 @@
+"""Where signed bundles come from: static files behind a web server, or the same files on a USB stick.
+
+Both are fetchers of python-tuf, which decides what to trust; here is only what a download may cost. Nothing can grow
+beyond the length it was announced with, nothing can dribble for ever, and a bundle that broke off goes on where it
+stopped. The kept part is worth nothing by itself: the whole file is hashed in the end, and a wrong one thrown away.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    LengthOrHashMismatchError,
+    SlowRetrievalError,
+)
+from tuf.api.metadata import TargetFile
+from tuf.ngclient.fetcher import FetcherInterface
+
+from fieldwatch_agent import __version__, durable
+
+CHUNK = 64 * 1024
+
+
+class Portal(DownloadError):
+    """A web page was answered where a file was asked for: a captive portal, a proxy's notice, a log-in."""
+
+
+class Truncated(DownloadError):
+    """The answer ended early; what came is kept."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How patient a download is: seconds to connect and between two packets, bytes per second over ``window``
+    seconds below which it is given up, and seconds for the whole update."""
+
+    connect: float = 10.0
+    read: float = 30.0
+    rate: float = 512.0
+    window: float = 60.0
+    total: float = 3600.0
+
+
+class Source(FetcherInterface):
+    """A folder of static files; ``base`` is put before every name."""
+
+    base: str
+
+    @abstractmethod
+    def _open(self, url: str, offset: int) -> tuple[int, Iterator[bytes]]:
+        """Return the bytes of a file from ``offset`` on, and where they really start: ``offset`` or 0."""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        return self._open(url, 0)[1]
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return a small file whole; python-tuf's own goes through a temporary file."""
+        data = bytearray()
+        for chunk in self._open(url, 0)[1]:
+            data += chunk
+            if len(data) > max_length:
+                raise DownloadLengthMismatchError(f"{url} is longer than {max_length} bytes")
+        return bytes(data)
+
+    def read(self, info: TargetFile) -> bytes:
+        """Return a small target, verified."""
+        data = self.download_bytes(self._url(info), info.length)
+        info.verify_length_and_hashes(data)
+        return data
+
+    def download(self, info: TargetFile, path: Path) -> None:
+        """Fetch a target to ``path``, going on where an earlier attempt stopped, and verify it.
+
+        Raises what the fetcher raises; after anything but a wrong content the part that came stays for next time.
+        """
+        kept = path.stat().st_size if path.exists() else 0
+        if kept < info.length:
+            self._go_on(info, path, kept)
+        try:
+            with path.open("rb") as file:
+                info.verify_length_and_hashes(file)
+        except LengthOrHashMismatchError:
+            path.unlink()
+            raise
+        durable.sync_folder(path.parent)
+
+    def _go_on(self, info: TargetFile, path: Path, kept: int) -> None:
+        url = self._url(info)
+        start, chunks = self._open(url, kept)
+        size = start
+        with path.open("r+b" if start else "wb") as file:
+            file.seek(start)
+            file.truncate()
+            for chunk in chunks:
+                size += len(chunk)
+                if size > info.length:
+                    break
+                file.write(chunk)
+        if size > info.length:
+            path.unlink()
+            raise DownloadLengthMismatchError(f"{url} is longer than the {info.length} bytes that were signed")
+        if size < info.length:
+            raise Truncated(f"{url} ended after {size} of {info.length} bytes; the rest is fetched next time")
+
+    def _url(self, info: TargetFile) -> str:
+        return f"{self.base}targets/{info.get_prefixed_paths()[0]}"
+
+
+class WebSource(Source):
+    """Files behind ``http://`` or ``https://``, through the system's proxy where there is one."""
+
+    def __init__(self, url: str, limits: Limits) -> None:
+        """Connect to nothing yet."""
+        self.base = url.rstrip("/") + "/"
+        self._limits = limits
+        self._end = time.monotonic() + limits.total
+        self._pool = _pool(url)
+
+    def _open(self, url: str, offset: int) -> tuple[int, Iterator[bytes]]:
+        headers = {"User-Agent": f"fieldwatch-agent/{__version__}", "Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        response = self._pool.request(
+            "GET",
+            url,
+            headers=headers,
+            preload_content=False,
+            timeout=urllib3.Timeout(connect=self._limits.connect, read=self._limits.read),
+            retries=urllib3.Retry(connect=1, read=0, redirect=3, status=0, other=0, backoff_factor=0.5),
+        )
+        if response.status == 416 and offset:
+            response.close()
+            return self._open(url, 0)
+        if response.status not in {200, 206}:
+            response.close()
+            raise DownloadHTTPError(f"the server answers {response.status} for {url}", response.status)
+        resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+        if response.status == 206 and not resumed:
+            response.close()
+            raise DownloadError(f"the server sends another part of {url} than was asked for")
+        return (offset if resumed else 0), self._chunks(url, response, resumed)
+
+    def _chunks(self, url: str, response: urllib3.BaseHTTPResponse, resumed: bool) -> Iterator[bytes]:
+        html = response.headers.get("Content-Type", "").startswith("text/html")
+        begins = not resumed
+        got, since = 0, time.monotonic()
+        try:
+            while chunk := response.read1(CHUNK):
+                if html or (begins and chunk.lstrip()[:1] == b"<"):  # later on, "<" is a byte like any other
+                    raise Portal(f"{url} is answered with a web page")
+                begins = False
+                yield chunk
+                got += len(chunk)
+                moment = time.monotonic()
+                if moment > self._end:
+                    raise SlowRetrievalError(f"{url}: the update takes longer than {self._limits.total:.0f} s")
+                if moment - since > self._limits.window:
+                    if got < self._limits.rate * (moment - since):
+                        raise SlowRetrievalError(f"{url}: less than {self._limits.rate:.0f} bytes a second")
+                    got, since = 0, moment
+        finally:
+            response.close()
+
+
+class FolderSource(Source):
+    """The same files in a folder, for sites without a network."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read nothing yet."""
+        self.base = "folder:"
+        self._folder = folder
+
+    def _open(self, url: str, offset: int) -> tuple[int, Iterator[bytes]]:
+        path = self._folder / unquote(url.removeprefix(self.base))
+        try:
+            file = path.open("rb")
+        except FileNotFoundError as error:
+            raise DownloadHTTPError(f"{path} is missing", 404) from error
+        file.seek(offset)
+
+        def chunks() -> Iterator[bytes]:
+            with file:
+                while chunk := file.read(CHUNK):
+                    yield chunk
+
+        return offset, chunks()
+
+
+def _pool(url: str) -> urllib3.PoolManager:
+    """Return a connection pool, through the proxy that the environment or Windows names; never for this machine."""
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme)
+    host = parts.hostname or ""
+    if proxy is None or host in {"localhost", "127.0.0.1", "::1"} or proxy_bypass(host):
+        return urllib3.PoolManager()
+    return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}")

@@ -1,0 +1,198 @@
+"""The door ``fieldwatch-cloud``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+OK, FAILED, USAGE = 0, 1, 2
+INGEST_S = 10.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        import sqlalchemy  # noqa: F401 (the first of the extra's packages that everything needs)
+
+        from fieldwatch_cloud.config import ConfigError
+        from fieldwatch_cloud.store import StoreError
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is missing: pip install 'fieldwatch[cloud]'", file=sys.stderr)
+        return FAILED
+    try:
+        return int(options.run(options))
+    except ConfigError as error:
+        print("\n".join(error.problems), file=sys.stderr)
+        return USAGE
+    except StoreError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        return OK
+    except KeyboardInterrupt:
+        return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fieldwatch-cloud",
+        description="Takes in what the devices say, keeps it, and shows it.",
+        epilog="example: fieldwatch-cloud serve --config cloud.toml",
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example: {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("--config", type=Path, help="cloud.toml; without one, everything runs here with defaults")
+        return command
+
+    serve = add("serve", "broker, ingest and dashboard in one process", "fieldwatch-cloud serve --config cloud.toml")
+    serve.set_defaults(run=_serve)
+    ingest = add(
+        "ingest", "ingest alone, from the broker of the configuration", "fieldwatch-cloud ingest --config c.toml"
+    )
+    ingest.set_defaults(run=_ingest)
+    export = add(
+        "export",
+        "results, alerts or labels (people's verdicts) as rows",
+        "fieldwatch-cloud export labels --config cloud.toml --format parquet --out labels.parquet",
+    )
+    export.add_argument("what", choices=["results", "alerts", "labels"])
+    export.add_argument("--device", help="only this device")
+    export.add_argument("--since", metavar="TIME", help="only from this time on, such as 2026-11-01T00:00:00Z")
+    export.add_argument("--format", choices=["jsonl", "csv", "parquet"], default="jsonl")
+    export.add_argument("--out", type=Path, help="file to write; default: standard output (not for Parquet)")
+    export.set_defaults(run=_export)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from fieldwatch_cloud.broker import Broker, BrokerError
+    from fieldwatch_cloud.config import ConfigError, load
+    from fieldwatch_cloud.ingest import Ingest
+    from fieldwatch_cloud.store import Store, sqlite_url
+    from fieldwatch_cloud.web import WebSettings, create_app, make_server
+
+    config = load(options.config)
+    tokens = {"start_token": config.web.start_token, "api_token": config.web.api_token}
+    try:
+        settings = WebSettings(
+            config.web.host,
+            config.web.port,
+            **{name: token.get_secret_value() for name, token in tokens.items() if token is not None},
+        )
+    except ValueError as error:
+        raise ConfigError([f"{options.config}: {error}"]) from error
+    if _taken(settings.host, settings.port):
+        print(f"port {settings.port} of {settings.host} is in use: set web.port to a free one", file=sys.stderr)
+        return FAILED
+    store = Store(sqlite_url(config.store.path))
+    broker = None
+    ingest = None
+    try:
+        if config.broker.embedded:
+            broker = Broker(config.store.path.parent / "broker", config.broker.port, config.broker.program).start()
+            print(broker.note, file=sys.stderr)
+        ingest = Ingest(store, config.broker, broker.url if broker is not None else None)
+        ingest.start()
+        ingest.wait_connected(INGEST_S)  # who sees the dashboard may start an agent: be there for its first event
+        server = make_server(create_app(store, store.live, settings), settings)
+        print(f"dashboard: {settings.start_url}", flush=True)
+        # The server ends on these signals and then sends itself the same signal again: that one is for nobody.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        server.run()
+    except BrokerError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    finally:
+        if ingest is not None:
+            ingest.stop()
+        if broker is not None:
+            broker.stop()
+        store.close()
+    return OK
+
+
+def _ingest(options: argparse.Namespace) -> int:
+    from fieldwatch_cloud.config import ConfigError, load
+    from fieldwatch_cloud.ingest import Ingest
+    from fieldwatch_cloud.store import Store, sqlite_url
+
+    config = load(options.config)
+    if config.broker.embedded:
+        where = options.config or "the default configuration"
+        raise ConfigError([f'{where}: broker.url is "embedded", which `serve` starts: name the broker to take from'])
+    store = Store(sqlite_url(config.store.path))
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    ingest = Ingest(store, config.broker)
+    ingest.start()
+    while not ended.wait(1.0):  # waits in slices: on Windows a signal does not end a wait
+        pass
+    ingest.stop()
+    store.close()
+    return OK
+
+
+def _export(options: argparse.Namespace) -> int:
+    from fieldwatch_contract.clock import parse_iso
+
+    from fieldwatch_cloud import export
+    from fieldwatch_cloud.config import ConfigError, load
+    from fieldwatch_cloud.store import Store, sqlite_url
+
+    config = load(options.config)
+    try:
+        since = parse_iso(options.since) if options.since else None
+    except ValueError:
+        raise ConfigError([f"--since {options.since!r} is not a time such as 2026-11-01T00:00:00Z"]) from None
+    if options.format == "parquet" and options.out is None:
+        raise ConfigError(["--format parquet needs --out FILE"])
+    if not config.store.path.exists():
+        print(f"{config.store.path}: no such store; has `serve` run with this configuration?", file=sys.stderr)
+        return FAILED
+    store = Store(sqlite_url(config.store.path))
+    try:
+        found = export.rows(store, options.what, options.device, since)
+        if options.format == "parquet":
+            count = export.write_parquet(found, options.what, options.out)
+        elif options.out is None:
+            count = export.write_text(found, options.what, options.format, sys.stdout)
+        else:
+            with options.out.open("w", encoding="utf-8", newline="") as out:
+                count = export.write_text(found, options.what, options.format, out)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"{options.out}: cannot be written: {error}", file=sys.stderr)
+        return FAILED
+    finally:
+        store.close()
+    print(f"{count} {options.what}", file=sys.stderr)
+    return OK
+
+
+def _taken(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.settimeout(1)
+        return sock.connect_ex((host, port)) == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,378 @@
+"""From MQTT messages to rows: what may enter the store, and what is set aside.
+
+Everything here is a pure function of the messages. The rules:
+
+1. The device is the one in the topic, which the broker's access rules guarantee. An event whose ``id``, ``source`` or
+   ``subject`` names another device is refused, and so is an alert whose ``alert_id`` does not follow from its device,
+   model and opening.
+2. An event that breaks the contract is refused with its reason; its neighbours in the same batch are not affected.
+3. A refused event whose number can be read counts as delivered: it lies in quarantine, and sending it again would
+   change nothing.
+4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out, nor hold more than
+   :data:`.events.BULK_EVENTS`; otherwise it is refused as a whole.
+5. Nothing that a message contains raises: one message must never keep the others from being stored.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import zstandard
+from fieldwatch_contract import topics
+from fieldwatch_contract.alerts import alert_id
+from fieldwatch_contract.clock import day_of, parse_iso
+from fieldwatch_contract.events import (
+    BULK_EVENTS,
+    EVENT,
+    EVENTS,
+    AlertData,
+    AlertEvent,
+    DeviceState,
+    Event,
+    HealthEvent,
+    ModelEvent,
+    ResultData,
+    ResultEvent,
+)
+from fieldwatch_contract.verdicts import CODES
+from pydantic import ValidationError
+from pydantic_core import from_json, to_json
+
+UNPACKED_LIMIT = 8 * 1024 * 1024
+"""Bytes that one bulk message may unpack to."""
+
+log = logging.getLogger("fieldwatch.ingest")
+
+LATEST = parse_iso("2200-01-01")
+"""Times from here on are refused, as are those before 1970: pages and queries reckon with times."""
+
+REASON_LIMIT = 500
+_MAX_INT = 2**53
+"""Integers beyond it are exact neither in JSON readers nor in a browser."""
+
+
+class Message(NamedTuple):
+    """One MQTT message.
+
+    ``floor``: the lowest number the device may still send, from the user property. ``broken``: why the packet could
+    not be read; ``payload`` is then all of it.
+    """
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    floor: int | None = None
+    broken: str | None = None
+
+
+class Refused(NamedTuple):
+    """What could not be read, and why."""
+
+    topic: str
+    reason: str
+    payload: bytes
+
+
+class StateSeen(NamedTuple):
+    """A ``state`` message; ``retained``: it was waiting on the broker and may be old."""
+
+    device: str
+    state: DeviceState
+    retained: bool
+
+
+class AlertSeen(NamedTuple):
+    """An alert's transition."""
+
+    device: str
+    data: AlertData
+
+
+class HealthSeen(NamedTuple):
+    """A health report, with its event's place."""
+
+    device: str
+    epoch: str
+    seq: int
+    event: HealthEvent
+
+
+@dataclass
+class Batch:
+    """What a number of messages says, ready to be stored in one transaction.
+
+    ``results``, ``readings`` and ``events`` are rows of the tables of those names without ``received``; ``numbers``
+    and ``floors`` are by ``(device, epoch)``.
+    """
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[AlertSeen] = field(default_factory=list)
+    healths: list[HealthSeen] = field(default_factory=list)
+    states: list[StateSeen] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    numbers: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    floors: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.results) + len(self.events) + len(self.alerts) + len(self.states) + len(self.refused)
+
+    def add(self, message: Message) -> None:
+        """Read one message into the batch; never raises for what a message contains."""
+        try:
+            self._add(message)
+        except Exception as error:  # ours to mend, but the message would come again for ever and stop the fleet
+            log.exception("a message on %s cannot be decoded", message.topic)
+            self._refuse(message, f"cannot be decoded: {type(error).__name__}: {error}")
+
+    def _add(self, message: Message) -> None:
+        address = topics.parse(message.topic)
+        if message.broken is not None:
+            self._refuse(message, message.broken)
+        elif address is None:
+            self._refuse(message, "not a topic of ours")
+        elif address.channel == "state":
+            self._add_state(address.device, message)
+        elif address.channel == "bulk":
+            self._add_bulk(address.device, message)
+        elif address.channel.startswith("evt/"):
+            self._add_event(address.device, message, message.payload, address.channel[4:])
+        else:
+            self._refuse(message, f"nobody reads channel {address.channel}")
+
+    def set_aside(self, message: Message, reason: str) -> None:
+        """Take the whole message into quarantine, keeping its numbers as delivered."""
+        scratch = Batch()
+        scratch.add(message)
+        self._refuse(message, reason)
+        for key, numbers in scratch.numbers.items():
+            self.numbers.setdefault(key, []).extend(numbers)
+
+    def _refuse(self, message: Message, reason: str, payload: bytes | None = None) -> None:
+        self.refused.append(
+            Refused(message.topic, reason[:REASON_LIMIT], message.payload if payload is None else payload)
+        )
+
+    def _add_state(self, device: str, message: Message) -> None:
+        if not message.payload:
+            return  # a retained state was cleared
+        try:
+            state = DeviceState.model_validate_json(message.payload)
+            _check_times(state.since)
+        except ValueError as error:
+            self._refuse(message, _reason(error))
+        else:
+            self.states.append(StateSeen(device, state, message.retain))
+
+    def _add_bulk(self, device: str, message: Message) -> None:
+        try:
+            text = unpack(message.payload, UNPACKED_LIMIT)
+        except ValueError as error:
+            self._refuse(message, str(error))
+            return
+        try:
+            events = EVENTS.validate_json(text)
+        except ValidationError:
+            self._add_one_by_one(device, message, text)
+        else:
+            for event in events:
+                self._take(device, message, event, None)
+
+    def _add_one_by_one(self, device: str, message: Message, text: bytes) -> None:
+        """Find out which events of a batch break the contract; a rare path, so it may be slow."""
+        try:
+            raw = from_json(text)
+        except ValueError as error:
+            self._refuse(message, f"not JSON: {error}")
+            return
+        if not isinstance(raw, list):
+            self._refuse(message, "a bulk message must be a JSON array of events")
+            return
+        if len(raw) > BULK_EVENTS:
+            self._refuse(message, f"{len(raw)} events in one batch, at most {BULK_EVENTS} are read")
+            return
+        for item in raw:
+            self._add_event(device, message, to_json(item), None)
+
+    def _add_event(self, device: str, message: Message, payload: bytes, channel: str | None) -> None:
+        try:
+            event = EVENT.validate_json(payload)
+        except ValidationError as error:
+            self._refuse(message, _reason(error), payload)
+            self._deliver_refused(device, message, payload)
+        else:
+            self._take(device, message, event, channel)
+
+    def _deliver_refused(self, device: str, message: Message, payload: bytes) -> None:
+        """Count a refused event's number as delivered, where it has one."""
+        try:
+            raw = from_json(payload)
+            owner, epoch, number = raw["id"].split(":")
+            seq = int(number) if number.isascii() else 0
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return
+        if owner == device and 0 < seq < _MAX_INT and len(epoch) <= 64:
+            self._deliver(device, epoch, seq, message.floor)
+
+    def _take(self, device: str, message: Message, event: Event, channel: str | None) -> None:
+        owner, epoch, number = event.id.split(":")
+        seq = int(number)
+        kind = event.type.split(".")[1]
+        try:
+            if owner != device or event.source != f"//fieldwatch/{device}" or event.subject != device:
+                raise ValueError(f"sent on the topic of {device}, speaks of {owner}, {event.source}, {event.subject}")
+            if not 0 < seq < _MAX_INT or len(epoch) > 64:
+                raise ValueError(f"id {event.id[:100]} is out of range")
+            if channel is not None and channel != kind:
+                raise ValueError(f"a {kind} event on channel evt/{channel}")
+            self._add_data(device, epoch, seq, kind, event)
+        except ValueError as error:
+            self._refuse(message, _reason(error), event.model_dump_json().encode())
+            if owner != device or not 0 < seq < _MAX_INT or len(epoch) > 64:
+                return
+        self._deliver(device, epoch, seq, message.floor)
+
+    def _deliver(self, device: str, epoch: str, seq: int, floor: int | None) -> None:
+        key = (device, epoch)
+        self.numbers.setdefault(key, []).append(seq)
+        if floor is not None and 0 < floor < _MAX_INT:
+            self.floors[key] = max(floor, self.floors.get(key, 0))
+
+    def _add_data(self, device: str, epoch: str, seq: int, kind: str, event: Event) -> None:
+        if isinstance(event, ResultEvent):
+            self._add_result(device, event.data)
+            return
+        if isinstance(event, AlertEvent):
+            opened = _time(event.data.opened_at)
+            _check_times(event.data.ts, *(event.data.evidence.times if event.data.evidence is not None else ()))
+            _check_counts(event.data.rows)
+            if event.data.alert_id != alert_id(device, event.data.model, opened):
+                raise ValueError("alert_id is not the one of this device, model and opened_at")
+            self.alerts.append(AlertSeen(device, event.data))
+            return
+        if isinstance(event, HealthEvent):
+            outbox = event.data.outbox
+            _check_times(event.data.ts, event.data.last_reading, outbox.oldest)
+            _check_counts(event.data.lag_bytes, outbox.events, outbox.bytes)
+            for day in event.data.ledger:
+                _check_day(day.day)
+                _check_counts(day.read, day.scored, day.evicted, day.pending, *day.refused.values())
+        elif not isinstance(event, ModelEvent):
+            _check_times(event.data.start, event.data.end)
+            _check_counts(event.data.lines or 0)
+        time = _time(event.time)
+        if isinstance(event, HealthEvent):
+            self.healths.append(HealthSeen(device, epoch, seq, event))
+        self.events.append(
+            {
+                "device": device,
+                "epoch": epoch,
+                "seq": seq,
+                "type": kind,
+                "time": time,
+                "data": event.data.model_dump(mode="json"),
+            }
+        )
+
+    def _add_result(self, device: str, data: ResultData) -> None:
+        ts = _time(data.ts)
+        for score in data.scores:
+            self.results.append(
+                {
+                    "device": device,
+                    "ts": ts,
+                    "model": score.model,
+                    "kind": score.kind,
+                    "score": _finite(score.score),
+                    "threshold": score.threshold,
+                    "verdict": CODES[score.verdict],
+                    "sensors": score.sensors,
+                    "shares": score.shares,
+                    "bundle": data.bundle,
+                }
+            )
+        if data.values is not None:
+            values = {name: _finite(value) for name, value in data.values.items()}
+            self.readings.append({"device": device, "ts": ts, "values": values})
+
+
+def decode(messages: Iterable[Message]) -> Batch:
+    """Read messages into one batch, in order."""
+    batch = Batch()
+    for message in messages:
+        batch.add(message)
+    return batch
+
+
+def split(message: Message) -> list[Message]:
+    """Return the events of a bulk message as messages of their own; nothing where there is nothing to part."""
+    address = topics.parse(message.topic)
+    if address is None or address.channel != "bulk":
+        return []
+    try:
+        items = from_json(unpack(message.payload, UNPACKED_LIMIT))
+    except ValueError:
+        return []
+    if not isinstance(items, list) or len(items) < 2:
+        return []
+    return [message._replace(payload=zstandard.compress(to_json([item]))) for item in items]
+
+
+def unpack(payload: bytes, limit: int) -> bytes:
+    """Unpack one zstd payload. Raises :class:`ValueError` where it is none or yields more than ``limit`` bytes."""
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=limit).stream_reader(io.BytesIO(payload)) as reader:
+            text = reader.read(limit + 1)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"not a zstd batch: {error}") from error
+    if len(text) > limit:
+        raise ValueError(f"unpacks to more than {limit} bytes")
+    return text
+
+
+def floor_of(properties: Mapping[str, str]) -> int | None:
+    """Read the user property :data:`.topics.FLOOR`; None where there is none that makes sense."""
+    text = properties.get(topics.FLOOR, "")
+    return int(text) if text.isdecimal() and len(text) < 17 else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _check_times(*times: str | None) -> None:
+    for time in times:
+        if time is not None:
+            _time(time)
+
+
+def _time(text: str) -> int:
+    ts = parse_iso(text)
+    if not 0 <= ts < LATEST:
+        raise ValueError(f"{text} lies outside 1970 to 2200")
+    return ts
+
+
+def _check_day(text: str) -> None:
+    if day_of(_time(text)) != text:  # the parser takes other forms too, as 20260117
+        raise ValueError(f"{text!r} is not a day as 2026-01-17")
+
+
+def _check_counts(*counts: int) -> None:
+    for count in counts:
+        if not 0 <= count < _MAX_INT:
+            raise ValueError(f"{count} is not a count")
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}" if place else str(first["msg"])
+    return str(error)

@@ -1,0 +1,115 @@
+"""What has just changed, for everybody who watches: one ring of notices, any number of readers.
+
+Ingest publishes after its commit, from its own thread; each browser's event stream reads with a cursor of its own.
+Nobody has a queue: a reader that falls behind the ring gets :class:`Resync` (load the page's data again) and
+continues with the newest, so a slow browser can neither block ingest nor grow its memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+RING = 4096
+"""Notices kept for readers that come back with the number of the last one they saw."""
+
+NoticeKind = Literal["result", "alert", "state", "health", "event", "verdict"]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something was stored. ``data`` is JSON-ready.
+
+    =========== ==========================================================================================
+    ``result``  newest reading of the device in this commit: ``ts`` (µs), ``n`` new rows, ``scores`` (list of
+                ``model, kind, score, threshold, verdict`` (word), ``sensors, shares``)
+    ``alert``   columns of :data:`.tables.alert`
+    ``state``   ``status``, ``since`` (µs)
+    ``health``  contract.events.HealthData as sent
+    ``event``   ``type`` (gap or model), ``time`` (µs), ``data``
+    ``verdict`` ``alert_id``, ``verdict``, ``note``, ``at`` (µs)
+    =========== ==========================================================================================
+    """
+
+    kind: NoticeKind
+    device: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resync:
+    """Notices were missed: load everything again."""
+
+
+class LiveFeed:
+    """The ring. :meth:`publish` from any thread; :meth:`follow` in an event loop."""
+
+    def __init__(self, size: int = RING) -> None:
+        self._ring: deque[tuple[int, Notice]] = deque(maxlen=size)
+        self._last = 0
+        self._lock = threading.Lock()
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+
+    @property
+    def last(self) -> int:
+        """Number of the newest notice; 0 before the first."""
+        return self._last
+
+    def publish(self, notices: Iterable[Notice]) -> None:
+        """Append notices and wake all readers; never blocks."""
+        with self._lock:
+            before = self._last
+            for notice in notices:
+                self._last += 1
+                self._ring.append((self._last, notice))
+            waiting = list(self._waiting.items()) if self._last > before else []
+        for event, loop in waiting:
+            try:
+                loop.call_soon_threadsafe(event.set)
+            except RuntimeError:  # that loop has closed; its reader is gone
+                self._waiting.pop(event, None)
+
+    def after(self, number: int) -> tuple[int, list[tuple[int, Notice]] | Resync]:
+        """Return the newest number and all notices after ``number``, or :class:`Resync` where some are gone.
+
+        A number from the future belongs to an earlier process: that is a Resync as well.
+        """
+        with self._lock:
+            oldest = self._ring[0][0] if self._ring else self._last + 1
+            if number > self._last or number + 1 < oldest:
+                return self._last, Resync()
+            return self._last, [item for item in self._ring if item[0] > number]
+
+    async def follow(
+        self, after: int | None = None, heartbeat: float = 15.0
+    ) -> AsyncIterator[tuple[int, Notice | Resync | None]]:
+        """Yield ``(number, notice)`` for ever; ``after``: number of the last notice seen, None = from now on.
+
+        Yields ``(number, None)`` after ``heartbeat`` seconds of silence, so that the caller can write a comment and
+        notice a reader that has gone.
+        """
+        cursor = self._last if after is None else after
+        woken = asyncio.Event()
+        with self._lock:
+            self._waiting[woken] = asyncio.get_running_loop()
+        try:
+            while True:
+                woken.clear()
+                newest, news = self.after(cursor)
+                if isinstance(news, Resync):
+                    yield newest, news
+                else:
+                    for number, notice in news:
+                        yield number, notice
+                cursor = newest
+                try:
+                    await asyncio.wait_for(woken.wait(), heartbeat)
+                except TimeoutError:
+                    yield cursor, None
+        finally:
+            with self._lock:
+                self._waiting.pop(woken, None)

@@ -1,0 +1,588 @@
+"""The store: one transaction takes in a batch of events, and its effect is exactly once.
+
+What it promises
+    * :meth:`Store.ingest` commits everything a batch says, together with the bookkeeping of what was delivered, or
+      nothing. Only then may the caller acknowledge.
+    * Delivering again, in any order and cut into any batches, changes nothing: natural keys meet themselves, the first
+      wins (another content under the same key is counted as a conflict), the hourly rollup is fed only from rows that
+      were really inserted, and what is replaced (alert, device, ledger) moves only forward in the device's time.
+      A device row is never held by a time that lies in the future: a clock that was wrong once would freeze it.
+    * An alert that is over still names the sensors of the trouble: a ``resolved`` speaks of the recovery, so its
+      sensors count only while nothing else of the alert has come.
+    * What cannot be read is kept in ``quarantine`` once, never in the way of the rest.
+
+Why so
+    ``synchronous=FULL``: after our acknowledgement the device deletes its copy, so a commit must survive a power cut.
+    WAL lets pages be read while ingest writes. ``BEGIN IMMEDIATE`` for writers, because a transaction that starts
+    reading and then writes fails under contention instead of waiting. Nothing outside this module knows which
+    database it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import zstandard
+from fieldwatch_contract import clock
+from fieldwatch_contract.clock import parse_iso
+from fieldwatch_contract.events import Ack, Evidence
+from fieldwatch_contract.verdicts import CODES, VERDICTS, Verdict
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    and_,
+    case,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.decode import AlertSeen, Batch, HealthSeen, Refused, StateSeen, unpack
+from fieldwatch_cloud.live import LiveFeed, Notice
+
+BUSY_TIMEOUT = 30.0
+"""Seconds a writer waits for another one."""
+QUARANTINE_KEPT = 10_000
+"""Newest refused payloads kept."""
+ACK_EXTRAS = 5_000
+"""Numbers beyond ``upto`` that one acknowledgement names at most; later ones follow when the gap has closed."""
+AHEAD = clock.DAY
+"""How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
+EVIDENCE_LIMIT = 16 * 1024 * 1024
+_CHUNK = 400
+_RANK = {"opened": 0, "updated": 1, "resolved": 2}
+_RAISED = (CODES[Verdict.ANOMALOUS], CODES[Verdict.FAULTY])
+
+UserVerdict = Literal["real", "false", "unclear"]
+USER_VERDICTS: tuple[UserVerdict, ...] = ("real", "false", "unclear")
+
+
+class StoreError(Exception):
+    """The store cannot be opened or used; the message says why and what would help."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch changed. ``acks``: by device, what to tell it; ``notices`` are already on the live feed."""
+
+    acks: list[tuple[str, Ack]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    inserted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    refused: int = 0
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a SQLite file."""
+    return URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
+def pack(evidence: Evidence) -> bytes:
+    """Write evidence as it lies in ``alert_event.evidence``."""
+    return zstandard.ZstdCompressor(level=9).compress(evidence.model_dump_json().encode())
+
+
+def unpack_evidence(blob: bytes) -> Evidence:
+    """Read ``alert_event.evidence``."""
+    return Evidence.model_validate_json(unpack(blob, EVIDENCE_LIMIT))
+
+
+def advance_ack(upto: int, also: Iterable[int], numbers: Iterable[int], floor: int | None) -> tuple[int, list[int]]:
+    """Add delivered ``numbers`` to what is known and return the new ``upto`` and the numbers beyond it, ascending.
+
+    ``floor``: the device will send nothing below it any more, so nothing below it is waited for.
+
+    >>> advance_ack(3, [6], [4, 8], None)
+    (4, [6, 8])
+    >>> advance_ack(3, [6], [4, 8], 6)
+    (6, [8])
+    """
+    if floor is not None:
+        upto = max(upto, floor - 1)
+    beyond = sorted({number for number in (*also, *numbers) if number > upto})
+    closed = 0
+    for number in beyond:
+        if number != upto + 1:
+            break
+        upto = number
+        closed += 1
+    return upto, beyond[closed:]
+
+
+class Store:
+    """The database and the live feed of what changes in it. Safe to use from several threads."""
+
+    def __init__(self, url: str, live: LiveFeed | None = None) -> None:
+        """Open the database at ``url`` and make its tables where there are none.
+
+        Raises :class:`StoreError` where it cannot be opened or was made by another version.
+        """
+        self.live = live or LiveFeed()
+        parsed = make_url(url)
+        self._name = parsed.render_as_string(hide_password=True)
+        self.engine = _engine(parsed)
+        self._writer = self.engine.execution_options(write=True)
+        dialect = self.engine.dialect.name
+        self._insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        try:
+            self._open()
+        except (SQLAlchemyError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            raise StoreError(f"{self._name}: cannot open the store: {cause}; is its folder writable?") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read-only snapshot; never waits for ingest."""
+        with self.engine.connect() as connection:
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One writing transaction: commits when the block ends, rolls back where it raises."""
+        with self._writer.begin() as connection:
+            yield connection
+
+    # ---- ingest ----
+
+    def ingest(self, batch: Batch, received: int | None = None) -> Outcome:
+        """Store a batch in one transaction and tell the live feed; ``received`` in µs, default now.
+
+        Raises :class:`sqlalchemy.exc.DataError`, :class:`sqlalchemy.exc.IntegrityError`, :class:`ValueError`,
+        :class:`TypeError`, :class:`OverflowError`, or a :class:`sqlalchemy.exc.StatementError` around one of the last
+        three, where the database will not take these values (set the offending message aside); any other
+        :class:`sqlalchemy.exc.SQLAlchemyError` where it cannot be written now (try again).
+        """
+        now = clock.now() if received is None else received
+        with self.write() as db:
+            inserted, conflicts = self._results(db, batch.results, now)
+            self._ignore(db, t.reading, batch.readings)
+            new_events = self._events(db, batch.events, now)
+            self._healths(db, batch.healths)
+            new_alerts, transitions = self._alerts(db, batch.alerts, now)
+            self._quarantine(db, batch.refused, now)
+            self._seen(db, batch, now)
+            states = self._states(db, batch.states, now)
+            acks = self._acks(db, batch)
+            notices = self._notices(db, inserted, new_alerts, new_events, states)
+        self.live.publish(notices)
+        taken = len(inserted) + transitions + len(new_events)
+        offered = len(batch.results) + len(batch.alerts) + len(batch.events)
+        return Outcome(acks, notices, taken, offered - taken, conflicts, len(batch.refused))
+
+    def acks(self) -> list[tuple[str, Ack]]:
+        """Return the acknowledgement of every device's current epoch: to tell all of them that we are back."""
+        with self.read() as db:
+            rows = db.execute(
+                select(t.ack.c.device, t.ack.c.epoch, t.ack.c.upto, t.ack.c.also).join(
+                    t.device, and_(t.device.c.id == t.ack.c.device, t.device.c.epoch == t.ack.c.epoch)
+                )
+            )
+            return [(row.device, Ack(epoch=row.epoch, upto=row.upto, also=row.also[:ACK_EXTRAS])) for row in rows]
+
+    def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "") -> bool:
+        """Keep a user's judgement of an alert: a label. Returns False where there is no such alert."""
+        now = clock.now()
+        with self.write() as db:
+            device = db.execute(select(t.alert.c.device).where(t.alert.c.alert_id == alert_id)).scalar()
+            if device is None:
+                return False
+            row = {"alert_id": alert_id, "verdict": verdict, "note": note, "at": now}
+            db.execute(insert(t.verdict), row)
+        self.live.publish([Notice("verdict", device, dict(row))])
+        return True
+
+    # ---- inside the transaction ----
+
+    def _ignore(self, db: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows whose key is new."""
+        if rows:
+            db.execute(self._insert(table).on_conflict_do_nothing(), rows)
+
+    def _new(self, db: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> set[tuple[Any, ...]]:
+        """Insert rows whose key is new, and return the keys that were; ``rows`` must not repeat a key."""
+        if not rows:
+            return set()
+        keys = list(table.primary_key.columns)
+        found = db.execute(self._insert(table).on_conflict_do_nothing().returning(*keys), rows)
+        return {tuple(row) for row in found}
+
+    def _results(self, db: Connection, rows: list[dict[str, Any]], now: int) -> tuple[list[dict[str, Any]], int]:
+        """Insert results and feed the rollup from those that were new; return them and the number of conflicts."""
+        unique: dict[tuple[str, int, str], dict[str, Any]] = {}
+        conflicts = 0
+        for row in rows:
+            row["received"] = now
+            first = unique.setdefault((row["device"], row["ts"], row["model"]), row)
+            conflicts += first is not row and _differs(first, row)
+        ordered = [unique[key] for key in sorted(unique)]  # one order for all writers: no deadlocks
+        new = self._new(db, t.result, ordered)
+        if len(new) < len(ordered):
+            old = [key for key in sorted(unique) if key not in new]
+            for chunk in _chunks(old):
+                stored = db.execute(
+                    select(t.result).where(tuple_(t.result.c.device, t.result.c.ts, t.result.c.model).in_(chunk))
+                ).mappings()
+                conflicts += sum(_differs(row, unique[row["device"], row["ts"], row["model"]]) for row in stored)
+        fresh = [row for row in ordered if (row["device"], row["ts"], row["model"]) in new]
+        self._rollup(db, fresh)
+        return fresh, conflicts
+
+    def _rollup(self, db: Connection, fresh: list[dict[str, Any]]) -> None:
+        hours: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
+        for row in fresh:
+            hours[row["device"], row["ts"] // t.HOUR * t.HOUR, row["model"]].append(row)
+        if not hours:
+            return
+        rows = []
+        for key in sorted(hours):
+            group = hours[key]
+            scores = [row["score"] for row in group if row["score"] is not None]
+            ratios = [
+                row["score"] / row["threshold"] for row in group if row["score"] is not None and row["threshold"] > 0
+            ]
+            rows.append(
+                {
+                    "device": key[0],
+                    "hour": key[1],
+                    "model": key[2],
+                    "n": len(group),
+                    "raised": sum(row["verdict"] in _RAISED for row in group),
+                    "unknown": sum(row["verdict"] == CODES[Verdict.UNKNOWN] for row in group),
+                    "score_max": max(scores, default=None),
+                    "ratio_max": max(ratios, default=None),
+                }
+            )
+        statement = self._insert(t.result_1h)
+        old, new = t.result_1h.c, statement.excluded
+        db.execute(
+            statement.on_conflict_do_update(
+                index_elements=list(t.result_1h.primary_key.columns),
+                set_={
+                    "n": old.n + new.n,
+                    "raised": old.raised + new.raised,
+                    "unknown": old.unknown + new.unknown,
+                    "score_max": _larger(old.score_max, new.score_max),
+                    "ratio_max": _larger(old.ratio_max, new.ratio_max),
+                },
+            ),
+            rows,
+        )
+
+    def _events(self, db: Connection, rows: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
+        unique = {(row["device"], row["epoch"], row["seq"]): row | {"received": now} for row in reversed(rows)}
+        new = self._new(db, t.event, [unique[key] for key in sorted(unique)])
+        return [unique[key] for key in sorted(new)]
+
+    def _healths(self, db: Connection, healths: list[HealthSeen]) -> None:
+        """Bring the ledger forward in the order of the journal; an older report changes nothing."""
+        for seen in sorted(healths, key=lambda health: health.seq):
+            data = seen.event.data
+            days = [
+                day.model_dump()
+                | {"device": seen.device, "epoch": seen.epoch, "seq": seen.seq, "at": parse_iso(data.ts)}
+                for day in sorted(data.ledger, key=lambda day: day.day)
+            ]
+            if days:
+                statement = self._insert(t.ledger)
+                values = ("read", "scored", "refused", "evicted", "pending", "seq", "at")
+                db.execute(
+                    statement.on_conflict_do_update(
+                        index_elements=list(t.ledger.primary_key.columns),
+                        set_={name: statement.excluded[name] for name in values},
+                        where=t.ledger.c.seq < statement.excluded.seq,
+                    ),
+                    days,
+                )
+
+    def _alerts(self, db: Connection, seen: list[AlertSeen], now: int) -> tuple[list[str], int]:
+        """Insert transitions and bring alerts forward; return the ids of those with news and how much that was."""
+        news: dict[str, None] = {}
+        count = 0
+        for device, data in sorted(seen, key=lambda alert: (alert.data.alert_id, alert.data.ts)):
+            ts = parse_iso(data.ts)
+            resolved = data.transition == "resolved"
+            told: dict[str, Any] = {
+                "score": data.score,
+                "peak": data.peak,
+                "rows": data.rows,
+                "sensors": data.sensors,
+                "shares": data.shares,
+            }
+            row = told | {
+                "severity": data.severity,
+                "state": "resolved" if resolved else "open",
+                "transition": data.transition,
+                "last_at": ts,
+                "resolved_at": ts if resolved else None,
+                "threshold": data.threshold,
+                "bundle_name": data.bundle.name,
+                "bundle_version": data.bundle.version,
+                "bundle_sha256": data.bundle.sha256,
+            }
+            fixed = {
+                "alert_id": data.alert_id,
+                "device": device,
+                "model": data.model,
+                "kind": data.kind,
+                "opened_at": parse_iso(data.opened_at),
+                "first_received": now,
+            }
+            first = self._new(db, t.alert, [fixed | row])
+            key = {"alert_id": data.alert_id, "transition": data.transition, "ts": ts}
+            evidence = pack(data.evidence) if data.evidence is not None else None
+            if not self._new(db, t.alert_event, [key | told | {"received": now, "evidence": evidence}]):
+                continue
+            if not first:
+                lower = [name for name, rank in _RANK.items() if rank < _RANK[data.transition]]
+                mine = t.alert.c.alert_id == data.alert_id
+                same_time = and_(t.alert.c.last_at == ts, t.alert.c.transition.in_(lower))
+                db.execute(update(t.alert).where(mine, or_(t.alert.c.last_at < ts, same_time)).values(row))
+                db.execute(update(t.alert).where(mine).values(self._blamed(db, data.alert_id)))
+            news[data.alert_id] = None
+            count += 1
+        return list(news), count
+
+    def _blamed(self, db: Connection, alert_id: str) -> dict[str, Any]:
+        """Return sensors and shares of the newest transition that is not ``resolved``; of that where it is alone."""
+        e = t.alert_event.c
+        order = (e.transition == "resolved", e.ts.desc(), (e.transition == "opened"))
+        query = select(e.sensors, e.shares).where(e.alert_id == alert_id).order_by(*order).limit(1)
+        return dict(db.execute(query).mappings().one())
+
+    def _quarantine(self, db: Connection, refused: list[Refused], now: int) -> None:
+        if not refused:
+            return
+        rows = {}
+        for item in refused:
+            digest = hashlib.sha256(b"\0".join([item.topic.encode(), item.reason.encode(), item.payload])).hexdigest()
+            rows[digest] = item._asdict() | {"sha256": digest, "received": now}
+        self._ignore(db, t.quarantine, list(rows.values()))
+        newest = select(func.max(t.quarantine.c.id)).scalar_subquery()
+        db.execute(delete(t.quarantine).where(t.quarantine.c.id <= newest - QUARANTINE_KEPT))
+
+    def _seen(self, db: Connection, batch: Batch, now: int) -> None:
+        """Bring the device rows forward: last seen, newest reading, newest health."""
+        empty = {"last_ts": None, "health_at": None, "health": None, "type": None, "agent_version": None}
+        empty |= {"bundle_name": None, "bundle_version": None, "bundle_sha256": None}
+        found: dict[str, dict[str, Any]] = {}
+        limit = now + AHEAD
+
+        def row(device: str) -> dict[str, Any]:
+            return found.setdefault(
+                device, {"id": device, "first_seen": now, "last_seen": now, "status": "unknown", "epoch": None} | empty
+            )
+
+        for device, epoch in batch.numbers:
+            row(device)["epoch"] = epoch
+        for seen in batch.states:
+            row(seen.device)
+        for result in batch.results:
+            mine = row(result["device"])
+            if _forward(mine["last_ts"], result["ts"], limit):
+                mine["last_ts"] = result["ts"]
+        for health in batch.healths:
+            mine, data = row(health.device), health.event.data
+            at = parse_iso(data.ts)
+            if _forward(mine["health_at"], at, limit):
+                mine |= {"health_at": at, "health": data.model_dump(mode="json"), "agent_version": data.agent}
+                if data.bundle is not None:
+                    mine |= {"type": data.bundle.name, "bundle_name": data.bundle.name}
+                    mine |= {"bundle_version": data.bundle.version, "bundle_sha256": data.bundle.sha256}
+        if not found:
+            return
+        statement = self._insert(t.device)
+        old, new = t.device.c, statement.excluded
+        newer = _is_forward(old.health_at, new.health_at, limit)
+        by_health = ("health_at", "health", "agent_version", "bundle_name", "bundle_version", "bundle_sha256")
+        db.execute(
+            statement.on_conflict_do_update(
+                index_elements=[t.device.c.id],
+                set_={
+                    "last_seen": _larger(old.last_seen, new.last_seen),
+                    "last_ts": case((_is_forward(old.last_ts, new.last_ts, limit), new.last_ts), else_=old.last_ts),
+                    "epoch": func.coalesce(old.epoch, new.epoch),
+                    "type": case((newer, func.coalesce(new.type, old.type)), else_=old.type),
+                    **{name: case((newer, new[name]), else_=old[name]) for name in by_health},
+                },
+            ),
+            [found[device] for device in sorted(found)],
+        )
+
+    def _states(self, db: Connection, states: list[StateSeen], now: int) -> list[StateSeen]:
+        """Apply connection states in order; return those that counted.
+
+        A late will of an older connection says nothing. A retained message may be such a will, so it needs a
+        connection that is not older than the one we know. One that claims to be of the future counts as older.
+        """
+        applied = []
+        limit = now + AHEAD
+        for seen in states:
+            state = seen.state
+            since = parse_iso(state.since)
+            where: ColumnElement[bool] = t.device.c.id == seen.device
+            if state.status == "offline" or seen.retained:
+                known = t.device.c.connection
+                same_or_first = or_(known.is_(None), known == state.connection)
+                begun = t.device.c.connection_since
+                not_older = or_(begun > limit, begun < since) if since <= limit else and_(begun > limit, begun < since)
+                where = and_(where, or_(same_or_first, not_older))
+            unchanged = and_(t.device.c.connection == state.connection, t.device.c.status == state.status)
+            statement = (
+                update(t.device)
+                .where(where)
+                .values(
+                    status=state.status,
+                    status_since=case((func.coalesce(unchanged, False), t.device.c.status_since), else_=now),
+                    connection=state.connection,
+                    connection_since=since,
+                    epoch=state.epoch,
+                )
+            )
+            if db.execute(statement).rowcount:
+                applied.append(seen)
+        return applied
+
+    def _acks(self, db: Connection, batch: Batch) -> list[tuple[str, Ack]]:
+        """Add the delivered numbers to the bookkeeping and return what each device may forget."""
+        result = []
+        for device, epoch in sorted(batch.numbers):
+            key = {"device": device, "epoch": epoch}
+            mine = and_(t.ack.c.device == device, t.ack.c.epoch == epoch)
+            query = select(t.ack.c.upto, t.ack.c.also).where(mine).with_for_update()
+            row = db.execute(query).first()
+            if row is None:
+                self._ignore(db, t.ack, [key | {"upto": 0, "also": []}])
+                row = db.execute(query).one()
+            numbers = batch.numbers[device, epoch]
+            upto, also = advance_ack(row.upto, row.also, numbers, batch.floors.get((device, epoch)))
+            if (upto, also) != (row.upto, row.also):
+                db.execute(update(t.ack).where(mine).values(upto=upto, also=also))
+            result.append((device, Ack(epoch=epoch, upto=upto, also=also[:ACK_EXTRAS])))
+        return result
+
+    def _notices(
+        self,
+        db: Connection,
+        results: list[dict[str, Any]],
+        alerts: list[str],
+        events: list[dict[str, Any]],
+        states: list[StateSeen],
+    ) -> list[Notice]:
+        notices = []
+        by_device: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in results:
+            by_device[row["device"]].append(row)
+        for device, rows in by_device.items():
+            ts = max(row["ts"] for row in rows)
+            scores = [_score(row) for row in rows if row["ts"] == ts]
+            notices.append(
+                Notice("result", device, {"ts": ts, "n": len({row["ts"] for row in rows}), "scores": scores})
+            )
+        for chunk in _chunks(alerts):
+            for alert in db.execute(select(t.alert).where(t.alert.c.alert_id.in_(chunk))).mappings():
+                notices.append(Notice("alert", alert["device"], dict(alert)))
+        for row in events:
+            if row["type"] == "health":
+                notices.append(Notice("health", row["device"], row["data"]))
+            else:
+                data = {"type": row["type"], "time": row["time"], "data": row["data"]}
+                notices.append(Notice("event", row["device"], data))
+        for seen in states:
+            since = parse_iso(seen.state.since)
+            notices.append(Notice("state", seen.device, {"status": seen.state.status, "since": since}))
+        return notices
+
+    def _open(self) -> None:
+        with self.write() as db:
+            t.metadata.create_all(db)
+            version = db.execute(select(t.schema_version.c.version)).scalar()
+            if version is None:
+                db.execute(insert(t.schema_version), {"version": t.SCHEMA_VERSION})
+            elif version != t.SCHEMA_VERSION:
+                raise StoreError(
+                    f"{self._name}: made for schema {version}, this program has {t.SCHEMA_VERSION}: "
+                    f"use the program that made it, or another path"
+                )
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, json_serializer=_dumps, pool_pre_ping=True)
+    if not url.database or url.database == ":memory:":
+        raise StoreError("a store in memory would forget what it has acknowledged: give it a path")
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{url.database}: cannot make its folder: {error}") from error
+    engine = create_engine(url, json_serializer=_dumps, connect_args={"timeout": BUSY_TIMEOUT})
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself; we do, below
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 67108864"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _larger(old: Any, new: Any) -> ColumnElement[Any]:
+    """Return the larger of two columns, the other where one is null; the same in every database."""
+    return case((old.is_(None), new), (new.is_(None), old), (old < new, new), else_=old)
+
+
+def _forward(old: int | None, new: int, limit: int) -> bool:
+    """Tell whether the device's time ``new`` replaces ``old``; one beyond ``limit`` gives way to any other."""
+    return old is None or old > limit or old < new <= limit
+
+
+def _is_forward(old: ColumnElement[Any], new: ColumnElement[Any], limit: int) -> ColumnElement[bool]:
+    """As :func:`_forward` in the database; a ``new`` that is null replaces nothing."""
+    return and_(new.is_not(None), or_(old.is_(None), old > limit, and_(old < new, new <= limit)))
+
+
+def _differs(stored: Any, row: dict[str, Any]) -> bool:
+    return any(stored[name] != row[name] for name in ("score", "threshold", "verdict", "bundle"))
+
+
+def _score(row: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: row[name] for name in ("model", "kind", "score", "threshold", "sensors", "shares")}
+    return shown | {"verdict": VERDICTS[row["verdict"]].value}
+
+
+def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), _CHUNK):
+        yield items[start : start + _CHUNK]

@@ -1,0 +1,198 @@
+"""The cloud's tables, in SQLAlchemy Core and portable types only: SQLite today, PostgreSQL when it grows.
+
+Conventions that every query may rely on:
+
+* Times are integer µs since 1970 in UTC (:mod:`.clock`); ``received`` and ``*_seen`` are by our clock, all
+  others by the device's.
+* What the device said is immutable: ``result``, ``reading``, ``alert_event`` and ``event`` are only ever inserted, the
+  first wins. ``device``, ``alert``, ``ledger`` and ``result_1h`` are views of them that can be computed again.
+* Primary keys are the natural keys of the contract, so that a second delivery meets the first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects import postgresql
+
+SCHEMA_VERSION = 1
+"""Raised with every change of a table; a store with another version is not opened."""
+
+HOUR = 3_600_000_000
+"""The step of the rollup in µs."""
+
+metadata = MetaData()
+
+_Document = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+_Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _table(name: str, *columns: Any) -> Table:
+    """Declare a table whose primary key is its storage order (a smaller file and one lookup less in SQLite)."""
+    return Table(name, metadata, *columns, sqlite_with_rowid=False)
+
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
+
+device = _table(
+    "device",
+    Column("id", String(64), primary_key=True),
+    Column("type", String(64)),  # the bundle's name, which is the device type; null until a health event names one
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    Column("status", String(8), nullable=False, default="unknown"),  # online | offline | unknown
+    Column("status_since", BigInteger),
+    Column("connection", Text),
+    Column("connection_since", BigInteger),
+    Column("epoch", Text),
+    Column("agent_version", Text),
+    Column("bundle_name", Text),
+    Column("bundle_version", Text),
+    Column("bundle_sha256", String(64)),
+    Column("last_ts", BigInteger),  # the newest reading that was scored
+    Column("health_at", BigInteger),
+    Column("health", _Document),  # contract.events.HealthData as sent
+)
+
+result = _table(
+    "result",
+    Column("device", String(64), primary_key=True),
+    Column("ts", BigInteger, primary_key=True),
+    Column("model", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("score", Float),  # null where the model could not score the row
+    Column("threshold", Float, nullable=False),
+    Column("verdict", SmallInteger, nullable=False),  # contract.verdicts.CODES
+    Column("sensors", _Document, nullable=False),
+    Column("shares", _Document, nullable=False),
+    Column("bundle", Text, nullable=False),  # <name>/<version>
+    Column("received", BigInteger, nullable=False),
+)
+
+reading = _table(
+    "reading",  # only of devices whose privacy is "full"
+    Column("device", String(64), primary_key=True),
+    Column("ts", BigInteger, primary_key=True),
+    Column("values", _Document, nullable=False),
+)
+
+result_1h = _table(
+    "result_1h",
+    Column("device", String(64), primary_key=True),
+    Column("hour", BigInteger, primary_key=True),  # start of the hour, µs
+    Column("model", String(32), primary_key=True),
+    Column("n", Integer, nullable=False),
+    Column("raised", Integer, nullable=False),  # anomalous or faulty
+    Column("unknown", Integer, nullable=False),
+    Column("score_max", Float),
+    Column("ratio_max", Float),  # score / threshold
+)
+
+alert = _table(
+    "alert",
+    Column("alert_id", Text, primary_key=True),
+    Column("device", String(64), nullable=False),
+    Column("model", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("state", String(16), nullable=False),  # open | resolved
+    Column("transition", String(16), nullable=False),  # the newest one: opened | updated | resolved
+    Column("opened_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Column("resolved_at", BigInteger),
+    Column("score", Float, nullable=False),
+    Column("peak", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("sensors", _Document, nullable=False),
+    Column("shares", _Document, nullable=False),
+    Column("bundle_name", Text, nullable=False),
+    Column("bundle_version", Text, nullable=False),
+    Column("bundle_sha256", String(64), nullable=False),
+    Column("first_received", BigInteger, nullable=False),
+    Index("alert_by_device", "device", "opened_at"),
+    Index("alert_by_state", "state", "opened_at"),
+)
+
+alert_event = _table(
+    "alert_event",
+    Column("alert_id", Text, primary_key=True),
+    Column("transition", String(16), primary_key=True),
+    Column("ts", BigInteger, primary_key=True),
+    Column("score", Float, nullable=False),
+    Column("peak", Float, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("sensors", _Document, nullable=False),
+    Column("shares", _Document, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("evidence", LargeBinary),  # contract.events.Evidence, JSON in zstd: cloud.store.unpack
+)
+
+verdict = Table(
+    "verdict",  # every judgement of a user is a label; the newest one of an alert counts
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("alert_id", Text, nullable=False, index=True),
+    Column("verdict", String(16), nullable=False),  # real | false | unclear
+    Column("note", Text, nullable=False, default=""),
+    Column("at", BigInteger, nullable=False),
+)
+
+event = _table(
+    "event",  # health, gap, model
+    Column("device", String(64), primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("type", String(16), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Column("data", _Document, nullable=False),
+    Index("event_by_type", "device", "type", "time"),
+)
+
+ledger = _table(
+    "ledger",  # conservation: read = scored + sum(refused) + evicted + pending
+    Column("device", String(64), primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("read", BigInteger, nullable=False),
+    Column("scored", BigInteger, nullable=False),
+    Column("refused", _Document, nullable=False),
+    Column("evicted", BigInteger, nullable=False),
+    Column("pending", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # of the health event that said so
+    Column("at", BigInteger, nullable=False),
+)
+
+ack = _table(
+    "ack",
+    Column("device", String(64), primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("upto", BigInteger, nullable=False),
+    Column("also", _Document, nullable=False),  # numbers stored beyond upto, ascending
+)
+
+quarantine = Table(
+    "quarantine",  # what we could not read, once each, so that nothing vanishes and a redelivery adds nothing
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("sha256", String(64), nullable=False, unique=True),  # of topic, reason and payload
+    Column("topic", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("received", BigInteger, nullable=False),
+)

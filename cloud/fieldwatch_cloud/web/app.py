@@ -1,0 +1,153 @@
+"""The application: store and live feed in, ASGI application out."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+
+from fieldwatch_cloud.live import LiveFeed
+from fieldwatch_cloud.store import Store
+from fieldwatch_cloud.web import api, pages
+from fieldwatch_cloud.web.assets import Assets
+from fieldwatch_cloud.web.problems import ProblemError, problem
+from fieldwatch_cloud.web.queries import Queries
+from fieldwatch_cloud.web.security import Guard, Sessions, cookie_name
+from fieldwatch_cloud.web.settings import WebSettings
+from fieldwatch_cloud.web.stream import Stream
+
+_DESCRIPTION = """What the devices said and what people said of it.
+
+A script sends `Authorization: Bearer …` with the token of the configuration (`web.api_token`). Errors are RFC 9457
+problem details; lists come in pages with a `next` cursor; times are UTC."""
+
+
+def create_app(store: Store, live: LiveFeed, settings: WebSettings) -> FastAPI:
+    """Return the dashboard and API over ``store``; ``live`` is the feed that ingest publishes to.
+
+    ``settings.start_url`` opens it. ``app.state.sessions.admit(token)`` lets one more browser in.
+    """
+    app = FastAPI(
+        title="Fieldwatch",
+        version="1",
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )
+    sessions = Sessions()
+    sessions.admit(settings.start_token)
+    app.state.settings = settings
+    app.state.store = store
+    app.state.queries = Queries(store.engine)
+    app.state.sessions = sessions
+    app.state.stream = Stream(live)
+    app.state.assets = Assets()
+    app.state.pages = pages.Renderer(app.state.assets, app.state.stream)
+    app.state.still_allowed = _still_allowed
+
+    app.include_router(api.router)
+    app.include_router(pages.router)
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=6)
+    app.add_middleware(Guard, settings=settings, sessions=sessions)
+    _describe_security(app)
+    return app
+
+
+class _Server(uvicorn.Server):
+    """Ends the event streams before it waits for open connections: those never end by themselves."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        stream: Stream = self.config.app.state.stream  # type: ignore[union-attr]
+        stream.close()
+        await super().shutdown(sockets)
+
+
+def make_server(app: FastAPI, settings: WebSettings) -> uvicorn.Server:
+    """Return the server for ``app``: ``run()`` it, or ``await serve()`` beside other tasks.
+
+    A stop waits two seconds for answers that are under way.
+    """
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+
+def _still_allowed(request: Request) -> Callable[[], bool]:
+    """Return a question that a long answer asks again and again: may this reader still read?"""
+    if request.state.session is None:
+        return lambda: True
+    sessions: Sessions = request.app.state.sessions
+    cookie = request.cookies.get(cookie_name(request.app.state.settings))
+    return lambda: sessions.find(cookie) is not None
+
+
+def _for_people(request: Request) -> bool:
+    return not request.url.path.startswith(("/api/v1", "/static/", "/healthz"))
+
+
+def _answer(
+    request: Request, status: int, title: str, detail: str, errors: list[dict[str, Any]] | None = None
+) -> Response:
+    if _for_people(request):
+        return pages.error_page(request, status, title, detail)
+    return problem(status, title, detail, errors)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return _answer(request, error.status, error.title, error.detail)
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = f"{request.method} {request.url.path} is not served here." if error.status_code in (404, 405) else ""
+    answer = _answer(request, error.status_code, str(error.detail), detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [{"where": [str(part) for part in one["loc"]], "what": one["msg"]} for one in error.errors()]
+    first = f"{'.'.join(found[0]['where'])}: {found[0]['what']}" if found else ""
+    return _answer(request, 422, "Wrong parameter", first, json.loads(json.dumps(found, default=str)))
+
+
+def _describe_security(app: FastAPI) -> None:
+    """Name both ways in in the OpenAPI document, and drop FastAPI's own error shape, which is never sent."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = original()
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": cookie_name(app.state.settings)},
+        }
+        document["security"] = [{"bearer": []}, {"session": []}]
+        for name in ("HTTPValidationError", "ValidationError"):
+            components.get("schemas", {}).pop(name, None)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,133 @@
+"""The event stream: every notice of the live feed, as server-sent events.
+
+An event's id is ``<boot>-<number>``: numbers count up without holes while the process lives, ``boot`` tells processes
+apart. A browser that comes back names the last id it saw and gets what it missed from the ring, or ``resync``: load
+the page's data again. A silent stream sends ``beat`` with the newest number, so that a reader can tell whether it
+missed something. A reader that is slow only falls behind the ring; nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fieldwatch_cloud.live import LiveFeed, Notice, Resync
+from fieldwatch_cloud.web.series import ratio
+
+HEARTBEAT = 10.0
+"""Seconds of silence after which a beat is sent and the session is checked again."""
+STREAMS = 64
+"""Open streams at once: one browser needs one."""
+
+ENCODED = 256
+"""Encoded events kept for the other readers."""
+
+_SEVERITY = {"unknown": 0, "normal": 1, "anomalous": 2, "faulty": 3}
+
+
+class Stream:
+    """Encodes the feed for browsers; an event is encoded once, however many read it."""
+
+    def __init__(self, live: LiveFeed) -> None:
+        self.live = live
+        self._ends: set[asyncio.Event] = set()
+        self._boot = secrets.token_hex(4)
+        self._encoded: OrderedDict[int, bytes] = OrderedDict()
+
+    @property
+    def open(self) -> int:
+        """How many streams are open."""
+        return len(self._ends)
+
+    @property
+    def position(self) -> str:
+        """Id of the newest event: where a page that is rendered now stands."""
+        return self._id(self.live.last)
+
+    def close(self) -> None:
+        """End all streams; called in the event loop when the server stops, which would wait for them otherwise."""
+        for end in self._ends:
+            end.set()
+
+    async def follow(self, after: str | None, allowed: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """Yield the stream from the event after the one named ``after``; ends when ``allowed`` says no."""
+        feed = self.live.follow(self._number(after), HEARTBEAT)
+        end = asyncio.Event()
+        closed = asyncio.ensure_future(end.wait())
+        step: asyncio.Future[tuple[int, Notice | Resync | None]] | None = None
+        self._ends.add(end)
+        try:
+            yield b"retry: 3000\n\n"
+            while True:
+                step = asyncio.ensure_future(anext(feed))
+                await asyncio.wait({step, closed}, return_when=asyncio.FIRST_COMPLETED)
+                if closed.done() or not allowed():
+                    return
+                number, notice = step.result()
+                if notice is None:
+                    yield self._plain(number, "beat")
+                elif isinstance(notice, Resync):
+                    yield self._plain(number, "resync")
+                else:
+                    yield self._encode(number, notice)
+        finally:
+            self._ends.discard(end)
+            closed.cancel()
+            if step is not None:
+                step.cancel()
+
+    def _number(self, after: str | None) -> int | None:
+        """Return the number of an id; one of another process is from the future: the feed answers with a resync."""
+        if not after:
+            return None
+        boot, _, number = after.partition("-")
+        return int(number) if boot == self._boot and number.isdecimal() and len(number) < 17 else 2**62
+
+    def _id(self, number: int) -> str:
+        return f"{self._boot}-{number}"
+
+    def _plain(self, number: int, kind: str) -> bytes:
+        return f"event: {kind}\nid: {self._id(number)}\ndata: {{}}\n\n".encode()
+
+    def _encode(self, number: int, notice: Notice) -> bytes:
+        encoded = self._encoded.get(number)
+        if encoded is None:
+            data = json.dumps(told(notice), separators=(",", ":"))
+            encoded = f"event: {notice.kind}\nid: {self._id(number)}\ndata: {data}\n\n".encode()
+            self._encoded[number] = encoded
+            if len(self._encoded) > ENCODED:
+                self._encoded.popitem(last=False)
+        return encoded
+
+
+def told(notice: Notice) -> dict[str, Any]:
+    """Return what a browser is told of a notice: what a page shows at once, the rest it asks for."""
+    data: dict[str, Any] = {"device": notice.device}
+    if notice.kind == "result":
+        models = [
+            {"model": one["model"], "ratio": ratio(one["score"], one["threshold"]), "verdict": one["verdict"]}
+            for one in notice.data["scores"]
+        ]
+        ratios = [model["ratio"] for model in models if model["ratio"] is not None]
+        worst = max((model["verdict"] for model in models), key=_SEVERITY.__getitem__, default="unknown")
+        return data | {
+            "ts": notice.data["ts"],
+            "n": notice.data["n"],
+            "ratio": max(ratios, default=None),
+            "verdict": worst,
+            "models": models,
+        }
+    if notice.kind == "alert":
+        names = ("alert_id", "state", "transition", "severity", "kind", "model", "opened_at", "last_at", "peak")
+        return data | {name: notice.data[name] for name in names}
+    if notice.kind == "verdict":
+        return data | {name: notice.data[name] for name in ("alert_id", "verdict", "at")}
+    if notice.kind == "state":
+        return data | {name: notice.data[name] for name in ("status", "since")}
+    if notice.kind == "health":
+        return data | {"log": notice.data["log"], "update": notice.data.get("update", "")}
+    return data | {"type": notice.data["type"]}

@@ -1,0 +1,241 @@
+"""The bundle: one signed zip with everything that turns rows into verdicts.
+
+======================  ============================================================================
+``manifest.json``       :class:`Manifest`: sensors, period, models, thresholds, baseline, file hashes
+``models/*.onnx``       graphs; see :class:`ModelSpec` for their inputs and outputs
+``baseline.npz``        ``<model>.features`` float32 ``[F]``: neutral inputs, used to explain a feature model
+``golden.npz``          rows in, features and scores out: a device that cannot reproduce them refuses the bundle
+======================  ============================================================================
+
+A bundle is read from the zip in memory: nothing is unpacked, so there is nothing to clean up, no path in the archive
+can reach the disk, and no model file stays open on Windows. Its identity is the sha256 of the zip's bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fieldwatch_contract.alerts import AlertRule
+from fieldwatch_contract.clock import SECOND
+from fieldwatch_contract.events import BundleRef
+from fieldwatch_contract.features import KERNEL, FeatureSpec
+from fieldwatch_contract.verdicts import Kind
+
+MAX_UNPACKED = 256 * 1024 * 1024
+"""No member, nor all together, may unpack to more than this many bytes."""
+
+
+class BundleError(Exception):
+    """The bundle cannot be used; the message says why and what would be right."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Range(_Model):
+    """Where a classifier may speak: while ``model``'s score is at most ``limit``; beyond it the verdict is unknown."""
+
+    model: str
+    limit: float
+
+
+class ModelSpec(_Model):
+    """One ONNX graph.
+
+    ``input`` tells what it is fed and what its first input must accept:
+
+    * ``rows``: float64 ``[R, S]``, consecutive grid rows, NaN = missing; row i may look at rows i-lookback+1 … i
+    * ``features``: float32 ``[N, F]`` of :mod:`.features`; each row stands alone
+
+    Outputs: ``score`` float32 ``[R]`` and, for ``rows`` graphs that know it, ``contributions`` float32 ``[R, S]``
+    (not negative; what each sensor adds to the score). Higher scores are worse.
+
+    A row's bits may not depend on where in a block it stands. Sum over sensors with a ``MatMul`` by ones, never with
+    ``ReduceSum`` or ``ReduceMean``: their order of addition follows the row's memory address.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    kind: Kind
+    file: str
+    input: Literal["rows", "features"]
+    lookback: int = Field(default=1, ge=1)
+    threshold: float
+    alert: AlertRule = AlertRule()
+    range: Range | None = None
+
+
+class Baseline(_Model):
+    """What training looked like, one number a sensor in the manifest's order: for drawing and for judging drift."""
+
+    mean: list[float]
+    scale: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class Manifest(_Model):
+    """``manifest.json``. ``version`` is unique within ``name`` and the same for the same training input."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="model family, usually the device type")
+    version: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    device_type: str
+    period_s: float = Field(gt=0)
+    timed: bool = Field(default=True, description="False: rows of a plain table, each on its own")
+    sensors: list[str] = Field(min_length=1)
+    window: int = Field(ge=1, description="W: rows a verdict may depend on")
+    min_rows: int = Field(ge=1, description="fewer rows with a value in the window: warming up, verdict unknown")
+    max_missing: float = Field(default=0.5, ge=0, le=1, description="above this share of sensors missing: unknown")
+    kernel: int = KERNEL
+    features: FeatureSpec | None = None
+    models: list[ModelSpec] = Field(min_length=1)
+    baseline: Baseline
+    trained_until: str = ""
+    files: dict[str, str] = Field(description="sha256 of every other member")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Manifest:
+        names = [model.name for model in self.models]
+        if len(set(names)) != len(names):
+            raise ValueError(f"model names repeat: {names}")
+        if len(set(self.sensors)) != len(self.sensors):
+            raise ValueError("sensor names repeat")
+        for field in ("mean", "scale", "low", "high"):
+            if len(getattr(self.baseline, field)) != len(self.sensors):
+                raise ValueError(f"baseline.{field} must have one number for each of {len(self.sensors)} sensors")
+        for model in self.models:
+            reach = model.lookback
+            if model.input == "features":
+                if self.features is None:
+                    raise ValueError(f"model {model.name} takes features but the manifest has no feature spec")
+                reach = self.features.longest
+            if reach > self.window:
+                raise ValueError(f"model {model.name} looks {reach} rows back, the window is {self.window}")
+            if model.file not in self.files:
+                raise ValueError(f"model {model.name}: {model.file} is not among files")
+            if model.range is not None and model.range.model not in names:
+                raise ValueError(f"model {model.name}: range names unknown model {model.range.model}")
+        return self
+
+    @property
+    def period(self) -> int:
+        """Grid period in µs."""
+        return round(self.period_s * SECOND)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose hashes and manifest hold. ``files`` are the members' bytes."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    sha256: str
+
+    @property
+    def ref(self) -> BundleRef:
+        """Name, version and hash, as events carry them."""
+        return BundleRef(name=self.manifest.name, version=self.manifest.version, sha256=self.sha256)
+
+    def arrays(self, member: str) -> dict[str, NDArray[np.generic]]:
+        """Read an ``.npz`` member; no pickles. Raises :class:`BundleError` where it is none."""
+        try:
+            with np.load(io.BytesIO(self.files[member]), allow_pickle=False) as archive:
+                return {key: archive[key] for key in archive.files}
+        except Exception as error:  # numpy and zipfile raise a dozen types, all of them meaning this
+            raise BundleError(f"{member} cannot be read: {error}") from error
+
+
+def read_bundle(source: Path | bytes, sha256: str | None = None) -> Bundle:
+    """Read and check a bundle; ``sha256`` is the digest it must have, where one is known.
+
+    Raises :class:`BundleError` for anything that is not a whole, consistent bundle of this format and kernel, and
+    :class:`OSError` where the file cannot be read.
+    """
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise BundleError(f"the file's sha256 is {digest}, expected {sha256}: it is damaged or another file")
+    try:
+        files = _members(data)
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        raise BundleError(f"not a readable zip: {error}") from error
+    if "manifest.json" not in files:
+        raise BundleError("no manifest.json inside: not a Fieldwatch bundle")
+    try:
+        manifest = Manifest.model_validate_json(files.pop("manifest.json"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(f"manifest.json: {place}: {first['msg']}") from error
+    if manifest.kernel != KERNEL:
+        raise BundleError(f"made for feature kernel {manifest.kernel}, this program has {KERNEL}: update the program")
+    for name, expected in manifest.files.items():
+        if name not in files:
+            raise BundleError(f"{name} is missing from the zip")
+        if hashlib.sha256(files[name]).hexdigest() != expected:
+            raise BundleError(f"{name} does not have the hash that the manifest states")
+    if extra := sorted(set(files) - set(manifest.files)):
+        raise BundleError(f"{extra[0]} is in the zip but not in the manifest")
+    return Bundle(manifest, files, digest)
+
+
+def _members(data: bytes) -> dict[str, bytes]:
+    """Unpack into memory, refusing bombs by what really comes out, not by what the headers claim."""
+    files: dict[str, bytes] = {}
+    left = MAX_UNPACKED
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for info in archive.infolist():
+            if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise BundleError(
+                    f"{info.filename} is packed by method {info.compress_type}, must be stored or deflated"
+                )
+            if info.filename in files:
+                raise BundleError(f"{info.filename} is in the zip twice")
+            with archive.open(info) as member:
+                files[info.filename] = member.read(left + 1)
+            left -= len(files[info.filename])
+            if left < 0:
+                raise BundleError(f"unpacks to more than {MAX_UNPACKED >> 20} MiB: refused")
+    return files
+
+
+def write_bundle(manifest: Manifest, files: dict[str, bytes]) -> bytes:
+    """Return the zip's bytes: the same input gives the same bytes (sorted names, fixed times and modes).
+
+    ``manifest.files`` is filled in here from ``files``.
+    """
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    manifest = Manifest.model_validate(manifest.model_dump() | {"files": hashes})
+    members = {"manifest.json": manifest.model_dump_json(indent=1).encode(), **dict(sorted(files.items()))}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            info.create_system = 3
+            archive.writestr(info, content)
+    return out.getvalue()
+
+
+def write_arrays(arrays: dict[str, NDArray[np.generic]]) -> bytes:
+    """Return an ``.npz`` whose bytes depend on the arrays alone (numpy's own writer stamps the time)."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in sorted(arrays.items()):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue())
+    return out.getvalue()

@@ -1,0 +1,253 @@
+"""What crosses the wire: CloudEvents 1.0 in structured JSON mode, one pydantic model an event type.
+
+An event's identity is ``id`` = ``<device>:<epoch>:<seq>``: ``epoch`` is drawn when a journal is made, ``seq`` counts
+everything the device ever sent in that epoch, so a missing number shows. A result's natural key is
+``(device, ts, model)`` and an alert's is ``alert_id``, both functions of the log alone: a device whose journal was
+lost reads its log again, sends the same facts under a new epoch, and changes nothing.
+
+Within a major version (``….v1``) fields are only added. Readers ignore what they do not know; writers are strict
+because they build these models.
+
+Source: CloudEvents 1.0.2, JSON format 1.0.2 (batch mode for ``bulk``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from fieldwatch_contract.verdicts import Kind, Verdict
+
+CONTENT_TYPE = "application/cloudevents+json"
+BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
+BULK_LIMIT = 48 * 1024
+"""Largest MQTT payload we send, in bytes; cloud brokers refuse above 64 KiB to 128 KiB."""
+BULK_EVENTS = 2_000
+"""Most events in one batch: the payload's size does not bound them, for a million nothings compress to 200 bytes."""
+
+Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A number on the wire. JSON knows neither NaN nor infinity, and neither do a database's documents or a browser."""
+
+
+Number = Annotated[int, Field(ge=0, le=2**53)]
+"""Of an event; JSON numbers are whole up to here everywhere."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class ModelScore(_Model):
+    """What one model says of one reading."""
+
+    model: str = Field(description="name within the bundle: detector, classifier, …")
+    kind: Kind
+    score: float | None = Field(description="null where the model could not score the row")
+    threshold: Finite
+    verdict: Verdict
+    sensors: list[str] = Field(default=[], description="most responsible first")
+    shares: list[Finite] = Field(default=[], description="of the score, in the order of sensors, sum at most 1")
+
+
+class ResultData(_Model):
+    """One reading scored by every model of the bundle."""
+
+    ts: Timestamp
+    bundle: str = Field(description="<name>/<version>")
+    scores: list[ModelScore]
+    values: dict[str, float | None] | None = Field(
+        default=None, description="the reading itself; only where the device's privacy is 'full'"
+    )
+
+
+class Evidence(_Model):
+    """The readings around an alert, as far as the device's privacy setting lets them leave the lab.
+
+    ``values[i][j]`` is sensor ``sensors[i]`` at ``times[j]``, null where missing; ``mean`` and ``scale`` are the
+    sensor's training baseline, for drawing what normal looks like.
+    """
+
+    times: list[Timestamp]
+    sensors: list[str]
+    values: list[list[float | None]]
+    mean: list[Finite]
+    scale: list[Finite]
+    scores: list[float | None] = Field(description="the alerting model's score at times")
+    all_sensors: list[str] = Field(default=[], description="rows of z")
+    z: str = Field(
+        default="",
+        description="base64 of int8 [all_sensors, times]: 16(x-mean)/scale rounded, ±127 at most; -128: missing",
+    )
+
+
+class BundleRef(_Model):
+    """Which bundle judged."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class AlertData(_Model):
+    """A transition in an alert's life; later transitions of the same ``alert_id`` supersede earlier ones."""
+
+    alert_id: str = Field(description="function of device, model and opened_at, see contract.alerts.alert_id")
+    transition: Literal["opened", "updated", "resolved"]
+    model: str
+    kind: Kind
+    severity: Literal["warning", "critical"]
+    opened_at: Timestamp
+    ts: Timestamp = Field(description="time of the row that caused this transition")
+    score: Finite
+    peak: Finite
+    threshold: Finite
+    rows: int = Field(description="rows at or above the threshold so far")
+    sensors: list[str]
+    shares: list[Finite]
+    bundle: BundleRef
+    evidence: Evidence | None = None
+
+
+class LedgerDay(_Model):
+    """Conservation for one UTC day: ``read = scored + Σ refused + evicted + pending``, each counted on its own.
+
+    ``scored`` are results the cloud acknowledged, ``pending`` results still in the outbox.
+    """
+
+    day: str
+    read: int
+    scored: int
+    refused: dict[str, int]
+    evicted: int
+    pending: int
+
+
+class OutboxState(_Model):
+    """What waits to be acknowledged."""
+
+    events: int
+    bytes: int
+    oldest: Timestamp | None
+
+
+class HealthData(_Model):
+    """The agent's own state, once a minute and after a change."""
+
+    ts: Timestamp
+    agent: str = Field(description="version of the agent")
+    bundle: BundleRef | None
+    log: Literal["following", "silent", "missing", "unreadable", "waiting"]
+    log_detail: str = ""
+    last_reading: Timestamp | None
+    lag_bytes: int
+    outbox: OutboxState
+    ledger: list[LedgerDay] = Field(description="the newest days, and older ones whose numbers have changed since")
+    update: str = Field(default="", description="state of the updater in words; empty when all is well")
+
+
+class GapData(_Model):
+    """Something is missing and this says what: no minute vanishes in silence."""
+
+    reason: Literal["evicted", "log_truncated", "log_vanished", "journal_rebuilt"]
+    detail: str
+    start: Timestamp | None = None
+    end: Timestamp | None = None
+    lines: int | None = Field(default=None, description="null where it cannot be known")
+
+
+class ModelData(_Model):
+    """A step in a bundle's life on the device."""
+
+    transition: Literal["activated", "refused", "rolled_back", "update_failed"]
+    bundle: BundleRef | None
+    previous: BundleRef | None = None
+    reason: str = ""
+
+
+class _Event(_Model):
+    specversion: Literal["1.0"] = "1.0"
+    id: str = Field(pattern=r"^[a-z0-9-]{3,64}:[0-9a-f]+:[0-9]{1,16}$")
+    source: str = Field(description="//fieldwatch/<device>")
+    subject: str = Field(description="the device")
+    time: Timestamp = Field(description="when the event was journalled, by the device's clock")
+    datacontenttype: Literal["application/json"] = "application/json"
+
+
+class AlertEvent(_Event):
+    """``evt/alert``."""
+
+    type: Literal["fieldwatch.alert.v1"] = "fieldwatch.alert.v1"
+    data: AlertData
+
+
+class ResultEvent(_Event):
+    """``evt/result``."""
+
+    type: Literal["fieldwatch.result.v1"] = "fieldwatch.result.v1"
+    data: ResultData
+
+
+class HealthEvent(_Event):
+    """``evt/health``."""
+
+    type: Literal["fieldwatch.health.v1"] = "fieldwatch.health.v1"
+    data: HealthData
+
+
+class GapEvent(_Event):
+    """``evt/gap``."""
+
+    type: Literal["fieldwatch.gap.v1"] = "fieldwatch.gap.v1"
+    data: GapData
+
+
+class ModelEvent(_Event):
+    """``evt/model``."""
+
+    type: Literal["fieldwatch.model.v1"] = "fieldwatch.model.v1"
+    data: ModelData
+
+
+Event = Annotated[AlertEvent | ResultEvent | HealthEvent | GapEvent | ModelEvent, Field(discriminator="type")]
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+EVENTS: TypeAdapter[list[Event]] = TypeAdapter(Annotated[list[Event], Field(max_length=BULK_EVENTS)])
+EVENT_TYPES: dict[str, type[_Event]] = {
+    "alert": AlertEvent,
+    "result": ResultEvent,
+    "health": HealthEvent,
+    "gap": GapEvent,
+    "model": ModelEvent,
+}
+
+
+class Ack(_Model):
+    """Cloud → device: everything up to ``upto`` is stored, and the numbers in ``also``."""
+
+    epoch: str
+    upto: Number
+    also: list[Number] = []
+
+
+class DeviceState(_Model):
+    """The retained ``state``; the last will is the same with ``offline`` and the same connection id."""
+
+    status: Literal["online", "offline"]
+    since: Timestamp
+    connection: str = Field(description="a late will of an older connection is recognised by it")
+    epoch: str
+    reason: str = ""
+
+
+def envelope(device: str, epoch: str, seq: int, event: str, time: str, data: str) -> bytes:
+    """Return the event as JSON bytes around ``data``, which is JSON already.
+
+    The journal keeps data as text; wrapping it as text spares a parse and a dump per event on the way out.
+    """
+    return (
+        f'{{"specversion":"1.0","id":"{device}:{epoch}:{seq}","source":"//fieldwatch/{device}",'
+        f'"subject":"{device}","type":"fieldwatch.{event}.v1","time":"{time}",'
+        f'"datacontenttype":"application/json","data":{data}}}'
+    ).encode()

@@ -1,0 +1,110 @@
+"""Who runs what now: the small signed rollout file, and how a device finds itself in it.
+
+What *may* run is a bundle signed under the release engineers' offline keys. Which share of a channel runs which of
+those is this file, signed by an online key and mutable. A device decides from the file and its own id alone: no
+server knows or answers for it, so a static folder serves a million.
+
+TUF targets: bundles at ``prod/<name>/<version>.zip``, policies at ``policy/<name>/<channel>.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fieldwatch_contract.clock import SECOND, parse_iso
+
+SHARES = 10_000
+"""Rollout shares are counted in basis points: 0 = nobody, 10000 = everybody."""
+
+
+class BundleFacts(BaseModel):
+    """What the release engineers state of a bundle, in the TUF target's ``custom`` (signed with their offline key)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    v: int = 1
+    name: str
+    version: str
+    release_seq: int = Field(ge=1, description="order of release; a device never goes below the security floor")
+    kernel: int
+    security_floor: int = Field(default=0, ge=0)
+
+
+class Release(BaseModel):
+    """One entry of a policy: a bundle and the share of devices that should run it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    salt: str
+    bp: int = Field(ge=0, le=SHARES)
+    allow: tuple[str, ...] = Field(default=(), description="devices admitted whatever their bucket")
+    deny: tuple[str, ...] = Field(default=(), description="devices never admitted")
+    not_before: str | None = Field(default=None, description="RFC 3339; start of the spread")
+    spread_s: int = Field(default=0, ge=0, description="admitted devices start within this many seconds")
+
+    def bucket(self, device: str) -> int:
+        """Return the device's place among 10,000, stable for a salt.
+
+        >>> Release(target="t", sha256="0" * 64, salt="s", bp=0).bucket("press-0001") in range(10_000)
+        True
+        """
+        return _hash64(self.salt, device) * SHARES >> 64
+
+    def admits(self, device: str, now: int) -> bool:
+        """Tell whether ``device`` should run this release at ``now`` (µs)."""
+        if device in self.deny:
+            return False
+        if device not in self.allow and self.bucket(device) >= self.bp:
+            return False
+        if self.not_before is None:
+            return True
+        delay = _hash64(self.salt, "start:" + device) % (self.spread_s or 1)
+        return now >= parse_iso(self.not_before) + delay * SECOND
+
+
+class Policy(BaseModel):
+    """The rollout file of one channel, newest release first; the last entry is the fallback for everybody."""
+
+    model_config = ConfigDict(frozen=True)
+
+    v: int = 1
+    releases: tuple[Release, ...] = ()
+    halt: bool = Field(default=False, description="nobody starts anything new")
+    revoke: tuple[str, ...] = Field(default=(), description="sha256 of bundles that must not run")
+
+    def choose(self, device: str, now: int, current: str | None) -> Release | None:
+        """Return what ``device`` should run, or None to keep what it has.
+
+        ``current`` is the sha256 of the running bundle. A device that runs a release of this policy keeps it when
+        the share shrinks or the rollout halts; only revocation takes it away, and during a halt it leads to the
+        fallback, not to the release that was halted.
+        """
+        usable = [release for release in self.releases if release.sha256 not in self.revoke]
+        revoked = current in self.revoke
+        if self.halt:
+            return usable[-1] if revoked and usable else None
+        for place, release in enumerate(usable):
+            if release.sha256 == current:
+                return None
+            fallback = place == len(usable) - 1
+            if release.admits(device, now) or (fallback and revoked):
+                return release
+        return None
+
+
+def policy_path(name: str, channel: str) -> str:
+    """Return the TUF target path of a channel's policy."""
+    return f"policy/{name}/{channel}.json"
+
+
+def bundle_path(name: str, version: str) -> str:
+    """Return the TUF target path of a bundle."""
+    return f"prod/{name}/{version}.zip"
+
+
+def _hash64(salt: str, text: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{salt}\0{text}".encode()).digest()[:8], "big")

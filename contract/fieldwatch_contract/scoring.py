@@ -1,0 +1,250 @@
+"""Window → score → verdict, for one row or a year of rows, with the same bits.
+
+:class:`Scorer` is the one place where a bundle meets rows. Agent, replay and trainer call it with blocks cut as they
+please; a row's result depends on the W rows that end with it and on nothing else. onnxruntime computes a row's score
+independently of its neighbours except when it is fed a single row, where it takes other code paths; so a lone row is
+fed twice (a test holds this for every block size).
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the first import: it is on by default in the wheels
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from fieldwatch_contract import features
+from fieldwatch_contract.bundle import Bundle, BundleError, ModelSpec
+from fieldwatch_contract.verdicts import Kind, decide
+
+TOLERANCE = 1e-5
+"""Largest difference of a golden score, absolute and relative, between the trainer's machine and this one."""
+
+SHARE_DIGITS = 4
+LARGEST = np.finfo(np.float32).max
+"""What a score or a contribution beyond float32 is told as: infinity is no JSON, and would hide who is responsible."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model says of ``n`` rows.
+
+    ``score`` float32 ``[n]``; ``verdict`` int8 ``[n]``, codes of :data:`.verdicts.VERDICTS`;
+    ``contributions`` float32 ``[n, S]``, not negative. A model without contributions of its own is explained by
+    occlusion, and only where it reaches its threshold: the other rows are zero.
+    """
+
+    model: str
+    kind: Kind
+    threshold: float
+    score: NDArray[np.float32]
+    verdict: NDArray[np.int8]
+    contributions: NDArray[np.float32]
+
+
+class Scorer:
+    """Scores blocks of grid rows with every model of a bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Load the models. Raises :class:`.bundle.BundleError` where one does not load or fit its spec."""
+        self.manifest = bundle.manifest
+        self._models = [_Model(spec, bundle) for spec in self.manifest.models]
+
+    def score(self, rows: NDArray[np.float64]) -> list[Scores]:
+        """Score ``rows[W - 1:]``; the rows before them are their past.
+
+        ``rows``: float64 ``[W - 1 + n, S]`` in the manifest's sensor order, NaN = missing. One :class:`Scores` a
+        model, in the manifest's order. Raises :class:`.bundle.BundleError` where a model fails on these rows.
+        """
+        manifest = self.manifest
+        count = len(rows) - manifest.window + 1
+        raw = [model.run(rows, count, manifest) for model in self._models]
+        by_name = {model.spec.name: score for model, (score, _) in zip(self._models, raw, strict=True)}
+
+        unusable = self._unusable(rows, count)
+        result = []
+        for model, (score, contributions) in zip(self._models, raw, strict=True):
+            spec = model.spec
+            barred = unusable
+            if spec.range is not None:
+                gate = by_name[spec.range.model].astype(np.float64)
+                barred = unusable | ~(gate <= spec.range.limit)
+            verdict = decide(spec.kind, score, spec.threshold, barred)
+            result.append(Scores(spec.name, spec.kind, spec.threshold, score, verdict, contributions))
+        return result
+
+    def _unusable(self, rows: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+        """Rows that no model may judge: too many sensors missing, or too few rows in the window."""
+        manifest = self.manifest
+        missing = np.isnan(rows)
+        filled = np.concatenate(([0], np.cumsum(~missing.all(axis=1))))
+        in_window = filled[manifest.window :] - filled[:count]
+        too_many = missing[manifest.window - 1 :].mean(axis=1) > manifest.max_missing
+        return np.asarray(too_many | (in_window < manifest.min_rows))
+
+
+class _Model:
+    """One loaded graph and how to feed and explain it."""
+
+    def __init__(self, spec: ModelSpec, bundle: Bundle) -> None:
+        self.spec = spec
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(bundle.files[spec.file], options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises several types, all of them meaning this
+            raise BundleError(f"{spec.file} does not load: {str(error)[:300]}") from error
+        self._input = self._session.get_inputs()[0]
+        expected = "tensor(double)" if spec.input == "rows" else "tensor(float)"
+        if self._input.type != expected:
+            raise BundleError(f"{spec.file}: input {self._input.name} is {self._input.type}, must be {expected}")
+        outputs = [output.name for output in self._session.get_outputs()]
+        if "score" not in outputs:
+            raise BundleError(f"{spec.file}: no output named score, only {', '.join(outputs)}")
+        self._explains = "contributions" in outputs
+        self._neutral: NDArray[Any] | None = None
+        if not self._explains and "baseline.npz" in bundle.files:
+            self._neutral = _neutral(bundle, spec)
+
+    def run(
+        self, rows: NDArray[np.float64], count: int, manifest: Any
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return score ``[count]`` and contributions ``[count, S]`` of the last ``count`` rows."""
+        sensors = rows.shape[1]
+        if self.spec.input == "rows":
+            past = self.spec.lookback - 1
+            fed: NDArray[Any] = rows[len(rows) - count - past :]
+        else:
+            past = 0
+            fed = features.compute(rows, count, manifest.features)
+        score, contributions = self._infer(fed)
+        score = score[past:]
+        if contributions is not None:
+            return score, contributions[past:]
+        return score, self._occlude(fed[past:], score, sensors)
+
+    def _infer(self, fed: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        lone = len(fed) == 1
+        fed = np.repeat(fed, 2, axis=0) if lone else np.ascontiguousarray(fed)
+        names = ["score", "contributions"] if self._explains else ["score"]
+        try:
+            out = self._session.run(names, {self._input.name: fed})
+            score = np.clip(np.asarray(out[0], np.float32).reshape(len(fed)), -LARGEST, LARGEST)
+            contributions = np.clip(np.asarray(out[1], np.float32), -LARGEST, LARGEST) if self._explains else None
+        except Exception as error:  # again several types; a graph that loads may still fail on some rows
+            raise BundleError(f"its model fails: {self.spec.file}: {str(error)[:300]}") from error
+        if lone:
+            return score[1:], contributions[1:] if contributions is not None else None
+        return score, contributions
+
+    def _occlude(self, fed: NDArray[Any], score: NDArray[np.float32], sensors: int) -> NDArray[np.float32]:
+        """Explain rows at or above the threshold: how far the score falls when one sensor looks neutral.
+
+        Features are laid out sensor last, so sensor s owns columns s, s + S, s + 2S, …
+        """
+        contributions = np.zeros((len(score), sensors), np.float32)
+        if self._neutral is None or self.spec.lookback > 1:
+            return contributions
+        each = np.arange(sensors)
+        neutral = self._neutral.reshape(-1, sensors).T
+        for index in np.flatnonzero(score.astype(np.float64) >= self.spec.threshold):
+            occluded = np.repeat(fed[index : index + 1], sensors, axis=0)
+            occluded.reshape(sensors, -1, sensors)[each, :, each] = neutral
+            without, _ = self._infer(occluded)
+            contributions[index] = np.maximum(score[index] - without, 0)
+        return contributions
+
+
+def _neutral(bundle: Bundle, spec: ModelSpec) -> NDArray[Any] | None:
+    """Return a model's neutral inputs, None where the baseline has none."""
+    name = f"{spec.name}.{spec.input}"
+    neutral = bundle.arrays("baseline.npz").get(name)
+    if neutral is None:
+        return None
+    sensors, given = len(bundle.manifest.sensors), bundle.manifest.features
+    width = given.width(sensors) if spec.input == "features" and given is not None else sensors
+    if neutral.dtype.kind != "f" or neutral.size != width:
+        raise BundleError(f"baseline.npz: {name} is {neutral.size} of {neutral.dtype}, must be {width} of float32")
+    return neutral
+
+
+def rank(contributions: NDArray[np.float32], limit: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Order the sensors of each row by their share in its score.
+
+    ``contributions``: float32 ``[n, S]``. Returns sensor indices and shares, both ``[n, k]``, most responsible first,
+    ``k`` = ``limit`` or S. Shares are rounded to four digits and sum to at most 1 but for rounding; where a share is
+    0 the sensor has none.
+    """
+    sensors = contributions.shape[1]
+    exact = contributions.astype(np.float64)
+    total = exact.sum(axis=1, keepdims=True)
+    shares = np.divide(exact, total, out=np.zeros_like(exact), where=total > 0)
+    units = np.rint(shares * 10**SHARE_DIGITS).astype(np.int64)
+    # one integer says share and sensor: sorted, it is in order, and the first of equals comes first
+    keys = np.sort(np.arange(sensors) - units * sensors, axis=1)[:, :limit]
+    return keys % sensors, -(keys // sensors) / 10**SHARE_DIGITS
+
+
+def responsible(
+    contributions: NDArray[np.float32], sensors: list[str], limit: int | None = None
+) -> tuple[list[str], list[float]]:
+    """Name the sensors with a share in one row's score, and the shares; see :func:`rank`.
+
+    ``contributions``: float32 ``[S]``.
+    """
+    order, shares = rank(contributions[None, :], limit)
+    named = shares[0] > 0
+    return [sensors[i] for i in order[0][named]], shares[0][named].tolist()
+
+
+def golden(scorer: Scorer, rows: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
+    """Make the golden vectors of a bundle from ``rows`` ``[W - 1 + n, S]``: what must come out for them."""
+    arrays: dict[str, NDArray[np.generic]] = {"rows": rows}
+    manifest = scorer.manifest
+    if manifest.features is not None:
+        count = len(rows) - manifest.window + 1
+        arrays["features"] = features.compute(rows, count, manifest.features)
+    for scores in scorer.score(rows):
+        arrays[f"score.{scores.model}"] = scores.score
+    return arrays
+
+
+def self_test(bundle: Bundle) -> None:
+    """Prove that this machine computes what the trainer computed.
+
+    Features must agree bit for bit, scores within :data:`TOLERANCE`. Raises
+    :class:`.bundle.BundleError` otherwise.
+    """
+    scorer = Scorer(bundle)
+    if "golden.npz" not in bundle.files:
+        raise BundleError("no golden.npz inside: the bundle cannot prove itself")
+    expected = bundle.arrays("golden.npz")
+    manifest = scorer.manifest
+    rows = expected.get("rows")
+    fits = rows is not None and rows.dtype == np.float64 and rows.ndim == 2 and rows.shape[1] == len(manifest.sensors)
+    if rows is None or not fits or len(rows) < manifest.window:
+        raise BundleError("golden.npz: rows are missing or do not fit the manifest")
+    actual = golden(scorer, rows.astype(np.float64))
+    for name, value in actual.items():
+        want = expected.get(name)
+        if want is None or want.shape != value.shape or want.dtype != value.dtype:
+            raise BundleError(f"golden.npz: {name} is missing or has another shape or type")
+        if name == "features":
+            if want.tobytes() != value.tobytes():
+                raise BundleError("golden vectors: this machine computes other feature bits than the trainer")
+        elif not np.allclose(value, want, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+            apart = np.abs(value.astype(np.float64) - want.astype(np.float64))
+            apart[np.isnan(value) != np.isnan(want)] = np.inf
+            worst = float(np.nanmax(apart))
+            raise BundleError(f"golden vectors: {name} differs by {worst:.3g}, more than {TOLERANCE}")

@@ -1,0 +1,218 @@
+"""``fieldwatch-trainer``: the trainer's door. The work is elsewhere; here are options, messages and exit codes.
+
+0 done, 1 failed, 2 wrong usage or data, 3 a gate or check said no.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+NEEDED = ("pyarrow", "onnx", "sklearn", "threadpoolctl", "matplotlib")
+HINT = "pip install 'fieldwatch[trainer]'"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        args = _parser(argv[0] if argv else None).parse_args(argv)
+        from fieldwatch_trainer import gate, lake, score, split, table, train
+        from fieldwatch_trainer.models import TooLittleData
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in NEEDED:
+            raise
+        return _fail(f"{error.name} is not installed: {HINT}", 1)
+    from fieldwatch_contract.bundle import BundleError
+
+    usage = (
+        lake.LakeError, split.SplitError, table.TableError, train.TrainError, score.ScoreError,
+        BundleError, TooLittleData,
+    )  # fmt: skip
+    try:
+        return int(args.run(args))
+    except usage as error:
+        return _fail(str(error), 2)
+    except gate.GateError as error:
+        return _fail(str(error), 3)
+    except OSError as error:
+        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 1)
+
+
+def _parser(wanted: str | None) -> argparse.ArgumentParser:
+    """Return the parser; the options of ``check`` stand beside its work, and are read where they are wanted."""
+    parser = argparse.ArgumentParser(
+        prog="fieldwatch-trainer",
+        description="Trains, scores and judges the models that the agents run.",
+        epilog="example: fieldwatch-trainer train --lake lake --device-type press --out run",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = _command(
+        commands, "train", _train, "make a bundle from a lake or a table",
+        "fieldwatch-trainer train --lake lake --device-type press --train-until 2026-05-01 --out run",
+    )  # fmt: skip
+    _source(train)
+    train.add_argument("--device-type", metavar="T", help="of the devices to learn from; with --lake")
+    train.add_argument("--label", metavar="COLUMN", help="column with 0 or 1 (or true or false); with --csv")
+    train.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder for bundle, run.json and report")
+    _border(train, "--train-until", "learn from readings before this time (RFC 3339)")
+    train.add_argument(
+        "--budget", type=_positive, metavar="N", help="false alarms a device-day that people can bear (default 0.5)"
+    )
+    _json(train)
+
+    score = _command(
+        commands, "score", _score, "write the scores of a lake or a table",
+        "fieldwatch-trainer score --bundle run/bundle.zip --lake lake --since 2026-05-01 --out scores.parquet",
+    )  # fmt: skip
+    score.add_argument("--bundle", required=True, type=Path, metavar="B", help="bundle.zip")
+    _source(score)
+    score.add_argument("--out", type=Path, default=Path("scores.parquet"), metavar="FILE", help="scores.parquet")
+    _border(score, "--since", "score readings from this time on; earlier ones are history")
+    _json(score)
+
+    evaluate = _command(
+        commands, "evaluate", _evaluate, "hold scores against labels, beside a random score",
+        "fieldwatch-trainer evaluate --bundle run/bundle.zip --lake lake --split split.json --html evaluation.html",
+    )  # fmt: skip
+    evaluate.add_argument("--bundle", required=True, type=Path, metavar="B", help="bundle.zip")
+    evaluate.add_argument("--lake", required=True, metavar="L", help="folder or s3://, abfs://, gs:// address")
+    _border(evaluate, "--since", "judge readings from this time on")
+    evaluate.add_argument(
+        "--scores", type=Path, metavar="FILE", help="scores.parquet of this bundle, not to score again"
+    )
+    evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the evaluation as JSON")
+    evaluate.add_argument("--html", type=Path, metavar="FILE", help="write the evaluation as a page")
+    _json(evaluate)
+
+    check = _command(
+        commands, "check", _check, "report on a lake's data before training", "fieldwatch-trainer check --lake lake"
+    )
+    if wanted == "check":
+        from fieldwatch_trainer.check import add_arguments
+
+        add_arguments(check)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], does: str, example: str) -> Any:
+    parser = commands.add_parser(name, help=does, description=does.capitalize() + ".", epilog=f"example: {example}")
+    parser.set_defaults(run=run, usage_error=parser.error)
+    return parser
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--lake", metavar="L", help="folder or s3://, abfs://, gs:// address")
+    source.add_argument("--csv", type=Path, metavar="FILE", help="a plain table, one independent reading a row")
+
+
+def _border(parser: argparse.ArgumentParser, option: str, does: str) -> None:
+    border = parser.add_mutually_exclusive_group()
+    border.add_argument(option, dest="time", metavar="TS", help=does)
+    border.add_argument("--split", metavar="FILE", help='{"train_until": {device: time}}')
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} must be a number above 0")
+    return value
+
+
+def _train(args: argparse.Namespace) -> int:
+    from fieldwatch_trainer import train
+    from fieldwatch_trainer.lake import Lake
+    from fieldwatch_trainer.split import choose
+    from fieldwatch_trainer.table import read_table
+    from fieldwatch_trainer.thresholds import BUDGET
+
+    if args.csv is not None:
+        if args.label is None:
+            args.usage_error("--csv needs --label COLUMN")
+        if args.device_type or args.time or args.split or args.budget:
+            args.usage_error("--device-type, --train-until, --split and --budget need --lake: a table has no time")
+        run = train.train_table(read_table(args.csv, args.label), args.label, args.out, _progress)
+    else:
+        if args.device_type is None:
+            args.usage_error("--lake needs --device-type T")
+        split = choose(args.time, args.split)
+        where = args.split or "--train-until"
+        lake = Lake(args.lake)
+        run = train.train_lake(lake, args.device_type, args.out, split, args.budget or BUDGET, _progress, where)
+    _progress("")
+    sys.stdout.write(json.dumps(run, indent=1) + "\n" if args.json else train.said(run, args.out))
+    return 0
+
+
+def _score(args: argparse.Namespace) -> int:
+    from fieldwatch_trainer import score
+    from fieldwatch_trainer.lake import Lake
+    from fieldwatch_trainer.split import choose
+    from fieldwatch_trainer.table import read_table
+
+    bundle = score.open_bundle(args.bundle)
+    if args.csv is not None:
+        if args.time or args.split:
+            args.usage_error("--since and --split need --lake: a table has no time")
+        summary = score.score_table(bundle, read_table(args.csv, sensors=bundle.manifest.sensors), args.out)
+    else:
+        summary = score.score_lake(bundle, Lake(args.lake), choose(args.time, args.split), args.out, _progress)
+    _progress("")
+    sys.stdout.write(json.dumps(summary, indent=1) + "\n" if args.json else score.said(summary))
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from fieldwatch_trainer import evaluate, report, score
+    from fieldwatch_trainer.lake import Lake
+    from fieldwatch_trainer.split import choose
+
+    bundle = score.open_bundle(args.bundle)
+    split = choose(args.time, args.split)
+    for wanted in (args.out, args.html):
+        if wanted is not None:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+    result = evaluate.evaluate_lake(bundle, Lake(args.lake), split, args.scores, _progress)
+    _progress("")
+    if args.out is not None:
+        args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
+    if args.html is not None:
+        report.write_evaluation(args.html, result)
+    sys.stdout.write(json.dumps(result, indent=1) + "\n" if args.json else evaluate.said(result))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from fieldwatch_trainer import check
+
+    return check.main(args)
+
+
+def _progress(text: str) -> None:
+    """Tell a terminal what is being done; an empty text clears the line."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+
+
+def _fail(message: str, code: int) -> int:
+    _progress("")
+    sys.stderr.write(f"fieldwatch-trainer: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

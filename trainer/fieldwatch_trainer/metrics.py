@@ -1,0 +1,94 @@
+"""Figures of merit, each with the reason why it may be believed.
+
+Average precision is the area under the precision-recall curve without interpolation, Σ (R_i - R_{i-1}) P_i over
+distinct scores: unlike ROC-AUC it does not flatter where faults are rare. Nothing here is point-adjusted: that rule
+gives a uniformly random score an F1 of .79 on public data. Every figure comes with that of a random score.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldwatch_trainer.models import SEED
+
+
+def average_precision(positive: NDArray[np.bool_], score: NDArray[Any]) -> float | None:
+    """Return the average precision of ``score`` ``[n]`` for ``positive`` bool ``[n]``; None without a positive row.
+
+    >>> average_precision(np.array([True, False, True, False]), np.array([4.0, 3.0, 2.0, 1.0]))
+    0.8333333333333333
+    """
+    if not positive.any():
+        return None
+    recall, precision = _curve(positive, score)
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def random_average_precision(positive: NDArray[np.bool_], draws: int = 5) -> float | None:
+    """Return the mean average precision of uniformly random scores: about the share of positive rows."""
+    if not positive.any():
+        return None
+    rng = np.random.default_rng(SEED)
+    found = [average_precision(positive, rng.random(len(positive))) for _ in range(draws)]
+    return float(np.mean([value for value in found if value is not None]))
+
+
+def precision_recall(positive: NDArray[np.bool_], score: NDArray[Any], points: int = 200) -> list[list[float]]:
+    """Return the curve as ``[recall, precision]``, thinned to at most ``points``."""
+    if not positive.any():
+        return []
+    recall, precision = _curve(positive, score)
+    kept = np.unique(np.linspace(0, len(recall) - 1, points).round().astype(np.int64))
+    return [[round(float(recall[i]), 5), round(float(precision[i]), 5)] for i in kept]
+
+
+def brier(positive: NDArray[np.bool_], probability: NDArray[Any]) -> float:
+    """Return the mean squared error of a probability."""
+    return float(np.mean((probability.astype(np.float64) - positive) ** 2))
+
+
+def log_loss(positive: NDArray[Any], probability: NDArray[Any]) -> float:
+    """Return the mean negative log likelihood; probabilities are held 1e-15 away from 0 and 1."""
+    p = np.clip(probability.astype(np.float64), 1e-15, 1 - 1e-15)
+    return float(-np.where(positive > 0, np.log(p), np.log(1 - p)).mean())
+
+
+def reliability(positive: NDArray[np.bool_], probability: NDArray[Any], bins: int = 10) -> list[dict[str, Any]]:
+    """Return, for each tenth of the probability, how often it came true."""
+    place = np.minimum((probability * bins).astype(np.int64), bins - 1)
+    found = []
+    for number in range(bins):
+        here = place == number
+        if here.any():
+            found.append(
+                {
+                    "low": number / bins,
+                    "high": (number + 1) / bins,
+                    "mean_score": float(probability[here].mean(dtype=np.float64)),
+                    "rate": float(positive[here].mean()),
+                    "n": int(here.sum()),
+                }
+            )
+    return found
+
+
+def hit_rate(strength: NDArray[Any], responsible: NDArray[np.bool_], factor: float) -> float:
+    """Return the share of the responsible sensors among the ``factor`` x (their number) strongest.
+
+    ``strength`` ``[S]``, ``responsible`` bool ``[S]`` with at least one True. Ties are broken by sensor order.
+    """
+    count = int(responsible.sum())
+    top = np.argsort(-strength, kind="stable")[: int(np.floor(factor * count + 1e-9))]
+    return float(responsible[top].sum() / count)
+
+
+def _curve(positive: NDArray[np.bool_], score: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return recall and precision at every distinct score, highest first; a NaN score ranks last."""
+    value = np.where(np.isnan(score), -np.inf, score.astype(np.float64))
+    order = np.argsort(-value, kind="stable")
+    hits = np.cumsum(positive[order])
+    last = np.flatnonzero(np.diff(value[order], append=np.nan) != 0)
+    return hits[last] / hits[-1], hits[last] / (last + 1.0)
