@@ -133,6 +133,31 @@ class OutboxState(_Model):
     oldest: Timestamp | None
 
 
+class Trouble(_Model):
+    """Something at the device that a person must know of, for as long as it lasts.
+
+    ``kind`` is an open list, so that an older reader still shows what it does not know. In use: ``log_missing``,
+    ``log_unreadable``, ``log_silent``, ``lines_refused``, ``lines_lost``, ``file_passed_over``, ``window_unfilled``,
+    ``sensors_missing``, ``columns_unknown``, ``values_unreadable``, ``clock_wrong``, ``no_bundle``, ``bundle_misfit``,
+    ``bundle_failing``, ``update_failing``, ``agent_stalled``, ``journal_damaged``, ``disk_low``.
+    """
+
+    kind: str
+    detail: str = Field(description="what is wrong, in words, with file, line or sensor")
+    remedy: str = Field(default="", description="what the person at the device can do; empty where nothing is needed")
+    since: Timestamp | None = Field(default=None, description="null where it cannot be known")
+
+
+class LineCounts(_Model):
+    """What became of the lines of the last minutes; ``refused`` by reason. ``scored`` counts readings with results."""
+
+    since: Timestamp = Field(description="the counts begin here, by the device's clock")
+    read: int
+    scored: int
+    unknown: int = Field(description="readings that every model called unknown")
+    refused: dict[str, int]
+
+
 class HealthData(_Model):
     """The agent's own state, once a minute and after a change."""
 
@@ -146,6 +171,8 @@ class HealthData(_Model):
     outbox: OutboxState
     ledger: list[LedgerDay] = Field(description="the newest days, and older ones whose numbers have changed since")
     update: str = Field(default="", description="state of the updater in words; empty when all is well")
+    troubles: list[Trouble] = Field(default=[], description="what a person must know of, worst first; additive in v1")
+    lines: LineCounts | None = Field(default=None, description="of the last ten minutes or so; additive in v1")
 
 
 class GapData(_Model):
