@@ -259,6 +259,7 @@ class Service:
             outbox=self._journal.outbox(),
             ledger=self._journal.news(),
             update=self._activation.note(),
+            period=self._config.log.period / clock.SECOND,
         )
         self._journal.report(health, uplink)
         self._told = essentials

@@ -28,7 +28,7 @@ class Notice:
     ``result``  newest reading of the device in this commit: ``ts`` (µs), ``n`` new rows, ``scores`` (list of
                 ``model, kind, score, threshold, verdict`` (word), ``sensors, shares``)
     ``alert``   columns of :data:`.tables.alert`
-    ``state``   ``status``, ``since`` (µs)
+    ``state``   ``status``, ``since`` (µs), ``reason``
     ``health``  contract.events.HealthData as sent
     ``event``   ``type`` (gap or model), ``time`` (µs), ``data``
     ``verdict`` ``alert_id``, ``verdict``, ``note``, ``at`` (µs)

@@ -56,7 +56,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from fieldwatch_cloud import tables as t
-from fieldwatch_cloud.decode import AlertSeen, Batch, HealthSeen, Refused, StateSeen, unpack
+from fieldwatch_cloud.decode import REASON_LIMIT, AlertSeen, Batch, HealthSeen, Refused, StateSeen, unpack
 from fieldwatch_cloud.live import LiveFeed, Notice
 
 BUSY_TIMEOUT = 30.0
@@ -66,7 +66,9 @@ QUARANTINE_KEPT = 10_000
 ACK_EXTRAS = 5_000
 """Numbers beyond ``upto`` that one acknowledgement names at most; later ones follow when the gap has closed."""
 AHEAD = clock.DAY
-"""How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
+"""How far a device's clock may be ahead of ours (µs) before a connection counts as one of the future."""
+PROGRESS_AHEAD = 10 * clock.MINUTE
+"""How far ahead of us the newest reading may be (µs); one beyond it gives way to the next, whatever that one's time."""
 EVIDENCE_LIMIT = 16 * 1024 * 1024
 _CHUNK = 400
 _RANK = {"opened": 0, "updated": 1, "resolved": 2}
@@ -332,6 +334,7 @@ class Store:
                 "rows": data.rows,
                 "sensors": data.sensors,
                 "shares": data.shares,
+                "reason": data.reason or None,
             }
             row = told | {
                 "severity": data.severity,
@@ -390,7 +393,7 @@ class Store:
         empty = {"last_ts": None, "health_at": None, "health": None, "type": None, "agent_version": None}
         empty |= {"bundle_name": None, "bundle_version": None, "bundle_sha256": None}
         found: dict[str, dict[str, Any]] = {}
-        limit = now + AHEAD
+        limit = now + PROGRESS_AHEAD
 
         def row(device: str) -> dict[str, Any]:
             return found.setdefault(
@@ -451,13 +454,19 @@ class Store:
                 begun = t.device.c.connection_since
                 not_older = or_(begun > limit, begun < since) if since <= limit else and_(begun > limit, begun < since)
                 where = and_(where, or_(same_or_first, not_older))
-            unchanged = and_(t.device.c.connection == state.connection, t.device.c.status == state.status)
+            d = t.device.c
+            unchanged = and_(
+                d.connection == state.connection,
+                d.status == state.status,
+                func.coalesce(d.status_reason, "") == state.reason[:REASON_LIMIT],
+            )
             statement = (
                 update(t.device)
                 .where(where)
                 .values(
                     status=state.status,
                     status_since=case((func.coalesce(unchanged, False), t.device.c.status_since), else_=now),
+                    status_reason=state.reason[:REASON_LIMIT],
                     connection=state.connection,
                     connection_since=since,
                     epoch=state.epoch,
@@ -514,7 +523,8 @@ class Store:
                 notices.append(Notice("event", row["device"], data))
         for seen in states:
             since = parse_iso(seen.state.since)
-            notices.append(Notice("state", seen.device, {"status": seen.state.status, "since": since}))
+            data = {"status": seen.state.status, "since": since, "reason": seen.state.reason}
+            notices.append(Notice("state", seen.device, data))
         return notices
 
     def _open(self) -> None:
@@ -523,11 +533,17 @@ class Store:
             version = db.execute(select(t.schema_version.c.version)).scalar()
             if version is None:
                 db.execute(insert(t.schema_version), {"version": t.SCHEMA_VERSION})
-            elif version != t.SCHEMA_VERSION:
+                return
+            if not 0 < version <= t.SCHEMA_VERSION:
                 raise StoreError(
                     f"{self._name}: made for schema {version}, this program has {t.SCHEMA_VERSION}: "
                     f"use the program that made it, or another path"
                 )
+            for step in range(version + 1, t.SCHEMA_VERSION + 1):
+                for statement in t.MIGRATIONS[step]:
+                    db.exec_driver_sql(statement)
+            if version < t.SCHEMA_VERSION:
+                db.execute(update(t.schema_version).values(version=t.SCHEMA_VERSION))
 
 
 def _engine(url: URL) -> Engine:

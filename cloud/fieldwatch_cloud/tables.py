@@ -29,8 +29,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 
-SCHEMA_VERSION = 1
-"""Raised with every change of a table; a store with another version is not opened."""
+MIGRATIONS: dict[int, tuple[str, ...]] = {
+    2: (
+        "ALTER TABLE device ADD COLUMN status_reason TEXT",
+        "ALTER TABLE alert ADD COLUMN reason TEXT",
+        "ALTER TABLE alert_event ADD COLUMN reason TEXT",
+    ),
+}
+"""By version: what makes a store of the version before it one of this version."""
+
+SCHEMA_VERSION = max(MIGRATIONS)
+"""Raised with every change of a table; an older store is brought up to it, a newer one is not opened."""
 
 HOUR = 3_600_000_000
 """The step of the rollup in µs."""
@@ -56,6 +65,7 @@ device = _table(
     Column("last_seen", BigInteger, nullable=False),
     Column("status", String(8), nullable=False, default="unknown"),  # online | offline | unknown
     Column("status_since", BigInteger),
+    Column("status_reason", Text),  # contract.events.DeviceState.reason
     Column("connection", Text),
     Column("connection_since", BigInteger),
     Column("epoch", Text),
@@ -124,6 +134,7 @@ alert = _table(
     Column("bundle_version", Text, nullable=False),
     Column("bundle_sha256", String(64), nullable=False),
     Column("first_received", BigInteger, nullable=False),
+    Column("reason", Text),  # why it ended, where not because the score is low again
     Index("alert_by_device", "device", "opened_at"),
     Index("alert_by_state", "state", "opened_at"),
 )
@@ -139,6 +150,7 @@ alert_event = _table(
     Column("sensors", _Document, nullable=False),
     Column("shares", _Document, nullable=False),
     Column("received", BigInteger, nullable=False),
+    Column("reason", Text),
     Column("evidence", LargeBinary),  # contract.events.Evidence, JSON in zstd: cloud.store.unpack
 )
 

@@ -109,6 +109,9 @@ class AlertData(_Model):
     shares: list[Finite]
     bundle: BundleRef
     evidence: Evidence | None = None
+    reason: str = Field(
+        default="", description="why it ended, where not because the score is low again; additive in v1"
+    )
 
 
 class LedgerDay(_Model):
@@ -173,6 +176,7 @@ class HealthData(_Model):
     update: str = Field(default="", description="state of the updater in words; empty when all is well")
     troubles: list[Trouble] = Field(default=[], description="what a person must know of, worst first; additive in v1")
     lines: LineCounts | None = Field(default=None, description="of the last ten minutes or so; additive in v1")
+    period: Finite | None = Field(default=None, description="seconds between two readings; additive in v1")
 
 
 class GapData(_Model):

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
+from tests.conftest import ROOT
 from tests.delivery import DEVICE, START, alert, alert_draft, health, last_ack, make_store, result, rows, stored
 
 OTHER = "press-0002"
@@ -222,9 +223,11 @@ def test_acknowledgements_of_current_epochs_can_be_told_again(store: Store) -> N
 # ---- connection state ------------------------------------------------------------------------------------------
 
 
-def state(status: str, connection: str, since: str, retained: bool = False, epoch: str = "ab12") -> Message:
+def state(
+    status: str, connection: str, since: str, retained: bool = False, epoch: str = "ab12", reason: str = ""
+) -> Message:
     data = DeviceState.model_validate(
-        {"status": status, "since": since, "connection": connection, "epoch": epoch, "reason": ""}
+        {"status": status, "since": since, "connection": connection, "epoch": epoch, "reason": reason}
     )
     return Message(topics.topic(DEVICE, "state"), data.model_dump_json().encode(), retained)
 
@@ -260,6 +263,25 @@ def test_a_connection_of_the_future_is_an_older_one(store: Store) -> None:
     assert status(store) == ("online", "c2")
     store.ingest(decode([state("online", "c3", "2099-01-02T00:00:00Z"), future]), now)
     assert status(store) == ("online", "c3")
+
+
+def test_the_reason_of_a_state_is_kept_with_the_time_it_was_given(store: Store) -> None:
+    begun = clock.parse_iso("2026-11-05T00:00:00Z")
+    for minute, reason in enumerate(["started", "started", "stalled", "stalled"]):
+        message = state("online", "c1", "2026-11-05T00:00:00Z", reason=reason)
+        store.ingest(decode([message]), begun + minute * clock.MINUTE)
+    (device,) = rows(store, t.device)
+    assert (device["status_reason"], device["status_since"]) == ("stalled", begun + 2 * clock.MINUTE)
+
+
+def test_why_an_alert_ended_is_kept(store: Store) -> None:
+    gone = alert(9, "resolved", opened=0).model_copy(update={"reason": "the new bundle has no detector"})
+    store.ingest(decode([single(1, alert_draft(alert(0))), single(2, alert_draft(gone))]))
+    assert [row["reason"] for row in rows(store, t.alert)] == [gone.reason]
+    assert {row["transition"]: row["reason"] for row in rows(store, t.alert_event)} == {
+        "opened": None,
+        "resolved": gone.reason,
+    }
 
 
 def test_a_device_whose_clock_went_back_is_online_again(store: Store) -> None:
@@ -302,9 +324,16 @@ def test_a_clock_that_was_once_in_the_future_does_not_freeze_the_device(store: S
 def test_a_clock_a_little_ahead_is_believed(store: Store) -> None:
     now = clock.parse_iso("2026-11-05T00:00:00Z")
     store.ingest(decode([single(1, at("2026-11-04"))]), now)
-    store.ingest(decode([single(2, at("2026-11-06"))]), now)
-    (device,) = rows(store, t.device)
-    assert device["last_ts"] == now + clock.DAY
+    store.ingest(decode([single(2, at("2026-11-05"))]), now - 5 * clock.MINUTE)
+    assert rows(store, t.device)[0]["last_ts"] == now
+
+
+def test_a_reading_of_the_future_gives_way_to_the_next(store: Store) -> None:
+    now = clock.parse_iso("2026-11-05T04:00:00Z")
+    store.ingest(decode([single(1, at("2026-11-06"))]), now)
+    assert rows(store, t.device)[0]["last_ts"] == now + 20 * 60 * clock.MINUTE
+    store.ingest(decode([single(2, at("2026-11-05"))]), now)
+    assert rows(store, t.device)[0]["last_ts"] == now - 4 * 60 * clock.MINUTE
 
 
 # ---- what is told to those who watch ---------------------------------------------------------------------------
@@ -362,8 +391,26 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     make_store(tmp_path).close()
     with sqlite3.connect(tmp_path / "cloud.db") as db:
         db.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(StoreError, match="schema 99, this program has 1"):
+    with pytest.raises(StoreError, match="schema 99, this program has 2"):
         make_store(tmp_path)
+
+
+def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    """``store-v1.sql`` is what commit cc72598 made of two messages."""
+    with sqlite3.connect(tmp_path / "cloud.db") as db:
+        db.executescript((ROOT / "tests" / "data" / "store-v1.sql").read_text())
+    db.close()
+    for _ in range(2):  # the second time nothing is left to do
+        store = make_store(tmp_path)
+        (device,) = rows(store, t.device)
+        assert (device["id"], device["status"], device["status_reason"]) == (DEVICE, "online", None)
+        store.ingest(decode([state("offline", "c1", "2026-11-01T00:00:00Z", reason="stopped")]))
+        assert rows(store, t.device)[0]["status_reason"] == "stopped"
+        store.ingest(decode([state("online", "c1", "2026-11-01T00:00:00Z", reason="")]))
+        assert [row["reason"] for row in rows(store, t.alert)] == [None]
+        with store.write() as write:
+            write.exec_driver_sql("UPDATE device SET status_reason = NULL")
+        store.close()
 
 
 @pytest.mark.parametrize("text", ["no database at all, but long enough to be read as one" * 30])
