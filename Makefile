@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
+MINUTES ?= 15
+SEED ?=
 
-.PHONY: dev demo test lint bench package lock clean help
+.PHONY: dev demo test chaos lint bench package lock clean help
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,6 +23,9 @@ demo: .venv/ready ## the whole loop on this machine: make demo [DEMO="--until-al
 
 test: .venv/ready ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+chaos: .venv/ready ## everything is killed for a quarter of an hour, nothing may differ: make chaos [MINUTES=15] [SEED=n]
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 lint: .venv/ready ## ruff, mypy, the room rule
 	$(BIN)/ruff check .
