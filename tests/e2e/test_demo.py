@@ -67,7 +67,7 @@ def test_ctrl_c_ends_it_cleanly_while_children_run(folder: Path) -> None:
 
 def leftovers(folder: Path) -> list[str]:
     """Return the command lines of other processes that name the demo's folder, without the demo itself."""
-    return [line for line in _command_lines() if str(folder) in line and " demo " not in line]
+    return [line for line in _command_lines() if str(folder) in line and " fieldwatch_demo " not in line]
 
 
 def _command_lines() -> Iterator[str]:
