@@ -10,40 +10,41 @@ SEED ?=
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-.venv/ready: requirements/dev.txt pyproject.toml
-	$(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+# Each set-up adds to what is there: make dev after make demo brings the tools alone.
+.venv/%-ready: requirements/%.txt requirements/install.py pyproject.toml
+	@$(PYTHON) requirements/install.py $*
 	@touch $@
+.PRECIOUS: .venv/%-ready
 
-dev: .venv/ready ## .venv with every extra
+dev: .venv/dev-ready ## .venv with every extra
 
-demo: .venv/ready ## the whole loop on this machine: make demo [DEMO="--until-alert"]
-	$(BIN)/fieldwatch-demo $(DEMO)
+demo: .venv/demo-ready ## the whole loop on this machine: make demo [DEMO="--until-alert"]
+	@$(BIN)/fieldwatch-demo $(DEMO)
 
-test: .venv/ready ## all tests
+test: .venv/dev-ready ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-chaos: .venv/ready ## everything is killed for a quarter of an hour, nothing may differ: make chaos [MINUTES=15] [SEED=n]
+chaos: .venv/dev-ready ## everything is killed for a quarter of an hour, nothing may differ: make chaos [MINUTES=15] [SEED=n]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-lint: .venv/ready ## ruff, mypy, the room rule
+lint: .venv/dev-ready ## ruff, mypy, the room rule
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/ready ## the figures that the README quotes
+bench: .venv/dev-ready ## the figures that the README quotes
 	$(BIN)/python -m bench
 
-package: .venv/ready ## the agent, frozen, in dist/
+package: .venv/dev-ready ## the agent, frozen, in dist/
 	$(BIN)/python packaging/build.py
 
-lock: .venv/ready ## renew the pinned dependencies
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--no-annotate --extra dev -o requirements/dev.txt pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--no-annotate -o requirements/agent.txt pyproject.toml
+# Needs no environment of ours: pyproject.toml may just have changed so that none can be built.
+LOCK := build/lock
+lock: ## renew the pinned dependencies
+	$(PYTHON) -m venv $(LOCK)
+	$(LOCK)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	$(LOCK)/bin/python requirements/lock.py
 
 clean: ## remove what was made
 	rm -rf .venv build dist demo-state *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from fieldwatch_contract.extras import how_to_install
+
 OK, FAILED, USAGE = 0, 1, 2
 INGEST_S = 10.0
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from fieldwatch_cloud.config import ConfigError
         from fieldwatch_cloud.store import StoreError
     except ModuleNotFoundError as error:
-        print(f"{error.name} is missing: pip install 'fieldwatch[cloud]'", file=sys.stderr)
+        print(f"{error.name} is missing: {how_to_install('cloud')}", file=sys.stderr)
         return FAILED
     try:
         return int(options.run(options))

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from fieldwatch_contract.extras import how_to_install
+
 HOST = "127.0.0.1"
 START_LIMIT_S = 10.0
 RESTART_S = 1.0
@@ -182,7 +184,7 @@ class Broker:
             from iotcore import Broker as Embedded
         except ImportError as error:
             raise BrokerError(
-                "no broker: install Mosquitto, or `pip install 'fieldwatch[cloud]'` for the embedded one"
+                f"no broker: install Mosquitto, or the embedded one: {how_to_install('cloud')}"
             ) from error
         config = self._folder / "iotcore.toml"
         config.write_text(_IOTCORE.format(port=self.port), encoding="utf-8")

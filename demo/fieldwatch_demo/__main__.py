@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fieldwatch_contract.clock import SECOND, iso, parse_iso
+from fieldwatch_contract.extras import how_to_install
 
 from fieldwatch_demo.plant import TYPES
 
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if not all(map(_installed, ("pyarrow", "fastapi"))):
-        print("fieldwatch-demo: trainer and cloud are not installed: pip install 'fieldwatch[demo]'", file=sys.stderr)
+        print(f"fieldwatch-demo: trainer and cloud are not installed: {how_to_install('demo')}", file=sys.stderr)
         return 1
     if options.command == "simulate":
         return _simulate(options)

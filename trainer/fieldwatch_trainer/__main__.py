@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-NEEDED = ("pyarrow", "onnx", "sklearn", "threadpoolctl", "matplotlib")
-HINT = "pip install 'fieldwatch[trainer]'"
+from fieldwatch_contract.extras import how_to_install
+
+NEEDED = ("pyarrow", "onnx", "threadpoolctl", "matplotlib")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in NEEDED:
             raise
-        return _fail(f"{error.name} is not installed: {HINT}", 1)
+        return _fail(f"{error.name} is not installed: {how_to_install('trainer')}", 1)
     from fieldwatch_contract.bundle import BundleError
 
     usage = (

@@ -341,7 +341,7 @@ def test_the_door_without_its_extra_says_what_to_install(tmp_path: Path) -> None
         "sys.exit(main(['train', '--lake', 'l', '--device-type', 't', '--out', 'r']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "pip install 'fieldwatch[trainer]'" in done.stderr
+    assert done.returncode == 1 and "pip install '.[trainer]' in the checkout" in done.stderr
     assert "Traceback" not in done.stderr
 
 

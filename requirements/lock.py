@@ -1,0 +1,33 @@
+"""``make lock``: pins what pyproject.toml asks for, with hashes and without the address of an index.
+
+One file for each thing that is installed: ``agent`` (what the frozen agent is built from), ``demo``, ``dev``, and
+``lock``, the program that pins. A version that is pinned stays as long as pyproject.toml allows it; all files pin the
+same versions, so that each can be installed on top of another.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMON = (
+    "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header",
+    "--no-annotate",
+)  # fmt: skip
+DEV = ("--constraint", "requirements/dev.txt")
+
+
+def pin(name: str, *what: str) -> None:
+    """Write ``requirements/<name>.txt``."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", *COMMON, *what, "-o", f"requirements/{name}.txt"]
+    print("pin", name, flush=True)
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    pin("dev", "pyproject.toml", "--extra", "dev")
+    pin("demo", "pyproject.toml", "--extra", "demo", "--extra", "checkout", *DEV)
+    pin("agent", "pyproject.toml", *DEV)
+    pin("lock", "requirements/lock.in", *DEV)
