@@ -76,7 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--open", action="store_true", help="open the dashboard in the browser")
     parser.add_argument("--until-alert", action="store_true", help="end with an injected fault's alert; JSON on stdout")
-    parser.add_argument("--timeout", type=float, default=180.0, help="seconds for --until-alert (default: 180)")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=180.0,
+        help="seconds for --until-alert, from the start of the agents (default: 180)",
+    )
     commands = parser.add_subparsers(dest="command", metavar="[simulate]")
     simulate = commands.add_parser(
         "simulate",

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
+from fieldwatch_demo.failure import DemoError, reason
+
 GRACE = 6.0
 """Seconds a child has to end by itself before it is killed."""
 
@@ -22,8 +24,8 @@ TAIL = 20
 """Lines of a failed child's log that are shown."""
 
 
-class ChildError(Exception):
-    """A child ended when it should not have, or with a failure; the message has the tail of its log."""
+class ChildError(DemoError):
+    """A child ended when it should not have, or with a failure; the details are the end of its log."""
 
 
 class Child:
@@ -73,13 +75,19 @@ class Child:
             raise self.failure()
 
     def failure(self) -> ChildError:
-        """Return an error that tells how it ended and the end of its log."""
-        return ChildError(f"{self.name} ended with exit code {self.code}; {self.tail()}")
+        """Return an error that tells how it ended and, by its log, why."""
+        code = self.code or 0
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        why = reason(self._lines())
+        return ChildError(f"{self.name} {how}" + (f": {why}" if why else ""), f"read {self.log}", self.tail())
 
     def tail(self) -> str:
         """Return the end of its log with a heading."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
-        return "\n".join([f"the end of {self.log}:", *(f"    {line}" for line in lines or ["(it wrote nothing)"])])
+        lines = self._lines()[-TAIL:] or ["(it wrote nothing)"]
+        return "\n".join([f"the end of {self.log}:", *(f"    {line}" for line in lines)])
+
+    def _lines(self) -> list[str]:
+        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def ask_to_end(self) -> None:
         """Send the signal that means "end cleanly" to it and to what it has started."""

@@ -15,12 +15,12 @@ from typing import Any
 from fieldwatch_contract import clock
 from fieldwatch_contract.clock import parse_iso
 
-from fieldwatch_demo.children import ChildError
 from fieldwatch_demo.device import Device, Fault
+from fieldwatch_demo.failure import DemoError
 from fieldwatch_demo.fleet import fault_truth
 from fieldwatch_demo.folder import prepare
 from fieldwatch_demo.progress import Progress
-from fieldwatch_demo.stages import House, StageError, make_plan, write_history
+from fieldwatch_demo.stages import House, make_plan, write_history
 from fieldwatch_demo.stop import Overdue, Stop, Stopped
 
 FIRST_LINES = 5
@@ -35,7 +35,7 @@ POLL = 0.25
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; ``timeout`` in seconds, from the start of the demo to the alert."""
+    """What the command line says; ``timeout`` in seconds, from the start of the agents to the alert."""
 
     devices: int = 3
     speed: float = 60.0
@@ -54,8 +54,6 @@ def run(options: Options, stop: Stop, progress: Progress) -> tuple[int, dict[str
     with prepare(options.folder):
         house = House(options.folder.resolve(), make_plan(options.devices, options.speed, clock.now()), stop, progress)
         summary = None
-        if options.until_alert:
-            stop.deadline = began + options.timeout
         try:
             _build(house, options)
             if not options.until_alert:
@@ -67,13 +65,21 @@ def run(options: Options, stop: Stop, progress: Progress) -> tuple[int, dict[str
             progress.say("\nending")
             return int(options.until_alert), None
         except Overdue:
-            progress.say(f"\nnot done after {options.timeout:g} s, at step '{progress.current}'\n{house.account()}")
-            return 1, None
-        except (StageError, ChildError, OSError, ValueError) as error:
-            progress.say(f"\nfieldwatch-demo failed at step '{progress.current}': {error}")
-            return 1, None
+            return _failed(progress, house.unfinished(options.timeout)), None
+        except DemoError as error:
+            return _failed(progress, error), None
+        except (OSError, ValueError) as error:
+            return _failed(progress, DemoError(str(error), f"read {house.folder / 'output'}")), None
         finally:
             house.stop()
+
+
+def _failed(progress: Progress, error: DemoError) -> int:
+    """Tell why; what a person needs comes last."""
+    if error.details:
+        progress.say(f"\n{error.details}")
+    progress.say(f"\nfieldwatch-demo failed at step '{progress.current}': {error}\nremedy: {error.remedy}")
+    return 1
 
 
 def _build(house: House, options: Options) -> None:
@@ -91,6 +97,8 @@ def _build(house: House, options: Options) -> None:
         house.release()
     with step("serve", "start broker, ingest and dashboard"):
         house.serve()
+    if options.until_alert:  # setting up and training take what they take
+        house.stop_asked.deadline = time.monotonic() + options.timeout
     with step("agents", f"{count} agents: fetch and verify the bundle, start"):
         house.start_agents()
     with step("backlog", f"agents catch up with {lines} lines, cloud stores them"):

@@ -36,6 +36,7 @@ from fieldwatch_contract.clock import DAY, MINUTE, SECOND, iso
 
 from fieldwatch_demo.children import Children
 from fieldwatch_demo.device import Device
+from fieldwatch_demo.failure import DemoError
 from fieldwatch_demo.fleet import Fleet, Lake, fault, make_fleet, truth, write_log
 from fieldwatch_demo.live import Live, LogWriter
 from fieldwatch_demo.progress import Progress
@@ -58,8 +59,8 @@ PATIENCE = 60.0
 """Seconds in which a server must answer and the backlog must arrive."""
 
 
-class StageError(Exception):
-    """A stage did not come to its end; the message says which and what was and was not seen."""
+class StageError(DemoError):
+    """A stage did not come to its end; the message says what was and was not seen."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,9 @@ class House:
         while not self.dashboard.ready():
             cloud.expect_alive()
             if time.monotonic() > deadline:
-                raise StageError(f"the dashboard did not answer within {PATIENCE:.0f} s\n{cloud.tail()}")
+                raise StageError(
+                    f"the dashboard did not answer within {PATIENCE:.0f} s", f"read {cloud.log}", cloud.tail()
+                )
             self.stop_asked.pause(0.1)
 
     def _cloud_config(self) -> dict[str, dict[str, object]]:
@@ -319,14 +322,22 @@ class House:
 
     def account(self) -> str:
         """Say how far each device's lines have come: the first number that lags names the stage that is stuck."""
-        parts = []
+        parts = [child.tail() for child in self.children.running]
         for device in self.plan.watched:
             written = self.live.written[device.name].lines if self.live else 0
             read = _or_unknown(functools.partial(self.read, device))
             stored = _or_unknown(functools.partial(self.dashboard.stored, device.name, self.since))
             parts.append(f"{device.name}: {written} lines written live; with the backlog {read} read, {stored} stored")
-        parts += [child.tail() for child in self.children.running]
         return "\n".join(parts)
+
+    def unfinished(self, seconds: float) -> StageError:
+        """Return the error of a demo that has had its time, ``seconds`` since its agents started."""
+        return StageError(
+            f"not done {seconds:g} s after the agents started",
+            "where the numbers above still grow, give this machine more time: --timeout 600; "
+            f"else read {self.folder / 'output'}",
+            self.account(),
+        )
 
     def expect_alive(self) -> None:
         """Raise where a program or the loggers have ended."""
@@ -335,11 +346,14 @@ class House:
             raise StageError(f"the simulated loggers ended: {self.live.error!r}")
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait; with a deadline of the whole demo (:attr:`.stop.Stop.deadline`) until then, else for a while."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             self.expect_alive()
-            if time.monotonic() > deadline:
-                raise StageError(f"waited {PATIENCE:.0f} s for {what}, in vain\n{self.account()}")
+            if self.stop_asked.deadline is None and time.monotonic() > deadline:
+                raise StageError(
+                    f"waited {PATIENCE:.0f} s for {what}, in vain", f"read {self.folder / 'output'}", self.account()
+                )
             self.stop_asked.pause(0.2)
 
     def stop(self) -> None:

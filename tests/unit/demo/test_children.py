@@ -74,8 +74,10 @@ def test_a_stubborn_child_and_its_own_children_are_killed(programs: Path, monkey
 
 def test_a_failure_tells_exit_code_and_the_end_of_its_log(programs: Path) -> None:
     children = Children(programs / "logs")
-    with pytest.raises(ChildError, match=r"(?s)trainer ended with exit code 3.*why"):
+    with pytest.raises(ChildError, match=r"^trainer ended with exit code 3: why$") as error:
         children.run("trainer", "failing")
+    assert error.value.details.splitlines()[-1].strip() == "why"
+    assert error.value.remedy == f"read {programs / 'logs' / 'trainer.log'}"
     children.stop()
 
 

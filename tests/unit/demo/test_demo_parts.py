@@ -14,7 +14,6 @@ from fieldwatch_contract.clock import DAY, MINUTE, parse_iso
 from fieldwatch_demo.__main__ import main
 from fieldwatch_demo.folder import MARKER, FolderError, prepare
 from fieldwatch_demo.progress import Progress
-from fieldwatch_demo.run import Options, run
 from fieldwatch_demo.stages import BACKLOG_DAYS, HISTORY_DAYS, make_plan, toml, write_history
 from fieldwatch_demo.stop import Overdue, Stop, Stopped
 
@@ -104,15 +103,6 @@ def test_a_pause_ends_the_demo_that_takes_too_long() -> None:
     stop.deadline = time.monotonic() - 1
     with pytest.raises(Overdue):
         stop.pause(0.001)
-
-
-def test_too_little_time_ends_with_1_and_says_where_it_stood(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    stop, folder = Stop(), tmp_path / "state"
-    code, summary = run(Options(devices=1, folder=folder, until_alert=True, timeout=0.5), stop, Progress())
-    assert (code, summary) == (1, None)
-    said = capfd.readouterr().err
-    assert "not done after 0.5 s, at step 'train'" in said
-    assert "press-0001: 0 lines written live" in said and "the end of" in said
 
 
 def test_progress_tells_what_failed() -> None:
