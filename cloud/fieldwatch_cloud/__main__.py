@@ -17,10 +17,24 @@ OK, FAILED, USAGE = 0, 1, 2
 INGEST_S = 10.0
 
 
+class OneLine(logging.Formatter):
+    """A record is one line, whatever a device wrote into it: a line break in a name must not forge a second record.
+
+    Tracebacks keep their lines.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the message with control characters escaped."""
+        text = super().formatMessage(record)
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
     options = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[output])
     try:
         import sqlalchemy  # noqa: F401 (the first of the extra's packages that everything needs)
 
@@ -112,7 +126,7 @@ def _serve(options: argparse.Namespace) -> int:
         ingest = Ingest(store, config.broker, broker.url if broker is not None else None)
         ingest.start()
         ingest.wait_connected(INGEST_S)  # who sees the dashboard may start an agent: be there for its first event
-        server = make_server(create_app(store, store.live, settings), settings)
+        server = make_server(create_app(store, store.live, settings, ingest), settings)
         print(f"dashboard: {settings.start_url}", flush=True)
         # The server ends on these signals and then sends itself the same signal again: that one is for nobody.
         for number in (signal.SIGINT, signal.SIGTERM):

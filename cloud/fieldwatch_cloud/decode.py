@@ -260,6 +260,10 @@ class Batch:
             outbox = event.data.outbox
             _check_times(event.data.ts, event.data.last_reading, outbox.oldest)
             _check_counts(event.data.lag_bytes, outbox.events, outbox.bytes)
+            _check_times(*(trouble.since for trouble in event.data.troubles))
+            if (lines := event.data.lines) is not None:
+                _check_times(lines.since)
+                _check_counts(lines.read, lines.scored, lines.unknown, *lines.refused.values())
             for day in event.data.ledger:
                 _check_day(day.day)
                 _check_counts(day.read, day.scored, day.evicted, day.pending, *day.refused.values())

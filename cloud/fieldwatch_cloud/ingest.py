@@ -186,6 +186,7 @@ class Ingest:
         self._retry = FIRST_RETRY_S
         self._pacer = AckPacer()
         self._error: str | None = None
+        self._turned = time.monotonic()
         self.stats = Stats()
 
     @property
@@ -199,8 +200,15 @@ class Ingest:
         """What keeps events from being stored, in words; None while all is well."""
         return self._error
 
+    @property
+    def idle(self) -> float | None:
+        """Seconds since the thread last went round, which it does every second or so; None where it does not run."""
+        running = self._thread is not None and self._thread.is_alive()
+        return time.monotonic() - self._turned if running else None
+
     def start(self) -> None:
         """Start the thread."""
+        self._turned = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="ingest", daemon=True)
         self._thread.start()
 
@@ -222,6 +230,7 @@ class Ingest:
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            self._turned = time.monotonic()
             try:
                 self._tend()
                 self._take(self._gather())
@@ -265,6 +274,7 @@ class Ingest:
                 self._store_all(messages)
                 break
             except SQLAlchemyError as error:
+                self._turned = time.monotonic()
                 self._fail(f"the store cannot be written: {getattr(error, 'orig', None) or error}; trying again")
                 if self._stop.wait(STORE_RETRY_S):
                     return  # not confirmed: the devices send it again

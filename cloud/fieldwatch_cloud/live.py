@@ -17,7 +17,7 @@ from typing import Any, Literal
 RING = 4096
 """Notices kept for readers that come back with the number of the last one they saw."""
 
-NoticeKind = Literal["result", "alert", "state", "health", "event", "verdict"]
+NoticeKind = Literal["result", "alert", "state", "health", "event", "verdict", "parts"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Notice:
     ``health``  contract.events.HealthData as sent
     ``event``   ``type`` (gap or model), ``time`` (µs), ``data``
     ``verdict`` ``alert_id``, ``verdict``, ``note``, ``at`` (µs)
+    ``parts``   ``down``: those of this server that do not work, with ``name``, ``says``, ``since`` (µs); no device
     =========== ==========================================================================================
     """
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,9 @@ AHEAD = clock.DAY
 """How far a device's clock may be ahead of ours (µs) before a connection counts as one of the future."""
 PROGRESS_AHEAD = 10 * clock.MINUTE
 """How far ahead of us the newest reading may be (µs); one beyond it gives way to the next, whatever that one's time."""
+DISK_FULL = 1 << 20
+"""Bytes that must be free: a commit needs a few pages, and reuses those it has, so that it would fail late."""
+RATIO_LIMIT = 1e9
 EVIDENCE_LIMIT = 16 * 1024 * 1024
 _CHUNK = 400
 _RANK = {"opened": 0, "updated": 1, "resolved": 2}
@@ -144,6 +148,7 @@ class Store:
         self._name = parsed.render_as_string(hide_password=True)
         self.engine = _engine(parsed)
         self._writer = self.engine.execution_options(write=True)
+        self._path = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
         dialect = self.engine.dialect.name
         self._insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         try:
@@ -151,6 +156,7 @@ class Store:
         except (SQLAlchemyError, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise StoreError(f"{self._name}: cannot open the store: {cause}; is its folder writable?") from error
+        self._file = _identity(self._path) if self._path is not None else None
 
     def close(self) -> None:
         """Close all connections."""
@@ -168,6 +174,27 @@ class Store:
         """One writing transaction: commits when the block ends, rolls back where it raises."""
         with self._writer.begin() as connection:
             yield connection
+
+    def probe(self) -> None:
+        """Write a heartbeat, to see that the store can be written. Raises :class:`StoreError` with the cause."""
+        path = self._path
+        if path is not None:
+            try:
+                found = _identity(path)
+                free = shutil.disk_usage(path.parent).free
+            except OSError as error:
+                raise StoreError(f"the database file cannot be reached: {error.strerror}") from error
+            if self._file != found:
+                raise StoreError("the database file was replaced while it is in use: restart this server")
+            if free < DISK_FULL:
+                raise StoreError(f"the disk of the database is full: {free // 1024:,} KiB are free")
+        try:
+            with self.write() as db:
+                at = clock.now()
+                if not db.execute(update(t.heartbeat).values(at=at)).rowcount:
+                    db.execute(insert(t.heartbeat), {"id": 1, "at": at})
+        except SQLAlchemyError as error:
+            raise StoreError(f"the database cannot be written: {getattr(error, 'orig', None) or error}") from error
 
     # ---- ingest ----
 
@@ -264,9 +291,7 @@ class Store:
         for key in sorted(hours):
             group = hours[key]
             scores = [row["score"] for row in group if row["score"] is not None]
-            ratios = [
-                row["score"] / row["threshold"] for row in group if row["score"] is not None and row["threshold"] > 0
-            ]
+            ratios = [value for row in group if (value := ratio(row["score"], row["threshold"])) is not None]
             rows.append(
                 {
                     "device": key[0],
@@ -569,6 +594,24 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def ratio(score: float | None, threshold: float | None) -> float | None:
+    """Return score / threshold, 1 = would raise; None where there is no score or the threshold is not positive.
+
+    At most :data:`RATIO_LIMIT`: JSON and charts know no infinity.
+
+    >>> ratio(3.0, 2.0), ratio(1e300, 1e-300), ratio(None, 2.0), ratio(1.0, 0.0)
+    (1.5, 1000000000.0, None, None)
+    """
+    if score is None or threshold is None or threshold <= 0:
+        return None
+    return max(-RATIO_LIMIT, min(RATIO_LIMIT, score / threshold))
 
 
 def _dumps(value: Any) -> str:

@@ -57,6 +57,13 @@ def _table(name: str, *columns: Any) -> Table:
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
 
+heartbeat = Table(
+    "heartbeat",  # one row, written every few seconds: whether the store can be written
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+)
+
 device = _table(
     "device",
     Column("id", String(64), primary_key=True),

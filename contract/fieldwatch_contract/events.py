@@ -176,7 +176,9 @@ class HealthData(_Model):
     update: str = Field(default="", description="state of the updater in words; empty when all is well")
     troubles: list[Trouble] = Field(default=[], description="what a person must know of, worst first; additive in v1")
     lines: LineCounts | None = Field(default=None, description="of the last ten minutes or so; additive in v1")
-    period: Finite | None = Field(default=None, description="seconds between two readings; additive in v1")
+    period: Finite | None = Field(
+        default=None, gt=0, le=31 * 86_400, description="seconds between two readings; additive in v1"
+    )
 
 
 class GapData(_Model):

@@ -179,39 +179,47 @@ class Device:
         evicted: int = 0,
         short: int = 0,
         at: int | None = None,
+        **more: Any,
     ) -> None:
-        """Send a health report whose ledger counts ``minutes`` stored ones; ``short`` of them never came."""
+        """Send a health report whose ledger counts ``minutes`` stored ones; ``short`` of them never came.
+
+        ``more``: other fields of :class:`.events.HealthData`, or those in place of the ones here.
+        """
         day = clock.day_of(self.at)
         before = clock.day_of(self.at - clock.DAY)
         read = min(minutes, (self.at % clock.DAY) // clock.MINUTE + 1)
         older = minutes - read
         refused = {"malformed": 4, "timestamp": 3}
-        data = HealthData(
-            ts=clock.iso(self.at if at is None else at),
-            agent="0.1.0",
-            bundle=self.bundle,
-            log=log,  # type: ignore[arg-type]
-            log_detail="no new line for 42 min" if log == "silent" else "",
-            last_reading=clock.iso(self.at),
-            lag_bytes=18_432,
-            outbox=OutboxState(events=pending, bytes=pending * 700, oldest=None),
-            ledger=[
-                LedgerDay(day=before, read=older + 7, scored=older, refused=refused, evicted=0, pending=0),
-                LedgerDay(
-                    day=day,
-                    read=read + short + 7 + pending + evicted,
-                    scored=read + short,
-                    refused=refused,
-                    evicted=evicted,
-                    pending=pending,
-                ),
-            ],
+        data = HealthData.model_validate(
+            HealthData(
+                ts=clock.iso(self.at if at is None else at),
+                agent="0.1.0",
+                bundle=self.bundle,
+                log=log,  # type: ignore[arg-type]
+                log_detail="no new line for 42 min" if log == "silent" else "",
+                last_reading=clock.iso(self.at),
+                lag_bytes=18_432,
+                outbox=OutboxState(events=pending, bytes=pending * 700, oldest=None),
+                ledger=[
+                    LedgerDay(day=before, read=older + 7, scored=older, refused=refused, evicted=0, pending=0),
+                    LedgerDay(
+                        day=day,
+                        read=read + short + 7 + pending + evicted,
+                        scored=read + short,
+                        refused=refused,
+                        evicted=evicted,
+                        pending=pending,
+                    ),
+                ],
+            ).model_dump()
+            | more
         )
         self.send("health", data.model_dump_json(), at)
 
-    def state(self, status: str, since: int) -> None:
+    def state(self, status: str, since: int, reason: str = "", connection: str = "c1") -> None:
         """Say that the device is online or offline."""
-        data = {"status": status, "since": clock.iso(since), "connection": f"{since:x}", "epoch": self.epoch}
+        data = {"status": status, "since": clock.iso(since), "connection": connection, "epoch": self.epoch}
+        data |= {"reason": reason}
         self.batch.add(Message(topic(self.id, "state"), json.dumps(data).encode()))
 
     def store(self, store: Store, received: int | None = None) -> None:
@@ -243,10 +251,14 @@ def fleet(store: Store, now: int, devices: int = 30, sensors: int = 100, hours: 
     for number in range(devices):
         rng = np.random.default_rng(number)
         one = Device(f"{KINDS[number % len(KINDS)]}-{number + 1:04d}", at, sensors)
-        one.state("online", at - 9 * clock.DAY)
+        one.state("online", at - 9 * clock.DAY, "started")
         level = float(rng.uniform(0.12, 0.5))
         ratios = {"detector": quiet(rng, count, level), "classifier": quiet(rng, count, 0.1)}
         guilty: list[int] = []
+        if number in (0, 3):
+            gap = GapData(reason="log_truncated", detail="the file became shorter: read from its beginning", lines=None)
+            one.send("gap", gap.model_dump_json(), at - 2 * clock.DAY)
+            one.store(store, at - 2 * clock.DAY)
         match number:
             case 0:
                 guilty = [3, 14, 7, 22, 41]
@@ -278,7 +290,7 @@ def fleet(store: Store, now: int, devices: int = 30, sensors: int = 100, hours: 
             one.at -= 95 * clock.MINUTE
             one.results(ratios, guilty)
             one.health(count, at=at - 95 * clock.MINUTE)
-            one.state("offline", at - 94 * clock.MINUTE)
+            one.state("offline", at - 94 * clock.MINUTE, "connection lost")
             one.store(store, at - 94 * clock.MINUTE)
             continue
         one.results(ratios, guilty, full=number in (2, 5))
@@ -292,8 +304,6 @@ def fleet(store: Store, now: int, devices: int = 30, sensors: int = 100, hours: 
         if number in (0, 3):
             model = ModelData(transition="activated", bundle=one.bundle, previous=None, reason="")
             one.send("model", model.model_dump_json(), at - 6 * clock.DAY)
-            gap = GapData(reason="log_truncated", detail="the file became shorter: read from its beginning", lines=None)
-            one.send("gap", gap.model_dump_json(), at - 2 * clock.DAY)
         one.store(store, at + 20 * clock.SECOND)
     if "resolved" in alerts:
         store.add_verdict(alerts["resolved"], "unclear", "")

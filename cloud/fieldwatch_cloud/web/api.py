@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fieldwatch_cloud.store import Store, unpack_evidence
 from fieldwatch_cloud.web import words
+from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import MEDIA_TYPE, Problem, ProblemError
 from fieldwatch_cloud.web.queries import HEAT_UNIT, AnyRow, DeviceNow, Place, Queries
 from fieldwatch_cloud.web.security import csrf_holds
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range, cut
+from fieldwatch_cloud.web.standing import State, counts, fleet_notes
 from fieldwatch_cloud.web.stream import STREAMS, Stream
 
 NOTE_LIMIT = 2000
@@ -42,6 +44,17 @@ class ModelOut(_Model):
     verdict: str
 
 
+class FindingOut(_Model):
+    """One thing that is wrong with a device."""
+
+    state: State
+    word: str
+    reason: str
+    who: str = Field(description="who can act; empty where nobody needs to")
+    remedy: str
+    since: str | None
+
+
 class DeviceOut(_Model):
     """A device as the fleet page shows it."""
 
@@ -49,9 +62,11 @@ class DeviceOut(_Model):
     type: str | None
     bundle: str | None = Field(description="<name>/<version>")
     agent: str | None = Field(description="version of the agent")
-    condition: words.Condition
-    state: str = Field(description="the condition in words")
+    condition: State = Field(description="the worst of its states; normal where there is none")
+    state: str = Field(description="its two worst states in words, and how many more there are")
+    findings: list[FindingOut] = Field(description="everything that is wrong, worst first")
     status: str = Field(description="of the connection: online, offline, unknown")
+    status_reason: str | None = Field(description="why, in the device’s words")
     open_alerts: int
     ratio: float | None = Field(description="highest score / threshold of the newest reading")
     last_reading: str | None
@@ -65,6 +80,24 @@ class DevicePage(_Model):
 
     items: list[DeviceOut]
     next: str | None
+
+
+class PartOut(_Model):
+    """A part of this server."""
+
+    name: str
+    ok: bool
+    says: str
+    since: str | None
+
+
+class SummaryOut(_Model):
+    """The fleet in numbers: a device with two troubles counts in both of its states."""
+
+    devices: int
+    states: dict[State, int]
+    notes: list[str] = Field(description="what concerns most devices at once")
+    parts: list[PartOut]
 
 
 class TraceOut(_Model):
@@ -135,6 +168,7 @@ class AlertOut(_Model):
     opened_at: str
     last_at: str
     resolved_at: str | None
+    reason: str | None = Field(description="why it ended, where not because the score is low again")
     score: float
     peak: float
     threshold: float
@@ -331,7 +365,9 @@ def device_out(device: DeviceNow) -> DeviceOut:
         agent=device.agent,
         condition=device.standing.condition,
         state=device.standing.word,
+        findings=[FindingOut(**vars(one) | {"since": _iso(one.since)}) for one in device.standing.findings],
         status=device.status,
+        status_reason=device.status_reason,
         open_alerts=device.open_alerts,
         ratio=device.ratio,
         last_reading=_iso(device.last_ts),
@@ -354,6 +390,7 @@ def alert_fields(row: AnyRow) -> dict[str, Any]:
         "opened_at": clock.iso(row.opened_at),
         "last_at": clock.iso(row.last_at),
         "resolved_at": _iso(row.resolved_at),
+        "reason": row.reason,
         "score": row.score,
         "peak": row.peak,
         "threshold": row.threshold,
@@ -377,6 +414,19 @@ def devices(
     rest = sorted((one for one in queries.fleet() if cursor is None or one.id > cursor), key=lambda one: one.id)
     more = len(rest) > limit
     return DevicePage(items=[device_out(one) for one in rest[:limit]], next=rest[limit - 1].id if more else None)
+
+
+@router.get("/summary", summary="The fleet in numbers")
+def summary(request: Request, queries: Reads) -> SummaryOut:
+    """Count the devices in each state, and tell which parts of this server work."""
+    devices = [one.standing for one in queries.fleet()]
+    monitor: Monitor = request.app.state.monitor
+    return SummaryOut(
+        devices=len(devices),
+        states=counts(devices),
+        notes=fleet_notes(devices),
+        parts=[PartOut(name=part.name, ok=part.ok, says=part.says, since=_iso(part.since)) for part in monitor.parts()],
+    )
 
 
 @router.get("/devices/{device}", summary="One device", responses=NOT_FOUND)

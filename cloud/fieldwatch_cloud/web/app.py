@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fieldwatch_cloud.live import LiveFeed
 from fieldwatch_cloud.store import Store
 from fieldwatch_cloud.web import api, pages
 from fieldwatch_cloud.web.assets import Assets
+from fieldwatch_cloud.web.parts import Monitor, Watched
 from fieldwatch_cloud.web.problems import ProblemError, problem
 from fieldwatch_cloud.web.queries import Queries
 from fieldwatch_cloud.web.security import Guard, Sessions, cookie_name
 from fieldwatch_cloud.web.settings import WebSettings
 from fieldwatch_cloud.web.stream import Stream
+
+log = logging.getLogger("fieldwatch.web")
 
 _DESCRIPTION = """What the devices said and what people said of it.
 
@@ -30,14 +37,26 @@ A script sends `Authorization: Bearer …` with the token of the configuration (
 problem details; lists come in pages with a `next` cursor; times are UTC."""
 
 
-def create_app(store: Store, live: LiveFeed, settings: WebSettings) -> FastAPI:
+def create_app(store: Store, live: LiveFeed, settings: WebSettings, ingest: Watched | None = None) -> FastAPI:
     """Return the dashboard and API over ``store``; ``live`` is the feed that ingest publishes to.
 
+    ``ingest``: that of this process, whose health the pages show; None where it runs elsewhere.
     ``settings.start_url`` opens it. ``app.state.sessions.admit(token)`` lets one more browser in.
     """
+    monitor = Monitor(store, ingest)
+
+    @asynccontextmanager
+    async def watched(_: FastAPI) -> AsyncIterator[None]:
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.stop()
+
     app = FastAPI(
         title="Fieldwatch",
         version="1",
+        lifespan=watched,
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
@@ -49,6 +68,7 @@ def create_app(store: Store, live: LiveFeed, settings: WebSettings) -> FastAPI:
     app.state.store = store
     app.state.queries = Queries(store.engine)
     app.state.sessions = sessions
+    app.state.monitor = monitor
     app.state.stream = Stream(live)
     app.state.assets = Assets()
     app.state.pages = pages.Renderer(app.state.assets, app.state.stream)
@@ -59,10 +79,30 @@ def create_app(store: Store, live: LiveFeed, settings: WebSettings) -> FastAPI:
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(SQLAlchemyError, _on_database)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=6)
     app.add_middleware(Guard, settings=settings, sessions=sessions)
+    app.add_middleware(Head)
     _describe_security(app)
     return app
+
+
+class Head:
+    """Answers HEAD as GET without the body; the framework answers 405. A stream has no end, so it has no HEAD."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD" or scope["path"].endswith("/events"):
+            await self.app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app(dict(scope, method="GET"), receive, without_body)
 
 
 class _Server(uvicorn.Server):
@@ -132,6 +172,12 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     found = [{"where": [str(part) for part in one["loc"]], "what": one["msg"]} for one in error.errors()]
     first = f"{'.'.join(found[0]['where'])}: {found[0]['what']}" if found else ""
     return _answer(request, 422, "Wrong parameter", first, json.loads(json.dumps(found, default=str)))
+
+
+async def _on_database(request: Request, error: Exception) -> Response:
+    log.error("%s %s: %s", request.method, request.url.path, error)
+    cause = getattr(error, "orig", None) or error
+    return _answer(request, 503, "Database not usable", f"{str(cause).capitalize()}. /healthz tells how the parts are.")
 
 
 def _describe_security(app: FastAPI) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from fieldwatch_contract import clock
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
@@ -20,11 +20,13 @@ from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
 from fieldwatch_cloud.web import words
 from fieldwatch_cloud.web.api import NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
 from fieldwatch_cloud.web.assets import Assets
+from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import ProblemError
-from fieldwatch_cloud.web.queries import DayBalance, DeviceNow, Queries
+from fieldwatch_cloud.web.queries import DayBalance, Queries
 from fieldwatch_cloud.web.security import Session, Sessions, cookie_name, csrf_holds
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut
 from fieldwatch_cloud.web.settings import WebSettings
+from fieldwatch_cloud.web.standing import counts, fleet_notes
 from fieldwatch_cloud.web.stream import Stream
 
 FLEET_AGE = 5.0
@@ -57,6 +59,8 @@ class Renderer:
             size=words.size,
             duration=words.duration,
             iso=clock.iso,
+            parse_iso=clock.parse_iso,
+            state_words=words.STATE_WORDS,
             spark=spark_path,
             alert_what=words.alert_what,
             alert_means=words.alert_means,
@@ -79,8 +83,15 @@ class Renderer:
             if kept is None or time.monotonic() - kept.made > FLEET_AGE or _is_news(live, kept.number):
                 number, position = live.last, self._stream.position
                 devices = queries.fleet()
-                html = self.render("tiles.html", devices=devices)
-                kept = self._fleet = _Fleet(html, time.monotonic(), number, position, devices)
+                standings = [one.standing for one in devices]
+                html = self.render(
+                    "tiles.html",
+                    troubled=[one for one in devices if one.standing.findings],
+                    well=[one for one in devices if not one.standing.findings],
+                    counts=counts(standings),
+                    notes=fleet_notes(standings),
+                )
+                kept = self._fleet = _Fleet(html if devices else "", time.monotonic(), number, position)
             return kept
 
 
@@ -92,7 +103,6 @@ class _Fleet:
     made: float
     number: int
     position: str
-    devices: list[DeviceNow]
 
 
 def _is_news(live: LiveFeed, number: int) -> bool:
@@ -144,7 +154,9 @@ def html(request: Request, body: str, status: int = 200) -> Response:
 def error_page(request: Request, status: int, title: str, detail: str) -> Response:
     """Return an error in the manner of the other pages."""
     session = getattr(request.state, "session", None)
-    frame = {"position": "", "here": "", "open_alerts": 0, "inside": session is not None}
+    monitor: Monitor = request.app.state.monitor
+    inside = session is not None
+    frame = {"position": "", "here": "", "open_alerts": 0, "inside": inside, "down": monitor.down() if inside else []}
     body = _renderer(request).render("error.html", status=status, title=title, detail=detail, **frame)
     return HTMLResponse(body, status_code=status, headers={"Cache-Control": "no-store"})
 
@@ -158,7 +170,7 @@ def start(request: Request, pages: Pages, token: Annotated[str, Query(max_length
         return RedirectResponse("/", status_code=303)
     cookie = sessions.exchange(token) if token else None
     if cookie is None:
-        frame = {"position": "", "here": "", "open_alerts": 0, "inside": False}
+        frame = {"position": "", "here": "", "open_alerts": 0, "inside": False, "down": []}
         body = pages.render("start.html", spent=bool(token), **frame)
         return HTMLResponse(body, status_code=403 if token else 401, headers={"Cache-Control": "no-store"})
     answer = RedirectResponse("/", status_code=303, headers={"Cache-Control": "no-store"})
@@ -167,9 +179,19 @@ def start(request: Request, pages: Pages, token: Annotated[str, Query(max_length
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, str]:
-    """Tell that the process answers; nothing else, for anybody may ask."""
-    return {"status": "ok"}
+def healthz(request: Request) -> Response:
+    """Tell whether each part of this server works: 503 where one does not."""
+    monitor: Monitor = request.app.state.monitor
+    parts = monitor.parts()
+    well = all(part.ok for part in parts)
+    told = {
+        part.name: {"status": "ok"}
+        if part.ok
+        else {"status": "down", "says": part.says, "since": clock.iso(part.since or clock.now())}
+        for part in parts
+    }
+    body = {"status": "ok" if well else "down", "parts": told}
+    return JSONResponse(body, status_code=200 if well else 503, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/static/{name:path}")
@@ -329,7 +351,9 @@ def api_page(request: Request, queries: Reads, pages: Pages) -> Response:
 def _frame(request: Request, queries: Queries, here: str) -> dict[str, Any]:
     """Return what every page's head shows; asked for before anything else, so that no news falls between."""
     stream: Stream = request.app.state.stream
-    return {"position": stream.position, "here": here, "open_alerts": queries.open_alerts(), "inside": True}
+    monitor: Monitor = request.app.state.monitor
+    frame = {"position": stream.position, "here": here, "inside": True}
+    return frame | {"down": monitor.down(), "open_alerts": queries.open_alerts()}
 
 
 def _worst_first(sensors: list[str], worst: list[str]) -> list[str]:
@@ -380,14 +404,7 @@ def announcement_words(row: Any) -> str:
     """Say a gap or a bundle step in one sentence."""
     data = row.data
     if row.type == "gap":
-        what = {
-            "evicted": "Results were given up",
-            "log_truncated": "The log was cut",
-            "log_vanished": "The log vanished",
-            "journal_rebuilt": "The journal was rebuilt",
-        }.get(data["reason"], data["reason"])
-        lines = f" ({data['lines']} lines)" if data.get("lines") is not None else ""
-        return f"{what}{lines}: {data['detail']}" if data.get("detail") else f"{what}{lines}"
+        return words.gap(data)
     bundle = data.get("bundle")
     name = f"{bundle['name']}/{bundle['version']}" if bundle else "the bundle"
     what = {

@@ -68,10 +68,3 @@ def cut(start: int, end: int, step: int | None = None, limit: int = BUCKETS) -> 
 
 def _aligned(start: int, end: int, step: int) -> Range:
     return Range(start - start % step, end + -end % step, step)
-
-
-def ratio(score: float | None, threshold: float | None) -> float | None:
-    """Return score / threshold, 1 = would raise; None where there is no score or the threshold is not positive."""
-    if score is None or threshold is None or threshold <= 0:
-        return None
-    return score / threshold

@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fieldwatch_cloud.live import LiveFeed, Notice, Resync
-from fieldwatch_cloud.web.series import ratio
+from fieldwatch_cloud.store import ratio
+from fieldwatch_cloud.web.queries import told_by
 
 HEARTBEAT = 10.0
 """Seconds of silence after which a beat is sent and the session is checked again."""
@@ -26,7 +27,8 @@ STREAMS = 64
 ENCODED = 256
 """Encoded events kept for the other readers."""
 
-_SEVERITY = {"unknown": 0, "normal": 1, "anomalous": 2, "faulty": 3}
+_SEVERITY = {"normal": 0, "unknown": 1, "anomalous": 2, "faulty": 3}
+"""A model that did not judge is no reason to call the device normal."""
 
 
 class Stream:
@@ -96,7 +98,7 @@ class Stream:
     def _encode(self, number: int, notice: Notice) -> bytes:
         encoded = self._encoded.get(number)
         if encoded is None:
-            data = json.dumps(told(notice), separators=(",", ":"))
+            data = json.dumps(told(notice), separators=(",", ":"), allow_nan=False)
             encoded = f"event: {notice.kind}\nid: {self._id(number)}\ndata: {data}\n\n".encode()
             self._encoded[number] = encoded
             if len(self._encoded) > ENCODED:
@@ -106,6 +108,8 @@ class Stream:
 
 def told(notice: Notice) -> dict[str, Any]:
     """Return what a browser is told of a notice: what a page shows at once, the rest it asks for."""
+    if notice.kind == "parts":
+        return dict(notice.data)
     data: dict[str, Any] = {"device": notice.device}
     if notice.kind == "result":
         models = [
@@ -127,7 +131,7 @@ def told(notice: Notice) -> dict[str, Any]:
     if notice.kind == "verdict":
         return data | {name: notice.data[name] for name in ("alert_id", "verdict", "at")}
     if notice.kind == "state":
-        return data | {name: notice.data[name] for name in ("status", "since")}
+        return data | {name: notice.data[name] for name in ("status", "since", "reason")}
     if notice.kind == "health":
-        return data | {"log": notice.data["log"], "update": notice.data.get("update", "")}
+        return data | {"log": notice.data["log"], "told": told_by(notice.data)}
     return data | {"type": notice.data["type"]}

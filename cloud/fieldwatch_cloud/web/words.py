@@ -1,4 +1,4 @@
-"""What the pages say, in plain words: states, ages, titles. No I/O; ``now`` is always given, in µs.
+"""What the pages say, in plain words: ages, numbers, titles. No I/O; ``now`` is always given, in µs.
 
 Colour is never the only signal, so every state has a word, and the words live here so that pages, titles and tests
 use the same.
@@ -6,94 +6,47 @@ use the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any
 
 from fieldwatch_contract import clock
 
-NO_CONTACT = 10 * clock.MINUTE
-"""A device reports every minute; after ten of them without a word it is out of contact (µs, our clock)."""
 LATE = 10 * clock.MINUTE
 """A transition that arrived this long after it happened is marked late (µs)."""
 
 MAIN_SHARE = 0.1
 """A sensor with at least this share of an alert's score belongs into its title."""
 
-Condition = Literal["critical", "warning", "above", "offline", "log", "unknown", "normal"]
-"""How a device is, worst first: an open alert, a reading above a threshold that is no alert yet, no contact, trouble
-with its log, nothing to judge, all well."""
-ORDER: dict[str, int] = {"critical": 0, "warning": 1, "above": 2, "offline": 3, "log": 3, "unknown": 4, "normal": 4}
-
-LOG_WORDS = {
-    "silent": "log silent",
-    "missing": "log missing",
-    "unreadable": "log unreadable",
+STATE_WORDS = {
+    "critical": "with a critical alert",
+    "warning": "with an open alert",
+    "above": "above threshold",
+    "offline": "out of contact",
+    "stalled": "stalled",
+    "log": "without a log to read",
+    "refused": "with refused lines",
+    "clock": "with a wrong clock",
+    "stale": "with old readings",
+    "lost": "with lost lines",
+    "unknown": "not judged",
+    "trouble": "with another trouble",
+    "stopped": "stopped on purpose",
+    "normal": "normal",
 }
+"""The fleet's counts: “3 with refused lines”."""
 VERDICT_WORDS = {"real": "real fault", "false": "false alarm", "unclear": "unclear"}
+GAP_WORDS = {
+    "evicted": "Results were given up",
+    "log_truncated": "The log was cut",
+    "log_vanished": "The log vanished",
+    "journal_rebuilt": "The journal was rebuilt",
+}
 KIND_WORDS = {"detector": "unusual readings", "classifier": "signs of a known fault"}
 MEANINGS = {
     "detector": "The readings are unlike those of this device when it is well; no known fault is recognised.",
     "classifier": "Looks like the time before a known fault.",
 }
 HASTE = {"warning": "when you are next at the device", "critical": "at the device now"}
-
-
-@dataclass(frozen=True)
-class Standing:
-    """One device's condition and the word for it.
-
-    ``away``: why nothing new comes from it, ``offline`` or ``no contact`` or the trouble with its log, and ``since``
-    when; a fact of its own, for a device that has gone while an alert was open must not pass for present.
-    """
-
-    condition: Condition
-    word: str
-    away: str | None = None
-    since: int | None = None
-
-
-def standing(
-    *,
-    now: int,
-    status: str,
-    last_seen: int,
-    status_since: int | None,
-    last_ts: int | None,
-    log: str | None,
-    open_alerts: int,
-    critical: bool,
-    verdict: str | None,
-) -> Standing:
-    """Judge a device by everything that is known of it; the worst fact names it.
-
-    ``status``: online, offline or unknown, ``status_since`` and ``last_seen`` by our clock; ``last_ts``: the newest
-    reading; ``log``: state of the log in the last health event; ``verdict``: the worst verdict on the newest reading.
-    """
-    condition: Condition = "offline"
-    away: str | None = None
-    since: int | None = None
-    if status == "offline":
-        away, since = "offline", status_since or last_seen
-    elif now - last_seen > NO_CONTACT:
-        away, since = "no contact", last_seen
-    elif log in LOG_WORDS:
-        condition, away, since = "log", LOG_WORDS[log], last_seen if last_ts is None else last_ts
-    if open_alerts:
-        word = _count(open_alerts, "open alert")
-        return Standing("critical" if critical else "warning", f"{word}, {away}" if away else word, away, since)
-    if away:
-        return Standing(condition, away, away, since)
-    if verdict is None:
-        return Standing("unknown", "no reading yet")
-    if verdict == "unknown":
-        return Standing("unknown", "not judged")
-    if verdict != "normal":
-        return Standing("above", "above threshold")
-    return Standing("normal", "normal")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def age(ts: int | None, now: int) -> str:
@@ -212,20 +165,37 @@ def alert_what(kind: str, sensors: list[str], shares: list[float]) -> str:
     return f"{what} in {named} and {rest} more" if rest > 0 else f"{what} in {' and '.join(main)}"
 
 
-def alert_means(kind: str, severity: str, state: str, named: bool) -> str:
-    """Say what an alert means and what is asked of its reader; ``named``: whether it names sensors.
+def alert_means(kind: str, severity: str, state: str, named: bool, reason: str = "") -> str:
+    """Say what an alert means and what is asked of its reader.
+
+    ``named``: whether it names sensors; ``reason``: why it ended, where not because the score is low again.
 
     >>> alert_means("classifier", "critical", "open", True)
     'Looks like the time before a known fault. Look at these sensors at the device now, then say below what it was.'
     >>> alert_means("classifier", "critical", "resolved", True)
     'Looks like the time before a known fault. It is over: say below what it was.'
+    >>> alert_means("classifier", "critical", "resolved", True, "the new bundle has no classifier")
+    'Looks like the time before a known fault. It was closed, not cured: the new bundle has no classifier.'
     """
-    if state != "open":
+    if state != "open" and reason:
+        ask = f"It was closed, not cured: {reason.rstrip('.')}."
+    elif state != "open":
         ask = "It is over: say below what it was."
     else:
         look = "Look at these sensors" if named else "Look around"
         ask = f"{look} {HASTE.get(severity, 'at the device')}, then say below what it was."
     return f"{MEANINGS.get(kind, '')} {ask}".strip()
+
+
+def gap(data: Mapping[str, Any]) -> str:
+    """Say a gap in one sentence; ``data``: :class:`.events.GapData` as sent.
+
+    >>> gap({"reason": "evicted", "detail": "the outbox was full", "lines": 12})
+    'Results were given up (12 lines): the outbox was full'
+    """
+    what = GAP_WORDS.get(data["reason"], data["reason"])
+    lines = f" ({data['lines']:,} lines)" if data.get("lines") is not None else ""
+    return f"{what}{lines}: {data['detail']}" if data.get("detail") else f"{what}{lines}"
 
 
 def sentence(text: str) -> str:

@@ -32,8 +32,12 @@ def test_fleet_is_worst_first(seeded: Site) -> None:
     conditions = [condition for condition, _ in tiles]
     assert [name for _, name in tiles][:2] == ["press-0001", "freezer-0002"]
     assert conditions[:2] == ["critical", "warning"]
-    assert sorted(conditions[2:4]) == ["log", "offline"]
-    assert conditions[4:] == ["normal"] * 3
+    assert conditions[2:] == ["offline", "log", "lost", "lost", "normal"]
+    words = text_of(seeded.person().get("/").text)
+    assert (
+        "7 devices: 1 with a critical alert 1 with an open alert 1 out of contact 1 without a log to read "
+        "2 with lost lines 1 normal" in words
+    )
 
 
 def test_every_tile_says_its_condition_in_words(seeded: Site) -> None:
@@ -42,9 +46,11 @@ def test_every_tile_says_its_condition_in_words(seeded: Site) -> None:
         name: text_of(tile) for name, tile in re.findall(r'<a class="tile[^>]*id="d-([^"]+)"[^>]*>(.*?)</a>', html)
     }
     assert "2 open alerts" in words["press-0001"]
-    assert "offline" in words["press-0005"]
+    assert "connection lost" in words["press-0005"]
     assert "log silent" in words["freezer-0006"]
-    assert "normal" in words["centrifuge-0003"]
+    assert "results given up" in words["centrifuge-0003"]
+    assert "results missing here" in words["incubator-0004"]
+    assert "normal" in words["centrifuge-0007"]
     assert all("ago" in tile or "just now" in tile for tile in words.values())
 
 
@@ -69,10 +75,13 @@ def test_a_device_that_is_gone_with_an_open_alert_counts_as_gone(fresh: Callable
     alert = gone(site, how)
     person = site.person()
     fleet = person.get("/").text
-    assert re.findall(r'class="(tile [^"]+)"', fleet) == ["tile warning away"]
+    assert re.findall(r'class="tile (\w+) needs".* data-states="([^"]+)"', fleet) == [
+        ("warning", f"warning {'log' if how == 'log silent' else 'offline'}")
+    ]
     words = text_of(fleet)
     assert f"1 open alert, {how}" in words
-    assert "1 with open alerts 1 offline or silent" in words
+    counted = "1 without a log to read" if how == "log silent" else "1 out of contact"
+    assert f"1 device: 1 with an open alert {counted} Needs a person" in words
     words = text_of(person.get(f"/alerts/{alert}").text)
     assert re.search(rf"{how.capitalize()} since \S+ \S+ UTC : this alert is as of its last reading, 2 h ago", words)
     assert f"press-0001 1 open alert, {how}" in words.split("Life of the alert")[1]
@@ -84,15 +93,17 @@ def test_a_device_in_contact_says_nothing_of_it(seeded: Site) -> None:
     )
 
 
+ORDERED = [("above", "press-0002"), ("unknown", "press-0003"), ("normal", "press-0001")]
+
+
 def test_a_reading_above_the_threshold_is_no_quiet_device(fresh: Callable[..., Site]) -> None:
     site = fresh()
     for name, ratio in (("press-0001", 0.3), ("press-0002", 1.2), ("press-0003", seed.np.nan)):
         device = seed.Device(name, site.now - site.now % clock.MINUTE, 45)
         device.results({"classifier": seed.np.array([ratio])}, [1])
         device.store(site.store, site.now)
-    tiles = re.findall(r'class="tile (\w+)" id="d-([^"]+)".*?<use href="#(\w+)"', site.person().get("/").text)
-    assert tiles[0] == ("above", "press-0002", "above")
-    assert set(tiles[1:]) == {("normal", "press-0001", "normal"), ("unknown", "press-0003", "unknown")}
+    tiles = re.findall(r'class="tile (\w+)[^"]*" id="d-([^"]+)".*?<use href="#(\w+)"', site.person().get("/").text)
+    assert tiles == [(one, name, one) for one, name in ORDERED]
     device = site.script().get("/api/v1/devices/press-0002").json()
     assert (device["condition"], device["state"]) == ("above", "above threshold")
 
@@ -297,7 +308,8 @@ def test_fleet_of_a_thousand_devices_is_small_on_the_wire(fresh: Callable[..., S
                 "status": "online",
                 "bundle_name": name[:-5],
                 "bundle_version": "2026.11.2",
-                "health": {"log": "following"},
+                "health": {"log": "following", "period": 60, "lines": {"refused": {}, "unknown": 0}, "bundle": {}},
+                "health_at": ts,
             }
         )
         base = {"device": name, "model": "detector"}

@@ -96,7 +96,7 @@ def test_foreign_host_names_get_nothing(seeded: Site, host: str) -> None:
 
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1", "[::1]:9"])
 def test_our_host_names_work(seeded: Site, host: str) -> None:
-    assert seeded.person().get("/healthz", headers={"Host": host}).json() == {"status": "ok"}
+    assert seeded.person().get("/healthz", headers={"Host": host}).json()["status"] == "ok"
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/nowhere", "/start", "/healthz", "/static/nothing.js", "/api/v1/devices"])

@@ -141,5 +141,7 @@ def test_a_result_tells_the_worst_model() -> None:
     ]
     data = told(Notice("result", "press-0001", {"ts": 5, "n": 1, "scores": scores}))
     assert (data["verdict"], data["ratio"]) == ("faulty", 0.9 / 0.6)
+    quiet = told(Notice("result", "press-0001", {"ts": 5, "n": 1, "scores": [scores[0], scores[2]]}))
+    assert quiet["verdict"] == "unknown"  # one model is content, the other did not look
     empty = told(Notice("result", "press-0001", {"ts": 5, "n": 1, "scores": []}))
     assert (empty["verdict"], empty["ratio"]) == ("unknown", None)

@@ -6,6 +6,8 @@ import { age, times } from "./say.js";
 
 const HOURS = 24;
 const HOUR = 3600000000;
+const ODD = 600000000; // a reading so far from now (µs) is old, or from a clock that is wrong
+const WAITING = ["stale", "clock", "offline", "unknown"]; // a reading of now may end these
 const filter = document.getElementById("filter");
 
 // As spark_path in cloud/web/pages.py: linear up to the threshold at half height, logarithmic above it.
@@ -33,19 +35,27 @@ function draw(line) {
   return path;
 }
 
-// As standing in cloud/web/words.py, for a device of which nothing but its readings speaks.
-function judge(tile, verdict) {
+const states = (tile) => (tile.dataset.states ?? "normal").split(" ");
+
+// As standing.py, for a device of which nothing but its readings speaks; the server judges all others.
+function judge(tile, data) {
   const quiet = ["normal", "unknown", "above"];
-  const before = quiet.find((one) => tile.classList.contains(one));
-  const after = quiet.includes(verdict) ? verdict : "above";
-  if (!before) return;
+  const [before, ...more] = states(tile);
+  const after = quiet.includes(data.verdict) ? data.verdict : "above";
+  const odd = Math.abs(Date.now() * 1000 - data.ts) > ODD;
+  if (more.length || !quiet.includes(before) || odd) {
+    if (odd ? before === "normal" : WAITING.some((one) => states(tile).includes(one))) renew();
+    return;
+  }
+  if (before === after) return;
   const state = tile.querySelector(".state");
   state.lastChild.textContent = { normal: "normal", unknown: "not judged", above: "above threshold" }[after];
-  if (before === after) return;
   tile.classList.replace(before, after);
+  tile.dataset.states = after;
+  tile.querySelector(".why")?.remove();
   state.querySelector("use").setAttribute("href", `#${after}`);
   apply();
-  renew(); // its place among the others
+  renew(1000); // its place among the others, and the counts
 }
 
 function follow(data) {
@@ -61,7 +71,7 @@ function follow(data) {
   time.dataset.ago = "";
   time.textContent = age(data.ts / 1e6);
   tile.querySelector(".ratio").textContent = times(data.ratio);
-  judge(tile, data.verdict);
+  judge(tile, data);
   if (data.ratio === null) return;
   const line = tile.querySelector(".line");
   const hour = Math.floor(data.ts / HOUR);
@@ -82,7 +92,7 @@ function apply() {
   const tiles = document.querySelectorAll(".tile");
   for (const tile of tiles) {
     const words = `${tile.querySelector("b").textContent} ${tile.querySelector(".what").textContent}`.toLowerCase();
-    const fits = words.includes(text) && (!show.length || show.some((one) => tile.classList.contains(one)));
+    const fits = words.includes(text) && (!show.length || show.some((one) => states(tile).includes(one)));
     tile.parentElement.hidden = !fits;
     shown += fits;
   }
@@ -98,8 +108,5 @@ if (filter) {
 document.addEventListener("renewed", apply);
 onNews((kind, data) => {
   if (kind === "result") follow(data);
-  if (kind === "health") {
-    const trouble = ["silent", "missing", "unreadable"].includes(data.log);
-    if (trouble !== Boolean(document.getElementById(`d-${data.device}`)?.classList.contains("away"))) renew();
-  }
+  if (kind === "health" && data.told.join(" ") !== (document.getElementById(`d-${data.device}`)?.dataset.told ?? "")) renew();
 });

@@ -87,7 +87,7 @@ function listen(pass, status) {
   let heard = Date.now();
   const open = () => {
     source = new EventSource(`/api/v1/events?after=${place.boot}-${place.number}`);
-    for (const kind of ["result", "alert", "state", "health", "event", "verdict", "resync", "beat"]) {
+    for (const kind of ["result", "alert", "state", "health", "event", "verdict", "parts", "resync", "beat"]) {
       source.addEventListener(kind, (event) => {
         heard = Date.now();
         const news = { id: event.lastEventId, kind, data: JSON.parse(event.data) };

@@ -77,14 +77,39 @@ function toast(data) {
 
 onNews((kind, data) => {
   if (kind === "alert" && data.transition === "opened" && Date.now() - data.opened_at / 1000 < 3600000) toast(data);
-  if (["alert", "state", "event", "verdict", "resync"].includes(kind)) renew(1000);
+  if (kind === "parts") showDown(data.down);
+  if (["alert", "state", "event", "verdict", "parts", "resync"].includes(kind)) renew(1000);
 });
 
+// The word at the top: "live" only where the stream lives and every part of the server works.
 const feed = document.getElementById("feed");
+let stream = { state: "wait", words: "connecting" };
+let down = [];
+
+function showFeed() {
+  if (!feed) return;
+  const broken = down.length > 0 && ["live", "poll"].includes(stream.state);
+  feed.dataset.state = broken ? "down" : stream.state;
+  const words = down.map((part) => `${part.name} down since ${clock(part.since / 1e6)} UTC`).join(", ");
+  feed.textContent = broken ? words : stream.words;
+}
+
+function showDown(parts) {
+  down = parts;
+  showFeed();
+}
+
+function readDown() {
+  const told = document.querySelectorAll("#parts [data-name]");
+  showDown([...told].map((one) => ({ name: one.dataset.name, since: Number(one.dataset.since) })));
+}
+
+document.addEventListener("renewed", readDown);
+readDown();
 if (feed) {
   start(document.body.dataset.position, (state, words) => {
-    feed.dataset.state = state;
-    feed.textContent = words;
+    stream = { state, words };
+    showFeed();
   });
 }
 setInterval(ages, 5000);

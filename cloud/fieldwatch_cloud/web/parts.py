@@ -1,0 +1,148 @@
+"""Whether the parts of this server work: what ``/healthz`` answers and the head of every page says.
+
+======== =====================================================================================================
+part     down when
+======== =====================================================================================================
+database it cannot be written (tried with a real transaction), its file was removed or replaced, its disk is
+         full, or the try itself has not come back for :data:`HUNG_S`
+ingest   its thread has ended or makes no progress for :data:`STUCK_S`, or it cannot store what it was sent
+broker   ingest is not subscribed there
+======== =====================================================================================================
+
+A page whose stream is alive shows what is stored, and nothing new is stored while a part is down: so it must say so.
+The tries are made in a thread of their own, so that a disk that hangs holds up no answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fieldwatch_contract import clock
+
+from fieldwatch_cloud.live import Notice
+from fieldwatch_cloud.store import Store, StoreError
+
+INTERVAL_S = 3.0
+HUNG_S = 15.0
+STUCK_S = 45.0
+"""More than a writer waits for the database (30 s): that is told as the database's fault."""
+START_S = 10.0
+"""How long ingest may take to connect before that counts as a fault."""
+
+
+class Watched(Protocol):
+    """What the monitor asks of ingest."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is subscribed at the broker."""
+
+    @property
+    def error(self) -> str | None:
+        """What keeps events from being stored, in words."""
+
+    @property
+    def idle(self) -> float | None:
+        """Seconds since its thread last went round; None where it does not run."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part. ``says``: what is wrong; ``since`` when, µs."""
+
+    name: str
+    says: str = ""
+    since: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it works."""
+        return not self.says
+
+
+def judge_ingest(connected: bool, error: str | None, idle: float | None, running: float) -> dict[str, str]:
+    """Return what is wrong with broker and ingest, "" where nothing is; ``running``: seconds since the start."""
+    broker = ingest = ""
+    if idle is None:
+        ingest = "ingest has ended: restart this server"
+    elif idle > STUCK_S:
+        ingest = f"ingest makes no progress for {idle:.0f} s"
+    elif not connected and (error or running > START_S):
+        broker = error or "no answer to our connection yet"
+    elif connected and error:
+        ingest = error
+    return {"broker": broker, "ingest": ingest}
+
+
+@dataclass
+class Monitor:
+    """Looks after the parts; :meth:`start` makes it tell the live feed when one goes down or comes back."""
+
+    store: Store
+    ingest: Watched | None = None
+    now: Callable[[], int] = clock.now
+    _since: dict[str, int] = field(default_factory=dict)
+    _began: float = field(default_factory=time.monotonic)
+    _tried: float = 0.0
+    _database: str = ""
+    _told: list[Part] = field(default_factory=list)
+    _thread: threading.Thread | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def parts(self) -> list[Part]:
+        """Return all parts as they are; never waits for the database while the thread runs."""
+        if self._thread is None:
+            self._try_database()
+        hung = time.monotonic() - self._tried
+        found = {"database": f"the database does not answer for {hung:.0f} s" if hung > HUNG_S else self._database}
+        if (ingest := self.ingest) is not None:
+            found |= judge_ingest(ingest.connected, ingest.error, ingest.idle, time.monotonic() - self._began)
+        with self._lock:
+            for name, says in found.items():
+                if says:
+                    self._since.setdefault(name, self.now())
+                else:
+                    self._since.pop(name, None)
+            return [Part(name, says, self._since.get(name)) for name, says in found.items()]
+
+    def down(self) -> list[Part]:
+        """Return the parts that do not work."""
+        return [part for part in self.parts() if not part.ok]
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._stop.clear()
+        self._tried = time.monotonic()
+        for work in (self._watch_database, self._watch):
+            self._thread = threading.Thread(target=work, name="parts", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End both threads; one that hangs in the database ends with the process."""
+        self._stop.set()
+        self._thread = None
+
+    def _watch_database(self) -> None:
+        while not self._stop.is_set():
+            self._try_database()
+            self._stop.wait(INTERVAL_S)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(INTERVAL_S / 3):
+            down = self.down()
+            if [(part.name, part.since) for part in down] != [(part.name, part.since) for part in self._told]:
+                self._told = down
+                self.store.live.publish([Notice("parts", "", {"down": [vars(part) for part in down]})])
+
+    def _try_database(self) -> None:
+        try:
+            self.store.probe()
+            self._database = ""
+        except StoreError as error:
+            self._database = str(error)
+        self._tried = time.monotonic()

@@ -1,0 +1,271 @@
+"""How a device is: each case of the table in the module, what follows from what, and what most devices share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fieldwatch_cloud.web import standing as module
+from fieldwatch_cloud.web.standing import Facts, Standing, counts, fleet_notes, standing
+from fieldwatch_cloud.web.words import STATE_WORDS
+from fieldwatch_contract import clock
+from fieldwatch_contract.events import HealthData
+
+NOW = clock.parse_iso("2026-11-05T12:00:00Z")
+MINUTE = clock.MINUTE
+TODAY = "2026-11-05"
+
+
+def day(**numbers: Any) -> dict[str, Any]:
+    """A day of the ledger."""
+    return {"day": TODAY, "read": 700, "scored": 700, "refused": {}, "evicted": 0, "pending": 0} | numbers
+
+
+def health(**more: Any) -> dict[str, Any]:
+    """A report of an agent that is well; ``lines=None``: of one that does not count them."""
+    data: dict[str, Any] = {
+        "ts": clock.iso(NOW),
+        "agent": "0.2.0",
+        "bundle": {"name": "press", "version": "1", "sha256": "ab" * 32},
+        "log": "following",
+        "log_detail": "",
+        "last_reading": clock.iso(NOW),
+        "lag_bytes": 0,
+        "outbox": {"events": 0, "bytes": 0, "oldest": None},
+        "ledger": [day()],
+        "lines": {"since": clock.iso(NOW - 10 * MINUTE), "read": 10, "scored": 10, "unknown": 0, "refused": {}},
+    }
+    return HealthData.model_validate(data | more).model_dump(mode="json")
+
+
+def lines(**numbers: Any) -> dict[str, Any]:
+    """The newest lines of a report."""
+    return {"since": clock.iso(NOW - 10 * MINUTE), "read": 10, "scored": 10, "unknown": 0, "refused": {}} | numbers
+
+
+def trouble(kind: str, detail: str = "so it is", remedy: str = "") -> dict[str, Any]:
+    return {"kind": kind, "detail": detail, "remedy": remedy, "since": clock.iso(NOW - MINUTE)}
+
+
+WELL = Facts(
+    last_seen=NOW,
+    first_seen=NOW - clock.DAY,
+    status="online",
+    reason="started",
+    status_since=NOW - clock.DAY,
+    last_ts=NOW - MINUTE,
+    period=MINUTE,
+    verdicts={"detector": "normal", "classifier": "normal"},
+    health=health(),
+    health_at=NOW,
+)
+
+
+def judge(**more: Any) -> Standing:
+    return standing(replace(WELL, **more), NOW)
+
+
+def test_a_device_is_normal_where_nothing_is_wrong() -> None:
+    assert (judge().condition, judge().word, judge().findings) == ("normal", "normal", ())
+
+
+OLD_AGENT = {"lines": None}
+CASES: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"open_alerts": 1, "critical": True}, "critical", "1 open alert", "Look at the device"),
+    ({"open_alerts": 2}, "warning", "2 open alerts", "Look at the device"),
+    (
+        {"verdicts": {"detector": "normal", "classifier": "faulty"}},
+        "above",
+        "above threshold",
+        "threshold of classifier",
+    ),
+    ({"verdicts": {"detector": "anomalous"}}, "above", "above threshold", "threshold of detector"),
+    ({"status": "offline", "reason": "connection lost"}, "offline", "connection lost", "its PC is off, or the network"),
+    ({"status": "offline", "reason": ""}, "offline", "offline", "gave no reason"),
+    ({"status": "offline", "reason": "eaten by a grue"}, "offline", "offline: eaten by a grue", "eaten by a grue"),
+    ({"last_seen": NOW - 11 * MINUTE}, "offline", "no contact", "Nothing has come from it"),
+    ({"reason": "stalled"}, "stalled", "agent stalled", "makes no progress"),
+    ({"health": health(log="silent", log_detail="no new line for 42 min")}, "log", "log silent", "for 42 min"),
+    ({"health": health(log="missing")}, "log", "log missing", "No file matches"),
+    (
+        {"health": health(log="unreadable", log_detail="Permission denied")},
+        "log",
+        "log unreadable",
+        "Permission denied",
+    ),
+    ({"health": health(lines=lines(scored=8, refused={"columns": 2}))}, "refused", "lines refused", "2 of 10 lines"),
+    ({"health": health(lines=lines(scored=0, refused={"future": 10}))}, "refused", "all lines refused", "as future"),
+    (  # an old agent: the ledger of ten minutes before had fewer refusals
+        {"health": health(**OLD_AGENT, ledger=[day(read=700, scored=690, refused={"late": 10})])}
+        | {"earlier": [day(read=692, scored=690, refused={"late": 2})]},
+        "refused",
+        "lines refused",
+        "Of the newest 8 lines: 8 refused as late",
+    ),
+    (  # the day is new since
+        {"health": health(**OLD_AGENT, ledger=[day(read=5, scored=0, refused={"late": 5})])}
+        | {"earlier": [day() | {"day": "2026-11-04"}]},
+        "refused",
+        "lines refused",
+        "5 refused as late",
+    ),
+    (  # an old agent's only report
+        {"health": health(**OLD_AGENT, ledger=[day(read=5, scored=0, refused={"late": 5})])},
+        "refused",
+        "all lines refused",
+        "All 5 lines of 2026-11-05",
+    ),
+    ({"last_ts": NOW + 20 * 60 * MINUTE}, "clock", "clock ahead", "20 h ahead of this server"),
+    ({"health_at": NOW + 11 * MINUTE}, "clock", "clock ahead", "newest report is dated 2026-11-05 12:11 UTC"),
+    ({"last_ts": NOW - 9 * clock.DAY}, "stale", "readings old", "9 d ago; one is due every 1 min"),
+    ({"last_ts": NOW - 11 * MINUTE}, "stale", "readings old", "11 min ago"),
+    ({"last_ts": NOW - 11 * MINUTE, "period": None}, "stale", "readings old", "11 min ago"),
+    ({"last_ts": NOW - 181 * MINUTE, "period": 60 * MINUTE}, "stale", "readings old", "due every 60 min"),
+    (
+        {
+            "last_ts": NOW - clock.DAY,
+            "health": health(lag_bytes=2048, outbox={"events": 7, "bytes": 9, "oldest": None}),
+        },
+        "stale",
+        "readings old",
+        "catching up: 2.0 KiB of log to read and 7 events to send",
+    ),
+    ({"gaps": 1, "gap": "The log was cut (5,000 lines)", "gap_at": NOW - MINUTE}, "lost", "lines lost", "5,000 lines"),
+    ({"gaps": 3, "gap": "The log vanished"}, "lost", "lines lost", "vanished (and 2 more in the last day)"),
+    ({"missing": 3}, "lost", "results missing here", "3 readings that the device counts as delivered"),
+    (
+        {"health": health(ledger=[day(read=701)])},
+        "lost",
+        "ledger does not add up",
+        "read 701 lines and can account for 700",
+    ),
+    ({"health": health(ledger=[day(scored=690, evicted=10)])}, "lost", "results given up", "10 results"),
+    (
+        {"verdicts": {"detector": "unknown", "classifier": "normal"}},
+        "unknown",
+        "detector does not judge",
+        "by detector",
+    ),
+    ({"verdicts": {"detector": "unknown", "classifier": "unknown"}}, "unknown", "not judged", "detector"),
+    ({"verdicts": {}}, "unknown", "not judged", "by any model"),
+    ({"last_ts": None, "verdicts": {}}, "unknown", "no reading yet", "No reading"),
+    ({"health": health(bundle=None)}, "unknown", "no bundle", "No models are installed"),
+    ({"health": health(lines=lines(unknown=5))}, "unknown", "not judged", "5 of the last 10 readings"),
+    ({"health": health(update="the server does not answer")}, "trouble", "update failing", "does not answer"),
+    ({"health": health(**OLD_AGENT, log_detail="2 columns are unknown")}, "trouble", "log needs a look", "2 columns"),
+    ({"health": None, "health_at": None}, "trouble", "no health report", "one is due every minute"),
+    ({"health_at": NOW - 11 * MINUTE}, "trouble", "no health report", "since 2026-11-05 11:49 UTC"),
+    ({"status": "offline", "reason": "stopped"}, "stopped", "stopped", "on purpose"),
+    ({"status": "offline", "reason": "shutdown"}, "stopped", "stopped", "on purpose"),
+]
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "word", "reason"), CASES, ids=[f"{c[1]}-{c[2]}-{i}" for i, c in enumerate(CASES)]
+)
+def test_each_case_is_told_in_words(facts: dict[str, Any], state: str, word: str, reason: str) -> None:
+    found = judge(**facts)
+    assert (found.condition, found.word, len(found.findings)) == (state, word, 1)
+    assert reason in found.findings[0].reason
+    assert found.findings[0].who or state == "above"
+
+
+@pytest.mark.parametrize("kind", [*module._KINDS, "gremlins_in_the_pipes"])
+def test_each_trouble_is_shown_with_its_detail_and_remedy(kind: str) -> None:
+    told = trouble(kind, "pump.csv, line 4: three fields", "set delimiter")
+    found = judge(health=health(troubles=[told]))
+    (one,) = found.findings
+    assert (one.reason, one.remedy, one.since) == ("pump.csv, line 4: three fields", "set delimiter", NOW - MINUTE)
+    assert found.condition != "normal"
+    assert one.who
+    if kind not in module._KINDS:
+        assert one.word == "gremlins in the pipes"
+
+
+def test_what_an_agent_tells_twice_is_shown_once() -> None:
+    twice = health(
+        log="silent",
+        update="no answer",
+        lines=lines(scored=0, refused={"late": 10}),
+        bundle=None,
+        troubles=[trouble(kind) for kind in ("log_silent", "lines_refused", "update_failing", "no_bundle")],
+    )
+    assert len(judge(health=twice).findings) == 4
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        {"status": "offline", "reason": "connection lost"},
+        {"status": "offline", "reason": "stopped"},
+        {"last_seen": NOW - 9 * clock.DAY},
+        {"health": health(log="silent")},
+        {"reason": "stalled"},
+    ],
+)
+def test_old_readings_are_no_second_trouble_where_something_explains_them(cause: dict[str, Any]) -> None:
+    found = judge(**cause, last_ts=NOW - 9 * clock.DAY)
+    assert found.condition != "normal"
+    assert "stale" not in found.states
+    assert found.away is found.findings[0]
+
+
+def test_the_worst_comes_first_and_the_rest_is_counted() -> None:
+    found = judge(
+        open_alerts=1,
+        status="offline",
+        reason="connection lost",
+        health=health(lines=lines(scored=3, refused={"late": 7}), update="no answer"),
+    )
+    assert found.states == ["warning", "offline", "refused", "trouble"]
+    assert found.word == "1 open alert, connection lost +2"
+    assert found.away is not None
+    assert found.away.word == "connection lost"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"last_ts": NOW - 9 * MINUTE},
+        {"last_ts": NOW + 9 * MINUTE},
+        {"last_ts": NOW - 179 * MINUTE, "period": 60 * MINUTE},
+        {"last_seen": NOW - 9 * MINUTE},
+        {"health_at": NOW - 9 * MINUTE},
+        {"health": None, "health_at": None, "first_seen": NOW - 9 * MINUTE},
+        {"health": health(lines=lines(unknown=4))},
+        {"health": health(**OLD_AGENT, ledger=[day(scored=690, refused={"late": 10})])},
+        {"health": health(**OLD_AGENT, ledger=[day(scored=690, refused={"late": 10})])}
+        | {"earlier": [day(read=692, scored=682, refused={"late": 10})]},
+        {"reason": "started after a crash or power loss"},
+        {"reason": "reconnected"},
+        {"reason": None, "status": "unknown"},
+    ],
+)
+def test_what_is_well_stays_normal(facts: dict[str, Any]) -> None:
+    assert judge(**facts).findings == ()
+
+
+def test_most_devices_at_once_are_hardly_each_at_fault() -> None:
+    def lost(minute: int) -> Standing:
+        return judge(status="offline", reason="connection lost", status_since=NOW - minute * MINUTE)
+
+    well = judge()
+    assert fleet_notes([lost(30), lost(31), lost(34), well]) == [
+        "3 of 4 devices went within 5 min, from 2026-11-05 11:26 UTC on: network or broker?"
+    ]
+    assert fleet_notes([lost(30), lost(31), well, well]) == []
+    assert fleet_notes([lost(30), lost(90), lost(150)]) == []
+    assert fleet_notes([lost(30)]) == []
+    stopped = judge(status="offline", reason="stopped", status_since=NOW)
+    assert fleet_notes([stopped, stopped, stopped]) == []
+    ahead = judge(last_ts=NOW + 20 * 60 * MINUTE)
+    assert fleet_notes([ahead, ahead, well]) == [
+        "The clocks of 2 of 3 devices are ahead of ours: is this server’s clock right?"
+    ]
+
+
+def test_the_counts_hide_nothing() -> None:
+    both = judge(open_alerts=1, status="offline", reason="connection lost")
+    assert counts([both, judge(), judge(missing=1)]) == {"warning": 1, "offline": 1, "lost": 1, "normal": 1}
+    assert set(STATE_WORDS) == set(module.STATES)
