@@ -67,9 +67,9 @@ QUARANTINE_KEPT = 10_000
 ACK_EXTRAS = 5_000
 """Numbers beyond ``upto`` that one acknowledgement names at most; later ones follow when the gap has closed."""
 AHEAD = clock.DAY
-"""How far a device's clock may be ahead of ours (µs) before a connection counts as one of the future."""
-PROGRESS_AHEAD = 10 * clock.MINUTE
-"""How far ahead of us the newest reading may be (µs); one beyond it gives way to the next, whatever that one's time."""
+"""How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
+CLOCK_WRONG = 10 * clock.MINUTE
+"""How far ahead of us (µs) a time is called wrong; it gives way to the next one, whatever that is."""
 DISK_FULL = 1 << 20
 """Bytes that must be free: a commit needs a few pages, and reuses those it has, so that it would fail late."""
 RATIO_LIMIT = 1e9
@@ -417,13 +417,19 @@ class Store:
         """Bring the device rows forward: last seen, newest reading, newest health."""
         empty = {"last_ts": None, "health_at": None, "health": None, "type": None, "agent_version": None}
         empty |= {"bundle_name": None, "bundle_version": None, "bundle_sha256": None}
+        empty |= {"ahead_at": None, "ahead_by": None}
         found: dict[str, dict[str, Any]] = {}
-        limit = now + PROGRESS_AHEAD
 
         def row(device: str) -> dict[str, Any]:
             return found.setdefault(
                 device, {"id": device, "first_seen": now, "last_seen": now, "status": "unknown", "epoch": None} | empty
             )
+
+        def advance(mine: dict[str, Any], name: str, at: int) -> bool:
+            """Tell whether ``at`` replaces ``mine[name]``; note a clock that is ahead."""
+            if at > now + CLOCK_WRONG:
+                mine |= {"ahead_at": now, "ahead_by": max(at - now, mine["ahead_by"] or 0)}
+            return _forward(mine[name], at, now)
 
         for device, epoch in batch.numbers:
             row(device)["epoch"] = epoch
@@ -431,12 +437,12 @@ class Store:
             row(seen.device)
         for result in batch.results:
             mine = row(result["device"])
-            if _forward(mine["last_ts"], result["ts"], limit):
+            if advance(mine, "last_ts", result["ts"]):
                 mine["last_ts"] = result["ts"]
         for health in batch.healths:
             mine, data = row(health.device), health.event.data
             at = parse_iso(data.ts)
-            if _forward(mine["health_at"], at, limit):
+            if advance(mine, "health_at", at):
                 mine |= {"health_at": at, "health": data.model_dump(mode="json"), "agent_version": data.agent}
                 if data.bundle is not None:
                     mine |= {"type": data.bundle.name, "bundle_name": data.bundle.name}
@@ -445,14 +451,16 @@ class Store:
             return
         statement = self._insert(t.device)
         old, new = t.device.c, statement.excluded
-        newer = _is_forward(old.health_at, new.health_at, limit)
+        newer = _is_forward(old.health_at, new.health_at, now)
         by_health = ("health_at", "health", "agent_version", "bundle_name", "bundle_version", "bundle_sha256")
         db.execute(
             statement.on_conflict_do_update(
                 index_elements=[t.device.c.id],
                 set_={
                     "last_seen": _larger(old.last_seen, new.last_seen),
-                    "last_ts": case((_is_forward(old.last_ts, new.last_ts, limit), new.last_ts), else_=old.last_ts),
+                    "last_ts": case((_is_forward(old.last_ts, new.last_ts, now), new.last_ts), else_=old.last_ts),
+                    "ahead_at": func.coalesce(new.ahead_at, old.ahead_at),
+                    "ahead_by": func.coalesce(new.ahead_by, old.ahead_by),
                     "epoch": func.coalesce(old.epoch, new.epoch),
                     "type": case((newer, func.coalesce(new.type, old.type)), else_=old.type),
                     **{name: case((newer, new[name]), else_=old[name]) for name in by_health},
@@ -623,14 +631,14 @@ def _larger(old: Any, new: Any) -> ColumnElement[Any]:
     return case((old.is_(None), new), (new.is_(None), old), (old < new, new), else_=old)
 
 
-def _forward(old: int | None, new: int, limit: int) -> bool:
-    """Tell whether the device's time ``new`` replaces ``old``; one beyond ``limit`` gives way to any other."""
-    return old is None or old > limit or old < new <= limit
+def _forward(old: int | None, new: int, now: int) -> bool:
+    """Tell whether the device's time ``new`` replaces ``old``; a wrong one gives way to any other."""
+    return old is None or old > now + CLOCK_WRONG or old < new <= now + AHEAD
 
 
-def _is_forward(old: ColumnElement[Any], new: ColumnElement[Any], limit: int) -> ColumnElement[bool]:
+def _is_forward(old: ColumnElement[Any], new: ColumnElement[Any], now: int) -> ColumnElement[bool]:
     """As :func:`_forward` in the database; a ``new`` that is null replaces nothing."""
-    return and_(new.is_not(None), or_(old.is_(None), old > limit, and_(old < new, new <= limit)))
+    return and_(new.is_not(None), or_(old.is_(None), old > now + CLOCK_WRONG, and_(old < new, new <= now + AHEAD)))
 
 
 def _differs(stored: Any, row: dict[str, Any]) -> bool:

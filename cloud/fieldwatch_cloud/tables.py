@@ -2,8 +2,8 @@
 
 Conventions that every query may rely on:
 
-* Times are integer µs since 1970 in UTC (:mod:`.clock`); ``received`` and ``*_seen`` are by our clock, all
-  others by the device's.
+* Times are integer µs since 1970 in UTC (:mod:`.clock`); ``received``, ``ahead_at`` and ``*_seen`` are by our clock,
+  all others by the device's.
 * What the device said is immutable: ``result``, ``reading``, ``alert_event`` and ``event`` are only ever inserted, the
   first wins. ``device``, ``alert``, ``ledger`` and ``result_1h`` are views of them that can be computed again.
 * Primary keys are the natural keys of the contract, so that a second delivery meets the first.
@@ -32,6 +32,8 @@ from sqlalchemy.dialects import postgresql
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: (
         "ALTER TABLE device ADD COLUMN status_reason TEXT",
+        "ALTER TABLE device ADD COLUMN ahead_at BIGINT",
+        "ALTER TABLE device ADD COLUMN ahead_by BIGINT",
         "ALTER TABLE alert ADD COLUMN reason TEXT",
         "ALTER TABLE alert_event ADD COLUMN reason TEXT",
     ),
@@ -80,6 +82,8 @@ device = _table(
     Column("bundle_name", Text),
     Column("bundle_version", Text),
     Column("bundle_sha256", String(64)),
+    Column("ahead_at", BigInteger),  # when (our clock) something came that was dated ahead of us
+    Column("ahead_by", BigInteger),  # and how far, µs
     Column("last_ts", BigInteger),  # the newest reading that was scored
     Column("health_at", BigInteger),
     Column("health", _Document),  # contract.events.HealthData as sent

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from fieldwatch_cloud import tables as t
@@ -66,12 +67,22 @@ def settled(page: Page) -> None:
     expect(page.locator(".wait:visible")).to_have_count(0)
 
 
+def add(site: Site, name: str) -> seed.Device:
+    """Add a device that is well."""
+    device = seed.Device(name, clock.now() - 5 * clock.MINUTE, 100, epoch="ad")
+    device.state("online", device.at, "started")
+    device.results({"detector": np.array([0.3, 0.3, 0.3])}, [1])
+    device.health(3)
+    device.store(site.store)
+    return device
+
+
 def news(site: Site, name: str, ratio: float, minutes: int = 1) -> int:
     """Store one more reading of a device; returns its µs."""
     with site.store.read() as db:
         last = db.execute(t.device.select().where(t.device.c.id == name)).one()
     device = seed.Device(name, last.last_ts + minutes * clock.MINUTE, 100, epoch="ab", seq=last.last_ts // clock.MINUTE)
-    device.results({"detector": seed.np.array([ratio])}, [1])
+    device.results({"detector": np.array([ratio])}, [1])
     device.store(site.store)
     return device.at
 
@@ -217,7 +228,7 @@ def test_an_alert_reaches_every_open_tab_through_one_stream(site: Site, enter: E
         settled(page)
     assert len(streams) == 1
     device = seed.Device("centrifuge-0011", clock.now(), 100, epoch="cd")
-    device.results({"detector": seed.np.array([1.7])}, [1])
+    device.results({"detector": np.array([1.7])}, [1])
     alert = device.alert(site.store, [0], ["opened"], "detector", [1, 2])
     for page in pages:
         expect(page.locator("#d-centrifuge-0011 .state")).to_have_text("1 open alert")
@@ -300,37 +311,78 @@ def test_the_filter_hides_and_counts(site: Site, enter: Enter) -> None:
     page.get_by_label("Find").fill("freezer")
     expect(page.locator(".tile:visible")).to_have_count(page.locator(".tile b", has_text="freezer").count())
     expect(page.locator("#matches")).to_contain_text(" of ")
-    page.get_by_label("Show").select_option("open alerts")
+    page.get_by_label("Show").select_option("with an open alert")
     expect(page.locator(".tile:visible")).to_have_count(1)
     news(site, "freezer-0006", 0.33)
     expect(page.locator(".tile:visible")).to_have_count(1)
 
 
 def test_a_reading_above_the_threshold_loses_its_tick(site: Site, enter: Enter) -> None:
-    """In the open page as in a new one: another sign, another word, not among those without trouble."""
+    """In the open page as in a new one: another sign, another word, not among those that are well."""
+    add(site, "incubator-0020")
     context, _ = enter()
     page = context.new_page()
     page.goto(site.url)
     settled(page)
-    tile = page.locator("#d-incubator-0008")
-    page.get_by_label("Show").select_option("without trouble")
+    tile = page.locator("#d-incubator-0020")
+    page.get_by_label("Show").select_option("normal")
     expect(tile).to_be_visible()
-    news(site, "incubator-0008", 1.3)
+    news(site, "incubator-0020", 1.3)
     expect(tile).to_be_hidden()
     expect(tile.locator(".state")).to_have_text("above threshold")
     expect(tile.locator("use")).to_have_attribute("href", "#above")
     page.get_by_label("Show").select_option("above threshold")
     expect(tile).to_be_visible()
     page.reload()
-    expect(tile).to_have_class("tile above")
-    news(site, "incubator-0008", 0.3)
+    expect(tile).to_have_class("tile above needs")
+    news(site, "incubator-0020", np.nan)
+    expect(tile.locator(".state")).to_have_text("not judged")
+    expect(tile.locator("use")).to_have_attribute("href", "#unknown")
+    news(site, "incubator-0020", 0.3)
     expect(tile).to_have_class("tile normal")
     expect(tile.locator("use")).to_have_attribute("href", "#normal")
 
 
+def test_what_is_wrong_reaches_the_open_page(site: Site, enter: Enter) -> None:
+    """By its report, its connection, a gap and a clock that is wrong: on the tile and in the counts at the top."""
+    context, _ = enter()
+    page = context.new_page()
+    page.goto(site.url)
+    settled(page)
+    device = add(site, "incubator-0021")
+    tile, counted = page.locator("#d-incubator-0021"), page.locator("#tiles .sum")
+    expect(tile).to_have_class("tile normal")
+    refused = {"since": clock.iso(device.at), "read": 10, "scored": 0, "unknown": 0, "refused": {"columns": 10}}
+    device.health(3, lines=refused, at=device.at + clock.SECOND)
+    device.store(site.store)
+    expect(tile.locator(".state")).to_have_text("all lines refused")
+    expect(tile.locator(".why")).to_contain_text("10 of 10 lines")
+    expect(counted).to_contain_text("with refused lines")
+    device.health(3, lines=None, at=device.at + 2 * clock.SECOND)
+    device.store(site.store)
+    expect(tile).to_have_class("tile normal")
+    device.state("offline", device.at, "stopped")
+    device.store(site.store)
+    expect(tile.locator(".state")).to_have_text("stopped")
+    expect(counted).to_contain_text("stopped on purpose")
+    device.state("online", device.at, "started", connection="c2")
+    device.store(site.store)
+    expect(tile).to_have_class("tile normal")
+    device.at += 20 * t.HOUR
+    device.results({"detector": np.array([0.3])}, [1])
+    device.store(site.store)
+    expect(tile.locator(".state")).to_have_text("clock ahead")
+    device.send("gap", json.dumps({"reason": "log_truncated", "detail": "cut", "lines": 5000}))
+    device.store(site.store)
+    expect(tile.locator(".state")).to_have_text("clock ahead, lines lost")
+    page.goto(f"{site.url}/devices/incubator-0021")
+    expect(page.locator("#findings li")).to_have_count(2)
+    expect(page.locator("#findings")).to_contain_text("The log was cut (5,000 lines)")
+
+
 def test_the_filter_finds_a_device_that_went_with_an_open_alert(site: Site, enter: Enter) -> None:
     device = seed.Device("centrifuge-0019", clock.now() - 2 * t.HOUR, 100, epoch="cf")
-    device.results({"detector": seed.np.array([1.7])}, [1])
+    device.results({"detector": np.array([1.7])}, [1])
     device.alert(site.store, [0], ["opened"], "detector", [1, 2])
     context, _ = enter()
     page = context.new_page()
@@ -338,7 +390,7 @@ def test_the_filter_finds_a_device_that_went_with_an_open_alert(site: Site, ente
     settled(page)
     tile = page.locator("#d-centrifuge-0019")
     expect(tile.locator(".state")).to_have_text("1 open alert, no contact")
-    page.get_by_label("Show").select_option("offline or silent")
+    page.get_by_label("Show").select_option("out of contact")
     expect(tile).to_be_visible()
 
 

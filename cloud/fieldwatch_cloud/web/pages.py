@@ -22,11 +22,11 @@ from fieldwatch_cloud.web.api import NOTE_LIMIT, Reads, alert_fields, cursor_of,
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import ProblemError
-from fieldwatch_cloud.web.queries import DayBalance, Queries
+from fieldwatch_cloud.web.queries import DayBalance, Queries, told_by
 from fieldwatch_cloud.web.security import Session, Sessions, cookie_name, csrf_holds
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut
 from fieldwatch_cloud.web.settings import WebSettings
-from fieldwatch_cloud.web.standing import counts, fleet_notes
+from fieldwatch_cloud.web.standing import State, counts, fleet_notes
 from fieldwatch_cloud.web.stream import Stream
 
 FLEET_AGE = 5.0
@@ -80,7 +80,7 @@ class Renderer:
         live = self._stream.live
         with self._lock:
             kept = self._fleet
-            if kept is None or time.monotonic() - kept.made > FLEET_AGE or _is_news(live, kept.number):
+            if kept is None or time.monotonic() - kept.made > FLEET_AGE or _is_news(live, kept):
                 number, position = live.last, self._stream.position
                 devices = queries.fleet()
                 standings = [one.standing for one in devices]
@@ -91,24 +91,32 @@ class Renderer:
                     counts=counts(standings),
                     notes=fleet_notes(standings),
                 )
-                kept = self._fleet = _Fleet(html if devices else "", time.monotonic(), number, position)
+                told = {one.id: one.told for one in devices}
+                kept = self._fleet = _Fleet(html if devices else "", time.monotonic(), number, position, told)
             return kept
 
 
 @dataclass(frozen=True)
 class _Fleet:
-    """The rendered tiles, when and at which place of the feed they were made."""
+    """The rendered tiles, when and at which place of the feed they were made, and what each device's report told."""
 
     html: str
     made: float
     number: int
     position: str
+    told: dict[str, list[State]]
 
 
-def _is_news(live: LiveFeed, number: int) -> bool:
-    """Tell whether something came after ``number`` that nobody should wait for."""
-    _, notices = live.after(number)
-    return isinstance(notices, Resync) or any(notice.kind in ("alert", "state") for _, notice in notices)
+def _is_news(live: LiveFeed, kept: _Fleet) -> bool:
+    """Tell whether something came after ``kept`` was made that nobody should wait for."""
+    _, notices = live.after(kept.number)
+    if isinstance(notices, Resync):
+        return True
+    return any(
+        notice.kind in ("alert", "state", "event")
+        or (notice.kind == "health" and told_by(notice.data) != kept.told.get(notice.device, []))
+        for _, notice in notices
+    )
 
 
 def _renderer(request: Request) -> Renderer:

@@ -239,6 +239,8 @@ class Queries:
                 verdicts={model.model: model.verdict for model in models},
                 health=told,
                 health_at=row.health_at,
+                ahead_at=row.ahead_at,
+                ahead_by=row.ahead_by or 0,
                 earlier=earlier.get(row.id),
                 missing=missing.get(row.id, 0),
                 **gaps.get(row.id, {}),

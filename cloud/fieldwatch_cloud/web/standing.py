@@ -17,7 +17,7 @@ log       log silent               the log grows no more: the instrument has sto
 log       log missing, unreadable  the agent cannot read the file                                       PC
 refused   lines refused            lines of the last minutes were refused; for an agent that does not   PC
                                    count them, today's refusals have grown
-clock     clock ahead              a reading or report is dated more than :data:`AHEAD` ahead of us     PC
+clock     clock ahead              a reading or report came dated more than :data:`AHEAD` ahead of us   PC
 stale     readings old             the newest one is older than three periods and :data:`OLD`           PC
 lost      lines lost               a gap was announced in the last day, lines were given up, or the     PC, server
                                    ledger does not add up
@@ -122,8 +122,9 @@ class Finding:
 class Facts:
     """What is known of a device.
 
-    ``status``, ``status_since``, ``last_seen``, ``first_seen`` and ``Gaps.newest`` are by our clock, ``last_ts`` (the
-    newest reading) and ``health_at`` by the device's. ``period``: between two readings, None where nobody knows.
+    ``status_since``, ``last_seen``, ``first_seen``, ``gap_at`` and ``ahead_at`` (when something came that was dated
+    ``ahead_by`` ahead of us) are by our clock, ``last_ts`` (the newest reading) and ``health_at`` by the device's.
+    ``period``: between two readings, None where nobody knows.
     ``verdicts``: of each model on the newest reading. ``health``: :class:`.events.HealthData` as sent; ``earlier``:
     the ledger of a report some ten minutes before it. ``missing``: scored readings that are not in the store.
     """
@@ -140,6 +141,8 @@ class Facts:
     verdicts: Mapping[str, str] = field(default_factory=dict)
     health: Mapping[str, Any] | None = None
     health_at: int | None = None
+    ahead_at: int | None = None
+    ahead_by: int = 0
     earlier: Sequence[Mapping[str, Any]] | None = None
     gaps: int = 0
     gap: str = ""
@@ -291,14 +294,15 @@ def _growing(health: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]] | N
 
 
 def _clock(facts: Facts, now: int) -> Iterable[Finding]:
-    for what, at in (("newest reading", facts.last_ts), ("newest report", facts.health_at)):
-        if at is not None and at - now > AHEAD:
-            says = (
-                f"The {what} is dated {moment(at)}, {duration(at - now)} ahead of this server: the clock or the time "
-                "zone of the device’s PC is wrong, or this server’s clock is behind."
-            )
-            yield Finding("clock", "clock ahead", says, PC, "Compare both clocks; they should follow a time server.")
-            return
+    ahead = [at - now for at in (facts.last_ts, facts.health_at) if at is not None]
+    if facts.ahead_at is not None and now - facts.ahead_at <= NO_CONTACT:
+        ahead.append(facts.ahead_by)
+    if max(ahead, default=0) > AHEAD:
+        says = (
+            f"It sends times that are {duration(max(ahead))} ahead of this server: the clock or the time zone of its "
+            "PC is wrong, or this server’s clock is behind."
+        )
+        yield Finding("clock", "clock ahead", says, PC, "Compare both clocks; they should follow a time server.")
 
 
 def _readings(facts: Facts, now: int, explained: bool) -> Iterable[Finding]:

@@ -331,9 +331,18 @@ def test_a_clock_a_little_ahead_is_believed(store: Store) -> None:
 def test_a_reading_of_the_future_gives_way_to_the_next(store: Store) -> None:
     now = clock.parse_iso("2026-11-05T04:00:00Z")
     store.ingest(decode([single(1, at("2026-11-06"))]), now)
-    assert rows(store, t.device)[0]["last_ts"] == now + 20 * 60 * clock.MINUTE
+    ahead = now + 20 * 60 * clock.MINUTE
+    assert rows(store, t.device)[0]["last_ts"] == ahead
     store.ingest(decode([single(2, at("2026-11-05"))]), now)
     assert rows(store, t.device)[0]["last_ts"] == now - 4 * 60 * clock.MINUTE
+    later = now + 11 * clock.MINUTE
+    store.ingest(decode([single(3, at("2026-11-06"))]), later)  # the same reading again: the clock is ahead again
+    (device,) = rows(store, t.device)
+    assert (device["last_ts"], device["ahead_at"], device["ahead_by"]) == (ahead, later, ahead - later)
+    store.ingest(decode([single(4, at("2026-11-05"))]), later)
+    store.ingest(decode([single(5, at("2028-11-06"))]), later + 1)  # too far to follow, but told
+    (device,) = rows(store, t.device)
+    assert (device["last_ts"], device["ahead_at"]) == (now - 4 * 60 * clock.MINUTE, later + 1)
 
 
 # ---- what is told to those who watch ---------------------------------------------------------------------------

@@ -117,7 +117,8 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
         "All 5 lines of 2026-11-05",
     ),
     ({"last_ts": NOW + 20 * 60 * MINUTE}, "clock", "clock ahead", "20 h ahead of this server"),
-    ({"health_at": NOW + 11 * MINUTE}, "clock", "clock ahead", "newest report is dated 2026-11-05 12:11 UTC"),
+    ({"health_at": NOW + 11 * MINUTE}, "clock", "clock ahead", "11 min ahead of this server"),
+    ({"ahead_at": NOW - 9 * MINUTE, "ahead_by": 400 * clock.DAY}, "clock", "clock ahead", "400 d ahead"),
     ({"last_ts": NOW - 9 * clock.DAY}, "stale", "readings old", "9 d ago; one is due every 1 min"),
     ({"last_ts": NOW - 11 * MINUTE}, "stale", "readings old", "11 min ago"),
     ({"last_ts": NOW - 11 * MINUTE, "period": None}, "stale", "readings old", "11 min ago"),
@@ -229,6 +230,7 @@ def test_the_worst_comes_first_and_the_rest_is_counted() -> None:
     [
         {"last_ts": NOW - 9 * MINUTE},
         {"last_ts": NOW + 9 * MINUTE},
+        {"ahead_at": NOW - 11 * MINUTE, "ahead_by": clock.DAY},
         {"last_ts": NOW - 179 * MINUTE, "period": 60 * MINUTE},
         {"last_seen": NOW - 9 * MINUTE},
         {"health_at": NOW - 9 * MINUTE},

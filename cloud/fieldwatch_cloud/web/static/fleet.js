@@ -8,6 +8,7 @@ const HOURS = 24;
 const HOUR = 3600000000;
 const ODD = 600000000; // a reading so far from now (µs) is old, or from a clock that is wrong
 const WAITING = ["stale", "clock", "offline", "unknown"]; // a reading of now may end these
+const QUIET = { normal: "normal", unknown: "not judged", above: "above threshold", clock: "clock ahead" };
 const filter = document.getElementById("filter");
 
 // As spark_path in cloud/web/pages.py: linear up to the threshold at half height, logarithmic above it.
@@ -39,18 +40,18 @@ const states = (tile) => (tile.dataset.states ?? "normal").split(" ");
 
 // As standing.py, for a device of which nothing but its readings speaks; the server judges all others.
 function judge(tile, data) {
-  const quiet = ["normal", "unknown", "above"];
   const [before, ...more] = states(tile);
-  const after = quiet.includes(data.verdict) ? data.verdict : "above";
-  const odd = Math.abs(Date.now() * 1000 - data.ts) > ODD;
-  if (more.length || !quiet.includes(before) || odd) {
-    if (odd ? before === "normal" : WAITING.some((one) => states(tile).includes(one))) renew();
+  const behind = Date.now() * 1000 - data.ts;
+  if (more.length || !(before in QUIET) || behind > ODD) {
+    if (behind > ODD ? before === "normal" : WAITING.some((one) => states(tile).includes(one))) renew();
     return;
   }
+  const after = behind < -ODD ? "clock" : data.verdict in QUIET ? data.verdict : "above";
   if (before === after) return;
   const state = tile.querySelector(".state");
-  state.lastChild.textContent = { normal: "normal", unknown: "not judged", above: "above threshold" }[after];
+  state.lastChild.textContent = QUIET[after];
   tile.classList.replace(before, after);
+  tile.classList.toggle("needs", after !== "normal");
   tile.dataset.states = after;
   tile.querySelector(".why")?.remove();
   state.querySelector("use").setAttribute("href", `#${after}`);
@@ -108,5 +109,5 @@ if (filter) {
 document.addEventListener("renewed", apply);
 onNews((kind, data) => {
   if (kind === "result") follow(data);
-  if (kind === "health" && data.told.join(" ") !== (document.getElementById(`d-${data.device}`)?.dataset.told ?? "")) renew();
+  if (kind === "health" && data.told.join(" ") !== (document.getElementById(`d-${data.device}`)?.dataset.told ?? "")) renew(1000);
 });
