@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 _NOISE = re.compile(r"^\s|^\s*$|\w*Warning: |\[W:|\b(INFO|DEBUG|WARNING)\b|^The above exception|^During handling")
 _REMEDIES = (
-    (r"No space left on device|Disk quota exceeded|disk I/O error|database or disk is full",
+    (r"No space left on device|no room for|Disk quota exceeded|database or disk is full",
      "free some space, or choose a folder on another disk with --dir"),
     (r"\bport\b.* in use|Address already in use", "start the demo again: it takes other ports"),
     (r"MemoryError|Cannot allocate memory|bad_alloc|signal 9", "it needs about 1.5 GB of memory: close other programs"),

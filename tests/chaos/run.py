@@ -44,7 +44,7 @@ class Outcome:
 def rounds(minutes: float, seed: int) -> Iterator[tuple[int, float, list[tuple[str, str]]]]:
     """Cut the time into rounds; yield number, seconds and each station's manner and broker.
 
-    Three rounds, or one where there is little time, give each manner each place within six.
+    Three rounds, which give each manner each broker; one where there is little time.
     """
     count = 3 if minutes >= 3 else 1
     for number in range(count):

@@ -54,6 +54,9 @@ class Line:
 class Writer:
     """Writes in a thread of its own from :meth:`start` to :meth:`stop`; ``lines`` are in the order of their times."""
 
+    lengths: tuple[int, ...] = (20, 150, 400, 700)
+    """Lines of a file."""
+
     def __init__(self, folder: Path, seed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -86,7 +89,7 @@ class Writer:
             while not self._stopping.wait(self._rng.uniform(0.005, 0.06)):
                 self._work()
                 if self._left <= 0 and self._may_rotate():
-                    self._left = self._rng.choice((20, 150, 400, 700))
+                    self._left = self._rng.choice(self.lengths)
                     self.rotations += 1
                     if self._rng.random() < 0.1:
                         self._minute += self._rng.choice((3, 40, 280))  # the device was off
@@ -124,7 +127,7 @@ class Writer:
     # ---- files ---------------------------------------------------------------------------------------------------
 
     def _create(self) -> None:
-        self._left = self._rng.choice((20, 150, 400, 700))
+        self._left = self._rng.choice(self.lengths)
         self.path.write_bytes(HEADER)
 
     def _may_rotate(self) -> bool:
