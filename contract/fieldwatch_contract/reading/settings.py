@@ -67,9 +67,14 @@ def _zone(value: str) -> str:
     return value
 
 
+TIME_FORMATS = ("iso", "epoch", "labview", "gps", "filetime", "excel")
+"""Time formats that have a name; any other is a strptime pattern."""
+
+
 def _time_format(value: str) -> str:
-    if value not in {"iso", "epoch"} and "%" not in value:
-        raise ValueError(f'{value!r} is not "iso", "epoch" or a pattern such as "%d/%m/%Y %H:%M:%S"')
+    if value not in TIME_FORMATS and "%" not in value:
+        known = ", ".join(f'"{name}"' for name in TIME_FORMATS)
+        raise ValueError(f'{value!r} is not one of {known} or a pattern such as "%d/%m/%Y %H:%M:%S"')
     if "%" in value:
         sample = datetime(2026, 12, 31, 23, 58, tzinfo=UTC)
         try:
@@ -78,6 +83,8 @@ def _time_format(value: str) -> str:
             raise ValueError(f"{value!r} is no pattern of strptime: {error}") from None
         if again.date() != sample.date():
             raise ValueError(f'{value!r} must hold day, month and year, like "%d/%m/%Y %H:%M:%S"')
+        if "%p" in value and "%I" not in value:
+            raise ValueError(f"{value!r} has AM or PM (%p) and no hour of twelve: write %I for %H")
     return value
 
 
@@ -93,31 +100,43 @@ class Section(BaseModel):
 class TimestampConfig(Section):
     """``[log.timestamp]``, or ``timestamp = "column"``: where a reading's time stands and how it is written.
 
-    ``column``: None = found by name or as the first column that holds a time; two names = date and time apart.
-    ``format``: None = ISO 8601, Unix time or dd.mm.yyyy, told apart by shape; "iso", "epoch", or a strptime pattern
-    such as "%m/%d/%Y %I:%M:%S %p" (forms with slashes are never guessed).
-    ``timezone``: of times that carry none.
+    ``column``: None = found by name or as the first column that holds a time; a list of names (date, time, AM/PM) is
+    read as one text, joined by blanks.
+    ``format``: None = ISO 8601, Unix time or dd.mm.yyyy, told apart by shape; "iso"; "epoch" (Unix time); "labview"
+    (seconds since 1904); "gps" (seconds since 1980-01-06, without leap seconds); "filetime" (Windows, 100 ns since
+    1601); "excel" (days since 1899-12-30); or a strptime pattern such as "%m/%d/%Y %I:%M:%S %p" (forms with slashes
+    are never guessed).
+    ``timezone``: of times that carry none; where it is not set, a zone in the column's name ("GMT+01:00"), else UTC.
     """
 
-    column: str | tuple[str, str] | None = None
+    column: str | tuple[str, ...] | None = None
     format: Annotated[str, AfterValidator(_time_format)] | None = None
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The configured columns, none where they are to be found."""
+        return () if self.column is None else (self.column,) if isinstance(self.column, str) else self.column
 
 
 def _timestamp(value: object) -> object:
     return {"column": value} if isinstance(value, str | list) else value
 
 
-def _format(value: object) -> object:
-    if value in {"long", "jsonl"}:
-        raise ValueError(f'{value!r} is not read yet: write the log as "csv", a column a sensor')
+def _columns(value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if value is not None:
+        twice = sorted({name for name in value if name.strip() and value.count(name) > 1})
+        if len(value) < 2:
+            raise ValueError('must name every column in order, for example ["time", "pressure", "temperature"]')
+        if twice:
+            raise ValueError(f"names {twice[0]!r} twice")
     return value
 
 
 def _delimiter(value: object) -> object:
-    names = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+    names = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
     if not isinstance(value, str) or len(names.get(value, value)) != 1 or value in '\n\r"':
-        raise ValueError(f'{value!r} is not a delimiter: write one character, or "tab"')
+        raise ValueError(f'{value!r} is not a delimiter: write one character, "tab", or "space" for any run of blanks')
     return names.get(value, value)
 
 
@@ -140,10 +159,19 @@ class LogConfig(Section):
     """
 
     path: Annotated[str, AfterValidator(_resolve_pattern)]
-    format: Annotated[Literal["csv"], BeforeValidator(_format)] = "csv"
+    format: Literal["csv", "long", "jsonl"] = Field(
+        default="csv", description="a column a sensor; a line a value (time, sensor, value); a JSON object a reading"
+    )
     period: Annotated[Duration, at_least(1, '"1us"')] = Field(description="µs between two readings")
+    columns: Annotated[tuple[str, ...] | None, AfterValidator(_columns)] = Field(
+        default=None, description="the names of all columns in order, for a log without a line of names"
+    )
     delimiter: Annotated[str | None, BeforeValidator(_delimiter)] = None
     decimal: Literal[".", ","] | None = None
+    thousands: Literal[",", ".", " ", "'", ""] | None = Field(default=None, description="empty: none is written")
+    missing: tuple[float | str, ...] = Field(
+        default=(), description="numbers and words that stand for no value, such as -9999 or ERR"
+    )
     encoding: Annotated[str, AfterValidator(_encoding)] | None = None
     comment: str = Field(default="#", description="lines that begin so are skipped; empty: none are")
     timestamp: Annotated[TimestampConfig, BeforeValidator(_timestamp)] = TimestampConfig()
@@ -152,4 +180,8 @@ class LogConfig(Section):
     def _consistent(self) -> LogConfig:
         if self.delimiter is not None and self.delimiter == self.decimal:
             raise ValueError(f"delimiter and decimal are both {self.decimal!r}: a number could not be told from two")
+        if self.thousands and self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal are both {self.decimal!r}: they must differ")
+        if self.format == "jsonl" and self.columns is not None:
+            raise ValueError('columns belong to "csv" and "long": in "jsonl" each object names its values')
         return self

@@ -176,7 +176,7 @@ def test_logs_that_are_not_understood(folder: Path, content: bytes, what: str) -
         (
             b"time,a,b\n2025-01-01 00:00,1,5,2,5\n",
             "",
-            "the columns of the header",
+            "has 5 fields between commas, the header 'time,a,b' has 3",
             "5 fields between commas for 3 names",
         ),
         (b"time,a,b\n2025-01-01 00:00,1,2\n2025-01-01 00:01,1,5,2\n", "", "has 4 fields", "compare with the lines"),

@@ -107,7 +107,7 @@ type = "press"
 path = "x.csv"
 perid = "60s"
 period = 60
-format = "jsonl"
+format = "xml"
 decimal = ","
 delimiter = ","
 [mqtt]
@@ -124,7 +124,7 @@ evidence = "some"
     assert f"{path}:2: [device] id: 'Press 1' must be 3 to 64" in text
     assert f"{path}:6: [log] perid: unknown key; did you mean period?" in text
     assert f"{path}:7: [log] period: 60 is not an amount with a unit" in text
-    assert f"{path}:8: [log] format: 'jsonl' is not read yet" in text
+    assert f"{path}:8: [log] format: 'xml' is not one of 'csv', 'long' or 'jsonl'" in text
     assert f"{path}:11: [mqtt]: ca, certificate and key need TLS" in text
     assert f"{path}:14: [updatse]: unknown section; did you mean updates?" in text
     assert f"{path}:17: [privacy] evidence: 'some' is not one of" in text
@@ -145,7 +145,7 @@ evidence = "some"
         ('[updates]\nurl = "http://u/"\ninterval = "1ms"', '[updates] interval: must be at least "1s"'),
         ('[state]\noutbox_limit = "1KB"', '[state] outbox_limit: must be at least "1MB"'),
         ('[log.timestamp]\ntimezone = "Berlin"', "[log.timestamp] timezone: 'Berlin' is unknown"),
-        ('[log.timestamp]\nformat = "US"', 'is not "iso"'),
+        ('[log.timestamp]\nformat = "US"', 'is not one of "iso", "epoch"'),
         ('[log.timestamp]\nformat = "%d/%d/%Y"', "is no pattern of strptime"),
         ('[log.timestamp]\nformat = "%d/%m/%Q"', "is no pattern of strptime"),
         ('[log.timestamp]\nformat = "%H:%M"', "must hold day, month and year"),

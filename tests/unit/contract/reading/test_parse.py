@@ -242,12 +242,6 @@ def test_a_header_repeated_is_skipped() -> None:
         ("time,b,a", "{},2,1", [1.0, 2.0], "(other order)"),
         ("time,a,b,c", "{},1,2,3", [1.0, 2.0], "(new: c; columns that the bundle does not know: c)"),
         ("time,a", "{},1", [1.0, math.nan], "(gone: b; no column for b)"),
-        (
-            "time,x,y",
-            "{},1,2",
-            [math.nan, math.nan],
-            "(gone: a, b; new: x, y; no column for a, b; columns that the bundle does not know: x, y)",
-        ),
     ],
 )
 def test_a_new_header_in_the_middle_holds_from_there(header: str, line: str, values: list[float], change: str) -> None:
@@ -259,6 +253,28 @@ def test_a_new_header_in_the_middle_holds_from_there(header: str, line: str, val
     assert found.values[:20].tolist() == [[1.0, 2.0]] * 20
     np.testing.assert_array_equal(found.values[20:], [values] * 20)
     assert found.changes == [f"the log's columns changed {change}"]
+    same(found, one_by_one(lines, ["a", "b"]))
+
+
+def test_rows_under_a_header_without_any_sensor_are_refused_by_name() -> None:
+    stamps = rows(60)
+    lines = [b"time,a,b", *(f"{ts},1,2".encode() for ts in stamps[:20]), b"time,x,y"]
+    lines += [f"{ts},8,9".encode() for ts in stamps[20:40]]
+    lines += [b"time,b,a", *(f"{ts},2,1".encode() for ts in stamps[40:])]
+    found = parse(lines)
+    assert found.values.tolist() == [[1.0, 2.0]] * 40
+    assert {refusal.reason for refusal in found.refused} == {"header"}
+    assert found.refused[0].detail == "none of the bundle's 2 sensors has a column; the columns are time, x, y"
+    same(found, one_by_one(lines, ["a", "b"]))
+
+
+def test_rows_that_fit_only_the_columns_before_a_header_without_sensors_are_read_by_those() -> None:
+    stamps = rows(45)
+    lines = [b"time,a,b", *(f"{ts},1,2".encode() for ts in stamps[:20]), b"time,event"]
+    lines += [f"{stamps[20]},door".encode(), *(f"{ts},1,2".encode() for ts in stamps[21:])]
+    found = parse(lines)
+    assert found.values.tolist() == [[1.0, 2.0]] * 44
+    assert [(refusal.line, refusal.reason) for refusal in found.refused] == [(22, "header")]
     same(found, one_by_one(lines, ["a", "b"]))
 
 

@@ -1,0 +1,408 @@
+"""Header and first row → dialect: which character separates, which column is what. Fixed from there on for the file.
+
+Where a line names columns
+
+    | before it | a line is a header if |
+    |---|---|
+    | nothing | it names the time, or half of the bundle's sensors, or has three names or more, none a number |
+    | a header | it repeats it, or names half of the sensors; or it names the time as and where the header does, is no \
+row of units, and has at least half as many columns |
+    | ``[log] columns`` | it repeats them, and is passed over |
+
+How many fields a row has (n names, f fields in the first row)
+
+    | first row | rows have |
+    |---|---|
+    | f = n | n fields |
+    | f > n, the spare ones empty | f fields, the spare ones empty: a trailing delimiter |
+    | f < n, the header's last names empty | f fields |
+    | the last name is that of a remark | one field less where there is no remark |
+    | else | refused, both counts are told |
+
+Which column holds the time: the first of these whose field in the first row is a time
+
+    1. the configured ones; they alone, where they are given
+    2. one named as a time with date and clock in one; rather one that tells its zone
+    3. one named as a date with one named as a clock
+    4. one named as a date, where no other is named as a clock
+    5. the first that holds a date and a clock, unless a column named as a time holds something else than time elapsed
+
+A column that says AM or PM and nothing else goes with a time of twelve hours.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldwatch_contract.reading.lines import RefusedError
+from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.signs import number
+from fieldwatch_contract.reading.times import Times
+from fieldwatch_contract.reading.words import (
+    CLOCK_NAMES,
+    DATE_NAMES,
+    HALVES,
+    REMARKS,
+    SENSOR_NAMES,
+    TIME_NAMES,
+    VALUE_NAMES,
+    is_unit,
+    plain,
+    some,
+    word,
+    zone_in,
+)
+
+MARK = b"\xef\xbb\xbf"
+"""UTF-8's byte order mark; a writer that opens its file again may put one before any line."""
+SPACE = b" "
+"""Where blanks separate columns, any run of them counts as one."""
+
+_DELIMITERS: tuple[bytes, ...] = (b"\t", b";", b"|", b",")
+_CLOCK_ONLY = re.compile(r"\d{1,3}:\d\d(:\d\d([.,:]\d+)?)?\s*([AaPp]\.?[Mm]\.?)?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a header means.
+
+    ``widths``: how many fields a row may have. ``time``: columns whose fields, joined by blanks, are the time.
+    ``order[i]``: column of sensor i, -1 = none. ``pair``: of a log with a line a value, the columns of
+    the sensor's name and of the value. ``offset``: µs from UTC that the time column's name tells.
+    """
+
+    names: tuple[str, ...]
+    delimiter: bytes
+    widths: tuple[int, ...]
+    time: tuple[int, ...]
+    order: NDArray[np.int64]
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    repeated: tuple[str, ...]
+    pair: tuple[int, int] | None = None
+    offset: int | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether no column is one of the bundle's sensors, though the bundle has sensors."""
+        return self.pair is None and len(self.order) > 0 and len(self.missing) == len(self.order)
+
+    def describe(self) -> str:
+        """Tell in what the columns differ from the bundle's sensors; empty where they do not."""
+        parts = []
+        if self.missing:
+            parts.append(f"no column for {some(self.missing)}")
+        if self.unknown:
+            parts.append(f"columns that the bundle does not know: {some(self.unknown)}")
+        if self.repeated:
+            parts.append(f"columns that are there twice, of which the first counts: {some(self.repeated)}")
+        return "; ".join(parts)
+
+    def change_from(self, before: Columns) -> str:
+        """Tell in what the columns differ from those before; empty where they do not."""
+        if before.names == self.names:
+            return ""
+        gone = [name for name in before.names if name not in self.names]
+        new = [name for name in self.names if name not in before.names]
+        parts = [f"gone: {some(gone)}"] if gone else []
+        parts += [f"new: {some(new)}"] if new else []
+        parts += [] if parts else ["other order"]
+        parts += [text] if (text := self.describe()) else []
+        return f"the log's columns changed ({'; '.join(parts)})"
+
+
+class Dialects:
+    """Recognises headers and tells what they mean; knows the configuration and nothing of the lines before."""
+
+    def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times) -> None:
+        """``sensors``: the bundle's as :func:`.words.plain` gives them. ``times`` tells what is a time."""
+        self._log = log
+        self._sensors = tuple(sensors)
+        self._times = times
+        self._comment = log.comment.encode() or None
+        self._columns = None if log.columns is None else tuple(plain(name) for name in log.columns)
+        self.delimiters = _DELIMITERS if log.delimiter is None else (log.delimiter.encode(),)
+        if log.decimal == ",":
+            self.delimiters = tuple(each for each in self.delimiters if each != b",")
+
+    # ---- headers ---------------------------------------------------------------------------------------------------
+
+    def is_header(self, line: bytes, current: bytes | None) -> bool:
+        """Tell whether ``line`` names columns; ``current`` is the header in effect before it.
+
+        In the middle of a file more is asked of it than at the beginning: a message that happens to hold the word
+        "time" must not take the columns away.
+        """
+        line = line.removeprefix(MARK)
+        if self._log.format == "jsonl":
+            return False
+        if self._columns is not None:
+            return any(self.names(line, each) == self._columns for each in self.delimiters if each in line)
+        if current is not None:
+            current = current.removeprefix(MARK)
+            if line == current:
+                return True
+            if line[:1] in b"0123456789+-. " and not line.startswith(current[:4]):
+                return False
+        return any(self._names_columns(line, current, each) for each in self._candidates(line))
+
+    def _candidates(self, line: bytes) -> tuple[bytes, ...]:
+        """Return the delimiters that may separate a line's fields; blanks where no other does."""
+        found = tuple(each for each in self.delimiters if each in line)
+        return found or ((SPACE,) if self._log.delimiter is None and SPACE in line.strip() else ())
+
+    def _names_columns(self, line: bytes, current: bytes | None, delimiter: bytes) -> bool:
+        names = self.names(line, delimiter)
+        if any(self._is_time(name) for name in names if not name.isdigit()):
+            return False
+        known, time = self._known(names), self._named(names)
+        many = known and 2 * known >= len(self._sensors)
+        words = not any(is_number(name) for name in names)
+        if self._comment is not None and line.startswith(self._comment):
+            return current is None and bool(time) and (bool(many) or not self._sensors)
+        if many:
+            return True
+        if delimiter == SPACE and not (time and words and len(names) > 2):
+            return False
+        if current is None:
+            filled = [name for name in names if name]
+            several = words and len(filled) == len(names) == len(set(names)) > 2
+            return bool(time) or several
+        before = self.names(current, delimiter)
+        where = self._named(before)
+        if not (words and time and 2 * len(names) >= len(before)) or self.is_units(names):
+            return False
+        if known:
+            return where in {(), time}
+        return not where or (where == time and all(names[each] == before[each] for each in time))
+
+    def _is_time(self, text: str) -> bool:
+        return self._times.one(text) is not None or _CLOCK_ONLY.fullmatch(text) is not None
+
+    def _known(self, names: Sequence[str]) -> int:
+        """Return how many of the sensors have a name here; of a log with a line a value, whether it is the header."""
+        if self._log.format == "long":
+            return len(self._sensors) if self._pair(names) is not None else 0
+        return len(set(names) & set(self._sensors))
+
+    def is_foreign(self, header: bytes, delimiter: bytes) -> bool:
+        """Tell whether a header names none of the bundle's sensors, though there are some."""
+        return bool(self._sensors) and not self._known(self.names(header, delimiter))
+
+    def is_units(self, cells: Sequence[str]) -> bool:
+        """Tell whether a row under the names holds units, or says how values were made."""
+        filled = [cell for cell in cells if cell]
+        return bool(filled) and 2 * sum(map(is_unit, filled)) > len(filled) and not self._known(cells)
+
+    def names(self, header: bytes, delimiter: bytes) -> tuple[str, ...]:
+        """Return the names in a header, the empty ones at its end too."""
+        header = header.removeprefix(MARK)
+        if self._comment and header.startswith(self._comment):
+            header = header[len(self._comment) :]
+        try:
+            fields = split(header, delimiter, self.decode)
+        except RefusedError:
+            fields = header.split(delimiter)
+        return tuple(plain(self.decode(each)) for each in fields)
+
+    # ---- what a header means -----------------------------------------------------------------------------------------
+
+    def understand(self, header: bytes | None, sample: bytes) -> Columns:
+        """Find out what the header means, with the first line of data to help; None: the configured names.
+
+        Raises :class:`.lines.RefusedError` where it does not fit.
+        """
+        best: tuple[int, bytes, tuple[str, ...], list[bytes], tuple[int, ...]] | None = None
+        seen: list[tuple[int, int, bytes]] = []
+        for delimiter in (*self.delimiters, *(() if self._log.delimiter else (SPACE,))):
+            names = self._columns if header is None else self.names(header, delimiter)
+            assert names is not None
+            try:
+                fields = split(sample, delimiter, self.decode)
+            except RefusedError:
+                continue
+            named = len(_trimmed(names))
+            widths = self._widths(names, fields)
+            if named > 1 and widths and (best is None or named > best[0]) and not (best and delimiter == SPACE):
+                best = named, delimiter, names, fields, widths
+            seen.append((named, len(fields), delimiter))
+        if best is None:
+            raise RefusedError("columns", self._misfit(header, seen))
+        _, delimiter, names, fields, widths = best
+        time = self._time_columns(names, fields)
+        pair = self._pair(names) if self._log.format == "long" else None
+        if self._log.format == "long" and pair is None:
+            raise RefusedError(
+                "header",
+                f'the columns are {some(names)}; format = "long" needs one named "sensor" and one named "value" '
+                "beside the time: name them in [log] columns",
+            )
+        place = {name: column for column, name in reversed(list(enumerate(names))) if column not in time}
+        missing = () if pair else tuple(sensor for sensor in self._sensors if sensor not in place)
+        beside = [name for name in names if name in place and name and name not in self._sensors]
+        return Columns(
+            names,
+            delimiter,
+            widths,
+            time,
+            np.array([place.get(sensor, -1) for sensor in self._sensors], np.int64),
+            missing,
+            () if pair else tuple(dict.fromkeys(beside)),
+            tuple(name for name, count in Counter(names).items() if count > 1 and name),
+            pair,
+            next((60_000_000 * minutes for each in time if (minutes := zone_in(names[each])) is not None), None),
+        )
+
+    def _widths(self, names: Sequence[str], fields: Sequence[bytes]) -> tuple[int, ...]:
+        """Return how many fields rows may have where ``fields`` are the first row's; none where they do not fit."""
+        count, wanted, named = len(fields), len(names), len(_trimmed(names))
+        last = names[named - 1] if named else ""
+        remark = word(last) in REMARKS and last not in self._sensors
+        if count == wanted or (named <= count < wanted):
+            return (count, count - 1) if remark and count == named else (count,)
+        if count > wanted and not any(each.strip() for each in fields[wanted:]):
+            return (count,)
+        return (count, named) if remark and count == named - 1 else ()
+
+    def _misfit(self, header: bytes | None, seen: Sequence[tuple[int, int, bytes]]) -> str:
+        """Say that a row does not have the header's columns, with both counts and what to do."""
+        if not seen:
+            return "has a quotation mark that does not fit"
+        names, fields, delimiter = max(seen, key=lambda each: (each[0], each[1]))
+        where = "[log] columns has" if header is None else f"the header {self.decode(header)[:80]!r} has"
+        by = {b"\t": "tab", SPACE: "blank"}.get(delimiter, delimiter.decode())
+        if delimiter == b"," and names > 1 and 1.5 * names <= fields <= 2 * names:
+            return (
+                f"has {fields} fields between commas, {where} {names}: is the comma the decimal sign too? "
+                'Let the device write a decimal point, or another delimiter such as ";"'
+            )
+        if header is not None and header.count(b'"') % 2:
+            return f"{where} a name with a line break: name the {fields} columns in [log] columns"
+        return (
+            f"has {fields} field{'s' * (fields != 1)} by the delimiter {by!r}, {where} {names}: "
+            "say [log] delimiter, or name the columns in [log] columns"
+        )
+
+    # ---- the time ------------------------------------------------------------------------------------------------
+
+    def _time_columns(self, names: Sequence[str], fields: Sequence[bytes]) -> tuple[int, ...]:
+        texts = [self.decode(each).strip() for each in fields]
+        texts += [""] * (len(names) - len(texts))
+        chosen = self._configured(names) if self._log.timestamp.columns else self._found(names, texts)
+        half = [at for at, text in enumerate(texts) if word(text) in HALVES and len(text) <= 4 and at not in chosen]
+        joined = " ".join(texts[each] for each in chosen)
+        if len(half) == 1 and re.search(r"(?<!\d)(0?\d|1[0-2]):\d\d", joined) and not re.search("[AaPp].?[Mm]", joined):
+            chosen = (*chosen, *half)
+            if (
+                self._times.one(" ".join(texts[each] for each in chosen)) is None
+                and self._times.one(joined) is not None
+            ):
+                raise RefusedError(
+                    "timestamp",
+                    f"column {names[half[0]]!r} says {texts[half[0]]}: add it to [log.timestamp] column, "
+                    "and %p with %I to format",
+                )
+        return chosen
+
+    def _configured(self, names: Sequence[str]) -> tuple[int, ...]:
+        folded = [name.casefold() for name in names]
+        asked = [plain(each).casefold() for each in self._log.timestamp.columns]
+        absent = [name for name, each in zip(self._log.timestamp.columns, asked, strict=True) if each not in folded]
+        if absent:
+            raise RefusedError("header", f"the header has no column {absent[0]!r}; see [log] timestamp")
+        return tuple(folded.index(each) for each in asked)
+
+    def _found(self, names: Sequence[str], texts: Sequence[str]) -> tuple[int, ...]:
+        words = [word(name) for name in names]
+        named = [at for at, each in enumerate(words) if each in TIME_NAMES | DATE_NAMES | CLOCK_NAMES]
+        clocks = [at for at in named if words[at] in CLOCK_NAMES]
+        dates = [at for at in named if words[at] in DATE_NAMES]
+        whole = [at for at in named if self._is_whole(texts[at])]
+        if whole:
+            told = [at for at in whole if self._tells_zone(names[at], texts[at])]
+            return ((told or whole)[0],)
+        for date in [*dates, *(at for at in named if at not in dates)]:
+            for clock in clocks:
+                if clock != date and self._times.one(f"{texts[date]} {texts[clock]}") is not None:
+                    return date, clock
+        lone = [at for at in named if self._times.one(texts[at]) is not None]
+        if lone and not any(at not in lone for at in clocks):
+            return (lone[0],)
+        if all(is_number(texts[at]) or not texts[at] or _CLOCK_ONLY.fullmatch(texts[at]) for at in named):
+            shown = [at for at, text in enumerate(texts) if self._is_whole(text) and (not at or not is_number(text))]
+            shown += [at for at, text in enumerate(texts) if self._times.one(text) is not None and not is_number(text)]
+            if shown:
+                return (shown[0],)
+        if not named:
+            raise RefusedError("header", "the header has no column that holds a time; see [log] timestamp")
+        return (dates[0], clocks[0]) if dates and clocks and dates[0] != clocks[0] else (named[0],)
+
+    def _is_whole(self, text: str) -> bool:
+        """Tell whether a text holds a date and a clock, or a number that is both."""
+        return (":" in text or is_number(text) or self._log.timestamp.format is not None) and (
+            self._times.one(text) is not None
+        )
+
+    def _tells_zone(self, name: str, text: str) -> bool:
+        return (
+            zone_in(name) is not None or is_number(text) or re.search(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$", text) is not None
+        )
+
+    def _named(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Return the columns that are named as a time."""
+        if self._log.timestamp.columns:
+            folded = [name.casefold() for name in names]
+            asked = [plain(each).casefold() for each in self._log.timestamp.columns]
+            return tuple(folded.index(each) for each in asked) if set(asked) <= set(folded) else ()
+        return tuple(at for at, name in enumerate(names) if word(name) in TIME_NAMES | DATE_NAMES)[:2]
+
+    def _pair(self, names: Sequence[str]) -> tuple[int, int] | None:
+        words = [word(name) for name in names]
+        sensor = next((at for at, each in enumerate(words) if each in SENSOR_NAMES), None)
+        value = next((at for at, each in enumerate(words) if each in VALUE_NAMES), None)
+        return None if sensor is None or value is None else (sensor, value)
+
+    def decode(self, raw: bytes) -> str:
+        """Return text as configured, or else as UTF-8, Windows-1252 or Latin-1: the first that fits."""
+        encoding = self._log.encoding
+        if encoding is not None and not encoding.startswith("utf-16"):
+            return raw.decode(encoding, "replace")
+        for each in ("utf-8", "cp1252"):
+            try:
+                return raw.decode(each)
+            except UnicodeDecodeError:
+                continue
+        return raw.decode("latin-1")
+
+
+def split(line: bytes, delimiter: bytes, decode: Callable[[bytes], str]) -> list[bytes]:
+    """Cut a line into fields and take off their quotes; raises :class:`.lines.RefusedError` where they do not match."""
+    if delimiter == SPACE:
+        line = SPACE.join(line.split())
+    if b'"' not in line:
+        return line.split(delimiter)
+    try:
+        row = next(csv.reader([decode(line)], delimiter=delimiter.decode(), strict=True))
+    except (csv.Error, StopIteration):
+        raise RefusedError("malformed", "has a quotation mark that does not fit") from None
+    return [each.encode() for each in row]
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a cell is a number, with a point or a comma."""
+    text = text.strip()
+    return text[-1:].isdigit() and abs(number(text.replace(",", ".").encode())) < float("inf")
+
+
+def _trimmed(names: Sequence[str]) -> Sequence[str]:
+    count = len(names)
+    while count and not names[count - 1]:
+        count -= 1
+    return names[:count]

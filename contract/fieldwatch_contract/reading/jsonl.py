@@ -1,0 +1,126 @@
+"""A JSON object a line → time and values. Names are the object's keys; an object in the object adds its own.
+
+    | value | is |
+    |---|---|
+    | a number | itself, if finite and at most 10¹⁰⁰ |
+    | a text | a number where it is one (see :mod:`.reading.values`), else missing and counted |
+    | null | missing |
+    | true, a list | missing and counted |
+
+The time is the configured key, or the first key named as a time whose value is one; two keys (date, clock) can be
+configured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldwatch_contract.grid import ABSURD
+from fieldwatch_contract.reading.lines import RefusedError
+from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.times import Times
+from fieldwatch_contract.reading.values import Numbers
+from fieldwatch_contract.reading.words import DATE_NAMES, TIME_NAMES, plain, some, word
+
+
+class JsonObjects:
+    """Reads the lines of one log of JSON objects."""
+
+    def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times) -> None:
+        self._places = {sensor: place for place, sensor in enumerate(sensors)}
+        self._asked = tuple(plain(name) for name in log.timestamp.columns)
+        self._format = log.timestamp.format
+        self._times = times
+
+    def time(self, line: bytes) -> int:
+        """Return the time of a line (µs); raises :class:`.lines.RefusedError`."""
+        return self._time(self._members(line))
+
+    def read(self, line: bytes, numbers: Numbers) -> tuple[int, NDArray[np.float64], list[int]]:
+        """Return time, values ``[S]`` and the places of what should have been numbers and is none.
+
+        Raises :class:`.lines.RefusedError` where the line is no object, has no time or has no value.
+        """
+        members = self._members(line)
+        ts = self._time(members)
+        out = np.full(len(self._places), np.nan)
+        bad: list[int] = []
+        texts: list[tuple[int, bytes]] = []
+        known = 0
+        for name, value in members.items():
+            if (place := self._places.get(name)) is None:
+                continue
+            known += 1
+            match value:
+                case bool() | list() | dict():
+                    bad.append(place)
+                case int() | float():
+                    texts.append((place, repr(float(value) if abs(value) <= ABSURD else "no number").encode()))
+                case str():
+                    texts.append((place, value.encode()))
+        if self._places and not known:
+            raise RefusedError(
+                "header",
+                f"none of the bundle's {len(self._places)} sensors is a key; the keys are {some(list(members))}",
+            )
+        values, more = numbers.row([text for _, text in texts], [place for place, _ in texts], b",")
+        out[[place for place, _ in texts]] = values[[place for place, _ in texts]]
+        return ts, out, bad + more
+
+    def _members(self, line: bytes) -> dict[str, Any]:
+        pairs: list[tuple[str, Any]] = []
+        try:
+            value = json.loads(line, object_pairs_hook=_Pairs)
+        except (ValueError, RecursionError):
+            raise RefusedError("malformed", 'is no JSON object; is [log] format = "jsonl" right?') from None
+        if not isinstance(value, _Pairs):
+            raise RefusedError("malformed", "is JSON, but no object of names and values")
+        pairs = list(_flat(value))
+        members = dict(pairs)
+        if len(members) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise RefusedError("ambiguous", f"has the key {twice!r} twice")
+        if not members:
+            raise RefusedError("empty", "has no values")
+        return members
+
+    def _time(self, members: Mapping[str, Any]) -> int:
+        if self._asked:
+            absent = [name for name in self._asked if name not in members]
+            if absent:
+                raise RefusedError("header", f"has no key {absent[0]!r}; see [log] timestamp")
+            texts = [" ".join(str(members[name]) for name in self._asked)]
+        else:
+            named = [name for name in members if word(name) in TIME_NAMES or word(name) in DATE_NAMES]
+            if not named:
+                raise RefusedError("header", "has no key that is named as a time; say it in [log] timestamp")
+            texts = [_text(members[name]) for name in named]
+        for text in texts:
+            if (ts := self._times.one(text)) is not None:
+                return ts
+        fits = (
+            f"does not fit [log.timestamp] format {self._format!r}" if self._format else "is no time that is understood"
+        )
+        raise RefusedError("timestamp", f"{texts[0]!r} {fits}; see [log] timestamp")
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members as they are written."""
+
+
+def _flat(pairs: _Pairs) -> Iterator[tuple[str, Any]]:
+    for name, value in pairs:
+        if isinstance(value, _Pairs):
+            yield from _flat(value)
+        else:
+            yield plain(name), value
+
+
+def _text(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,95 @@
+"""A line a value → readings: lines that belong together become one reading.
+
+    | line | |
+    |---|---|
+    | the first | opens a reading at its time |
+    | less than half a period after the open reading's time, a sensor not yet seen in it | joins it |
+    | the same, a sensor that it has | refused: ``duplicate`` |
+    | half a period later or more | completes the open reading and opens the next |
+    | earlier than the open reading | refused: ``late`` |
+    | of a sensor that the bundle does not have | opens and completes like any other, and adds nothing |
+
+A reading is complete when a later one begins, so it comes a period after its time, and the last line of a log leaves
+one open. Until then it is not read: the position that is committed stays before its first line
+(:attr:`.lines.Readings.open_line`), and lines refused in the middle of it are told when it is complete. So a restart
+halves no reading and counts no line twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldwatch_contract.reading.lines import Found, Refusal, RefusedError
+
+
+@dataclass
+class _Open:
+    """The reading at hand. ``line``: of this block, -1 where it began before. ``seen``: its sensors' names."""
+
+    ts: int
+    values: NDArray[np.float64]
+    line: int
+    seen: set[str] = field(default_factory=set)
+    bad: list[int] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    skipped: int = 0
+
+
+class Assembly:
+    """Puts the readings of one log together."""
+
+    def __init__(self, period: int, sensors: Sequence[str]) -> None:
+        """``period``: µs between two readings."""
+        self._half = max(1, period // 2)
+        self._count = len(sensors)
+        self._open: _Open | None = None
+
+    @property
+    def open_line(self) -> int | None:
+        """The line of the block at which the open reading begins: -1 = before this block, None = there is none."""
+        return None if self._open is None else self._open.line
+
+    def begin_block(self) -> None:
+        """Lines are counted anew from here on."""
+        if self._open is not None:
+            self._open.line = -1
+            self._open.refused = [replace(refusal, line=0) for refusal in self._open.refused]
+
+    def take(self, ts: int, name: str, value: tuple[int, float, bool], line: int, found: Found) -> None:
+        """Take a line: time, sensor, and its place (-1: none), value and whether that is no number.
+
+        Raises :class:`.lines.RefusedError` where the line belongs to no reading.
+        """
+        if self._open is not None and ts >= self._open.ts + self._half:
+            self._complete(found)
+        if self._open is None:
+            self._open = _Open(ts, np.full(self._count, np.nan), line)
+        elif ts < self._open.ts:
+            raise RefusedError(
+                "late", "its time is before that of the line before it: the lines must be in order of time"
+            )
+        elif name in self._open.seen:
+            raise RefusedError("duplicate", f"has {name!r} a second time within half a period")
+        else:
+            self._open.skipped += 1
+        self._open.seen.add(name)
+        place, number, is_bad = value
+        if place >= 0:
+            self._open.values[place] = number
+            self._open.bad += [place] * is_bad
+
+    def refuse(self, refusal: Refusal, found: Found) -> None:
+        """Tell a refused line with the reading that it stands in."""
+        (found if self._open is None else self._open).refused.append(refusal)
+
+    def _complete(self, found: Found) -> None:
+        assert self._open is not None
+        found.add(self._open.ts, self._open.values, max(0, self._open.line))
+        found.bad.update(self._open.bad)
+        found.refused += self._open.refused
+        found.skipped += self._open.skipped
+        self._open = None

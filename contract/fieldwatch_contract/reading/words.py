@@ -1,0 +1,79 @@
+"""The words by which columns and rows of a log are recognised, without case, blanks and signs."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+TIME_NAMES = frozenset([
+    "time", "timestamp", "timestamputc", "timeutc", "utc", "utctime", "localtime", "datetime", "ts", "timestring",
+    "timestampgmt", "timegmt", "datetimegmt", "datetimeutc", "datetimelocal", "sampletime", "logtime", "zeit",
+    "zeitstempel", "zeitpunkt", "datumzeit", "datumuhrzeit", "messzeit", "dateheure", "horodatage", "fechahora",
+])  # fmt: skip
+"""Names of the column that holds the time."""
+DATE_NAMES = frozenset(["date", "datum", "fecha", "datelocal", "dateutc", "localdate"])
+CLOCK_NAMES = frozenset([
+    "time", "zeit", "uhrzeit", "heure", "hora", "clock", "timeutc", "timelocal", "localtime", "timeofday",
+])  # fmt: skip
+HALVES = frozenset(["am", "pm"])
+REMARKS = frozenset([
+    "comment", "comments", "kommentar", "bemerkung", "remark", "remarks", "note", "notes", "commentaire",
+    "annotation",
+])  # fmt: skip
+"""Names of a last column that some writers fill in some rows and leave off in others."""
+SENSOR_NAMES = frozenset([
+    "sensor", "channel", "tag", "tagname", "name", "variable", "varname", "parameter", "signal", "point", "metric",
+    "measurement", "item", "messstelle", "kanal", "sensorname", "sensorid", "pointname", "messgroesse",
+])  # fmt: skip
+VALUE_NAMES = frozenset(["value", "val", "varvalue", "wert", "messwert", "reading", "valeur", "valor"])
+_UNITS = frozenset([
+    "volts", "volt", "v", "mv", "kv", "a", "ma", "ampere", "amps", "w", "kw", "mw", "kwh", "wh", "hz", "khz", "mhz",
+    "rpm", "umin", "min", "max", "avg", "smp", "tot", "std", "med", "wvc", "sample", "mean", "sd", "degc", "degf",
+    "celsius", "fahrenheit", "kelvin", "c", "f", "k", "bar", "mbar", "hpa", "kpa", "mpa", "pa", "psi", "torr", "nm",
+    "kn", "n", "mm", "cm", "m", "km", "um", "ms", "mms", "mmh", "lmin", "lh", "mh", "kgh", "gl", "mgl", "ppm", "ppb",
+    "percent", "deg", "degrees", "rad", "s", "sec", "secs", "seconds", "msec", "h", "hours", "kg", "g", "l", "ml",
+    "ohm", "ohms", "kohm", "us", "mscm", "uscm", "ph", "lux", "db", "dba", "ts", "rn", "unit", "units", "einheit",
+    "none", "count", "counts", "wm", "umolmol", "mmolmol", "gm", "mgm", "inst", "average", "minimum", "maximum",
+    "total", "na",
+])  # fmt: skip
+_PROCESSING = frozenset([
+    "min", "max", "avg", "smp", "tot", "std", "med", "wvc", "sample", "mean", "sd", "inst", "average", "minimum",
+    "maximum", "total",
+])  # fmt: skip
+_ZONE = re.compile(r"(?:GMT|UTC)\s*(?:(?P<sign>[+-])\s*(?P<h>\d{1,2})(?::?(?P<m>\d\d))?)?", re.IGNORECASE)
+
+
+def plain(name: str) -> str:
+    """Return a name as it is compared: composed characters, no blanks around it."""
+    return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
+
+
+def word(name: str) -> str:
+    """Return the letters of a name alone: "Date/Time, GMT+01:00" is "datetimegmt"."""
+    return "".join(letter for letter in name.casefold() if letter.isalpha())
+
+
+def is_unit(cell: str) -> bool:
+    """Tell whether a cell of a row under the names is a unit, or how a value was made (Avg, Max)."""
+    return word(cell) in _UNITS or not word(cell) or any(sign in cell for sign in "°%/µΩ²³")
+
+
+def is_processing(cell: str) -> bool:
+    """Tell whether a cell says how values were made rather than their unit."""
+    return word(cell) in _PROCESSING
+
+
+def zone_in(name: str) -> int | None:
+    """Return the offset from UTC (minutes) that the name of a time's column tells, None where it tells none."""
+    match = _ZONE.search(name)
+    if match is None:
+        return None
+    minutes = int(match["h"] or 0) * 60 + int(match["m"] or 0)
+    return -minutes if match["sign"] == "-" else minutes
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
