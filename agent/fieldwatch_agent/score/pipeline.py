@@ -60,24 +60,28 @@ class _Recent:
 
     A position costs a hash of 64 KiB, and a block keeps at least as many bytes alive. So of a large block only the
     row that turns out oldest is asked; of live lines, a block each, the positions are made at once and the block let
-    go.
+    go. ``first``: of a first row that began before the block.
     """
 
     slots: NDArray[np.int64]
     at: NDArray[np.int64]
     lines: LogLines | None
     positions: tuple[Position, ...]
+    first: Position | None = None
 
     @classmethod
-    def of(cls, slots: NDArray[np.int64], at: NDArray[np.int64], lines: LogLines) -> _Recent:
-        """Take what is worth keeping of a block."""
+    def of(cls, slots: NDArray[np.int64], at: NDArray[np.int64], lines: LogLines, begun: Position | None) -> _Recent:
+        """Take what is worth keeping of a block; ``begun``: where a row of line -1 begins."""
+        first = begun if at[0] < 0 else None
         if len(lines) > SMALL_BLOCK:
-            return cls(slots, at, lines.without_text(), ())
-        return cls(slots, at, None, tuple(lines.position_of(index) for index in at.tolist()))
+            return cls(slots, at, lines.without_text(), (), first)
+        return cls(slots, at, None, tuple(lines.position_of(max(0, index)) for index in at.tolist()), first)
 
     def first_after(self, slot: int) -> Position:
         """Return the position of the line of the first row after ``slot``."""
         row = int(np.searchsorted(self.slots, slot, side="right"))
+        if row == 0 and self.first is not None:
+            return self.first
         return self.positions[row] if self.lines is None else self.lines.position_of(int(self.at[row]))
 
 
@@ -130,6 +134,7 @@ class Pipeline:
 
         progress = journal.progress()
         self._alerts = dict(progress.alerts)
+        self._begun: Position | None = None  # before the first line of a reading that is not complete
         self.newest = progress.newest
         self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())
         self._config = config.log
@@ -209,6 +214,7 @@ class Pipeline:
                 more = self._decider.decide(block, scores, said.alerts)
                 said = Said(said.drafts + more.drafts, more.alerts, said.scored + more.scored)
         rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
+        self._begun = self._beginning(lines, readings)
         commit = self._commit(lines, line[rows], ts[rows], refusals, said)
         self._journal.commit(commit)
         self._alerts = said.alerts
@@ -222,13 +228,21 @@ class Pipeline:
         for lines, readings in reread(self._config, self.bundle.manifest.sensors, progress):
             for block in self._grid.blocks(readings.ts, readings.values):
                 self._remember(block, readings.line, lines)
+            self._begun = self._beginning(lines, readings)
+        self._begun = None
+
+    def _beginning(self, lines: LogLines, readings: Readings) -> Position | None:
+        """Return the position of the first line of the reading that a block leaves open: a restart begins there."""
+        if readings.open_line is None:
+            return None
+        return lines.position_of(readings.open_line) if readings.open_line >= 0 else self._begun
 
     def _remember(self, block: Block, line: NDArray[np.int64], lines: LogLines) -> None:
         """Keep where the lines of the last rows begin: from there a restart reads."""
         rows = np.flatnonzero(block.source >= 0)[-self._reached :]
         if len(rows):
             slots = np.floor_divide(block.ts[rows], self._grid.period)
-            self._recent.append(_Recent.of(slots, line[block.source[rows]], lines))
+            self._recent.append(_Recent.of(slots, line[block.source[rows]], lines, self._begun))
         while self._recent and self._recent[0].slots[-1] <= self._before_window:
             self._recent.popleft()
 
@@ -257,12 +271,15 @@ class Pipeline:
         rewind = self._recent[0].first_after(self._before_window) if self._recent else None
         newest = int(ts[-1]) if len(ts) else self.newest
         progress = Progress(
-            position=lines.position.to_json(),
+            position=(self._begun or lines.position).to_json(),
             rewind=rewind.to_json() if rewind else None,
             newest=newest,
             alerts=said.alerts,
         )
-        rejects = [Reject(each.reason, each.detail, lines.lines[each.line][:REJECT_BYTES]) for each in refusals]
+        rejects = [
+            Reject(each.reason, each.detail, lines.lines[each.line][:REJECT_BYTES] if each.line >= 0 else b"")
+            for each in refusals
+        ]
         return Commit(progress, read, refused, rejects[-REJECTS_KEPT:], said.drafts)
 
     def _announce(self) -> None:

@@ -34,7 +34,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Line ``line`` of the block is no reading; ``reason`` is counted, ``detail`` is for people.
+    """Line ``line`` of the block (-1: before it) is no reading; ``reason`` is counted, ``detail`` is for people.
 
     Reasons: ``header`` (no column names, or none of a sensor), ``columns`` (more or fewer fields than the header),
     ``timestamp``, ``ambiguous`` (a number with two meanings), ``empty``, ``malformed`` (quotes, JSON), ``encoding``,
@@ -61,7 +61,7 @@ class Readings:
 
     ``ts``          int64 ``[m]`` µs UTC, in the order of the lines
     ``values``      float64 ``[m, S]`` in the bundle's order, NaN = missing
-    ``line``        int64 ``[m]``: which line of the block each is
+    ``line``        int64 ``[m]``: with which line of the block each begins, -1 = before the block
     ``refused``     in the order of the lines
     ``skipped``     how many lines are neither: blank, comment, header, before a header
     ``bad_values``  by sensor: how many fields should have been numbers and are not

@@ -28,7 +28,8 @@ from fieldwatch_contract.reading.lines import Found, Refusal, RefusedError
 
 @dataclass
 class _Open:
-    """The reading at hand. ``line``: of this block, -1 where it began before. ``seen``: its sensors' names."""
+    """The reading at hand. ``line``: of this block, -1 where it began before. ``seen``: its sensors' names.
+    ``known``: it was read before a restart, as long as no line is added to it."""
 
     ts: int
     values: NDArray[np.float64]
@@ -37,6 +38,7 @@ class _Open:
     bad: list[int] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     skipped: int = 0
+    known: bool = False
 
 
 class Assembly:
@@ -51,13 +53,18 @@ class Assembly:
     @property
     def open_line(self) -> int | None:
         """The line of the block at which the open reading begins: -1 = before this block, None = there is none."""
-        return None if self._open is None else self._open.line
+        return None if self._open is None or self._open.known else self._open.line
 
     def begin_block(self) -> None:
         """Lines are counted anew from here on."""
         if self._open is not None:
             self._open.line = -1
-            self._open.refused = [replace(refusal, line=0) for refusal in self._open.refused]
+            self._open.refused = [replace(refusal, line=-1) for refusal in self._open.refused]
+
+    def remind(self, before: Assembly) -> None:
+        """Take over what lines before a restart left open: it was read unless lines are added to it."""
+        if self._open is None and before._open is not None:
+            self._open = replace(before._open, line=-1, refused=[], skipped=0, bad=[], known=True)
 
     def take(self, ts: int, name: str, value: tuple[int, float, bool], line: int, found: Found) -> None:
         """Take a line: time, sensor, and its place (-1: none), value and whether that is no number.
@@ -76,6 +83,7 @@ class Assembly:
             raise RefusedError("duplicate", f"has {name!r} a second time within half a period")
         else:
             self._open.skipped += 1
+            self._open.known = False
         self._open.seen.add(name)
         place, number, is_bad = value
         if place >= 0:
@@ -88,7 +96,10 @@ class Assembly:
 
     def _complete(self, found: Found) -> None:
         assert self._open is not None
-        found.add(self._open.ts, self._open.values, max(0, self._open.line))
+        if self._open.known:
+            self._open = None
+            return
+        found.add(self._open.ts, self._open.values, self._open.line)
         found.bad.update(self._open.bad)
         found.refused += self._open.refused
         found.skipped += self._open.skipped

@@ -113,11 +113,14 @@ class Parser:
         self._opening = False
         self._times.last = None
         self._settle(lines.before)
-        known = Found()
+        known, assembly = Found(), self._assembly
+        if assembly is not None:
+            self._assembly = Assembly(self._log.period, self.sensors)
         for line in lines.before:  # they were read before the restart; here they tell times and columns
             self._single(line, 0, known)
-        if self._assembly is not None:
-            self._assembly.begin_block()
+        if assembly is not None and self._assembly is not None:
+            assembly.remind(self._assembly)
+            self._assembly = assembly
         found.changes += known.changes
 
     def _settle(self, before: Sequence[bytes]) -> None:
