@@ -315,10 +315,37 @@ def test_a_damaged_packed_file_gives_what_can_be_read(tmp_path: Path) -> None:
     device.write(2)
     old = tmp_path / "readings.csv.1"
     raw = gzip.compress(old.read_bytes(), compresslevel=0)
-    (tmp_path / "readings.csv.1.gz").write_bytes(raw[: len(raw) * 3 // 4])
+    packed = tmp_path / "readings.csv.1.gz"
+    packed.write_bytes(raw[: len(raw) * 3 // 4])
+    os.utime(packed, ns=(old.stat().st_atime_ns, old.stat().st_mtime_ns))
     old.unlink()
     agent = Agent(device.pattern)
     agent.poll()
     assert agent.minutes[-2:] == [400, 401]
     assert 250 < len(agent.minutes) < 350
     assert agent.minutes == sorted(set(agent.minutes))
+    (change,) = agent.changes
+    assert change.reason == "log_truncated"
+    assert f"{packed} is damaged after" in change.detail
+
+
+def test_a_packed_file_that_is_still_written_is_waited_for(tmp_path: Path) -> None:
+    """Copied to a share bit by bit: its end counts as missing only when nobody writes it any more."""
+    device = Device(tmp_path, "rename")
+    device.write(400)
+    device.rotate()
+    device.write(2)
+    old = tmp_path / "readings.csv.1"
+    raw = gzip.compress(old.read_bytes(), compresslevel=0)
+    old.unlink()
+    packed = tmp_path / "readings.csv.1.gz"
+    packed.write_bytes(raw[: len(raw) // 2])
+    agent = Agent(device.pattern)
+    agent.poll()
+    assert 0 < len(agent.minutes) < 250
+    assert agent.tail.state == "unreadable"
+    assert str(packed) in agent.tail.detail
+    packed.write_bytes(raw)
+    agent.poll()
+    assert agent.minutes == list(range(402))
+    assert agent.changes == []

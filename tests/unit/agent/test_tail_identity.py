@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import fieldwatch_agent.log.tail
+import fieldwatch_agent.log.files
 import pytest
 from fieldwatch_agent.log.tail import LogLines, Position, Tail
 from fieldwatch_contract.clock import DAY, now
@@ -112,7 +112,7 @@ def test_a_wrong_clock_of_the_pc_does_not_make_it_another_log(
     reader = Reader(log)
     reader.read()
     for clock in (lambda: now() - 2000 * DAY, now):
-        monkeypatch.setattr(fieldwatch_agent.log.tail, "now", clock)
+        monkeypatch.setattr(fieldwatch_agent.log.files, "now", clock)
         reader = reader.restarted()
         append(log, count)
         assert reader.read() == [count]

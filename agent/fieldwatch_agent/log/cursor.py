@@ -1,0 +1,210 @@
+"""Reads one file on from where it was left: bytes → whole lines, and a check that it is still the same file.
+
+A poll opens, reads and closes. What was read before is compared each time: a file that was truncated, replaced or
+rotated away under its name is noticed even where the new one has the same inode, the same header and more bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fieldwatch_agent.log.files import HEAD, File, Folder
+from fieldwatch_agent.log.inflate import claimed_size
+from fieldwatch_agent.log.position import MARK, Place, fingerprint, identity
+from fieldwatch_agent.log.text import cut, line_end, text, unit
+
+LINE_LIMIT = 1024 * 1024
+"""Bytes; a longer line is handed on cut, and marked."""
+CUT = 1024
+"""Bytes kept of such a line."""
+
+
+class LostError(Exception):
+    """The file under the cursor is not the one that was read."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole lines of a file. ``ends``: offsets, of the first line's start and of each line's end. ``raw``: the bytes
+    before and of them, of which the first is ``base``. ``data``: as in :class:`.position.Place`."""
+
+    lines: list[bytes]
+    ends: list[int]
+    raw: bytes
+    base: int
+    data: int | None
+    torn: bool = False
+    overlong: bool = False
+
+
+@dataclass
+class Cursor:
+    """Where reading stands in a file.
+
+    ``window``: the bytes before ``offset`` by which the file is recognised. ``data``, ``first``: as in
+    :class:`.position.Place`. ``encoding``: None = not yet known. ``start``: length of the byte order mark. ``torn``:
+    the beginning of a line that has no end yet; ``pending`` counts its bytes. ``scanned``: how far no line end was
+    found. ``at_end``: the file's identity, size and time when it was last read to its end. ``titled``: its column names
+    were read.
+    """
+
+    path: Path
+    file: str
+    offset: int = 0
+    window: bytes = b""
+    data: int | None = None
+    first: int | None = None
+    encoding: str | None = None
+    start: int = 0
+    torn: bytes = b""
+    pending: int = 0
+    scanned: int = 0
+    at_end: tuple[str, int, int] | None = None
+    titled: bool = False
+
+    @classmethod
+    def at(cls, folder: Folder, file: File, offset: int = 0, place: Place | None = None) -> Cursor:
+        """Begin with a file, or go on in it; ``place`` tells what the present configuration does not find in it."""
+        first, data = file.first, file.data
+        if place is not None:
+            first, data = (place.first if first is None else first), (place.data if data is None else data)
+        cursor = cls(file.path, file.file, data=data, first=first)
+        cursor._recognise(folder)
+        if offset > cursor.offset:
+            cursor.offset, cursor.titled = offset, True
+            cursor.window = folder.fetch(file.path, max(0, offset - MARK), min(offset, MARK))
+            cursor._forget_titles()
+        return cursor
+
+    def is_at_end(self) -> bool:
+        """Tell whether the file is as it was when it was read to its end."""
+        return identity(self.path.stat()) == self.at_end
+
+    def unread(self) -> int:
+        """Return how many bytes are there and not yet read; preallocated space is nothing. Raises OSError."""
+        if self.is_at_end():
+            return self.pending
+        size = claimed_size(self.path) if self.path.suffix == ".gz" else self.path.stat().st_size
+        return max(0, size - self.offset)
+
+    def place(self) -> Place:
+        """Return where reading stands."""
+        mark, data = fingerprint(self.window, self.offset - len(self.window), self.data)
+        return Place(str(self.path), self.file, self.offset, mark, self.first, data)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether a reading was read: by it the file is told from others, by its column names alone it is not."""
+        return self.offset > (HEAD if self.data is None else self.data)
+
+    def read(self, folder: Folder, limit: int, most: int | None) -> Piece | None:
+        """Read on; None at the end. Raises :class:`LostError` if it is another file by now, or :class:`OSError`."""
+        status = self.path.stat()
+        now = identity(status)
+        if now == self.at_end and os.name == "posix":
+            return None
+        packed = self.path.suffix == ".gz"
+        if now[0] != self.file or (status.st_size < self.offset and not packed):
+            raise LostError
+        if self.encoding is None and not self._recognise(folder):
+            self._ended(now, folder.fetch(self.path, 0, 4))
+            return None
+        base = self.offset - len(self.window)
+        raw = folder.fetch(self.path, base, len(self.window) + limit)
+        chunk = raw[len(self.window) :]
+        if raw[: len(self.window)] != self.window or not chunk.startswith(self.torn):
+            raise LostError
+        lines, lengths = cut(chunk, self.encoding or "", most)
+        if lines:
+            return self._piece(folder, raw[: len(self.window) + sum(lengths)], lines, lengths)
+        if len(chunk) == limit:
+            return self.read(folder, LINE_LIMIT, 1) if limit < LINE_LIMIT else self._overlong(folder, now)
+        self._ended(now, chunk)
+        return None
+
+    def rest(self, folder: Folder) -> Piece | None:
+        """Return the torn last line of a file that gets no more, marked; None if there is none."""
+        encoding = self.encoding or "8-bit"
+        raw = folder.fetch(self.path, self.offset, LINE_LIMIT)
+        line = text(raw[: len(raw) // unit(encoding) * unit(encoding)], encoding).rstrip(b"\0")
+        if not line:
+            return None
+        whole = len(raw) < LINE_LIMIT
+        return replace(self._piece(folder, self.window + raw, [line if whole else line[:CUT]], [len(raw)]), torn=True)
+
+    def _ended(self, now: tuple[str, int, int], chunk: bytes) -> None:
+        filled = chunk.rstrip(b"\0")  # NULs may yet be overwritten
+        self.torn, self.pending, self.at_end = filled[:CUT], len(filled), now
+
+    def _piece(self, folder: Folder, raw: bytes, lines: list[bytes], lengths: list[int]) -> Piece:
+        """Move over ``lines``; ``raw`` is the window before them and their bytes."""
+        base, started = self.offset - len(self.window), self.offset
+        ends = list(itertools.accumulate(lengths, initial=started))
+        self.offset, self.window = ends[-1], raw
+        self.torn, self.pending, self.scanned, self.at_end = b"", 0, 0, None
+        if self.first is None and started < HEAD:
+            self.first, self.data = folder.beginning(self.path)
+        piece = Piece(lines, ends, raw, base, self.data)
+        self._forget_titles()
+        return piece
+
+    def _forget_titles(self) -> None:
+        """Keep of the window what the fingerprint is made of."""
+        base = self.offset - len(self.window)
+        if self.data is not None and base < self.data < self.offset:
+            self.window = self.window[self.data - base :]
+        self.window = self.window[-MARK:]
+
+    def _overlong(self, folder: Folder, now: tuple[str, int, int]) -> Piece | None:
+        """Step over a line of more than :data:`LINE_LIMIT` bytes; None while it has no end."""
+        encoding = self.encoding or ""
+        if self._is_reserved(folder, now[1]):
+            self._ended(now, b"")
+            return None
+        at = max(self.scanned, self.offset)
+        at -= (at - self.offset) % unit(encoding)
+        while chunk := folder.fetch(self.path, at, LINE_LIMIT):
+            ending = line_end(chunk, encoding)
+            if ending is None:
+                if filled := chunk.rstrip(b"\0"):
+                    self.scanned = at + len(filled)  # NULs may yet be overwritten, so they are looked at again
+                at += len(chunk)
+                continue
+            return self._over(folder, at + ending)
+        self.torn, self.at_end = b"", now
+        self.pending = max(0, self.scanned - self.offset)
+        return None
+
+    def _over(self, folder: Folder, end: int) -> Piece:
+        """Return the line that ends at ``end``: cut and marked, or whole where NULs alone made it long."""
+        encoding = self.encoding or ""
+        begin = self.offset
+        while begin + MARK < end and not folder.fetch(self.path, begin, MARK).strip(b"\0"):
+            begin += MARK
+        long = end - begin > LINE_LIMIT
+        raw = folder.fetch(self.path, begin, CUT if long else end - begin)
+        line = text(raw[: len(raw) // unit(encoding) * unit(encoding)], encoding)
+        length = end - self.offset
+        piece = self._piece(folder, self.window, [line], [length])
+        self.window = folder.fetch(self.path, max(0, end - MARK), min(end, MARK))
+        self._forget_titles()
+        return replace(piece, overlong=long)
+
+    def _is_reserved(self, folder: Folder, size: int) -> bool:
+        """Tell whether there is nothing but preallocated space behind what was read."""
+        ends = (self.offset, max(self.offset, size - LINE_LIMIT))
+        return not any(folder.fetch(self.path, at, LINE_LIMIT).strip(b"\0") for at in ends)
+
+    def _recognise(self, folder: Folder) -> bool:
+        """Find out the encoding from the file's first bytes and step over its byte order mark."""
+        found = folder.encoding(self.path)
+        if found is None:
+            return False
+        self.encoding, self.start = found
+        if self.offset < self.start:
+            self.offset = self.start
+            self.window = folder.fetch(self.path, 0, self.start)
+        return True

@@ -1,0 +1,294 @@
+"""The files that a log consists of: listing them, looking at them, reading bytes from them. No file stays open.
+
+A listing is a moment of a folder in which files are being renamed, packed and deleted. So a file that is gone before it
+could be looked at makes the listing be taken again, and one that cannot be read is listed with the reason rather than
+left out: what is not listed could not be missed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from glob import glob, has_magic
+from pathlib import Path
+
+from fieldwatch_contract.clock import DAY, SECOND, now
+
+from fieldwatch_agent.log.inflate import Inflater, claimed_size
+from fieldwatch_agent.log.position import MARK, Place, file_id, fingerprint
+from fieldwatch_agent.log.shared_file import open_shared
+from fieldwatch_agent.log.text import Format, cut, detect, looks_like_data, unit
+
+HEAD = 64 * 1024
+"""Bytes at a file's beginning among which its first reading is looked for."""
+SANE = 946_684_800 * SECOND
+"""2000-01-01: an earlier first reading tells of a dead clock battery, not of an old file."""
+TRIES = 5
+"""Listings taken in a row while files vanish under them."""
+
+_ROTATED = re.compile(r"^(?P<base>.*?)(?P<suffix>[.-]\d[\d.T_-]*)?(?P<old>\.(old|bak))?(?P<gz>\.gz)?$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file as the last listing found it.
+
+    ``file``: device and inode. ``size``: unpacked bytes. ``mtime``: µs. ``first``: time of the first reading (µs), None
+    if there is none that can be dated. ``data``: offset of the first reading, of what looks like one, or of the first
+    line after the column names; None if there is none. ``blank``: there is nothing but column names. ``problem``: why
+    it cannot be read.
+    """
+
+    path: Path
+    file: str
+    size: int
+    mtime: int
+    packed: bool
+    first: int | None = None
+    data: int | None = None
+    blank: bool = False
+    problem: str = ""
+
+    @property
+    def key(self) -> tuple[int, tuple[object, ...]]:
+        """Its place in the order of the log."""
+        return (self.mtime if self.first is None else self.first), natural(self.path.name)
+
+
+class Folder:
+    """The files that match a pattern, and rotated ones beside them."""
+
+    def __init__(self, pattern: str, encoding: str | None, format: Format | None, *, alone: bool = False) -> None:
+        """``alone``: the pattern is a path, and nothing beside it is looked for."""
+        self.pattern = pattern
+        self.files: list[File] = []
+        """As last listed, oldest first."""
+        self._encoding = encoding
+        self._format = format
+        self._alone = alone
+        self._known: dict[tuple[str, str, int, int], File] = {}
+        self._lasts: dict[File, int | None] = {}
+        self._holds: dict[tuple[File, Place], int | None] = {}
+        self._inflater: Inflater | None = None
+
+    # ---- listing -----------------------------------------------------------------------------------------------
+
+    def relist(self) -> bool:
+        """List the files anew; one entry a file, whatever its names. False: they changed meanwhile, again and again.
+
+        Raises :class:`OSError` where the folder cannot be read.
+        """
+        settled = False
+        for _ in range(TRIES):
+            files, settled = self._listing()
+            if settled:
+                break
+        self.files = sorted(files, key=lambda file: file.key)
+        there = set(self.files)
+        self._lasts = {file: last for file, last in self._lasts.items() if file in there}
+        self._holds = {known: held for known, held in self._holds.items() if known[0] in there}
+        return settled
+
+    def settles(self) -> bool:
+        """List again; tell whether that finds the same files under the same names."""
+        before = [(file.path, file.file) for file in self.files]
+        return self.relist() and before == [(file.path, file.file) for file in self.files]
+
+    def _listing(self) -> tuple[list[File], bool]:
+        found: dict[str, File] = {}
+        known: dict[tuple[str, str, int, int], File] = {}
+        settled = True
+        for path in self._paths():
+            try:
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode):
+                    continue
+                key = (str(path), file_id(status), status.st_size, status.st_mtime_ns)
+                file = self._known.get(key) or self._look(path, status)
+                if not file.problem:
+                    known[key] = file
+            except FileNotFoundError:
+                settled = path.is_symlink() and settled  # a link to nowhere is no file, and stays none
+                continue
+            except OSError as error:
+                file = File(path, str(path), 0, 0, _packed(path), problem=_reason(error))
+            same = file.file if not file.file.endswith(":0") else str(path)
+            twin = found.get(same)
+            if twin is None or twin.path.is_symlink():
+                found[same] = file
+        self._known = known
+        plain = {file.path: file for file in found.values() if not file.packed}
+        return [file for file in found.values() if not _in_the_making(file, plain)], settled
+
+    def _paths(self) -> Iterator[Path]:
+        if self._alone:
+            yield Path(self.pattern)
+            return
+        folder, name = os.path.split(self.pattern)
+        if not has_magic(folder):
+            try:
+                yield from sorted(path for path in Path(folder or ".").iterdir() if _matches(path.name, name))
+            except FileNotFoundError:
+                return
+        else:
+            both = {*glob(self.pattern, recursive=True), *glob(self.pattern + "[.-]*", recursive=True)}  # noqa: PTH207
+            yield from (path for path in map(Path, sorted(both)) if _matches(path.name, name))
+
+    # ---- looking at one ------------------------------------------------------------------------------------------
+
+    def _look(self, path: Path, status: os.stat_result) -> File:
+        packed = _packed(path)
+        size, mtime = status.st_size, status.st_mtime_ns // 1000
+        try:
+            size = claimed_size(path) if packed else size
+            first, data, blank = self._beginning(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            return File(path, file_id(status), size, mtime, packed, problem=_reason(error))
+        return File(path, file_id(status), size, mtime, packed, first, data, blank)
+
+    def _beginning(self, path: Path) -> tuple[int | None, int | None, bool]:
+        """Return time and offset of the file's first reading, and whether there is nothing but column names."""
+        head = self.fetch(path, 0, HEAD)
+        found = detect(head[:4], self._encoding)
+        if found is None:
+            return None, None, True
+        encoding, start = found
+        lines, lengths = cut(head[start:], encoding)
+        if self._format is None:
+            return None, start if lines else None, not lines
+        header = next((i for i, line in enumerate(lines) if self._format.is_header(line, None)), None)
+        first = sane(self._format.first_time(lines))
+        rest = head[start + sum(lengths) :].strip(b"\0")
+        after = 0 if header is None else header + 1
+        place = next((i for i in range(after, len(lines)) if looks_like_data(lines[i]) and lines[i].strip()), None)
+        if first is not None and (header is None or place is None):
+            place = self._place_of_first(lines)
+        if place is None:
+            place = next((i for i in range(after, len(lines)) if lines[i].strip()), None)
+        blank = place is None and (header is None or not rest)
+        return first, None if place is None else start + sum(lengths[:place]), blank
+
+    def beginning(self, path: Path) -> tuple[int | None, int | None]:
+        """Return time (µs) and offset of the file's first reading, as far as there is one."""
+        return self._beginning(path)[:2]
+
+    def _place_of_first(self, lines: list[bytes]) -> int:
+        """Return which line is the first reading: the last of the fewest lines in which there is one."""
+        assert self._format is not None
+        none, some = 0, len(lines)
+        while some - none > 1:
+            middle = (none + some) // 2
+            none, some = (none, middle) if self._format.first_time(lines[:middle]) is not None else (middle, some)
+        return some - 1
+
+    def last(self, file: File) -> int | None:
+        """Return the time of the file's last reading (µs), None if there is none or it is nonsense."""
+        if file not in self._lasts:
+            self._lasts[file] = self._ending(file)
+        return self._lasts[file]
+
+    def _ending(self, file: File) -> int | None:
+        found = detect(self.fetch(file.path, 0, 4), self._encoding)
+        if found is None or self._format is None:
+            return None
+        encoding, skip = found
+        start = max(skip, file.size - MARK)
+        start -= (start - skip) % unit(encoding)
+        ending = cut(self.fetch(file.path, start, file.size - start), encoding)[0][start > skip :]
+        beginning = cut(self.fetch(file.path, skip, HEAD), encoding)[0]
+        header = [line for line in beginning if self._format.is_header(line, None)][:1]
+        return sane(self._format.first_time([*header, *reversed(ending)]))
+
+    def encoding(self, path: Path) -> tuple[str, int] | None:
+        """Return how the file is written, and the length of its byte order mark; None: not known yet."""
+        return detect(self.fetch(path, 0, 4), self._encoding)
+
+    def find(self, file: File, place: Place) -> int | None:
+        """Return the offset at which ``file`` has what was read up to ``place``, None if it has not."""
+        if (file, place) not in self._holds:
+            self._holds[file, place] = self._find(file, place)
+        return self._holds[file, place]
+
+    def _find(self, file: File, place: Place) -> int | None:
+        tries = [(place.offset, place.data)]
+        if place.data is not None and file.data not in {None, place.data}:  # what stands before the data has changed
+            tries.append((place.offset + file.data - place.data, file.data))
+        for offset, data in tries:
+            start = max(0, offset - MARK)
+            if file.problem or (file.size < offset and not file.packed):
+                continue
+            if fingerprint(self.fetch(file.path, start, offset - start), start, data)[0] == place.mark:
+                return offset
+        return None
+
+    def is_whole(self, file: File) -> bool:
+        """Tell whether a packed file has its end; a plain one always has."""
+        return not file.packed or self._inflate(file.path).is_whole()
+
+    def fetch(self, path: Path, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset`` of the (unpacked) file; fewer only at its end."""
+        if _packed(path):
+            return self._inflate(path).read(offset, size)
+        with open_shared(path) as file:
+            file.seek(offset)
+            parts: list[bytes] = []
+            while size > 0 and (part := file.read(size)):
+                parts.append(part)
+                size -= len(part)
+        return b"".join(parts)
+
+    def _inflate(self, path: Path) -> Inflater:
+        if self._inflater is None or not self._inflater.is_for(path):
+            self._inflater = Inflater(path)
+        return self._inflater
+
+
+def sane(time: int | None) -> int | None:
+    """Return a time by which files can be put in order, None for nonsense."""
+    return time if time is not None and SANE <= time <= now() + DAY else None
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """Order names as rotation means them: ``a.2``, ``a.1``, ``a``; ``a-20260117``, ``a-20260118``, ``a``."""
+    match = _ROTATED.match(name)
+    assert match is not None
+    suffix = match["suffix"] or ""
+    digits = re.sub(r"\D", "", suffix)
+    number = 0 if not digits else -int(digits) if len(digits) < 6 else int(digits)
+    base = tuple(part.zfill(20) if part.isdigit() else part for part in re.split(r"(\d+)", match["base"]))
+    return base, not suffix, number, name
+
+
+def _packed(path: Path) -> bool:
+    return path.suffix == ".gz"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _in_the_making(file: File, plain: dict[Path, File]) -> bool:
+    """Tell whether a packed file is the copy of a plain one beside it, finished or not.
+
+    Not every ``x.1.gz`` beside an ``x.1`` is: that may be the next file, renamed before the older one was moved on.
+    """
+    original = plain.get(file.path.with_suffix("")) if file.packed else None
+    if original is None:
+        return False
+    return file.first is None or file.first == original.first or bool(file.problem)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Tell whether a file name is the pattern's, or that of a rotated file of it."""
+    if name.startswith(".") and not pattern.startswith("."):
+        return False
+    if fnmatch(name, pattern):
+        return True
+    match = _ROTATED.match(name)
+    return match is not None and match["base"] != name and fnmatch(match["base"], pattern)

@@ -1,0 +1,127 @@
+"""What the tail remembers of files that it does not read at the moment.
+
+Bounded: the last :data:`LEFT` files with the place where each was left, committed with the position; of older ones, for
+as long as the program runs, that they were read and how large they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from fieldwatch_agent.log.cursor import Cursor
+from fieldwatch_agent.log.files import File, Folder
+from fieldwatch_agent.log.order import Front, Known, Last, is_suspect
+from fieldwatch_agent.log.position import MARK, Place, Position
+
+LEFT = 8
+"""Files that are watched after they were left: what a writer flushes late is read from them."""
+
+Key = int | str
+
+
+def key(file: File | Place) -> Key:
+    """Return what stays when a file grows, is renamed or packed: its first reading, or else device and inode."""
+    return file.first if file.first is not None else file.file
+
+
+@dataclass
+class Memory:
+    """``floor``: the latest first reading (µs) of all files begun. ``left``: where files were left, oldest first.
+
+    ``presumed``: sizes of files that are taken for read. ``told``: files announced as passed over.
+    """
+
+    floor: int | None = None
+    left: list[Place] = field(default_factory=list)
+    presumed: dict[Key, int] = field(default_factory=dict)
+    told: dict[Key, File] = field(default_factory=dict)
+
+    def position(self, place: Place, header: bytes | None) -> Position:
+        """Return the position that is committed with what was read up to ``place``."""
+        return Position(**vars(place), floor=self.floor, header=header, left=tuple(self.left))
+
+    def begin(self, first: int | None) -> None:
+        """A file is begun, or its first reading is known now: raise the floor."""
+        if first is not None and (self.floor is None or first > self.floor):
+            self.floor = first
+
+    def leave(self, place: Place) -> None:
+        """Remember where a file was left."""
+        self.left = [each for each in self.left if not (each.file == place.file and each.first == place.first)]
+        self.left.append(place)
+        while len(self.left) > LEFT:
+            oldest = self.left.pop(0)
+            self.presumed[key(oldest)] = oldest.offset
+
+    def watch(self, files: Iterable[File]) -> None:
+        """Remember files in which there was nothing to read yet, or that could not be read: all of them is unread."""
+        for file in files:
+            if not any(each.file == file.file for each in self.left):
+                self.leave(Place(str(file.path), file.file, 0, "", file.first))
+
+    def take_back(self, place: int) -> Place:
+        """A file that was left is read again: forget where it was left."""
+        return self.left.pop(place)
+
+    def moved(self, place: int, to: Place) -> None:
+        """The rest of a file that was left is read up to ``to``."""
+        self.left[place] = replace(to, first=self.left[place].first if to.first is None else to.first)
+
+    def place_of(self, file: File, folder: Folder) -> tuple[int, int] | None:
+        """Return which of :attr:`left` a file is, and how many of its bytes were read; None if it is none of them."""
+        for index in range(len(self.left) - 1, -1, -1):
+            place = self.left[index]
+            same = place.file == file.file
+            if place.offset == 0:
+                found = 0 if same else None
+            elif same or (place.first is not None and (place.first == file.first or place.path == str(file.path))):
+                found = folder.find(file, place)
+            else:
+                found = None
+            if found is not None:
+                return index, found
+        return None
+
+    def known(self, file: File, cursor: Cursor, folder: Folder) -> Known:
+        """Return what is known of a file beside the one that is read."""
+        presumed = self.presumed.get(key(file))
+        if file.problem:
+            left = next((each for each in self.left if each.file == file.file), None)
+            return Known(file, read=left.offset if left else None, presumed=presumed)
+        done = presumed is not None and (file.packed or file.size <= presumed)
+        if not done and _is_copy(file, cursor, folder):
+            return Known(file, presumed=presumed, copy=True)
+        place = self.place_of(file, folder)
+        if place is None:
+            return Known(file, presumed=presumed)
+        index, read = place
+        firsts = [*(each.first for each in self.left[index + 1 :]), cursor.first]
+        later = min((first for first in firsts if first is not None), default=None)
+        return Known(file, read=read, later=later, presumed=presumed)
+
+    def presume(self, files: Iterable[File], front: Front, last: Last, folder: Folder) -> None:
+        """After a restart: take for read what the position's floor says, if nothing speaks against it."""
+        for file in files:
+            if file is front.file or (not file.problem and self.place_of(file, folder) is not None):
+                continue
+            older = file.mtime <= front.file.mtime
+            if file.problem:
+                read = older
+            elif file.first is None:
+                read = older and not file.blank
+            else:
+                read = self.floor is not None and file.first <= self.floor and not is_suspect(file, front, last)
+            if read:
+                self.presumed[key(file)] = max(file.size, self.presumed.get(key(file), 0))
+
+
+def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:
+    """Tell whether a file begins with what was read of the one that is read."""
+    shared = min(file.size, cursor.offset)
+    if file.first != cursor.first or shared <= cursor.start:
+        return False
+    start = max(0, shared - MARK)
+    mine = cursor.window if shared == cursor.offset else folder.fetch(cursor.path, start, shared - start)
+    base = shared - len(mine)
+    return folder.fetch(file.path, base, shared - base) == mine

@@ -1,0 +1,157 @@
+"""Places in the log that can be found again by content, and what the tail hands on.
+
+A file is recognised by its fingerprint: a hash of the 64 KiB that were read last. Names change in rotation, inodes are
+reused and unknown to network shares, and a hundred column names make every file begin with the same kilobytes; content
+that has been read is the one thing that a copy, a rename and gzip all keep. Only the readings count: what stands before
+the first of them may be written anew (a count of rows, a closing time), also in another length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from fieldwatch_contract.reading.lines import Lines
+
+MARK = 64 * 1024
+"""Bytes before a place by which it is recognised."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place between two lines of one file.
+
+    ``offset`` counts bytes of the (unpacked) file, ``data`` those before its first reading (None: none was read yet, or
+    an earlier version wrote this). ``mark`` is the fingerprint: of the bytes from ``data`` to ``offset``, the last
+    64 KiB. ``first`` is the time of the file's first reading, None if there was none. ``path`` and ``file`` (device and
+    inode) are where it was seen last.
+    """
+
+    path: str
+    file: str
+    offset: int
+    mark: str
+    first: int | None = None
+    data: int | None = None
+
+
+@dataclass(frozen=True)
+class Position(Place):
+    """How far the log has been read: a place in the newest file, and what is remembered of those before it.
+
+    ``floor``: the latest first reading of all files that were begun, the low-water mark: a file that begins later is
+    unread. ``header``: the column names in effect, None where the position was written by a version that did not keep
+    them. ``left``: the places where the last few files were left, oldest first; what grows there is read too.
+    """
+
+    floor: int | None = None
+    header: bytes | None = None
+    left: tuple[Place, ...] = ()
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        content = asdict(self)
+        content["header"] = None if self.header is None else self.header.decode("latin-1")
+        return json.dumps(content, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Position:
+        """Read what :meth:`to_json` of this or an earlier version wrote; raises :class:`ValueError` otherwise."""
+        try:
+            content = json.loads(text)
+            header = content.get("header")
+            return cls(
+                **_place(content),
+                floor=_whole(content.get("floor")),
+                header=None if header is None else header.encode("latin-1"),
+                left=tuple(Place(**_place(each)) for each in content.get("left", ())),
+            )
+        except (KeyError, TypeError, AttributeError, UnicodeError, ValueError) as error:
+            raise ValueError(f"not a position in a log: {text[:80]!r} ({error})") from None
+
+
+def _place(content: Mapping[str, Any]) -> dict[str, Any]:
+    values = {each.name: content[each.name] for each in fields(Place) if each.name in content}
+    for name in ("path", "file", "mark"):
+        if not isinstance(values[name], str):
+            raise TypeError(f"{name} is no text")
+    if _whole(values["offset"]) is None or values["offset"] < 0 or (_whole(values.get("data")) or 0) < 0:
+        raise TypeError("offset is no place")
+    _whole(values.get("first"))
+    return values
+
+
+def _whole(value: object) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogLines(Lines):
+    """A block of whole lines of one file, in order, with their place.
+
+    ``starts``: byte offset of each in the file. ``position``: after the last. ``file``: where they stand.
+    ``encoding``: "8-bit", "utf-16-le" or "utf-16-be", what the file has; the lines are 8-bit.
+    """
+
+    starts: list[int]
+    position: Position
+    file: str
+    encoding: str = "8-bit"
+    _raw: bytes = b""
+    _base: int = 0
+    _data: int | None = None
+    _first_header: bytes | None = None
+    _headers: tuple[tuple[int, bytes], ...] = ()
+    _late: int | None = None
+
+    def position_of(self, index: int) -> Position:
+        """Return the position before line ``index``; ``len(self)`` gives the one after the last."""
+        if index == len(self.starts):
+            return self.position
+        offset = self.starts[index]
+        mark, data = fingerprint(self._raw[: offset - self._base], self._base, self._data)
+        if self._late is not None:  # the rest of a file that was left: the position itself does not move
+            left = list(self.position.left)
+            left[self._late] = replace(left[self._late], offset=offset, mark=mark, data=data)
+            return replace(self.position, left=tuple(left))
+        header = next((line for at, line in reversed(self._headers) if at < index), self._first_header)
+        return replace(self.position, offset=offset, mark=mark, data=data, header=header)
+
+    def without_text(self) -> LogLines:
+        """Return the block without its lines: half the memory, and :meth:`position_of` all the same."""
+        return replace(self, lines=[], before=[])
+
+
+@dataclass(frozen=True)
+class LogChange:
+    """Something happened to the log by which lines may be missing; ``lines`` None where it cannot be known."""
+
+    reason: Literal["log_truncated", "log_vanished"]
+    detail: str
+    lines: int | None = None
+
+
+def fingerprint(window: bytes, base: int, data: int | None) -> tuple[str, int | None]:
+    """Return the mark of a place and its ``data``; ``window`` are the bytes before it, of which the first is ``base``.
+
+    Where no reading was read the mark covers what was: titles, column names.
+    """
+    if data is not None and data >= base + len(window):
+        data = None
+    return hashlib.sha256(window[max(0, (data or 0) - base) :][-MARK:]).hexdigest()[:32], data
+
+
+def file_id(status: os.stat_result) -> str:
+    """Return device and inode."""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def identity(status: os.stat_result) -> tuple[str, int, int]:
+    """Return what changes when a file is replaced or written to."""
+    return file_id(status), status.st_size, status.st_mtime_ns

@@ -1,0 +1,82 @@
+"""Finds again what was read: in which file of a listing a place stands, and which header was in effect there.
+
+| what was read up to the place | the file is |
+|---|---|
+| readings | the one that holds their bytes; of copies the one with that first reading, that inode, the longest |
+| column names alone, of a file whose first reading was known | the one with that first reading |
+| column names and the beginning of a line | the earliest unread one that has both |
+| column names alone, of a file without a reading | the one with that path and inode, if it is still without |
+
+Bytes decide. The time of the first reading follows from the configured format and zone and from this computer's clock
+too, all of which are corrected some day; it is asked only where no reading was read yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from fieldwatch_agent.log.cursor import LINE_LIMIT
+from fieldwatch_agent.log.files import HEAD, File, Folder
+from fieldwatch_agent.log.order import earliest
+from fieldwatch_agent.log.position import Place
+from fieldwatch_agent.log.text import Format, cut
+
+
+def locate(folder: Folder, place: Place, floor: int | None, torn: bytes = b"") -> tuple[File, int] | None:
+    """Return the file that holds what was read up to ``place``, and the offset there; None if none does.
+
+    ``floor``: the latest first reading of all files begun. ``torn``: what was seen of a line after the place.
+    """
+    found = {file: at for file in folder.files if (at := folder.find(file, place)) is not None}
+    same = [file for file in found if place.first is not None and file.first == place.first]
+    files = same or list(found)
+    told = [file for file in files if has_data(file, found[file], place)]
+    if told:
+        best = max(told, key=lambda file: (file.file == place.file, file.size, not file.packed))
+        return best, found[best]
+    files = [file for file in files if folder.fetch(file.path, found[file], len(torn)) == torn]
+    if place.first is not None:
+        files = [file for file in files if file in same]
+    elif torn:
+        files = [file for file in files if file.first is None or floor is None or file.first > floor]
+    else:
+        files = [
+            file for file in files if file.first is None and (file.file, str(file.path)) == (place.file, place.path)
+        ]
+    chosen = earliest(files)
+    return (chosen, found[chosen]) if chosen is not None else None
+
+
+def has_data(file: File, offset: int, place: Place) -> bool:
+    """Tell whether a reading stands before ``offset``, be it one that the present format does not understand."""
+    if place.data is not None:
+        return True
+    return offset > (HEAD if file.data is None else file.data)
+
+
+def header_before(folder: Folder, file: File, offset: int, format: Format, ancestors: int) -> bytes | None:
+    """Return the header in effect at ``offset``, from the file itself or one of the ``ancestors`` before it."""
+    place = folder.files.index(file)
+    before: Sequence[File] = folder.files[max(0, place - ancestors) : place][::-1]
+    for older, end in [(file, offset), *((each, each.size) for each in before if not each.problem)]:
+        header: bytes | None = None
+        for line in _lines_until(folder, older, end):
+            if format.is_header(line, header):
+                header = line
+        if header is not None:
+            return header
+    return None
+
+
+def _lines_until(folder: Folder, file: File, end: int) -> Iterator[bytes]:
+    found = folder.encoding(file.path)
+    if found is None:
+        return
+    encoding, at = found
+    while at < end:
+        chunk = folder.fetch(file.path, at, min(LINE_LIMIT, end - at))
+        lines, lengths = cut(chunk, encoding)
+        yield from lines
+        if not chunk:
+            return
+        at += sum(lengths) or len(chunk)
