@@ -37,7 +37,7 @@ def lines_of(blocks: Sequence[LogLines]) -> list[bytes]:
     return [line for block in blocks for line in block.lines]
 
 
-LINE = st.binary(max_size=40).map(lambda raw: raw.replace(b"\n", b"").rstrip(b"\r").lstrip(b"\0"))
+LINE = st.binary(max_size=40).map(lambda raw: raw.replace(b"\n", b"").rstrip(b"\r").lstrip(b"\0\xef\xbb\xbf"))
 ENDS = st.sampled_from([b"\n", b"\r\n"])
 
 
