@@ -109,7 +109,10 @@ def main(arguments: list[str]) -> int:
         return 2
     name = arguments[0]
     try:
-        install(name)
+        try:
+            install(name)
+        except OSError as error:
+            raise explained(f"ERROR: {error}", name) from error
     except InstallError as error:
         print(f"\nthe set-up failed: {error}\nremedy: {error.remedy}", file=sys.stderr)
         return 1
@@ -166,7 +169,9 @@ def environment() -> Path:
         )
         if made.returncode != 0:
             words = (made.stdout + made.stderr).strip()
-            if "ensurepip" in words:
+            if shutil.disk_usage(ROOT).free < 50_000_000:
+                raise explained("ERROR: No space left on device", "demo")
+            if "ensurepip is not available" in words:
                 raise InstallError("this Python cannot make virtual environments", "apt install python3-venv")
             raise explained(words, "demo")
         # Python 3.11 brings setuptools, which nothing here uses.
