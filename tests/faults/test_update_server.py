@@ -31,7 +31,8 @@ from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_trainer.release import actions, rollout
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring
-from fieldwatch_trainer.release.repository import PROD, Published
+from fieldwatch_trainer.release.repository import Published
+from fieldwatch_trainer.release.roles import PROD
 from tuf.api.metadata import TargetFile
 
 from tests.bundles import make_bundle

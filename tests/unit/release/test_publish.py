@@ -15,8 +15,8 @@ from fieldwatch_contract.features import KERNEL
 from fieldwatch_contract.policy import Policy
 from fieldwatch_trainer.release import actions, rollout
 from fieldwatch_trainer.release.__main__ import main
-from fieldwatch_trainer.release.keys import ReleaseError
-from fieldwatch_trainer.release.repository import KEYS, OFFLINE
+from fieldwatch_trainer.release.errors import ReleaseError
+from fieldwatch_trainer.release.roles import KEYS, NAMES, OFFLINE
 from fieldwatch_trainer.release.verify import verify
 from tuf.api.metadata import Metadata, Root
 
@@ -105,21 +105,27 @@ def test_a_bundle_that_fails_its_own_test_is_not_published(site: Site, tmp_path:
     assert sorted(path.name for path in site.repo.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("lost", "role"), [("prod-1", "prod"), ("policy-1", "prod-policy"), ("snapshot-1", "snapshot")]
-)
-def test_a_missing_key_is_named_and_nothing_changes(site: Site, v1: bytes, lost: str, role: str) -> None:
-    (site.keys / f"{lost}.pem").rename(site.repo.with_name(f"{lost}.pem"))
+@pytest.mark.parametrize("lost", NAMES)
+def test_any_one_key_can_be_missing(site: Site, v1: bytes, lost: str) -> None:
+    (site.keys / f"{lost}.pem").unlink()
+    assert site.publish(v1).facts.version == "v1"
+    actions.refresh(site.repo, [site.keys], everything=True)
+    assert verify(str(site.repo), site.root).bundles == ["prod/press/v1.zip"]
+
+
+@pytest.mark.parametrize("role", ["prod", "prod-policy", "snapshot", "timestamp"])
+def test_missing_keys_are_named_and_nothing_changes(site: Site, v1: bytes, role: str) -> None:
+    away = site.repo.with_name("stick")
+    away.mkdir()
+    for name in KEYS[role]:
+        (site.keys / f"{name}.pem").rename(away / f"{name}.pem")
     timestamp = (site.repo / "metadata" / "timestamp.json").read_bytes()
-    with pytest.raises(ReleaseError, match=rf"role {role} is signed by .*{lost}\.pem"):
+    with pytest.raises(ReleaseError, match=rf"role {role} is signed by .*such as {KEYS[role][0]}\.pem"):
         site.publish(v1)
     assert (site.repo / "metadata" / "timestamp.json").read_bytes() == timestamp
-    # …and a second folder, such as a stick, brings it back
-    stick = site.repo.with_name("stick")
-    stick.mkdir()
-    site.repo.with_name(f"{lost}.pem").rename(stick / f"{lost}.pem")
+    # …and a second folder, such as a stick, brings them back
     bundle = site.repo.with_name("bundle.zip")
-    assert actions.publish(site.repo, [site.keys, stick], bundle, "stable").facts.version == "v1"
+    assert actions.publish(site.repo, [site.keys, away], bundle, "stable").facts.version == "v1"
 
 
 def test_publishing_again_widens_no_rollout(site: Site, v1: bytes, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +141,10 @@ def test_publishing_again_widens_no_rollout(site: Site, v1: bytes, capsys: pytes
 
 def test_a_damaged_key_file_is_named(site: Site, v1: bytes) -> None:
     (site.keys / "prod-1.pem").write_bytes(b"-----BEGIN PRIVATE KEY-----\nrubbish\n")
-    with pytest.raises(ReleaseError, match=r"prod-1\.pem: not an unencrypted Ed25519 key"):
+    with pytest.raises(ReleaseError, match=r"prod-1\.pem: not a private key in PKCS #8 PEM"):
+        site.publish(v1)
+    (site.keys / "prod-1.pem").write_bytes(b"")
+    with pytest.raises(ReleaseError, match=r"prod-1\.pem: empty: the key is lost; restore it from its copy"):
         site.publish(v1)
 
 

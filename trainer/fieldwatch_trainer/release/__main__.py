@@ -29,7 +29,7 @@ exit codes: 0 done, 1 failed, 2 wrong usage
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
-    from fieldwatch_trainer.release.keys import ReleaseError
+    from fieldwatch_trainer.release.errors import ReleaseError
 
     try:
         code: int = args.run(args)
@@ -178,18 +178,17 @@ def _tell(args: argparse.Namespace, value: dict[str, Any], text: str) -> int:
 
 def _init(args: argparse.Namespace) -> int:
     from fieldwatch_trainer.release import actions
-    from fieldwatch_trainer.release.repository import KEYS, OFFLINE
+    from fieldwatch_trainer.release.roles import OFFLINE, ONLINE
 
     keys = args.keys or _beside(args.folder)
     actions.init(args.folder, keys)
-    online = dict.fromkeys(name for names in KEYS.values() for name in names if name not in OFFLINE)
     print(f"Repository {args.folder}: offer it with any static web server.")
     print(
         f"Trust root {args.folder / actions.ROOT}: give it to the agents (updates.root); it names the keys that count."
     )
     print(f"Keys in {keys}:")
     print(f"  keep off line, apart from one another: {', '.join(f'{name}.pem' for name in OFFLINE)}")
-    print(f"  needed daily by the release job:       {', '.join(f'{name}.pem' for name in online)}")
+    print(f"  needed daily by the release job:       {', '.join(f'{name}.pem' for name in ONLINE)}")
     return 0
 
 

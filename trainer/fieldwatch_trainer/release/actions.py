@@ -14,15 +14,19 @@ from fieldwatch_contract.scoring import self_test
 from pydantic import ValidationError
 from tuf.api.exceptions import RepositoryError
 
-from fieldwatch_trainer.release import rollout
+from fieldwatch_trainer.release import disk, rollout
+from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.folder import Folder
-from fieldwatch_trainer.release.keys import Keyring, ReleaseError, generate, save
-from fieldwatch_trainer.release.repository import KEYS, LIFETIME, POLICY, ROLES, Expiry, File, Published, Repository
+from fieldwatch_trainer.release.keys import Keyring, generate, named, save
+from fieldwatch_trainer.release.repository import Expiry, File, Published, Repository
+from fieldwatch_trainer.release.roles import LIFETIME, NAMES, POLICY, ROLES
 
 ROOT = "root.json"
 """Copy of the newest root beside ``metadata/``: what an installer embeds. Devices never fetch it."""
 
 
+UNFINISHED = "unfinished"
+"""Marks a folder of keys whose ``init`` has not put out a repository yet."""
 CHANNEL = r"[a-z0-9][a-z0-9._-]{0,63}"
 
 
@@ -35,22 +39,40 @@ class Channel:
     policy: Policy
 
 
-def init(repo: Path, keys: Path, now: datetime | None = None) -> list[Expiry]:
-    """Make an empty repository at ``repo`` and its keys at ``keys``.
+def init(
+    repo: Path,
+    keys: Path,
+    now: datetime | None = None,
+    channels: Sequence[str] = ("stable",),
+    secret: bytes | None = None,
+) -> list[Expiry]:
+    """Make a repository at ``repo`` without a bundle, and its keys at ``keys``, encrypted where there is a ``secret``.
 
-    Raises :class:`ReleaseError` where either is there already, or where the keys would be served.
+    The keys are on the disk before anything is signed by them. An ``init`` that was cut short is finished by the next
+    one with the keys that it has made. Raises :class:`ReleaseError` where either is there already, or where the keys
+    would be served.
     """
     folder = Folder(repo)
     if keys.resolve().is_relative_to(repo.resolve()):
         raise ReleaseError(f"{keys} is inside {repo}, which a server offers to everybody: choose another --keys")
     if folder.exists:
         raise ReleaseError(f"{repo} is a repository already: its devices trust its root, so it is never made anew")
-    made = generate(dict.fromkeys(name for names in KEYS.values() for name in names))
-    repository = Repository.create({name: signer.public_key for name, signer in made.items()}, now or _now())
-    repo.mkdir(parents=True, exist_ok=True)
+    for channel in channels:
+        _check_channel(channel)
+    unfinished = keys / UNFINISHED
+    if keys.is_dir() and not unfinished.exists() and any(keys.glob("*.pem")):
+        raise ReleaseError(f"{keys} holds keys already: keys are never replaced; choose another folder by --keys")
+    disk.make_folder(keys, 0o700)
+    disk.write(unfinished, b"An init that was cut short; run it again to finish it.\n", 0o600)
+    missing = [name for name in NAMES if not (keys / f"{name}.pem").exists()]
+    save(keys, generate(missing), secret)
+    ring = Keyring.load([keys])
+    public = {name: named(ring.signer(keyid).public_key, name) for keyid, name in _names(ring).items()}
+    repository = Repository.create(public, now or _now(), channels)
+    disk.make_folder(repo)
     with folder.only_publisher():
-        save(keys, made)
-        _put(folder, repository, Keyring(made.values()))
+        _put(folder, repository, ring)
+    disk.remove(unfinished)
     return repository.expiries()
 
 
@@ -67,10 +89,7 @@ def publish(
 
     The bundle must read, and reproduce its golden vectors on this machine. Raises :class:`ReleaseError`.
     """
-    if not re.fullmatch(CHANNEL, channel):
-        raise ReleaseError(
-            f"{channel!r} cannot name a channel: small letters, digits, '.', '_' and '-', such as stable"
-        )
+    _check_channel(channel)
     try:
         data = bundle.read_bytes()
         opened = read_bundle(data)
@@ -136,6 +155,7 @@ def refresh(repo: Path, keys: Sequence[Path], everything: bool = False, now: dat
     folder = Folder(repo)
     with folder.only_publisher():
         repository = folder.load(moment)
+        folder.check(repository)
         ring = Keyring.load(keys)
         ends = {expiry.role: expiry.expires for expiry in repository.expiries()}
         if ends[POLICY] - moment < LIFETIME[POLICY] / 2 and repository.can_sign(POLICY, ring):
@@ -187,6 +207,17 @@ def _put(folder: Folder, repository: Repository, ring: Keyring) -> None:
     files = repository.seal(ring)
     roots = [File(ROOT, file.data) for file in files if file.path.endswith(".root.json")]
     folder.put(roots + files)
+
+
+def _check_channel(channel: str) -> None:
+    if not re.fullmatch(CHANNEL, channel):
+        raise ReleaseError(
+            f"{channel!r} cannot name a channel: small letters, digits, '.', '_' and '-', such as stable"
+        )
+
+
+def _names(ring: Keyring) -> dict[str, str]:
+    return {keyid: holder.path.stem for keyid, holder in ring.holders.items()}
 
 
 def _now() -> datetime:

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from tuf.api.metadata import Metadata, Root, Snapshot, Timestamp
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Snapshot, Timestamp
 from tuf.api.serialization import DeserializationError
 
-from fieldwatch_trainer.release.keys import ReleaseError
-from fieldwatch_trainer.release.repository import ROLES, File, Repository
+from fieldwatch_trainer.release import disk
+from fieldwatch_trainer.release.errors import ReleaseError
+from fieldwatch_trainer.release.repository import File, Repository, State
+from fieldwatch_trainer.release.roles import ROLES
 
 
 class Folder:
@@ -33,21 +36,35 @@ class Folder:
         """
         if not self.exists:
             raise self._missing()
-        files = {"timestamp": self.read("metadata/timestamp.json")}
+        return Repository.load(self.state(), now)
+
+    def state(self) -> State:
+        """Return the metadata that devices see, and every root."""
+        roles = {"timestamp": self.read("metadata/timestamp.json")}
         try:
-            timestamp = Metadata[Timestamp].from_bytes(files["timestamp"]).signed
-            version = timestamp.snapshot_meta.version
-            files["snapshot"] = self.read(f"metadata/{version}.snapshot.json")
-            snapshot = Metadata[Snapshot].from_bytes(files["snapshot"]).signed
-            files["root"] = self._newest_root()
+            version = Metadata[Timestamp].from_bytes(roles["timestamp"]).signed.snapshot_meta.version
+            roles["snapshot"] = self.read(f"metadata/{version}.snapshot.json")
+            snapshot = Metadata[Snapshot].from_bytes(roles["snapshot"]).signed
         except DeserializationError as error:
             raise ReleaseError(f"{self.path}: the metadata is damaged ({error}); restore the file") from error
         for role in ROLES[1:4]:
             meta = snapshot.meta.get(f"{role}.json")
             if meta is None:
                 raise ReleaseError(f"{self.path}: the snapshot does not list {role}: not a repository made by init")
-            files[role] = self.read(f"metadata/{meta.version}.{role}.json")
-        return Repository.load(files, now)
+            roles[role] = self.read(f"metadata/{meta.version}.{role}.json")
+        return State(self._roots(), roles)
+
+    def check(self, repository: Repository) -> None:
+        """Hold every bundle and policy against the metadata. Raises :class:`ReleaseError` for one that is lost."""
+        for info in repository.files():
+            name = f"targets/{info.get_prefixed_paths()[0]}"
+            try:
+                info.verify_length_and_hashes(self.read(name))
+            except (RepositoryError, ReleaseError) as error:
+                raise ReleaseError(
+                    f"{self.path / name} is lost or damaged ({error}): devices cannot fetch it, so nothing is signed "
+                    "over it. Restore the file, or publish the same bundle.zip once more"
+                ) from error
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes. Raises :class:`ReleaseError` where it cannot be read."""
@@ -57,16 +74,15 @@ class Folder:
             raise ReleaseError(f"{self.path / name}: cannot be read: {error.strerror}") from error
 
     def put(self, files: Iterable[File]) -> None:
-        """Write the files in the given order, each whole or not at all."""
+        """Write the files in the given order, each whole or not at all, and each before the next (:mod:`.disk`)."""
+        made: set[Path] = set()
         for file in files:
             path = self.path / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".tmp")
-            with temporary.open("wb") as stream:
-                stream.write(file.data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+            for folder in reversed(Path(file.path).parents):
+                if folder not in made:
+                    disk.make_folder(self.path / folder)
+                    made.add(folder)
+            disk.write(path, file.data)
 
     @contextmanager
     def only_publisher(self) -> Iterator[None]:
@@ -90,13 +106,11 @@ class Folder:
             "name it by --repo, or make one by 'fieldwatch-release init DIR'"
         )
 
-    def _newest_root(self) -> bytes:
-        version = 1
-        while (self.path / "metadata" / f"{version + 1}.root.json").is_file():
-            version += 1
-        data = self.read(f"metadata/{version}.root.json")
-        Metadata[Root].from_bytes(data)
-        return data
+    def _roots(self) -> tuple[bytes, ...]:
+        found = [self.read("metadata/1.root.json")]
+        while (self.path / "metadata" / f"{len(found) + 1}.root.json").is_file():
+            found.append(self.read(f"metadata/{len(found) + 1}.root.json"))
+        return tuple(found)
 
 
 if os.name == "nt":  # pragma: no cover

@@ -8,31 +8,25 @@ What it promises
     4. The snapshot lists every role by version, length and hash, the timestamp the snapshot; both follow any change.
     5. :meth:`Repository.seal` gives the files in the order in which they may be put out: nothing refers to what is
        not there yet, and ``timestamp.json``, which makes all of it visible at once, is last.
+    6. A new root is signed by the keys of the old one as well, so that every device that was ever installed follows.
+       While it is put out devices may hold either: what both name is signed by the keys of both where they are at
+       hand. A root that was put out alone, because the power went, is taken up and the rest follows.
 
-Who signs what (TUF, one flat level of delegations, consistent snapshots)
-
-==============  ==========================  =========  ========  =======================================
-role            keys                        threshold  lifetime  what for
-==============  ==========================  =========  ========  =======================================
-``root``        root-1…3, offline           2          395 d     says which keys count
-``targets``     root-1…3, offline           2          395 d     the two delegations below, nothing else
-``prod``        prod-1…2, release engineers 2          365 d     ``prod/*/*``: bundles, what may run
-``prod-policy`` policy-1, release job       1          30 d      ``policy/*/*``: who runs it now
-``snapshot``    snapshot-1, online          1          14 d      no mixing of old and new
-``timestamp``   timestamp-1, online         1          7 d       no freezing
-==============  ==========================  =========  ========  =======================================
+Which roles there are and with what keys they begin: :mod:`.release.roles`. How keys change: :mod:`.release.rekey`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from fieldwatch_contract.policy import BundleFacts, bundle_path
 from pydantic import ValidationError
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
@@ -48,30 +42,12 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization import DeserializationError
 
-from fieldwatch_trainer.release.keys import Keyring, ReleaseError
+from fieldwatch_trainer.release.errors import ReleaseError
+from fieldwatch_trainer.release.keys import Keyring, key_name
+from fieldwatch_trainer.release.roles import LIFETIME, POLICY, PROD, ROLES, TABLE, delegator
 
-PROD = "prod"
-POLICY = "prod-policy"
-ROLES = ("root", "targets", PROD, POLICY, "snapshot", "timestamp")
-LIFETIME = {
-    "root": timedelta(days=395),
-    "targets": timedelta(days=395),
-    PROD: timedelta(days=365),
-    POLICY: timedelta(days=30),
-    "snapshot": timedelta(days=14),
-    "timestamp": timedelta(days=7),
-}
-KEYS = {
-    "root": ("root-1", "root-2", "root-3"),
-    "targets": ("root-1", "root-2", "root-3"),
-    PROD: ("prod-1", "prod-2"),
-    POLICY: ("policy-1",),
-    "snapshot": ("snapshot-1",),
-    "timestamp": ("timestamp-1",),
-}
-THRESHOLD = {"root": 2, "targets": 2, PROD: 2, POLICY: 1, "snapshot": 1, "timestamp": 1}
-OFFLINE = ("root-1", "root-2", "root-3", "prod-1", "prod-2")
-"""Keys that never stay on a machine that is on line."""
+CHANNELS = "x-fieldwatch-channels"
+"""Field of the policy role's metadata: the channels that were created, sorted."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +56,14 @@ class File:
 
     path: str
     data: bytes
+
+
+@dataclass(frozen=True)
+class State:
+    """The bytes of a repository's metadata: every root from version 1 on, and the other roles by name."""
+
+    roots: tuple[bytes, ...]
+    roles: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -103,33 +87,31 @@ class Expiry:
 class Repository:
     """All metadata of one repository, and the changes collected since it was loaded."""
 
-    def __init__(self, roles: dict[str, Metadata[Any]], now: datetime) -> None:
+    def __init__(self, roles: dict[str, Metadata[Any]], now: datetime, before: Root | None = None) -> None:
         self._roles = roles
+        self._before = before
         self._now = now
         self._touched: set[str] = set()
+        self._adopted: set[str] = set()
         self._files: list[File] = []
 
     @classmethod
-    def create(cls, keys: Mapping[str, Key], now: datetime) -> Repository:
-        """Start a repository; ``keys`` are the public keys by the names in :data:`KEYS`."""
+    def create(cls, keys: Mapping[str, Key], now: datetime, channels: Sequence[str] = ()) -> Repository:
+        """Start a repository; ``keys`` are the public keys by the names in :data:`.release.roles.TABLE`."""
         root = Root(consistent_snapshot=True)
-        for role in ("root", "targets", "snapshot", "timestamp"):
-            for name in KEYS[role]:
-                root.add_key(keys[name], role)
-            root.roles[role].threshold = THRESHOLD[role]
-        delegated = {
-            role: DelegatedRole(role, [keys[n].keyid for n in KEYS[role]], THRESHOLD[role], True, [pattern])
-            for role, pattern in ((PROD, "prod/*/*"), (POLICY, "policy/*/*"))
-        }
-        known = {keys[n].keyid: keys[n] for role in delegated for n in KEYS[role]}
-        signed = {
-            "root": root,
-            "targets": Targets(delegations=Delegations(known, delegated)),
-            PROD: Targets(),
-            POLICY: Targets(),
-            "snapshot": Snapshot(),
-            "timestamp": Timestamp(),
-        }
+        delegations = Delegations({}, {})
+        targets, policy = Targets(delegations=delegations), Targets()
+        for name, role in TABLE.items():
+            holder: Root | Targets = root if delegator(name) == "root" else targets
+            if role.paths:
+                assert delegations.roles is not None
+                delegations.roles[name] = DelegatedRole(name, [], role.threshold, True, [role.paths])
+            for key in role.keys:
+                holder.add_key(keys[key], name)
+            holder.get_delegated_role(name).threshold = role.threshold
+        policy.unrecognized_fields[CHANNELS] = sorted(channels)
+        signed = {"root": root, "targets": targets, PROD: Targets(), POLICY: policy}
+        signed |= {"snapshot": Snapshot(), "timestamp": Timestamp()}
         made = cls({role: Metadata(signed[role]) for role in ROLES}, now)
         for metadata in made._roles.values():
             metadata.signed.version = 0
@@ -137,20 +119,23 @@ class Repository:
         return made
 
     @classmethod
-    def load(cls, files: Mapping[str, bytes], now: datetime) -> Repository:
-        """Take up a repository from the current bytes of each role.
-
-        Raises :class:`ReleaseError` where a file is damaged or its signatures do not hold.
-        """
-        roles: dict[str, Metadata[Any]] = {}
+    def load(cls, state: State, now: datetime) -> Repository:
+        """Take up a repository. Raises :class:`ReleaseError` where a file is damaged or its signatures do not hold."""
+        roots = [_parse("root", data) for data in state.roots]
+        roles = {"root": roots[-1]} | {role: _parse(role, state.roles[role]) for role in ROLES[1:]}
+        for old, new in pairwise(roots):
+            if new.signed.version != old.signed.version + 1 or not _holds(old.signed, "root", new):
+                raise ReleaseError(f"{new.signed.version}.root.json is not signed by the keys of the root before it")
+        loaded = cls(roles, now, roots[-1].signed)
         for role in ROLES:
-            try:
-                roles[role] = Metadata.from_bytes(files[role])
-            except DeserializationError as error:
-                raise ReleaseError(f"{role}: the metadata is damaged ({error}); restore the file") from error
-        loaded = cls(roles, now)
-        for role in ROLES:
-            loaded._verify(role)
+            holder = roles[delegator(role)].signed
+            if _holds(holder, role, roles[role]):
+                continue
+            if delegator(role) == "root" and len(roots) > 1 and _holds(roots[-2].signed, role, roles[role]):
+                loaded.touch(role)  # the root was put out, the power went, the rest was not
+                continue
+            raise ReleaseError(f"{role}: its signatures do not hold; devices would refuse it: restore the file")
+        _listed(roles, state)
         return loaded
 
     # ---- what there is -----------------------------------------------------------------------------------------
@@ -159,6 +144,8 @@ class Repository:
         """Return the published bundles, of one name or of all, in order of release."""
         found = []
         for target, info in self._targets(PROD).items():
+            if not target.endswith(".zip"):
+                continue
             try:
                 facts = BundleFacts.model_validate(info.custom)
             except ValidationError as error:
@@ -171,18 +158,36 @@ class Repository:
         """Return what the metadata says of a policy file."""
         return self._targets(POLICY).get(path)
 
+    def files(self) -> list[TargetFile]:
+        """Return all targets, bundles and policies."""
+        return [info for role in (PROD, POLICY) for _, info in sorted(self._targets(role).items())]
+
     def policies(self) -> list[str]:
         """Return the target paths of all policies."""
         return sorted(self._targets(POLICY))
 
+    def channels(self) -> list[str]:
+        """Return the channels that exist."""
+        made = self._roles[POLICY].signed.unrecognized_fields.get(CHANNELS, [])
+        used = (path.rpartition("/")[2].removesuffix(".json") for path in self.policies())
+        return sorted({*map(str, made), *used})
+
     def expiries(self) -> list[Expiry]:
-        """Return when each role's metadata ends, in the order of :data:`ROLES`."""
+        """Return when each role's metadata ends, in the order of :data:`.release.roles.ROLES`."""
         return [Expiry(r, self._roles[r].signed.version, self._roles[r].signed.expires) for r in ROLES]
+
+    def authority(self, role: str) -> tuple[list[Key], int]:
+        """Return the keys that count for a role, and how many of them must sign."""
+        return _authority(self._roles[delegator(role)].signed, role)
+
+    def signed_by(self, role: str) -> list[str]:
+        """Return the names of the keys that have signed a role's metadata as it stands."""
+        return [key_name(key) for key in self.authority(role)[0] if key.keyid in self._roles[role].signatures]
 
     # ---- changes -----------------------------------------------------------------------------------------------
 
     def add_bundle(self, name: str, version: str, kernel: int, data: bytes, security_floor: int = 0) -> Published:
-        """Add a bundle, or find that it is there already with the same bytes.
+        """Add a bundle, or find that it is there already with the same bytes; its file is then put out once more.
 
         Raises :class:`ReleaseError` where the version is taken by other bytes, or where a bundle that is there already
         would need another security floor: its facts are signed once.
@@ -196,6 +201,7 @@ class Repository:
                         f"{name}/{version} is published already, with security floor {known.facts.security_floor}, and "
                         f"that is signed for good: for a floor of {security_floor} publish a bundle with a new version"
                     )
+                self._files.append(_target_file(self._targets(PROD)[path], data))
                 return known
             if known.target == path:
                 raise ReleaseError(
@@ -206,21 +212,41 @@ class Repository:
         if security_floor > seq:
             raise ReleaseError(f"security floor {security_floor} is above this release ({seq}): no device could run it")
         facts = BundleFacts(name=name, version=version, release_seq=seq, kernel=kernel, security_floor=security_floor)
-        self._put(PROD, path, data, facts.model_dump())
+        self.put_target(PROD, path, data, facts.model_dump())
         return Published(path, digest, facts)
 
     def put_policy(self, path: str, data: bytes) -> None:
         """Replace a channel's policy file."""
-        self._put(POLICY, path, data, None)
+        self.put_target(POLICY, path, data)
+
+    def put_target(self, role: str, path: str, data: bytes, custom: dict[str, Any] | None = None) -> None:
+        """Make a file a target of a delegated role."""
+        info = TargetFile.from_data(path, data, ["sha256"])
+        if custom is not None:
+            info.unrecognized_fields["custom"] = custom
+        self._targets(role)[path] = info
+        self._files.append(_target_file(info, data))
+        self._touched.add(role)
+
+    def set_channels(self, channels: Sequence[str]) -> None:
+        """Say which channels exist; the policies of the others are no longer targets."""
+        policy = self._roles[POLICY].signed
+        policy.unrecognized_fields[CHANNELS] = sorted(channels)
+        for path in self.policies():
+            if path.rpartition("/")[2].removesuffix(".json") not in channels:
+                del policy.targets[path]
+        self._touched.add(POLICY)
 
     def touch(self, role: str) -> None:
         """Sign a role anew with a new expiry although nothing in it changes."""
         self._touched.add(role)
 
+    # ---- signatures --------------------------------------------------------------------------------------------
+
     def can_sign(self, role: str, ring: Keyring) -> bool:
         """Tell whether the ring holds enough keys of a role."""
-        keys, threshold = self._authority(role)
-        return sum(key.keyid in ring.signers for key in keys) >= threshold
+        keys, threshold = self.authority(role)
+        return sum(key.keyid in ring for key in keys) >= threshold
 
     def seal(self, ring: Keyring) -> list[File]:
         """Version, sign and verify what changed; return the files in the order in which to put them out.
@@ -231,15 +257,19 @@ class Repository:
         self._touched |= {"snapshot", "timestamp"}
         for role in ROLES:
             if role not in self._touched and self._roles[role].signed.expires <= self._now:
+                names = ", ".join(key_name(key) for key in self.authority(role)[0])
                 raise ReleaseError(
                     f"{role} expired at {self._roles[role].signed.expires:%Y-%m-%d %H:%M} UTC, devices accept nothing: "
-                    f"bring its keys ({', '.join(KEYS[role])}) and run 'refresh --all'"
+                    f"bring its keys ({names}) and run 'refresh --all'"
                 )
         out = list(self._files)
         for role in ROLES:
             if role in self._touched:
-                out.append(self._sign(role, ring))
+                self._sign(role, ring)
+                out.append(self._file(role))
+        self._before = self._roles["root"].signed
         self._touched.clear()
+        self._adopted.clear()
         self._files.clear()
         return out
 
@@ -249,41 +279,86 @@ class Repository:
         targets: dict[str, TargetFile] = self._roles[role].signed.targets
         return targets
 
-    def _put(self, role: str, path: str, data: bytes, custom: dict[str, Any] | None) -> None:
-        info = TargetFile.from_data(path, data, ["sha256"])
-        if custom is not None:
-            info.unrecognized_fields["custom"] = custom
-        self._targets(role)[path] = info
-        self._files.append(File(f"targets/{info.get_prefixed_paths()[0]}", data))
-        self._touched.add(role)
+    def _rules(self, role: str) -> list[tuple[list[Key], int]]:
+        """Return each set of keys, with its threshold, that must sign a role."""
+        rules = [self.authority(role)]
+        if role == "root" and self._before is not None:
+            rules.append(_authority(self._before, role))
+        return rules
 
-    def _sign(self, role: str, ring: Keyring) -> File:
+    def _bump(self, role: str) -> None:
         metadata = self._roles[role]
         metadata.signed.version += 1
         metadata.signed.expires = self._now + LIFETIME[role]
-        keys, threshold = self._authority(role)
         metadata.signatures.clear()
-        for signer in ring.choose(role, keys, threshold):
-            metadata.sign(signer, append=True)
-        self._verify(role)
-        data = metadata.to_bytes()
-        version = metadata.signed.version
+
+    def _sign(self, role: str, ring: Keyring) -> None:
+        metadata = self._roles[role]
+        if role not in self._adopted:
+            self._bump(role)
+        for keys, threshold in self._rules(role):
+            _expect(role, keys, threshold, ring, metadata)
+        wanted = [key for keys, _ in self._rules(role) for key in keys]
+        if "root" in self._touched and self._before is not None and delegator(role) == "root":
+            wanted += _authority(self._before, role)[0]  # for a device between the two
+        for keyid in dict.fromkeys(key.keyid for key in wanted):
+            if keyid in ring and keyid not in metadata.signatures:
+                metadata.sign(ring.signer(keyid), append=True)
+        holders = [self._roles[delegator(role)].signed] + ([self._before] if role == "root" and self._before else [])
+        if not all(_holds(holder, role, metadata) for holder in holders):
+            raise ReleaseError(f"{role}: its signatures do not hold; devices would refuse it")
+
+    def _file(self, role: str) -> File:
+        data, version = self._roles[role].to_bytes(), self._roles[role].signed.version
         if role == "snapshot":
             self._roles["timestamp"].signed.snapshot_meta = MetaFile.from_data(version, data, ["sha256"])
         elif role not in {"root", "timestamp"}:
             self._roles["snapshot"].signed.meta[f"{role}.json"] = MetaFile.from_data(version, data, ["sha256"])
-        name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
-        return File(f"metadata/{name}", data)
+        return File("metadata/" + ("timestamp.json" if role == "timestamp" else f"{version}.{role}.json"), data)
 
-    def _authority(self, role: str) -> tuple[list[Key], int]:
-        delegator = self._roles["targets" if role in {PROD, POLICY} else "root"].signed
-        rule = delegator.get_delegated_role(role)
-        return [delegator.get_key(keyid) for keyid in rule.keyids], rule.threshold
 
-    def _verify(self, role: str) -> None:
-        delegator = self._roles["targets" if role in {PROD, POLICY} else "root"].signed
-        metadata = self._roles[role]
+def _parse(role: str, data: bytes) -> Metadata[Any]:
+    try:
+        return Metadata.from_bytes(data)
+    except DeserializationError as error:
+        raise ReleaseError(f"{role}: the metadata is damaged ({error}); restore the file") from error
+
+
+def _listed(roles: Mapping[str, Metadata[Any]], state: State) -> None:
+    """Hold each file against what the one above it says of it."""
+    for role in (*ROLES[1:4], "snapshot"):
+        signed = roles["timestamp"].signed if role == "snapshot" else roles["snapshot"].signed
+        meta = signed.snapshot_meta if role == "snapshot" else signed.meta[f"{role}.json"]
         try:
-            delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+            meta.verify_length_and_hashes(state.roles[role])
         except RepositoryError as error:
-            raise ReleaseError(f"{role}: its signatures do not hold ({error}); devices would refuse it") from error
+            raise ReleaseError(f"{role}: not the file that was signed ({error}); restore it") from error
+
+
+def _target_file(info: TargetFile, data: bytes) -> File:
+    return File(f"targets/{info.get_prefixed_paths()[0]}", data)
+
+
+def _authority(holder: Root | Targets, role: str) -> tuple[list[Key], int]:
+    rule = holder.get_delegated_role(role)
+    return [holder.get_key(keyid) for keyid in rule.keyids], rule.threshold
+
+
+def _holds(holder: Root | Targets, role: str, metadata: Metadata[Any]) -> bool:
+    try:
+        holder.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, VerificationError, UnverifiedSignatureError):
+        return False
+    return True
+
+
+def _expect(role: str, keys: Sequence[Key], threshold: int, ring: Keyring, metadata: Metadata[Any]) -> None:
+    """Raise :class:`ReleaseError` that names the missing keys where too few are at hand or have signed already."""
+    have = [key_name(key) for key in keys if key.keyid in ring or key.keyid in metadata.signatures]
+    if len(have) < threshold:
+        names = [key_name(key) for key in keys]
+        raise ReleaseError(
+            f"role {role} is signed by {threshold} of {', '.join(names)}; "
+            f"at hand: {', '.join(have) or 'none of them'}. Name the folder of the missing key file "
+            f"(such as {next(n for n in names if n not in have)}.pem) by a further --keys"
+        )

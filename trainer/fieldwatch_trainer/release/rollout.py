@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fieldwatch_contract.policy import SHARES, Policy, Release
 
-from fieldwatch_trainer.release.keys import ReleaseError
+from fieldwatch_trainer.release.errors import ReleaseError
 
 
 def offer(policy: Policy, target: str, sha256: str, bp: int | None) -> Policy:

@@ -23,8 +23,9 @@ from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 from urllib3.exceptions import HTTPError
 
-from fieldwatch_trainer.release.keys import ReleaseError
-from fieldwatch_trainer.release.repository import POLICY, PROD, ROLES, Expiry
+from fieldwatch_trainer.release.errors import ReleaseError
+from fieldwatch_trainer.release.repository import Expiry
+from fieldwatch_trainer.release.roles import POLICY, PROD, ROLES
 
 
 @dataclass(frozen=True)
