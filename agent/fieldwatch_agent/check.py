@@ -27,7 +27,7 @@ from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_agent.config import Config, MqttConfig
 from fieldwatch_agent.log.shared_file import open_shared
 from fieldwatch_agent.log.tail import LogLines, Tail, read_file
-from fieldwatch_agent.status import LITTLE_ROOM
+from fieldwatch_agent.troubles import LITTLE_ROOM
 
 SAMPLE = 256 * 1024
 """Bytes read at the beginning of the newest file."""

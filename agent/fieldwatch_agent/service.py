@@ -15,15 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.bundle import Bundle, BundleError
-from fieldwatch_contract.events import HealthData
+from fieldwatch_contract.events import Trouble
 
 from fieldwatch_agent import __version__, memory
 from fieldwatch_agent.config import Config
+from fieldwatch_agent.health import HEALTH_S, Reporter
 from fieldwatch_agent.log.watch import Watcher
 from fieldwatch_agent.score.pipeline import Pipeline, Step
 from fieldwatch_agent.send.journal import Draft, Journal, JournalError
@@ -32,11 +33,12 @@ from fieldwatch_agent.update.activation import TRIES, Activation
 
 POLL_S = 1.0
 """The log is looked at this often; a file watcher only makes it sooner."""
-HEALTH_S = 60.0
 RETRY_S = 5.0
 """Pause after the journal could not be written, or a model failed."""
 IDLE_LIMIT_S = 60.0
 """``--until-idle`` gives up after this long without progress."""
+ALERTS_SAID = 5
+"""Transitions named in the log for one block; a backlog brings many at once."""
 MANY_LINES = 50
 RELEASE_S = 10.0
 """So long after more than so many lines in one go, when they have been sent too, memory is handed back."""
@@ -70,10 +72,8 @@ class Service:
         self._failures = 0
         self._updater: subprocess.Popen[bytes] | None = None
         self._update_due = time.monotonic()
-        self._health_due = 0.0
+        self._reporter = Reporter(config, self._journal)
         self._release_due = time.monotonic() + RELEASE_S  # what starting up has left behind
-        self._told: object = None
-        self._said = ""
 
     def stop(self) -> None:
         """Ask the loop to end after the block at hand; safe in a signal handler and from any thread."""
@@ -114,7 +114,7 @@ class Service:
                 if str(error) != self._unwritten:
                     log.error("%s; nothing is lost, trying again every %.0f s", error, RETRY_S)
                 self._unwritten = str(error)
-                self._told = None  # the next report proves that the journal can be written
+                self._reporter.hurry()  # the next report proves that the journal can be written
                 self._pipeline = None  # its grid is ahead of the journal: start again where the journal stands
                 if until_idle and time.monotonic() - progress > IDLE_LIMIT_S:
                     return 1
@@ -133,7 +133,7 @@ class Service:
                 continue
             if backlog > MANY_LINES:
                 self._release_due = time.monotonic() + RELEASE_S
-                self._health_due = 0.0  # caught up: what was told on the way no longer holds
+                self._reporter.hurry()  # caught up: what was told on the way no longer holds
             backlog = 0
             if time.monotonic() >= self._release_due:
                 self._release_due = time.monotonic() + RELEASE_AGAIN_S
@@ -165,8 +165,14 @@ class Service:
             if self._blocks == PROVEN_BLOCKS:
                 self._activation.commit(self._pipeline.bundle.sha256)
             if step.alerts:
-                log.warning("%d alert transition(s)", step.alerts)
+                self._say_alerts(step.alerts)
         return step
+
+    def _say_alerts(self, transitions: Sequence[str]) -> None:
+        for each in transitions[-ALERTS_SAID:]:
+            log.warning("alert: %s", each)
+        if len(transitions) > ALERTS_SAID:
+            log.warning("alert: and %d transitions before these, in the results", len(transitions) - ALERTS_SAID)
 
     def _failed(self, bundle: Bundle, reason: str) -> None:
         """A model failed on a block: try it again, then fall back; the block waits in the log meanwhile.
@@ -190,7 +196,7 @@ class Service:
             day = clock.day_of(clock.now())
             self._journal.enqueue([Draft("model", day, event.model_dump_json()) for event in events])
             self._activation.announced(len(events))
-            self._health_due = 0.0
+            self._reporter.hurry()
         generation = self._activation.generation()
         if self._pipeline is not None and generation == self._generation:
             return
@@ -239,48 +245,26 @@ class Service:
                 self._update_due = time.monotonic() + updates.interval / clock.SECOND
 
     def _report(self) -> None:
-        """Journal the health event when it is due or its essentials have changed."""
-        pipeline = self._pipeline
-        state = pipeline.tail.state if pipeline else "waiting"
+        """Say how the agent is, where that is due or news."""
+        troubles = [Trouble(kind="bundle_failing", detail=self._trouble)] if self._trouble else []
         uplink = (self._uplink.error or "") if self._uplink is not None else ""
-        odd = (pipeline.bundle.sha256, pipeline.oddities) if pipeline else None
-        essentials = (state, self._trouble, uplink, odd)
-        if time.monotonic() < self._health_due and essentials == self._told:
-            return
-        newest = pipeline.newest if pipeline else self._journal.progress().newest
-        health = HealthData(
-            ts=clock.iso(clock.now()),
-            agent=__version__,
-            bundle=pipeline.bundle.ref if pipeline else None,
-            log=state,
-            log_detail="; ".join(filter(None, [self._trouble, pipeline.detail if pipeline else ""])),
-            last_reading=clock.iso(newest) if newest is not None else None,
-            lag_bytes=pipeline.tail.lag() if pipeline else 0,
-            outbox=self._journal.outbox(),
-            ledger=self._journal.news(),
-            update=self._activation.note(),
-            period=self._config.log.period / clock.SECOND,
-        )
-        self._journal.report(health, uplink)
-        self._told = essentials
-        self._health_due = time.monotonic() + HEALTH_S
-        if health.log_detail != self._said:
-            self._said = health.log_detail
-            log.info("log %s%s", state, f": {self._said}" if self._said else "")
+        self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink)
 
     def _idle(self, depth: int) -> bool:
-        if self._pipeline is None or self._updater is not None or self._health_due == 0.0:
+        if self._pipeline is None or self._updater is not None or self._reporter.hurries or self._pipeline.waiting:
             return False
         if self._uplink is None:
             return True
         if depth == 0 and not self._journal.told():
-            self._health_due = 0.0  # the last acknowledgement has settled days of the ledger: say so too
+            self._reporter.hurry()  # the last acknowledgement has settled days of the ledger: say so too
             return False
         return depth == 0
 
     def _why_not_idle(self, depth: int) -> str:
         if self._pipeline is None:
             return self._trouble
+        if self._pipeline.waiting:
+            return self._pipeline.waiting
         error = self._uplink.error if self._uplink is not None else None
         return f"{depth} events not acknowledged; {error or 'the cloud does not answer'}"
 

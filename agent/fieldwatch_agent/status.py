@@ -6,10 +6,10 @@ from typing import Any
 
 from fieldwatch_contract import clock
 
+from fieldwatch_agent.troubles import LITTLE_ROOM
+
 STALE_S = 150.0
 """A running agent reports every minute."""
-LITTLE_ROOM = 20_000_000
-"""Bytes: what SQLite's write-ahead log and a new bundle may want at once."""
 
 
 def describe(status: dict[str, Any], device: str) -> str:

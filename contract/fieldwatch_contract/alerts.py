@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from fieldwatch_contract import clock
+from fieldwatch_contract.verdicts import Kind
 
 WORSE = 1.5
 """An update is due when the peak reaches this multiple of the last one told."""
@@ -52,7 +53,8 @@ class AlertState:
     """Where one model's alert stands after a row; a plain value, kept in the journal.
 
     ``above`` and ``below`` count judged rows in a row; ``opened`` and ``ts`` are µs, ``opened`` None when no alert
-    is open; ``peak`` and ``told`` are scores.
+    is open; ``peak`` and ``told`` are scores. ``kind`` and ``threshold`` are the model's while an alert is open: a
+    later bundle may not have it any more, and must still be able to tell of its end.
     """
 
     above: int = 0
@@ -62,6 +64,8 @@ class AlertState:
     peak: float = 0.0
     told: float = 0.0
     rows: int = 0
+    kind: Kind | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class ModelScore(_Model):
     verdict: Verdict
     sensors: list[str] = Field(default=[], description="most responsible first")
     shares: list[Finite] = Field(default=[], description="of the score, in the order of sensors, sum at most 1")
+    why: str = Field(
+        default="",
+        description="of a verdict unknown: few_rows, sensors_missing, out_of_range, no_score, window_unfilled; an open "
+        "list, additive in v1",
+    )
 
 
 class ResultData(_Model):
@@ -141,8 +146,9 @@ class Trouble(_Model):
 
     ``kind`` is an open list, so that an older reader still shows what it does not know. In use: ``log_missing``,
     ``log_unreadable``, ``log_silent``, ``lines_refused``, ``lines_lost``, ``file_passed_over``, ``window_unfilled``,
-    ``sensors_missing``, ``columns_unknown``, ``values_unreadable``, ``clock_wrong``, ``no_bundle``, ``bundle_misfit``,
-    ``bundle_failing``, ``update_failing``, ``agent_stalled``, ``journal_damaged``, ``disk_low``.
+    ``sensors_missing``, ``columns_unknown``, ``values_unreadable``, ``models_unknown``, ``clock_wrong``,
+    ``no_bundle``, ``bundle_misfit``, ``bundle_failing``, ``update_failing``, ``agent_stalled``, ``journal_damaged``,
+    ``disk_low``.
     """
 
     kind: str

@@ -4,10 +4,8 @@ Every score is a function of the last W rows of this grid, so the rules must giv
 line by line or as a year in one piece. That leaves little choice:
 
 1. A reading belongs to slot ``floor(ts / period)``.
-2. The *first* reading of a slot makes its row and is scored at once; a later one for the same slot is refused as
-   ``duplicate``. (Last-wins would change a row that has been scored and sent.)
-3. A reading older than the newest row is refused as ``late``; waiting for it would delay every other reading.
-4. Missing slots become rows of NaN. A gap of W rows or more leaves nothing of the past in the window, so no more
+2. Which reading makes a slot's row, and which is refused as ``duplicate`` or ``late``, says :mod:`.acceptance`.
+3. Missing slots become rows of NaN. A gap of W rows or more leaves nothing of the past in the window, so no more
    than W rows are inserted, however long the device was off.
 
 So each reading makes exactly one row or is refused with a reason: the ledger adds up by construction.
@@ -21,6 +19,8 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fieldwatch_contract.acceptance import in_order
 
 ABSURD = 1e100
 """A value beyond this is a fault of the writer, not a measurement: missing, in the log as in the lake. Squares of what
@@ -71,10 +71,7 @@ class Grid:
         """
         slots = np.floor_divide(ts, self.period)
         floor = self.newest if self.newest is not None else (int(slots[0]) - 1 if len(slots) else 0)
-        before = np.maximum.accumulate(np.concatenate(([floor], slots)))[:-1]
-        kept = np.flatnonzero(slots > before)
-        duplicate = np.flatnonzero(slots == before)
-        late = np.flatnonzero(slots < before)
+        kept, duplicate, late = in_order(slots, self.newest)
 
         steps = np.diff(slots[kept], prepend=floor)
         positions = np.cumsum(np.minimum(steps, self.window + 1)) - 1

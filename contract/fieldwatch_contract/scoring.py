@@ -12,7 +12,7 @@ import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the first import: it is on by default in the wheels
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fieldwatch_contract import features
 from fieldwatch_contract.bundle import Bundle, BundleError, ModelSpec
-from fieldwatch_contract.verdicts import Kind, decide
+from fieldwatch_contract.verdicts import CODES, WHYS, Kind, Verdict, Why, decide
 
 TOLERANCE = 1e-5
 """Largest difference of a golden score, absolute and relative, between the trainer's machine and this one."""
@@ -36,6 +36,7 @@ class Scores:
     """What one model says of ``n`` rows.
 
     ``score`` float32 ``[n]``; ``verdict`` int8 ``[n]``, codes of :data:`.verdicts.VERDICTS`;
+    ``why`` int8 ``[n]``, codes of :data:`.verdicts.WHYS`: not 0 where the verdict is ``unknown``.
     ``contributions`` float32 ``[n, S]``, not negative. A model without contributions of its own is explained by
     occlusion, and only where it reaches its threshold: the other rows are zero.
     """
@@ -46,6 +47,17 @@ class Scores:
     score: NDArray[np.float32]
     verdict: NDArray[np.int8]
     contributions: NDArray[np.float32]
+    why: NDArray[np.int8]
+
+    def without(self, rows: NDArray[np.bool_], why: Why) -> Scores:
+        """Return the scores with ``rows`` (bool ``[n]``) unknown for the reason ``why``."""
+        return replace(
+            self,
+            score=np.where(rows, np.float32("nan"), self.score),
+            verdict=np.where(rows, np.int8(CODES[Verdict.UNKNOWN]), self.verdict),
+            contributions=np.where(rows[:, None], np.float32(0), self.contributions),
+            why=np.where(rows, np.int8(WHYS.index(why)), self.why),
+        )
 
 
 class Scorer:
@@ -71,22 +83,28 @@ class Scorer:
         result = []
         for model, (score, contributions) in zip(self._models, raw, strict=True):
             spec = model.spec
-            barred = unusable
+            why = np.where(np.isnan(score), _code(Why.NO_SCORE), np.int8(0))
             if spec.range is not None:
                 gate = by_name[spec.range.model].astype(np.float64)
-                barred = unusable | ~(gate <= spec.range.limit)
-            verdict = decide(spec.kind, score, spec.threshold, barred)
-            result.append(Scores(spec.name, spec.kind, spec.threshold, score, verdict, contributions))
+                why[~(gate <= spec.range.limit)] = _code(Why.OUT_OF_RANGE)
+            why = np.where(unusable, unusable, why)
+            verdict = decide(spec.kind, score, spec.threshold, why != 0)
+            result.append(Scores(spec.name, spec.kind, spec.threshold, score, verdict, contributions, why))
         return result
 
-    def _unusable(self, rows: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
-        """Rows that no model may judge: too many sensors missing, or too few rows in the window."""
+    def _unusable(self, rows: NDArray[np.float64], count: int) -> NDArray[np.int8]:
+        """Why no model may judge a row: too many sensors missing, or too few rows in the window; 0 elsewhere."""
         manifest = self.manifest
         missing = np.isnan(rows)
         filled = np.concatenate(([0], np.cumsum(~missing.all(axis=1))))
         in_window = filled[manifest.window :] - filled[:count]
         too_many = missing[manifest.window - 1 :].mean(axis=1) > manifest.max_missing
-        return np.asarray(too_many | (in_window < manifest.min_rows))
+        few = np.where(in_window < manifest.min_rows, _code(Why.FEW_ROWS), np.int8(0))
+        return np.where(too_many, _code(Why.SENSORS_MISSING), few)
+
+
+def _code(why: Why) -> np.int8:
+    return np.int8(WHYS.index(why))
 
 
 class _Model:

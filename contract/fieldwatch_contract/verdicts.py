@@ -24,6 +24,26 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Why(StrEnum):
+    """Why a verdict is ``unknown``; :data:`WHYS` gives the order of the integers used in arrays."""
+
+    JUDGED = ""
+    FEW_ROWS = "few_rows"
+    SENSORS_MISSING = "sensors_missing"
+    OUT_OF_RANGE = "out_of_range"
+    NO_SCORE = "no_score"
+    WINDOW_UNFILLED = "window_unfilled"
+
+
+WHYS: tuple[Why, ...] = tuple(Why)
+IN_WORDS: dict[Why, str] = {
+    Why.FEW_ROWS: "too few readings in the window, as after a start or a gap",
+    Why.SENSORS_MISSING: "too many sensors without a value",
+    Why.OUT_OF_RANGE: "out of the range that the model was trained on",
+    Why.NO_SCORE: "the model gives no number",
+    Why.WINDOW_UNFILLED: "readings before a restart could not be read again",
+}
+
 VERDICTS: tuple[Verdict, ...] = tuple(Verdict)
 CODES: dict[Verdict, int] = {verdict: code for code, verdict in enumerate(VERDICTS)}
 RAISED: dict[Kind, Verdict] = {"detector": Verdict.ANOMALOUS, "classifier": Verdict.FAULTY}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from fieldwatch_contract import clock
@@ -19,7 +19,7 @@ from fieldwatch_contract.bundle import Bundle
 from fieldwatch_contract.events import AlertData, Evidence
 from fieldwatch_contract.grid import Block
 from fieldwatch_contract.scoring import Scores, rank, responsible
-from fieldwatch_contract.verdicts import CODES, VERDICTS, Verdict
+from fieldwatch_contract.verdicts import CODES, VERDICTS, WHYS, Kind, Verdict
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
@@ -42,11 +42,17 @@ Z_STEPS = 16
 
 @dataclass(frozen=True)
 class Said:
-    """What follows from a block; ``scored`` readings got a result."""
+    """What follows from a block; ``scored`` readings got a result; ``transitions`` are its alerts, in words."""
 
     drafts: list[Draft]
-    alerts: dict[str, AlertState]
-    scored: int
+    alerts: Mapping[str, AlertState]
+    scored: int = 0
+    transitions: tuple[str, ...] = ()
+
+    def then(self, more: Said) -> Said:
+        """Return both, ``more`` being what follows from the next block."""
+        transitions = self.transitions + more.transitions
+        return Said(self.drafts + more.drafts, more.alerts, self.scored + more.scored, transitions)
 
 
 class Decider:
@@ -70,12 +76,50 @@ class Decider:
             state, own = advance(
                 spec.alert, spec.threshold, states.get(spec.name, AlertState()), block.ts, judged.score, known
             )
+            if state.opened is not None and state.kind is None:
+                state = replace(state, kind=spec.kind, threshold=spec.threshold)
             states[spec.name] = state
             changes += [(change, judged) for change in own]
         changes.sort(key=lambda item: item[0].index)
         drafts = self._results(block, scores, present)
-        drafts += [self._alert(block, judged, change) for change, judged in changes]
-        return Said(drafts, states, len(present))
+        told = [self._alert(block, judged, change) for change, judged in changes]
+        drafts += [_draft(alert) for alert in told]
+        return Said(drafts, states, len(present), tuple(in_words(alert) for alert in told))
+
+    def farewell(self, alerts: Mapping[str, AlertState], ts: int) -> Said:
+        """Resolve the alerts of models that this bundle does not have: nobody would ever end them.
+
+        ``ts``: time (µs) of the row at which that is found out. The states of such models are forgotten.
+        """
+        models = {spec.name for spec in self._bundle.manifest.models}
+        gone = [
+            self._resolved(model, state, ts)
+            for model, state in alerts.items()
+            if model not in models and state.opened is not None
+        ]
+        kept = {model: state for model, state in alerts.items() if model in models}
+        return Said([_draft(alert) for alert in gone], kept, 0, tuple(in_words(alert) for alert in gone))
+
+    def _resolved(self, model: str, state: AlertState, ts: int) -> AlertData:
+        kind = state.kind or ("classifier" if model == "classifier" else "detector")
+        return AlertData(
+            alert_id=alert_id(self._device, model, state.opened or 0),
+            transition="resolved",
+            model=model,
+            kind=kind,
+            severity=_severity(kind),
+            opened_at=clock.iso(state.opened or 0),
+            ts=clock.iso(ts),
+            score=state.told,
+            peak=state.peak,
+            threshold=state.told if state.threshold is None else state.threshold,
+            rows=state.rows,
+            sensors=[],
+            shares=[],
+            bundle=self._bundle.ref,
+            reason=f"the bundle in use, {self._bundle.ref.name}/{self._bundle.ref.version}, has no model {model}; "
+            "nobody judges any more whether this goes on",
+        )
 
     def _results(self, block: Block, scores: Sequence[Scores], present: NDArray[np.int64]) -> list[Draft]:
         """One result event a reading. JSON is written directly, by the column: this runs for a year of lines."""
@@ -97,7 +141,10 @@ class Decider:
         middle = f',"threshold":{judged.threshold!r},"verdict":"'
         exact = judged.score[present].astype(np.float64).tolist()
         score = to_json(exact, inf_nan_mode="null").decode()[1:-1].split(",")
-        verdict = [VERDICTS[code].value for code in judged.verdict[present].tolist()]
+        verdict = [
+            f'{VERDICTS[code].value}","why":"{WHYS[why].value}' if why else VERDICTS[code].value
+            for code, why in zip(judged.verdict[present].tolist(), judged.why[present].tolist(), strict=True)
+        ]
         named = [""] * len(score) if self._privacy == "none" else self._named(judged.contributions[present])
         return [f'{head}{value}{middle}{word}"{who}}}' for value, word, who in zip(score, verdict, named, strict=True)]
 
@@ -129,7 +176,7 @@ class Decider:
             result.append("{" + ",".join(cells) + "}")
         return result
 
-    def _alert(self, block: Block, judged: Scores, change: Change) -> Draft:
+    def _alert(self, block: Block, judged: Scores, change: Change) -> AlertData:
         state = change.state
         opened = state.opened or 0
         time = clock.iso(int(block.ts[change.index]))
@@ -138,12 +185,12 @@ class Decider:
         count = max(1, sum(share >= ALERT_SHARE for share in shares))  # most responsible first
         sensors, shares = sensors[:count], shares[:count]
         shown = self._privacy in ("on-alert", "full")
-        data = AlertData(
+        return AlertData(
             alert_id=alert_id(self._device, judged.model, opened),
             transition=change.transition,
             model=judged.model,
             kind=judged.kind,
-            severity="critical" if judged.kind == "classifier" else "warning",
+            severity=_severity(judged.kind),
             opened_at=clock.iso(opened),
             ts=time,
             score=float(judged.score[change.index]),
@@ -155,7 +202,6 @@ class Decider:
             bundle=self._bundle.ref,
             evidence=self._evidence(block, judged, change.index, sensors) if shown else None,
         )
-        return Draft("alert", time[:10], data.model_dump_json())
 
     def _evidence(self, block: Block, judged: Scores, index: int, sensors: list[str]) -> Evidence:
         """The last rows up to ``index``: readings of the sensors named, and a coarse picture of all."""
@@ -191,6 +237,31 @@ class Decider:
             all_sensors=[manifest.sensors[i] for i in drawn],
             z=base64.b64encode(np.ascontiguousarray(picture).tobytes()).decode(),
         )
+
+
+def in_words(alert: AlertData | Mapping[str, Any]) -> str:
+    """Tell an alert's transition in a line.
+
+    >>> in_words({"transition": "opened", "model": "detector", "ts": "2026-01-17T10:54:00Z", "score": 41.26,
+    ...           "threshold": 36.0, "sensors": ["pump.flow"], "opened_at": "2026-01-17T10:52:00Z", "reason": ""})
+    'detector opened 2026-01-17T10:54:00Z: score 41.3, threshold 36, most responsible pump.flow'
+    """
+    told = alert if isinstance(alert, Mapping) else alert.__dict__
+    text = f"{told['model']} {told['transition']} {told['ts']}"
+    if told.get("reason"):
+        return f"{text}, open since {told['opened_at']}: {told['reason']}"
+    if told["transition"] == "resolved":
+        return f"{text}, open since {told['opened_at']}"
+    who = f", most responsible {', '.join(told['sensors'][:3])}" if told["sensors"] else ""
+    return f"{text}: score {told['score']:.3g}, threshold {told['threshold']:.3g}{who}"
+
+
+def _draft(alert: AlertData) -> Draft:
+    return Draft("alert", alert.ts[:10], alert.model_dump_json())
+
+
+def _severity(kind: Kind) -> Literal["warning", "critical"]:
+    return "critical" if kind == "classifier" else "warning"
 
 
 def _number(value: float) -> float | None:

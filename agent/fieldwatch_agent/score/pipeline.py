@@ -1,30 +1,44 @@
-"""A line's way: tail → parse → grid → features and score → decide → one commit.
+"""A line's way: tail → parse → accept → grid → features and score → decide → one commit.
 
 One direction, one writer, plain values between the steps. Live lines and a year of backlog take the same way in
-blocks of different size. After a restart reading goes on at the committed position; before the first new row the grid
-is filled from the lines before it (:func:`reread`). So no state but the position has to survive, and none can be wrong.
+blocks of different size. After a restart reading goes on at the committed position; before the first new row the
+window is filled from the lines before it (:mod:`.score.past`). So no state but the position has to survive, and none
+can be wrong.
+
+| a line | ends as |
+|---|---|
+| a reading that is accepted (:mod:`.acceptance`) | a row, scored, with one result |
+| a reading that is not, a line that is none | refused, counted by reason, the last thousand kept aside |
+| a row whose window could not be filled again | a result that says ``unknown``, and why |
+| a reading ahead of a clock that is behind | unread, with all after it, until the clock is put right |
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from fieldwatch_contract import clock
+from fieldwatch_contract.acceptance import AHEAD, ahead
 from fieldwatch_contract.bundle import Bundle, BundleError
 from fieldwatch_contract.events import GapData
-from fieldwatch_contract.grid import Block, Grid
-from fieldwatch_contract.reading.parse import Parser, Readings, Refusal
-from fieldwatch_contract.reading.settings import LogConfig
-from fieldwatch_contract.scoring import Scorer
+from fieldwatch_contract.reading.parse import Columns, Parser, Refusal
+from fieldwatch_contract.scoring import Scorer, Scores
+from fieldwatch_contract.verdicts import CODES, WHYS, Verdict, Why
 from numpy.typing import NDArray
 
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.log.tail import LogLines, Position, Tail
 from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Said
+from fieldwatch_agent.score.numbering import Numbering
+from fieldwatch_agent.score.past import beginning, read_past
+from fieldwatch_agent.score.tally import Recent, Tally
+from fieldwatch_agent.score.window import Window
 from fieldwatch_agent.send.journal import REJECTS_KEPT, Commit, Draft, Journal, Progress, Reject
 
 log = logging.getLogger("fieldwatch.agent")
@@ -32,77 +46,64 @@ log = logging.getLogger("fieldwatch.agent")
 BLOCK_BYTES = 768 * 1024
 """Read at once; about 1,000 lines of 100 sensors. Larger blocks score faster (a tenth against 256 KiB) and take more
 memory while a backlog is read (30 MB)."""
-REWIND_ROWS = 1440
-"""A restart re-reads at least this many rows, a day of minutes: a new bundle with a longer window finds its past, and
-its shadow (:mod:`.score.shadow`) something to judge."""
-SMALL_BLOCK = 16
-"""Up to so many lines are not worth keeping their block for; see :class:`_Row`."""
 REJECT_BYTES = 4096
 """A refused line is kept aside up to this length."""
 SILENT_PERIODS = 3
 """A log without a new line for so many periods is silent."""
-AHEAD = clock.DAY
-"""A reading this far ahead of the clock (µs) is a wrong clock: taking it would refuse every later one as late."""
+HOLD_S = 10.0
+"""New lines wait this long after a restart where the window may be filled in a moment."""
+RETRY_MOST_S = 60.0
+CLOCK_RETRY_S = 60.0
+"""Lines ahead of the clock are judged again this often; the log may have returned to it."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one call of :meth:`Pipeline.step` did."""
+    """What one call of :meth:`Pipeline.step` did; ``alerts``: its transitions, in words."""
 
     lines: int
     scored: int
-    alerts: int
+    alerts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Recent:
-    """Where the lines of recent rows begin: of one block, the rows' slots and their lines' indices.
+class _Accepted:
+    """What a block's lines are: readings to be placed, and lines refused; ``position``: after what was read of it.
 
-    A position costs a hash of 64 KiB, and a block keeps at least as many bytes alive. So of a large block only the
-    row that turns out oldest is asked; of live lines, a block each, the positions are made at once and the block let
-    go. ``first``: of a first row that began before the block.
+    ``begun``: where a reading of line -1 begins.
     """
 
-    slots: NDArray[np.int64]
-    at: NDArray[np.int64]
-    lines: LogLines | None
-    positions: tuple[Position, ...]
-    first: Position | None = None
-
-    @classmethod
-    def of(cls, slots: NDArray[np.int64], at: NDArray[np.int64], lines: LogLines, begun: Position | None) -> _Recent:
-        """Take what is worth keeping of a block; ``begun``: where a row of line -1 begins."""
-        first = begun if at[0] < 0 else None
-        if len(lines) > SMALL_BLOCK:
-            return cls(slots, at, lines.without_text(), (), first)
-        return cls(slots, at, None, tuple(lines.position_of(max(0, index)) for index in at.tolist()), first)
-
-    def first_after(self, slot: int) -> Position:
-        """Return the position of the line of the first row after ``slot``."""
-        row = int(np.searchsorted(self.slots, slot, side="right"))
-        if row == 0 and self.first is not None:
-            return self.first
-        return self.positions[row] if self.lines is None else self.lines.position_of(int(self.at[row]))
+    ts: NDArray[np.int64]
+    values: NDArray[np.float64]
+    line: NDArray[np.int64]
+    refused: list[Refusal]
+    bad_values: Counter[str]
+    position: Position
+    begun: Position | None
 
 
-def reread(log: LogConfig, sensors: Sequence[str], progress: Progress) -> Iterator[tuple[LogLines, Readings]]:
-    """Yield again what was read from ``progress.rewind`` on, block by block, without a trace.
+@dataclass
+class _Refilling:
+    """Filling the window after a restart: ``since`` the first try, ``due`` the next one (monotonic seconds).
 
-    Readings newer than ``progress.newest`` are not yet read, and left out. Whether a line was read cannot be told by
-    counting: a rotation or a truncation since may have taken lines away. Lines after the position that are older are
-    refused as late wherever they are met, so it does no harm to meet them here as well. Nothing is yielded where the
-    file is gone: the window then fills anew.
+    ``passing``: what stood in the way may be gone in a moment.
     """
-    if progress.rewind is None or progress.newest is None:
-        return
-    parser = Parser(log, sensors)
-    tail = Tail(log.path, Position.from_json(progress.rewind), encoding=log.encoding, format=parser)
-    while (lines := tail.read(BLOCK_BYTES)) is not None and tail.resumed:
-        readings = parser.parse(lines)
-        known = readings.ts <= progress.newest
-        if len(known) and not known.any():
-            return
-        yield lines, replace(readings, ts=readings.ts[known], values=readings.values[known], line=readings.line[known])
+
+    first: bool = True
+    since: float = 0.0
+    due: float = 0.0
+    pause: float = 1.0
+    passing: bool = False
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """Lines wait for the clock: the first one's time (µs), their bytes, and when to judge them again (monotonic)."""
+
+    ts: int
+    file: str
+    unread: int
+    due: float
 
 
 class Pipeline:
@@ -120,139 +121,213 @@ class Pipeline:
                 f"[log] period is {config.log.period / clock.SECOND:g} s"
             )
         self.bundle = replace(bundle, files={})  # the models are loaded; their bytes need not stay
-        self.newest: int | None = None
+        self._config = config.log
         self._journal = journal
         self._scorer = Scorer(bundle)
         self._decider = Decider(config.device.id, bundle, config.privacy.evidence)
-        self._parser = Parser(config.log, manifest.sensors)
-        seen = max(manifest.window, EVIDENCE_ROWS)
-        self._unseen = seen - manifest.window  # rows of history that an alert shows and no score depends on
-        self._grid = Grid(manifest.period, seen, len(manifest.sensors))
-        self._recent: deque[_Recent] = deque()
-        self._bad_values: Counter[str] = Counter()
-        self._reached = max(seen - 1, REWIND_ROWS)
+        self._window = Window(manifest.period, manifest.window, EVIDENCE_ROWS, len(manifest.sensors))
+        self._unseen = max(0, EVIDENCE_ROWS - manifest.window)  # rows that an alert shows and no score depends on
+        self._numbering = Numbering()
+        self._begun: Position | None = None  # before the first line of a reading that is not complete
+        self.recent = Recent(manifest.period_s)
 
         progress = journal.progress()
         self._alerts = dict(progress.alerts)
-        self._begun: Position | None = None  # before the first line of a reading that is not complete
         self.newest = progress.newest
         self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())
-        self._config = config.log
-        self._restarted = True
+        self._refilling: _Refilling | None = _Refilling()
+        self._held: LogLines | None = None
+        self._ahead: _Ahead | None = None
+        self._open(progress)
+
+    def _open(self, progress: Progress) -> None:
+        """Begin to read where the journal stands."""
+        self._parser = Parser(self._config, self.bundle.manifest.sensors)
+        self._begun = None
         self.tail = Tail(
-            config.log.path,
+            self._config.path,
             Position.from_json(progress.position) if progress.position else None,
-            encoding=config.log.encoding,
+            encoding=self._config.encoding,
             format=self._parser,
-            silent_after=SILENT_PERIODS * config.log.period / clock.SECOND,
+            silent_after=SILENT_PERIODS * self._config.period / clock.SECOND,
         )
+
+    # ---- what the service calls --------------------------------------------------------------------------------
 
     def step(self) -> Step | None:
         """Carry one block from the log into the journal; None when there is nothing new.
 
         Raises :class:`.send.journal.JournalError` where it cannot be written; the next call tries the same block.
         """
-        lines = self.tail.read(BLOCK_BYTES)
+        if self._waits_for_the_clock():
+            return None
+        lines = self._held or self.tail.read(BLOCK_BYTES)
         self._announce()
         if lines is None:
             return None
-        if self._restarted:
-            self._restarted = False
-            self._fill()
+        self._held = lines
+        if not self._may_carry():
+            return None
+        self._held = None
         return self._carry(lines)
 
-    @property
-    def detail(self) -> str:
-        """What is odd about the log, in words; empty when all is well."""
-        notes = [] if self.tail.state == "following" else [self.tail.detail]
-        if self.tail.passed_over:
-            notes.append(f"files passed over: {_some(self.tail.passed_over)}")
-        columns = self._parser.columns
-        if columns is not None and columns.missing:
-            sensors = len(self.bundle.manifest.sensors)
-            notes.append(
-                f"{len(columns.missing)} of the bundle's {sensors} sensors have no column: {_some(columns.missing)}"
-            )
-        if columns is not None and columns.unknown:
-            notes.append(f"{len(columns.unknown)} columns are unknown to the bundle: {_some(columns.unknown)}")
-        if self._bad_values:
-            worst = [f"{sensor} {count}×" for sensor, count in self._bad_values.most_common(3)]
-            notes.append(f"values that are not numbers: {_some(worst)}")
-        return "; ".join(notes)
+    def lag(self) -> int:
+        """Return the bytes written and not yet carried, as far as they can be seen."""
+        held = self._held.position.offset - self._held.starts[0] if self._held is not None else 0
+        return self.tail.lag() + held + (self._ahead.unread if self._ahead is not None else 0)
 
     @property
-    def oddities(self) -> object:
-        """What :attr:`detail` is about without its counts: equal as long as nothing new is odd."""
-        columns = self._parser.columns
-        return (columns.missing, columns.unknown) if columns is not None else (), frozenset(self._bad_values)
+    def waiting(self) -> str:
+        """Why lines that were written are not carried on, in words; empty where they are."""
+        if self._ahead is not None:
+            return self.clock_wrong
+        return self._window.why if self._held is not None else ""
+
+    @property
+    def clock_wrong(self) -> str:
+        """What speaks against this computer's clock, in words; empty where nothing does."""
+        if self._ahead is None:
+            return ""
+        return (
+            f"{Path(self._ahead.file).name} has readings of {clock.iso(self._ahead.ts)}, and other times in the log "
+            f"agree with them, but this computer's clock says {clock.iso(clock.now())}; they wait unread"
+        )
+
+    @property
+    def unfilled(self) -> str:
+        """Why the next row cannot be judged for want of the rows before it, in words; empty where it can."""
+        return self._window.why if self._window.lacking else ""
+
+    @property
+    def columns(self) -> Columns | None:
+        """The log's columns in effect."""
+        return self._parser.columns
+
+    # ---- the steps ---------------------------------------------------------------------------------------------
 
     def _carry(self, lines: LogLines) -> Step:
-        readings = self._parser.parse(lines)
-        for change in readings.changes:
-            log.warning("%s: %s", lines.file, change)
-        self._bad_values.update(readings.bad_values)
-        ts, values, line = readings.ts, readings.values, readings.line
-        ahead = ts > clock.now() + AHEAD
-        refusals = list(readings.refused)
-        refusals += [Refusal(int(at), "future", "more than a day ahead of this computer's clock") for at in line[ahead]]
-        ts, values, line = ts[~ahead], values[~ahead], line[~ahead]
-
+        accepted = self._accept(lines)
+        refused = accepted.refused
+        ts, line = accepted.ts, accepted.line
         kept: list[NDArray[np.int64]] = []
-        said = Said([], self._alerts, 0)
-        for block in self._grid.blocks(ts, values):
-            refusals += [
-                Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate
-            ]
+        tally = Tally(bad_values=accepted.bad_values)
+        if self._ahead is not None and not len(ts) and not refused:
+            return Step(0, 0, ())
+        said = (
+            self._decider.farewell(self._alerts, max(int(ts[-1]), self.newest or 0))
+            if len(ts)
+            else Said([], self._alerts)
+        )
+        for block in self._window.place(ts, accepted.values, line, lines, accepted.begun):
+            refused += [Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate]
             if len(block.late):
                 newest = clock.iso(int(block.ts[-1]) if len(block.ts) else self.newest or 0)
                 late = f"older than the newest reading, {newest}; was the clock set back?"
-                refusals += [Refusal(int(line[i]), "late", late) for i in block.late]
-            self._remember(block, line, lines)
+                refused += [Refusal(int(line[i]), "late", late) for i in block.late]
             if len(block.ts):
-                kept.append(block.source[block.source >= 0])
+                present = block.source >= 0
+                kept.append(block.source[present])
                 scores = self._scorer.score(block.rows[self._unseen :])
-                more = self._decider.decide(block, scores, said.alerts)
-                said = Said(said.drafts + more.drafts, more.alerts, said.scored + more.scored)
+                if (unfilled := self._window.unfilled(block)).any():
+                    scores = [each.without(unfilled, Why.WINDOW_UNFILLED) for each in scores]
+                _count(tally, scores, present)
+                said = said.then(self._decider.decide(block, scores, said.alerts))
         rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
-        self._begun = self._beginning(lines, readings)
-        commit = self._commit(lines, line[rows], ts[rows], refusals, said)
+        commit = self._commit(lines, accepted.position, line[rows], ts[rows], refused, said)
         self._journal.commit(commit)
-        self._alerts = said.alerts
+        self._alerts = dict(said.alerts)
         self.newest = commit.progress.newest
-        read = sum(commit.read.values())
-        return Step(read, said.scored, sum(draft.event == "alert" for draft in said.drafts))
+        tally.read, tally.scored = sum(commit.read.values()), said.scored
+        tally.refused.update(refusal.reason for refusal in refused)
+        for refusal, reject in zip(refused[-REJECTS_KEPT:], commit.rejects, strict=True):
+            tally.examples[refusal.reason] = reject.detail
+        self.recent.add(time.monotonic(), tally)
+        return Step(tally.read, said.scored, said.transitions)
 
-    def _fill(self) -> None:
-        """Place the rows before the position, which were scored before the restart."""
+    def _accept(self, lines: LogLines) -> _Accepted:
+        """Parse a block and leave out what is ahead of the clock."""
+        readings = self._parser.parse(lines)
+        for change in readings.changes:
+            log.warning("%s: %s", lines.file, change)
+        ts, line = readings.ts, readings.line
+        judged = ahead(ts, clock.now(), self._log_time(lines) if self._is_ahead(ts) else None)
+        stop, read, before = len(ts), len(lines), self._begun
+        self._begun = beginning(lines, readings, before)
+        position = self._begun or lines.position
+        if judged.waits is not None:
+            stop, read = judged.waits, int(line[judged.waits])
+            position = before if read < 0 and before is not None else lines.position_of(max(0, read))
+            due = time.monotonic() + CLOCK_RETRY_S
+            self._ahead = _Ahead(int(ts[stop]), lines.file, lines.position.offset - position.offset, due)
+        future = judged.future[:stop]
+        refused = [each for each in readings.refused if each.line < read]
+        refused += [
+            Refusal(int(at), "future", "more than a day ahead of this computer's clock") for at in line[:stop][future]
+        ]
+        taken = np.flatnonzero(~future)
+        bad = Counter(readings.bad_values)
+        return _Accepted(ts[taken], readings.values[taken], line[taken], refused, bad, position, before)
+
+    def _is_ahead(self, ts: NDArray[np.int64]) -> bool:
+        return bool((ts > clock.now() + AHEAD).any())
+
+    def _log_time(self, lines: LogLines) -> int | None:
+        """Return what the log knows of the time: the newest row, and when the file was written."""
+        try:
+            written = Path(lines.file).stat().st_mtime_ns // 1000
+        except OSError:
+            return self.newest
+        return max(written, self.newest or written)
+
+    def _waits_for_the_clock(self) -> bool:
+        if self._ahead is None:
+            return False
+        if clock.now() + AHEAD < self._ahead.ts and time.monotonic() < self._ahead.due:
+            return True
+        self._ahead = None
+        self._open(self._journal.progress())
+        return False
+
+    def _may_carry(self) -> bool:
+        """Tell whether new lines may be carried: after a restart the window is filled first.
+
+        What stands in the way may be gone in a moment, so lines wait a little. Then they go on, unknown, and the rows
+        are looked for again until none is missing that a score depends on.
+        """
+        refilling, now = self._refilling, time.monotonic()
+        if refilling is None:
+            return True
+        if now >= refilling.due and self._refill(refilling, now):
+            self._refilling = None
+            return True
+        return not refilling.passing or now - refilling.since >= HOLD_S
+
+    def _refill(self, refilling: _Refilling, now: float) -> bool:
+        """Fill the window with the rows before the position; tell whether all were found that a score depends on."""
         progress = self._journal.progress()
-        for lines, readings in reread(self._config, self.bundle.manifest.sensors, progress):
-            for block in self._grid.blocks(readings.ts, readings.values):
-                self._remember(block, readings.line, lines)
-            self._begun = self._beginning(lines, readings)
-        self._begun = None
-
-    def _beginning(self, lines: LogLines, readings: Readings) -> Position | None:
-        """Return the position of the first line of the reading that a block leaves open: a restart begins there."""
-        if readings.open_line is None:
-            return None
-        return lines.position_of(readings.open_line) if readings.open_line >= 0 else self._begun
-
-    def _remember(self, block: Block, line: NDArray[np.int64], lines: LogLines) -> None:
-        """Keep where the lines of the last rows begin: from there a restart reads."""
-        rows = np.flatnonzero(block.source >= 0)[-self._reached :]
-        if len(rows):
-            slots = np.floor_divide(block.ts[rows], self._grid.period)
-            self._recent.append(_Recent.of(slots, line[block.source[rows]], lines, self._begun))
-        while self._recent and self._recent[0].slots[-1] <= self._before_window:
-            self._recent.popleft()
-
-    @property
-    def _before_window(self) -> int:
-        """The newest slot that a restart need not read again."""
-        return (self._grid.newest or 0) - self._reached
+        past = read_past(self._config, self.bundle.manifest.sensors, progress, self.bundle.manifest.period)
+        if refilling.first or len(past.missing) < len(self._window.missing):
+            self._window.fill(past, progress)
+        if not self._window.lacking:
+            if not refilling.first:
+                log.info("the rows before the last restart could be read again")
+            return True
+        if refilling.first:
+            log.warning("%s; they are looked for again, and until then the verdict is unknown", past.why)
+            refilling.first, refilling.since = False, now
+        refilling.passing = past.passing
+        refilling.due = now + refilling.pause
+        refilling.pause = min(2 * refilling.pause, RETRY_MOST_S)
+        return False
 
     def _commit(
-        self, lines: LogLines, accepted: NDArray[np.int64], ts: NDArray[np.int64], refusals: list[Refusal], said: Said
+        self,
+        lines: LogLines,
+        position: Position,
+        accepted: NDArray[np.int64],
+        ts: NDArray[np.int64],
+        refusals: list[Refusal],
+        said: Said,
     ) -> Commit:
         """Put together what follows from a block; ``accepted`` are the lines that made rows, ``ts`` their times."""
         read: Counter[str] = Counter()
@@ -265,35 +340,50 @@ class Pipeline:
             day_name = clock.day_of(int(days[before]) * clock.DAY) if before >= 0 else self._day
             read[day_name] += 1
             refused[day_name, refusal.reason] += 1
-        if len(days) and (day_name := clock.day_of(int(days[-1]) * clock.DAY)) != self._day:
-            self._day = day_name
-            self._bad_values.clear()  # yesterday's are no news
-        rewind = self._recent[0].first_after(self._before_window) if self._recent else None
-        newest = int(ts[-1]) if len(ts) else self.newest
+        if len(days):
+            self._day = clock.day_of(int(days[-1]) * clock.DAY)
         progress = Progress(
-            position=(self._begun or lines.position).to_json(),
-            rewind=rewind.to_json() if rewind else None,
-            newest=newest,
+            position=position.to_json(),
+            rewind=self._window.rewind(),
+            newest=int(ts[-1]) if len(ts) else self.newest,
             alerts=said.alerts,
+            rows=self._window.rows.to_text(),
         )
+        kept = refusals[-REJECTS_KEPT:]
+        name, number = Path(lines.file).name, self._numbering.first_of(lines) if kept else None
         rejects = [
-            Reject(each.reason, each.detail, lines.lines[each.line][:REJECT_BYTES] if each.line >= 0 else b"")
-            for each in refusals
+            Reject(
+                each.reason,
+                f"{name} {_place(lines, each.line, number)}: {each.detail}",
+                lines.lines[each.line][:REJECT_BYTES] if each.line >= 0 else b"",
+            )
+            for each in kept
         ]
-        return Commit(progress, read, refused, rejects[-REJECTS_KEPT:], said.drafts)
+        return Commit(progress, read, refused, rejects, said.drafts)
 
     def _announce(self) -> None:
-        """Queue what the tail has noticed: a minute that cannot be read is told, not passed over."""
-        now = clock.day_of(clock.now())
+        """Journal what happened to the log, and say it."""
         drafts = []
         for change in self.tail.changes():
             log.warning("%s", change.detail)
+            self.recent.add(time.monotonic(), Tally(lost=[change.detail]))
+            now = clock.day_of(clock.now())
             gap = GapData(reason=change.reason, detail=change.detail, lines=change.lines)
             drafts.append(Draft("gap", now, gap.model_dump_json()))
         if drafts:
             self._journal.enqueue(drafts)
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _count(tally: Tally, scores: Sequence[Scores], present: NDArray[np.bool_]) -> None:
+    """Count the readings that no model judged, and why each did not."""
+    nobody = present.copy()
+    for judged in scores:
+        unknown = present & (judged.verdict == CODES[Verdict.UNKNOWN])
+        nobody &= unknown
+        for why, count in zip(*np.unique(judged.why[unknown], return_counts=True), strict=True):
+            tally.unjudged[judged.model, WHYS[why]] += int(count)
+    tally.unknown += int(nobody.sum())
+
+
+def _place(lines: LogLines, index: int, first: int | None) -> str:
+    return f"line {first + index}" if first is not None else f"byte {lines.starts[max(0, index)]}"

@@ -24,7 +24,7 @@ from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.scoring import Scorer
 from fieldwatch_contract.verdicts import CODES, Verdict
 
-from fieldwatch_agent.score.pipeline import reread
+from fieldwatch_agent.score.past import read_past
 from fieldwatch_agent.send.journal import Progress
 
 LEAST_READINGS = 30
@@ -59,23 +59,23 @@ def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
     states = [AlertState() for _ in manifest.models]
     readings = judged = alarmed = alerts = 0
-    for _, parsed in reread(log, manifest.sensors, progress):
-        for block in grid.blocks(parsed.ts, parsed.values):
-            present = block.source >= 0
-            if not present.any():
-                continue
-            verdict = np.zeros(len(present), np.bool_)
-            alarm = np.zeros(len(present), np.bool_)
-            for place, (spec, scores) in enumerate(zip(manifest.models, scorer.score(block.rows), strict=True)):
-                known = present & (scores.verdict != CODES[Verdict.UNKNOWN])
-                verdict |= known
-                alarm |= known & (scores.verdict != CODES[Verdict.NORMAL])
-                state, changes = advance(spec.alert, spec.threshold, states[place], block.ts, scores.score, known)
-                states[place] = state
-                alerts += sum(change.transition == "opened" for change in changes)
-            readings += int(present.sum())
-            judged += int(verdict.sum())
-            alarmed += int(alarm.sum())
+    past = read_past(log, manifest.sensors, progress, manifest.period)
+    for block in grid.blocks(past.ts, past.values):
+        present = block.source >= 0
+        if not present.any():
+            continue
+        verdict = np.zeros(len(present), np.bool_)
+        alarm = np.zeros(len(present), np.bool_)
+        for place, (spec, scores) in enumerate(zip(manifest.models, scorer.score(block.rows), strict=True)):
+            known = present & (scores.verdict != CODES[Verdict.UNKNOWN])
+            verdict |= known
+            alarm |= known & (scores.verdict != CODES[Verdict.NORMAL])
+            state, changes = advance(spec.alert, spec.threshold, states[place], block.ts, scores.score, known)
+            states[place] = state
+            alerts += sum(change.transition == "opened" for change in changes)
+        readings += int(present.sum())
+        judged += int(verdict.sum())
+        alarmed += int(alarm.sum())
     return Shadow(readings, judged, alarmed, alerts)
 
 

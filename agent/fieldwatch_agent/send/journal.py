@@ -105,13 +105,15 @@ class Progress:
     """Where reading stands, and what a restart needs: all of it a function of the log read so far.
 
     ``position``: after the last line journalled. ``rewind``: the line from which on a restart reads again to fill the
-    window. Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: by model name.
+    window. Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: by model name. ``rows``: which
+    periods since ``rewind`` have a row, the text of :class:`.acceptance.Rows`; empty in older journals.
     """
 
     position: str | None = None
     rewind: str | None = None
     newest: int | None = None
     alerts: Mapping[str, AlertState] = field(default_factory=dict)
+    rows: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,137 @@
+"""Says how the agent is: to the cloud as the health event, to ``status`` through the journal, and in the service's log.
+
+Once a minute, and at once when something else is wrong than before. The service's log has each trouble when it begins,
+with what to do, once an hour while it lasts, and when it is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+
+from fieldwatch_contract import clock
+from fieldwatch_contract.events import HealthData, LineCounts, Trouble
+
+from fieldwatch_agent import __version__
+from fieldwatch_agent.config import Config
+from fieldwatch_agent.score.pipeline import Pipeline
+from fieldwatch_agent.send.journal import Journal
+from fieldwatch_agent.troubles import Facts, Finding, derive
+
+HEALTH_S = 60.0
+AGAIN_S = 3600.0
+"""A trouble that lasts is said again in the service's log after this long."""
+
+log = logging.getLogger("fieldwatch.agent")
+
+
+class Reporter:
+    """Keeps what was told last, and since when each trouble is there."""
+
+    def __init__(self, config: Config, journal: Journal) -> None:
+        self._config = config
+        self._journal = journal
+        self._due = 0.0
+        self._told: object = None
+        self._since: dict[str, str] = {}
+        self._said: dict[tuple[str, object], float] = {}
+        self._state = ""
+
+    def hurry(self) -> None:
+        """Report with the next call, whatever was told."""
+        self._due = 0.0
+
+    @property
+    def hurries(self) -> bool:
+        """Whether a report is owed."""
+        return self._due == 0.0
+
+    def report(self, pipeline: Pipeline | None, others: Sequence[Trouble], update: str, uplink: str) -> None:
+        """Journal the health event when it is due or its essentials have changed.
+
+        ``others``: what bundles and updates have to tell, worst first; ``update``: the updater's state in words;
+        ``uplink``: what keeps messages from arriving. Raises :class:`.send.journal.JournalError`.
+        """
+        now = time.monotonic()
+        state = pipeline.tail.state if pipeline is not None else "waiting"
+        found = derive(self._facts(pipeline, now))
+        bundle = pipeline.bundle.ref if pipeline is not None else None
+        keys = [(each.kind, each.key) for each in found]
+        essentials = (state, keys, [trouble.kind for trouble in others], uplink, bundle)
+        if now < self._due and essentials == self._told:
+            return
+        wall = clock.iso(clock.now())
+        kinds = [each.kind for each in found]
+        self._since = {kind: self._since.get(kind, wall) for kind in kinds}
+        newest = pipeline.newest if pipeline is not None else self._journal.progress().newest
+        scoring = [trouble.detail for trouble in others if trouble.kind != "update_failing"]
+        health = HealthData(
+            ts=wall,
+            agent=__version__,
+            bundle=bundle,
+            log=state,
+            log_detail="; ".join([*scoring, *(each.detail for each in found if each.kind != "disk_low")]),
+            last_reading=clock.iso(newest) if newest is not None else None,
+            lag_bytes=pipeline.lag() if pipeline is not None else 0,
+            outbox=self._journal.outbox(),
+            ledger=self._journal.news(),
+            update=update,
+            troubles=[*others, *(each.since(self._since[each.kind]) for each in found)],
+            lines=self._lines(pipeline, now),
+            period=self._config.log.period / clock.SECOND,
+        )
+        self._journal.report(health, uplink)
+        self._told = essentials
+        self._due = now + HEALTH_S
+        self._say(state, found, now)
+
+    def _facts(self, pipeline: Pipeline | None, now: float) -> Facts:
+        try:
+            free = shutil.disk_usage(self._config.state.dir).free
+        except OSError:
+            free = None
+        if pipeline is None:
+            return Facts(disk_free=free)
+        recent, _ = pipeline.recent.sum(now)
+        return Facts(
+            log=pipeline.tail.state,
+            log_detail=pipeline.tail.detail,
+            recent=recent,
+            minutes=round(pipeline.recent.span / 60),
+            columns=pipeline.columns,
+            sensors=len(pipeline.bundle.manifest.sensors),
+            passed_over=pipeline.tail.passed_over,
+            unreadable=pipeline.tail.unreadable,
+            unfilled=pipeline.unfilled,
+            clock_wrong=pipeline.clock_wrong,
+            disk_free=free,
+        )
+
+    def _lines(self, pipeline: Pipeline | None, now: float) -> LineCounts | None:
+        if pipeline is None:
+            return None
+        recent, age = pipeline.recent.sum(now)
+        return LineCounts(
+            since=clock.iso(clock.now() - int(age * clock.SECOND)),
+            read=recent.read,
+            scored=recent.scored,
+            unknown=recent.unknown,
+            refused=dict(recent.refused),
+        )
+
+    def _say(self, state: str, found: Sequence[Finding], now: float) -> None:
+        """Write into the service's log what begins, what lasts, and what is over."""
+        if state != self._state:
+            log.info("log %s", state)
+            self._state = state
+        there = {(each.kind, each.key): each for each in found}
+        for key, each in there.items():
+            if key not in self._said or now - self._said[key] >= AGAIN_S:
+                log.warning("%s: %s%s", each.kind, each.detail, f"; {each.remedy}" if each.remedy else "")
+                self._said[key] = now
+        for key in [key for key in self._said if key not in there]:
+            del self._said[key]
+            if key[0] not in {kind for kind, _ in there}:
+                log.info("%s: over", key[0])

@@ -1,0 +1,131 @@
+"""The past: the rows before the read position, read again from the log.
+
+A score depends on the last W rows alone, so a restart needs no state but the place where they begin. Which readings
+they are follows from what was committed (:class:`.acceptance.Rows`), not from a second judgement: the clock has gone
+on. What is committed also tells what is missing: a log in the midst of a rotation, a locked file and a file that is
+gone look alike from here, and none of them may pass for a quiet device.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from fieldwatch_contract.acceptance import Rows, in_order
+from fieldwatch_contract.reading.parse import Parser, Readings
+from fieldwatch_contract.reading.settings import LogConfig
+from numpy.typing import NDArray
+
+from fieldwatch_agent.log.tail import LogLines, Position, Tail
+from fieldwatch_agent.send.journal import Progress
+
+log = logging.getLogger("fieldwatch.agent")
+
+BLOCK_BYTES = 768 * 1024
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rows were read: their slots, and the indices of their lines in a block; ``begun``: where line -1 begins."""
+
+    slots: NDArray[np.int64]
+    at: NDArray[np.int64]
+    lines: LogLines
+    begun: Position | None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was found of the rows from :attr:`.send.journal.Progress.rewind` to the newest one.
+
+    ``ts`` int64 ``[n]`` µs and ``values`` float64 ``[n, S]``, in order. ``rows``: which there were. ``places``: where
+    they were read. ``missing``: slots of rows that were not found. ``why``: in words, empty where none is missing.
+    ``passing``: what stands in the way may be gone in a moment.
+    """
+
+    ts: NDArray[np.int64]
+    values: NDArray[np.float64]
+    rows: Rows
+    places: list[Place] = field(default_factory=list)
+    missing: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    why: str = ""
+    passing: bool = False
+
+
+def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress, period: int) -> Past:
+    """Read again what was read from ``progress.rewind`` on, without a trace; never raises for the log's sake."""
+    nothing = Past(np.empty(0, np.int64), np.empty((0, len(sensors))), Rows(period, np.empty(0, np.int64)))
+    if progress.rewind is None or progress.newest is None:
+        return nothing
+    rows = committed_rows(progress, period)
+    parser = Parser(log_config, sensors)
+    tail = Tail(log_config.path, Position.from_json(progress.rewind), encoding=log_config.encoding, format=parser)
+    found: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]] = []
+    blocks: list[tuple[LogLines, Position | None]] = []
+    begun: Position | None = None
+    while (lines := tail.read(BLOCK_BYTES)) is not None:
+        readings = parser.parse(lines)
+        slots = np.floor_divide(readings.ts, period)
+        known = readings.ts <= progress.newest if rows is None else np.isin(slots, rows.slots)
+        if known.any():
+            found.append((readings.ts[known], readings.values[known], readings.line[known]))
+            blocks.append((lines.without_text(), begun))
+        elif len(readings.ts) and (readings.ts > progress.newest).all():
+            break
+        begun = beginning(lines, readings, begun)
+    ts = np.concatenate([each[0] for each in found]) if found else nothing.ts
+    slots = np.floor_divide(ts, period)
+    if rows is None:  # written by an earlier version: the rule again, as good as it gets
+        chosen = in_order(slots, None)[0]
+        newest = progress.newest // period
+        missing = np.array([] if newest in slots else [newest], np.int64)
+        rows = Rows(period, np.sort(np.concatenate((slots[chosen], missing))))
+    else:
+        chosen, missing = rows.among(slots)
+    if not len(chosen):
+        found = []
+    values = np.concatenate([each[1] for each in found]) if found else nothing.values
+    line = np.concatenate([each[2] for each in found]) if found else nothing.ts
+    block = np.repeat(np.arange(len(found)), [len(each[0]) for each in found])
+    places = []
+    for place in range(len(found)):
+        own = chosen[block[chosen] == place]
+        if len(own):
+            places.append(Place(slots[own], line[own], *blocks[place]))
+    return Past(
+        ts[chosen],
+        values[chosen],
+        rows,
+        places,
+        missing,
+        _why(tail, len(chosen), len(missing)) if len(missing) else "",
+        bool(len(missing)) and (tail.resumed is None or tail.state == "unreadable"),
+    )
+
+
+def beginning(lines: LogLines, readings: Readings, before: Position | None) -> Position | None:
+    """Return where the reading begins that a block leaves open; ``before``: that of the block before it."""
+    if readings.open_line is None:
+        return None
+    return lines.position_of(readings.open_line) if readings.open_line >= 0 else before
+
+
+def committed_rows(progress: Progress, period: int) -> Rows | None:
+    """Return which periods had a row; None where the journal does not tell, or tells it of another period."""
+    if not progress.rows:
+        return None
+    try:
+        rows = Rows.from_text(progress.rows)
+    except ValueError:
+        log.warning("the journal does not tell which rows there were: the log is read again without it")
+        return None
+    return rows if rows.period == period else None
+
+
+def _why(tail: Tail, found: int, missing: int) -> str:
+    count = f"{missing} of the {found + missing} rows before the last restart could not be read again"
+    if tail.state in {"unreadable", "missing"} or tail.resumed is None:
+        return f"{count}: {tail.detail}"
+    return f"{count}: their lines are no longer in the log"

@@ -1,0 +1,151 @@
+"""The window: the rows before each new one, where a restart finds them again, and what of them is missing.
+
+A row whose window lacks a row that was there before a restart may not be judged: it would get another score, and look
+like any other. :meth:`Window.unfilled` names such rows until the missing ones are found (:meth:`Window.fill` may be
+called again) or have left the window.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from fieldwatch_contract.acceptance import Rows
+from fieldwatch_contract.grid import Block, Grid
+from numpy.typing import NDArray
+
+from fieldwatch_agent.log.tail import LogLines, Position
+from fieldwatch_agent.score.past import Past, Place
+from fieldwatch_agent.send.journal import Progress
+
+REWIND_ROWS = 1440
+"""A restart re-reads at least this many rows, a day of minutes: a new bundle with a longer window finds its past, and
+its shadow (:mod:`.score.shadow`) something to judge."""
+SMALL_BLOCK = 16
+"""Up to this many lines are not worth keeping their block for; see :class:`_Recent`."""
+
+
+@dataclass(frozen=True)
+class _Recent:
+    """Where the lines of recent rows begin: of one block, the rows' slots and their lines' indices.
+
+    A position costs a hash of 64 KiB, and a block keeps at least as many bytes alive. So of a large block only the
+    row that turns out oldest is asked; of live lines, a block each, the positions are made at once and the block let
+    go. ``first``: of a first row that began before the block.
+    """
+
+    slots: NDArray[np.int64]
+    at: NDArray[np.int64]
+    lines: LogLines | None
+    positions: tuple[Position, ...]
+    first: Position | None = None
+
+    @classmethod
+    def of(cls, place: Place) -> _Recent:
+        """Take what is worth keeping of a block."""
+        slots, at, lines = place.slots, place.at, place.lines
+        first = place.begun if at[0] < 0 else None
+        if len(lines.starts) > SMALL_BLOCK:
+            return cls(slots, at, lines.without_text(), (), first)
+        return cls(slots, at, None, tuple(lines.position_of(max(0, index)) for index in at.tolist()), first)
+
+    def first_after(self, slot: int) -> Position:
+        """Return the position of the line of the first row after ``slot``."""
+        row = int(np.searchsorted(self.slots, slot, side="right"))
+        if row == 0 and self.first is not None:
+            return self.first
+        return self.positions[row] if self.lines is None else self.lines.position_of(int(self.at[row]))
+
+
+class Window:
+    """The last rows of one device's grid."""
+
+    def __init__(self, period: int, window: int, shown: int, sensors: int) -> None:
+        """``window``: rows that a score depends on; ``shown``: rows that blocks bring, at least as many."""
+        self._shape = period, max(window, shown), sensors
+        self._window = window
+        self._reach = max(window - 1, shown - 1, REWIND_ROWS)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._grid = Grid(*self._shape)
+        self._recent: deque[_Recent] = deque()
+        self._rows = Rows(self._shape[0], np.empty(0, np.int64))
+        self._missing = np.empty(0, np.int64)
+        self._rewind: str | None = None
+        self.why = ""
+
+    def fill(self, past: Past, progress: Progress) -> None:
+        """Begin anew with the rows before ``progress.position``, as far as they were found."""
+        self._begin()
+        for _ in self._grid.blocks(past.ts, past.values):
+            pass
+        if len(past.missing) and int(past.missing[-1]) > (self._grid.newest or 0):
+            period, _, sensors = self._shape
+            self._grid.place(past.missing[-1:] * period, np.full((1, sensors), np.nan))
+        self._rows, self._missing, self._rewind, self.why = past.rows, past.missing, progress.rewind, past.why
+        for place in past.places:
+            self._remember(place)
+
+    def place(
+        self,
+        ts: NDArray[np.int64],
+        values: NDArray[np.float64],
+        line: NDArray[np.int64],
+        lines: LogLines,
+        begun: Position | None = None,
+    ) -> Iterator[Block]:
+        """Place readings and yield them as blocks of rows with their past.
+
+        Their lines are ``line`` of ``lines``; ``begun``: where a reading of line -1 begins.
+        """
+        for block in self._grid.blocks(ts, values):
+            rows = np.flatnonzero(block.source >= 0)
+            slots = np.floor_divide(block.ts[rows], self._grid.period)
+            if len(rows):
+                self._rows = self._rows.with_new(slots, self._reach)
+                self._remember(Place(slots[-self._reach :], line[block.source[rows[-self._reach :]]], lines, begun))
+            yield block
+        self._missing = self._missing[self._missing > self._before]
+
+    def unfilled(self, block: Block) -> NDArray[np.bool_]:
+        """Tell of each row of ``block`` whether its window lacks rows that could not be read again."""
+        if not len(self._missing):
+            return np.zeros(len(block.ts), np.bool_)
+        slots = np.floor_divide(block.ts, self._grid.period)
+        first = np.searchsorted(self._missing, slots - self._window, side="right")
+        return np.asarray(first < np.searchsorted(self._missing, slots))
+
+    @property
+    def lacking(self) -> int:
+        """How many rows the next row's window lacks."""
+        return int((self._missing > (self._grid.newest or 0) + 1 - self._window).sum())
+
+    @property
+    def missing(self) -> NDArray[np.int64]:
+        """The periods of the rows that were not found again, as far back as a restart reads."""
+        return self._missing
+
+    @property
+    def rows(self) -> Rows:
+        """Which periods have a row, as far back as a restart reads."""
+        return self._rows
+
+    def rewind(self) -> str | None:
+        """Return the place from which a restart must read, the tail's JSON; None before the first row."""
+        if self._rewind is not None and len(self._missing):
+            return self._rewind  # what is missing may yet be found there
+        return self._recent[0].first_after(self._before).to_json() if self._recent else self._rewind
+
+    def _remember(self, place: Place) -> None:
+        """Keep where the lines of rows begin."""
+        self._recent.append(_Recent.of(place))
+        while self._recent and self._recent[0].slots[-1] <= self._before:
+            self._recent.popleft()
+
+    @property
+    def _before(self) -> int:
+        """The newest slot that a restart need not read again."""
+        return (self._grid.newest or 0) - self._reach

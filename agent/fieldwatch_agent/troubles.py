@@ -1,0 +1,189 @@
+"""Counters and states → what a person must know of, worst first, each with what to do about it. No I/O.
+
+| kind | there while |
+|---|---|
+| ``clock_wrong`` | lines wait unread because this computer's clock is behind the log |
+| ``log_missing`` | no file matches, or the one that was followed is gone |
+| ``log_unreadable`` | the log, or a file of it, cannot be read |
+| ``log_silent`` | the log has had no new line for some periods |
+| ``lines_refused`` | a line of the last minutes (:data:`.score.tally.SPAN_S`) was refused |
+| ``lines_lost`` | something in the last minutes took lines away before they were read |
+| ``file_passed_over`` | a file is not read though it may hold unread lines |
+| ``window_unfilled`` | the next row's window lacks rows that could not be read again after a restart |
+| ``sensors_missing`` | the header in effect has no column for a sensor of the bundle |
+| ``models_unknown`` | a model could not judge half of the readings of the last minutes |
+| ``values_unreadable`` | a value of the last minutes was no number |
+| ``columns_unknown`` | the header in effect has columns that the bundle does not know, or one twice |
+| ``disk_low`` | the disk with the state folder has little room |
+
+What bundles and updates have to tell is added by the caller. A trouble ends when its state does; there is nothing to
+be acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fieldwatch_contract.events import Trouble
+from fieldwatch_contract.reading.parse import Columns
+from fieldwatch_contract.verdicts import IN_WORDS, Why
+
+from fieldwatch_agent.score.tally import Tally
+
+LITTLE_ROOM = 20_000_000
+"""Bytes: what SQLite's write-ahead log and a new bundle may want at once."""
+UNJUDGED_SHARE = 0.5
+
+_REMEDIES = {
+    "columns": "compare the line with the header: was the device's program changed? 'fieldwatch-agent check' says more",
+    "timestamp": "say in [log.timestamp] how the time is written; 'fieldwatch-agent check' shows what is understood",
+    "header": "see that the file begins with the column names, one of them the time; or name them in [log]",
+    "encoding": "set [log] encoding to that of the file",
+    "future": "set the device's clock, or this computer's if that one is wrong",
+    "late": "see whether the device's clock was set back, or an old file was put beside the log",
+    "duplicate": "see that [log] period is the time between two readings, and that one program writes the log",
+    "empty": "see why the device writes a time without values",
+    "malformed": "see the quotation marks in the line",
+    "too_long": "see that the log has line ends, and that [log] encoding is right",
+    "torn": "nothing, if the device's program was stopped in the middle of a line",
+}
+_LOG_STATES = {
+    "missing": ("log_missing", "see that the device writes its log, and that [log] path is where"),
+    "waiting": ("log_missing", "see that the device writes its log, and that [log] path is where"),
+    "unreadable": ("log_unreadable", "give the agent's account the right to read it; see who holds it open"),
+    "silent": ("log_silent", "see that the device measures and writes its log"),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the agent knows of itself at one moment.
+
+    ``log``, ``log_detail``: the tail's state. ``recent``: what became of the lines of the last ``minutes``.
+    ``sensors``: how many the bundle has. ``unfilled``, ``clock_wrong``: in words, empty where all is well.
+    """
+
+    log: str = "following"
+    log_detail: str = ""
+    recent: Tally = field(default_factory=Tally)
+    minutes: int = 10
+    columns: Columns | None = None
+    sensors: int = 0
+    passed_over: Sequence[str] = ()
+    unreadable: Sequence[str] = ()
+    unfilled: str = ""
+    clock_wrong: str = ""
+    disk_free: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A trouble without its beginning; ``key`` tells it from another of its kind, counts and examples do not."""
+
+    kind: str
+    detail: str
+    remedy: str = ""
+    key: object = None
+
+    def since(self, since: str | None) -> Trouble:
+        """Return it for the wire."""
+        return Trouble(kind=self.kind, detail=self.detail, remedy=self.remedy, since=since)
+
+
+def derive(facts: Facts) -> list[Finding]:
+    """Return what a person must know of, worst first."""
+    return [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts), *_of_the_disk(facts)]
+
+
+def _of_the_log(facts: Facts) -> list[Finding]:
+    found = []
+    if facts.clock_wrong:
+        found.append(
+            Finding("clock_wrong", facts.clock_wrong, "set this computer's clock; if it is right, move that file aside")
+        )
+    if facts.log in _LOG_STATES and not facts.clock_wrong:
+        kind, remedy = _LOG_STATES[facts.log]
+        found.append(Finding(kind, facts.log_detail, remedy))
+    if facts.unreadable and facts.log != "unreadable":
+        found.append(
+            Finding("log_unreadable", f"cannot be read: {some(facts.unreadable)}", _LOG_STATES["unreadable"][1])
+        )
+    return found
+
+
+def _of_lines(facts: Facts) -> list[Finding]:
+    recent, span = facts.recent, f"the last {facts.minutes} minutes"
+    found = []
+    if refused := sum(recent.refused.values()):
+        worst = recent.refused.most_common()
+        reason = worst[0][0]
+        counts = ", ".join(f"{count} {name}" for name, count in worst)
+        example = f"; {recent.examples[reason]}" if reason in recent.examples else ""
+        detail = f"{refused} of {recent.read} lines of {span} were refused: {counts}{example}"
+        found.append(Finding("lines_refused", detail, _REMEDIES.get(reason, ""), frozenset(recent.refused)))
+    if recent.lost:
+        found.append(Finding("lines_lost", some(recent.lost, 2), "see how the log is rotated", tuple(recent.lost)))
+    if facts.passed_over:
+        remedy = "move copies out of the folder; else see whether the device's clock was set back"
+        detail = f"files passed over: {some(facts.passed_over)}"
+        found.append(Finding("file_passed_over", detail, remedy, tuple(facts.passed_over)))
+    if facts.unfilled:
+        remedy = "none, if the files come back; else the verdict returns when the window is full of new readings"
+        found.append(Finding("window_unfilled", facts.unfilled, remedy))
+    found += _unjudged(recent, span)
+    if recent.bad_values:
+        worst = recent.bad_values.most_common()
+        detail = f"values that are not numbers: {some([f'{sensor} {count}×' for sensor, count in worst])}"
+        remedy = "they count as missing; see what the device writes there"
+        found.append(Finding("values_unreadable", detail, remedy, frozenset(recent.bad_values)))
+    return found
+
+
+def _unjudged(recent: Tally, span: str) -> list[Finding]:
+    told, reasons = [], set()
+    for model in dict.fromkeys(model for model, _ in recent.unjudged):
+        own = {why: n for (name, why), n in recent.unjudged.items() if name == model and why != Why.WINDOW_UNFILLED}
+        if own and sum(own.values()) >= UNJUDGED_SHARE * recent.scored:
+            why = max(own, key=lambda each: own[each])
+            reasons.add(why)
+            told.append(f"{model} could not judge {sum(own.values())} of {recent.scored} ({IN_WORDS.get(why, why)})")
+    if not told:
+        return []
+    remedy = "nothing: it judges when enough readings have come" if reasons == {Why.FEW_ROWS} else ""
+    remedy = remedy or "see whether the device runs in a way that is new to the model: then it must be trained again"
+    return [Finding("models_unknown", f"readings of {span}: {'; '.join(told)}", remedy, frozenset(reasons))]
+
+
+def _of_columns(facts: Facts) -> list[Finding]:
+    columns = facts.columns
+    if columns is None:
+        return []
+    found = []
+    if columns.missing:
+        detail = (
+            f"{len(columns.missing)} of the bundle's {facts.sensors} sensors have no column: {some(columns.missing)}"
+        )
+        remedy = "were columns renamed or taken away? The model judges without them, or not at all"
+        found.append(Finding("sensors_missing", detail, remedy, columns.missing))
+    ignored = [f"{len(columns.unknown)} columns are unknown to the bundle: {some(columns.unknown)}"]
+    ignored = ignored if columns.unknown else []
+    if columns.repeated:
+        ignored.append(f"columns that are there twice, of which the first counts: {some(columns.repeated)}")
+    if ignored:
+        remedy = "nothing, if they are no sensors of the model; else it must be trained with them"
+        key = (columns.unknown, columns.repeated)
+        found.append(Finding("columns_unknown", "; ".join(ignored), remedy, key))
+    return found
+
+
+def _of_the_disk(facts: Facts) -> list[Finding]:
+    if facts.disk_free is None or facts.disk_free >= LITTLE_ROOM:
+        return []
+    return [Finding("disk_low", f"{facts.disk_free / 1e6:.1f} MB free where the state is", "make room on that disk")]
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Name the first few."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

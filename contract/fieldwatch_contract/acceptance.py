@@ -1,0 +1,140 @@
+"""Which reading becomes a row: one rule for reading a log, for reading it again after a restart, and for ``check``.
+
+| a reading whose time lies | is |
+|---|---|
+| in a later period than the newest row | a row |
+| in the period of the newest row | refused, ``duplicate``: the first one stands, it has been scored and sent |
+| in an earlier period | refused, ``late``: waiting for it would delay every other reading |
+| a day ahead of the clock, and of what the log knows of the time | refused, ``future``: all others would be late |
+| a day ahead of the clock, but not of what the log knows of the time | unread, and all after it: the clock is behind |
+| read again | a row where it was one before, whatever the clock says today |
+
+What the log knows of the time is the newest row and the time at which its file was written. Where the log itself
+returns to the clock's time, its readings ahead were wrong and the clock is right.
+
+A row must be the same row when it is read again. The clock has gone on by then and some lines may be gone, so the rule
+is not applied a second time: the journal keeps which periods of the last day have a row (:class:`Rows`), and
+:meth:`Rows.among` finds their readings.
+"""
+
+from __future__ import annotations
+
+import base64
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldwatch_contract import clock
+
+AHEAD = clock.DAY
+"""Time zones, daylight saving and a drifting clock stay within this (µs)."""
+
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Readings ahead of the clock: ``future`` bool ``[n]``, refused; from ``waits`` on all stay unread (None: none)."""
+
+    future: NDArray[np.bool_]
+    waits: int | None = None
+
+
+def ahead(ts: _Ints, now: int, log_time: int | None = None) -> Ahead:
+    """Tell which of a block's readings are ahead of the clock, and which is right.
+
+    ``ts``: int64 ``[n]`` µs in the order of the log; ``now``: the clock; ``log_time``: what the log knows of the time.
+
+    >>> day = clock.DAY
+    >>> ahead(np.array([0, 3 * day, 60]), now=0).future.tolist()
+    [False, True, False]
+    >>> ahead(np.array([0, 3 * day]), now=0, log_time=3 * day).waits
+    1
+    """
+    beyond = ts > now + AHEAD
+    if log_time is None or not beyond.any() or not beyond[-1]:
+        return Ahead(beyond)
+    told = np.flatnonzero(beyond & (ts <= log_time + AHEAD))
+    if not len(told):
+        return Ahead(beyond)
+    waits = int(told[0])
+    beyond[waits:] = False
+    return Ahead(beyond, waits)
+
+
+def in_order(slots: _Ints, newest: int | None) -> tuple[_Ints, _Ints, _Ints]:
+    """Return the indices of the readings that make rows, of the duplicates and of the late ones.
+
+    ``slots``: int64 ``[n]``, each reading's period in the order of the log; ``newest``: that of the newest row.
+
+    >>> [each.tolist() for each in in_order(np.array([5, 7, 7, 6, 8]), newest=5)]
+    [[1, 4], [0, 2], [3]]
+    """
+    if not len(slots):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+    floor = newest if newest is not None else int(slots[0]) - 1
+    before = np.maximum.accumulate(np.concatenate(([floor], slots)))[:-1]
+    return np.flatnonzero(slots > before), np.flatnonzero(slots == before), np.flatnonzero(slots < before)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The periods that have a row: ``slots`` int64, rising; ``period`` in µs."""
+
+    period: int
+    slots: _Ints
+
+    def with_new(self, slots: _Ints, reach: int) -> Rows:
+        """Return the rows of the last ``reach`` periods after ``slots`` have joined them."""
+        joined = np.concatenate((self.slots, slots))
+        return Rows(self.period, joined[joined > joined[-1] - reach] if len(joined) else joined)
+
+    def among(self, slots: _Ints) -> tuple[_Ints, _Ints]:
+        """Find the rows among readings: return the indices of theirs, in the order of the rows, and the slots without.
+
+        ``slots``: int64 ``[n]``, each reading's period in the order of the log. A reading of a row's period need not
+        be the row's: it may have been refused as a duplicate, as late or as future. Rows were accepted in order, so of
+        several it is the first one after the row before.
+
+        >>> rows = Rows(60, np.array([3, 4, 6, 9]))
+        >>> [each.tolist() for each in rows.among(np.array([3, 6, 4, 4, 5, 6]))]
+        [[0, 2, 5], [9]]
+        """
+        wanted = np.flatnonzero(np.isin(slots, self.slots))
+        places: dict[int, list[int]] = {}
+        for place, slot in zip(wanted.tolist(), slots[wanted].tolist(), strict=True):
+            places.setdefault(slot, []).append(place)
+        found: list[int] = []
+        missing: list[int] = []
+        last = -1
+        for slot in self.slots.tolist():
+            candidates = places.get(slot)
+            if candidates is None:
+                missing.append(slot)
+                continue
+            after = bisect_right(candidates, last)
+            last = candidates[after] if after < len(candidates) else candidates[0]
+            found.append(last)
+        return np.array(found, np.int64), np.array(missing, np.int64)
+
+    def to_text(self) -> str:
+        """Write it compactly: a bit a period, from the newest row back."""
+        if not len(self.slots):
+            return ""
+        newest = int(self.slots[-1])
+        bits = np.zeros(newest - int(self.slots[0]) + 1, np.uint8)
+        bits[newest - self.slots] = 1
+        return f"{self.period}:{newest}:{base64.b64encode(np.packbits(bits).tobytes()).decode()}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Rows:
+        """Read what :meth:`to_text` wrote; raises :class:`ValueError` for anything else.
+
+        >>> Rows.from_text(Rows(60, np.array([3, 4, 6])).to_text()).slots.tolist()
+        [3, 4, 6]
+        """
+        period, newest, packed = text.split(":")
+        bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
+        return cls(int(period), int(newest) - np.flatnonzero(bits)[::-1].astype(np.int64))
