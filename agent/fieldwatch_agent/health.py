@@ -1,6 +1,6 @@
 """Says how the agent is: to the cloud as the health event, to ``status`` through the journal, and in the service's log.
 
-Once a minute, and at once when something else is wrong than before. The service's log has each trouble when it begins,
+Regularly, and at once when something else is wrong than before. The service's log has each trouble when it begins,
 with what to do, once an hour while it lasts, and when it is over.
 """
 
@@ -20,7 +20,6 @@ from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.troubles import Facts, Finding, derive
 
-HEALTH_S = 60.0
 AGAIN_S = 3600.0
 """A trouble that lasts is said again in the service's log after this long."""
 
@@ -48,8 +47,10 @@ class Reporter:
         """Whether a report is owed."""
         return self._due == 0.0
 
-    def report(self, pipeline: Pipeline | None, others: Sequence[Trouble], update: str, uplink: str) -> None:
-        """Journal the health event when it is due or its essentials have changed.
+    def report(
+        self, pipeline: Pipeline | None, others: Sequence[Trouble], update: str, uplink: str, every: float
+    ) -> None:
+        """Journal the health event ``every`` so many seconds, or sooner where its essentials have changed.
 
         ``others``: what bundles and updates have to tell, worst first; ``update``: the updater's state in words;
         ``uplink``: what keeps messages from arriving. Raises :class:`.send.journal.JournalError`.
@@ -84,7 +85,7 @@ class Reporter:
         )
         self._journal.report(health, uplink)
         self._told = essentials
-        self._due = now + HEALTH_S
+        self._due = now + every
         self._say(state, found, now)
 
     def _facts(self, pipeline: Pipeline | None, now: float) -> Facts:

@@ -24,7 +24,7 @@ from fieldwatch_contract.events import Trouble
 
 from fieldwatch_agent import __version__, memory
 from fieldwatch_agent.config import Config
-from fieldwatch_agent.health import HEALTH_S, Reporter
+from fieldwatch_agent.health import Reporter
 from fieldwatch_agent.log.watch import Watcher
 from fieldwatch_agent.score.pipeline import Pipeline, Step
 from fieldwatch_agent.send.journal import Draft, Journal, JournalError
@@ -33,6 +33,7 @@ from fieldwatch_agent.update.activation import TRIES, Activation
 
 POLL_S = 1.0
 """The log is looked at this often; a file watcher only makes it sooner."""
+HEALTH_S = 60.0
 RETRY_S = 5.0
 """Pause after the journal could not be written, or a model failed."""
 IDLE_LIMIT_S = 60.0
@@ -248,7 +249,7 @@ class Service:
         """Say how the agent is, where that is due or news."""
         troubles = [Trouble(kind="bundle_failing", detail=self._trouble)] if self._trouble else []
         uplink = (self._uplink.error or "") if self._uplink is not None else ""
-        self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink)
+        self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink, HEALTH_S)
 
     def _idle(self, depth: int) -> bool:
         if self._pipeline is None or self._updater is not None or self._reporter.hurries or self._pipeline.waiting:

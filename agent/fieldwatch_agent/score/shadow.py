@@ -87,9 +87,9 @@ def objection(running: Shadow, new: Shadow) -> str:
     >>> objection(Shadow(1440, 1440, 9, 1), Shadow(1440, 1440, 90, 14))
     'in the last 1440 readings here it would have raised 14 alerts, the running bundle 1'
     """
-    if min(running.readings, new.readings) < LEAST_READINGS:
+    if running.readings < LEAST_READINGS:
         return ""
-    here = f"the last {new.readings} readings here"
+    here = f"the last {running.readings} readings here"
     if new.judged < JUDGED_SHARE * running.judged:
         return f"it could judge {new.judged} of {here}, the running bundle {running.judged}"
     if new.alerts > running.alerts + MORE_ALERTS:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from fieldwatch_agent.config import Config
-from fieldwatch_agent.score.pipeline import REWIND_ROWS, Pipeline, reread
+from fieldwatch_agent.score.past import read_past
+from fieldwatch_agent.score.pipeline import Pipeline
+from fieldwatch_agent.score.window import REWIND_ROWS
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_contract import clock
 from fieldwatch_contract.bundle import read_bundle
@@ -40,8 +42,7 @@ def start(folder: Path) -> tuple[Pipeline, Journal]:
 def first_reread(folder: Path, journal: Journal) -> int:
     """Return the time of the first reading that a restart would read again."""
     log = Config.model_validate(settings(folder)).log
-    _, readings = next(reread(log, ["s0", "s1", "s2"], journal.progress()))
-    return int(readings.ts[0])
+    return int(read_past(log, ["s0", "s1", "s2"], journal.progress(), clock.MINUTE).ts[0])
 
 
 def live(pipeline: Pipeline, log: Path, minutes: range) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fieldwatch_agent.config import Config
-from fieldwatch_agent.score import pipeline, shadow
+from fieldwatch_agent.score import shadow
 from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.score.shadow import Shadow, cast, objection
+from fieldwatch_agent.score.window import REWIND_ROWS
 from fieldwatch_agent.send.journal import Journal, Progress, read_progress
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertRule
@@ -57,8 +58,8 @@ def bundle(**changes: object) -> Bundle:
 def test_the_shadow_is_what_the_agent_said_of_the_last_day(site: tuple[Config, Progress]) -> None:
     config, progress = site
     found = cast(bundle(), config.log, progress)
-    assert found.readings == pipeline.REWIND_ROWS == found.judged
-    last_day = [minute for minute in FAULTS if minute >= ROWS - pipeline.REWIND_ROWS]
+    assert found.readings == REWIND_ROWS == found.judged
+    last_day = [minute for minute in FAULTS if minute >= ROWS - REWIND_ROWS]
     assert found.alerts == 2 * len(last_day), "one of each model for each fault"
     assert 10 * len(last_day) <= found.alarmed < 20 * len(last_day)
 
