@@ -42,7 +42,7 @@ class Past:
 
     ``ts`` int64 ``[n]`` µs and ``values`` float64 ``[n, S]``, in order. ``rows``: which there were. ``places``: where
     they were read. ``missing``: slots of rows that were not found. ``why``: in words, empty where none is missing.
-    ``passing``: what stands in the way may be gone in a moment.
+    ``passing``: what stands in the way may be gone in a moment. ``lines``: how many lines were read.
     """
 
     ts: NDArray[np.int64]
@@ -52,6 +52,7 @@ class Past:
     missing: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     why: str = ""
     passing: bool = False
+    lines: int = 0
 
 
 def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress, period: int) -> Past:
@@ -65,7 +66,9 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
     found: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]] = []
     blocks: list[tuple[LogLines, Position | None]] = []
     begun: Position | None = None
+    count = 0
     while (lines := tail.read(BLOCK_BYTES)) is not None:
+        count += len(lines)
         readings = parser.parse(lines)
         slots = np.floor_divide(readings.ts, period)
         known = readings.ts <= progress.newest if rows is None else np.isin(slots, rows.slots)
@@ -102,6 +105,7 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
         missing,
         _why(tail, len(chosen), len(missing)) if len(missing) else "",
         bool(len(missing)) and (tail.resumed is None or tail.state == "unreadable"),
+        count,
     )
 
 

@@ -60,6 +60,8 @@ def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     states = [AlertState() for _ in manifest.models]
     readings = judged = alarmed = alerts = 0
     past = read_past(log, manifest.sensors, progress, manifest.period)
+    if past.lines and not len(past.ts):
+        return Shadow(readings=len(past.rows.slots))  # the lines are there, and hold none of the bundle's sensors
     for block in grid.blocks(past.ts, past.values):
         present = block.source >= 0
         if not present.any():
@@ -87,9 +89,9 @@ def objection(running: Shadow, new: Shadow) -> str:
     >>> objection(Shadow(1440, 1440, 9, 1), Shadow(1440, 1440, 90, 14))
     'in the last 1440 readings here it would have raised 14 alerts, the running bundle 1'
     """
-    if running.readings < LEAST_READINGS:
+    if min(running.readings, new.readings) < LEAST_READINGS:
         return ""
-    here = f"the last {running.readings} readings here"
+    here = f"the last {new.readings} readings here"
     if new.judged < JUDGED_SHARE * running.judged:
         return f"it could judge {new.judged} of {here}, the running bundle {running.judged}"
     if new.alerts > running.alerts + MORE_ALERTS:
