@@ -141,7 +141,7 @@ class Dialects:
         "time" must not take the columns away.
         """
         line = line.removeprefix(MARK)
-        if self._log.format == "jsonl":
+        if self._log.format == "jsonl" or line.startswith(b"{"):
             return False
         if self._columns is not None:
             return any(self.names(line, each) == self._columns for each in self.delimiters if each in line)
@@ -173,8 +173,9 @@ class Dialects:
             return False
         if current is None:
             filled = [name for name in names if name]
+            twice = len({names[at] for at in time}) < len(time)
             several = words and len(filled) == len(names) == len(set(names)) > 2
-            return bool(time) or several
+            return (bool(time) and not twice) or several
         before = self.names(current, delimiter)
         where = self._named(before)
         if not (words and time and 2 * len(names) >= len(before)) or self.is_units(names):
@@ -199,7 +200,7 @@ class Dialects:
     def is_units(self, cells: Sequence[str]) -> bool:
         """Tell whether a row under the names holds units, or says how values were made."""
         filled = [cell for cell in cells if cell]
-        return bool(filled) and 2 * sum(map(is_unit, filled)) > len(filled) and not self._known(cells)
+        return bool(filled) and 2 * sum(map(is_unit, filled)) > len(filled)
 
     def names(self, header: bytes, delimiter: bytes) -> tuple[str, ...]:
         """Return the names in a header, the empty ones at its end too."""

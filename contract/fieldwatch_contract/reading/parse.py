@@ -21,12 +21,14 @@ Lines that look alike are read in blocks, the others one by one; the results are
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fieldwatch_contract.reading.advice import TimeAdvice
 from fieldwatch_contract.reading.dialect import MARK, SPACE, Columns, Dialects, is_number, split
 from fieldwatch_contract.reading.jsonl import JsonObjects
 from fieldwatch_contract.reading.lines import Found, Lines, Readings, Refusal, RefusedError
@@ -47,6 +49,8 @@ CELLS = 51_200
 
 _REPLACED = "\ufffd".encode()
 _NUMERIC = b"0123456789+-.eE"
+_DATA = frozenset(bytes([each]) for each in b"0123456789{")
+_EUROPEAN = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}\b")
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
@@ -65,6 +69,7 @@ class Parser:
         self._numbers = Numbers(log, self.sensors)
         self._objects = JsonObjects(log, self.sensors, self._times) if log.format == "jsonl" else None
         self._assembly = Assembly(log.period, self.sensors) if log.format == "long" else None
+        self._advice = TimeAdvice(log.timestamp.timezone)
         self._header: bytes | None = None
         self._opening = True
         self._seeking = True
@@ -182,10 +187,7 @@ class Parser:
         """Return time and fields of a line; raises :class:`.lines.RefusedError`."""
         _check_text(line)
         if self._header is None and self.columns is None and self._log.columns is None:
-            raise RefusedError(
-                "header",
-                "no line with column names has come before it; if the log has none, name the columns in [log] columns",
-            )
+            raise RefusedError("header", f"no line with column names has come before it; {_cure(line)}")
         columns = self.columns or self._learn(line)
         fields = split(line, columns.delimiter, self._dialects.decode)
         if not any(each.strip() for each in fields):
@@ -203,10 +205,11 @@ class Parser:
         self._times.offset = columns.offset
         ts = self._times.one(text)
         if ts is None:
-            raise RefusedError("timestamp", f"{text!r} {self._why_no_time()}")
+            raise RefusedError("timestamp", self._why_no_time(text))
         self._times.last = ts
         self._opening = self._seeking = False
         if self.columns is not columns:
+            self._numbers.signs.european = _EUROPEAN.match(text) is not None
             self.columns = columns
             self._tell(columns, found)
         return ts, fields
@@ -243,22 +246,24 @@ class Parser:
         values, bad = self._numbers.row([fields[columns.pair[1]]], [place], columns.delimiter)
         return place, float(values[place]), bool(bad)
 
-    def _why_no_time(self) -> str:
+    def _why_no_time(self, text: str) -> str:
         pattern = self._log.timestamp.format
         fits = f"does not fit [log.timestamp] format {pattern!r}" if pattern else "is no time that is understood"
-        return f"{fits}; see [log] timestamp"
+        return f"{text!r} {fits}; {self._advice(text) or 'see [log] timestamp'}"
 
     def _time_text(self, fields: Sequence[bytes], columns: Sequence[int]) -> str:
         return " ".join(self._dialects.decode(fields[column]).strip() for column in columns)
 
     def _is_preamble(self, line: bytes) -> bool:
         """Tell whether a line that is no reading is text before the data: a title, a serial number, a row of units."""
-        if not self._seeking or self._passed >= PREAMBLE or line.lstrip(b' "\t')[:1].isdigit() or self._objects:
+        if not self._seeking or self._passed >= PREAMBLE or line.lstrip(b' "\t')[:1] in _DATA or self._objects:
             return False
         delimiters = self._dialects.delimiters if self.columns is None else (self.columns.delimiter,)
         fields = max((line.split(each) for each in delimiters), key=len)
         unknown = self._header is None and self.columns is None
-        if (unknown and len(fields) < 3) or not any(is_number(self._dialects.decode(each)) for each in fields):
+        texts = [self._dialects.decode(each) for each in fields]
+        titled = unknown and not any(":" in each and self._times.one(each) is not None for each in texts)
+        if titled or not any(is_number(each) for each in texts):
             self._note_units(line)
             return True
         return False
@@ -433,6 +438,12 @@ class Parser:
         text = columns.describe() if self._before is None else columns.change_from(self._before[1])
         if text:
             found.changes.append(text)
+
+
+def _cure(line: bytes) -> str:
+    if line.lstrip().startswith(b"{"):
+        return 'it is a JSON object: say [log] format = "jsonl"'
+    return "if the log has none, name the columns in [log] columns"
 
 
 def _check_text(line: bytes) -> None:

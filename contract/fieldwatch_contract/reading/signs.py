@@ -17,10 +17,11 @@ Without proof, three digits after each sign are taken for decimals where that is
     | columns are separated by | ``1.002`` | ``1,002`` |
     |---|---|---|
     | comma | decimal | ambiguous |
-    | semicolon | decimal, unless the column holds whole numbers such as 998 | decimal, unless any column does |
-    | tab, ``|``, blank, … | decimal, unless the column holds whole numbers such as 998 | ambiguous |
+    | semicolon; any, beside dates such as 17.01.2026 | decimal, but … | decimal, but … |
+    | tab, ``|``, blank, … | decimal, but … | ambiguous |
 
-and ambiguous where the log so far was read so with the other sign.
+… but ambiguous in a column that holds whole numbers such as ``998`` as well,
+and where the log was read so with the other sign before.
 
 ``decimal`` and ``thousands`` in ``[log]`` settle it without proof; what contradicts them is no number.
 """
@@ -66,6 +67,8 @@ class Signs:
         self._assumed = np.zeros(len(sensors), bool)
         self._whole = np.zeros(len(sensors), bool)
         self._doubtful = False
+        self.european = False
+        """Whether dates are written as where the comma begins decimals."""
 
     @property
     def decimal(self) -> str:
@@ -141,12 +144,14 @@ class Signs:
     def _is_habit(self, place: int, sign: int, delimiter: bytes) -> bool:
         if delimiter == b",":
             return sign == _POINT
-        whole = self._whole[place] if sign == _POINT else delimiter != b";" or self._whole.any()
-        if whole or self._habit & ~sign:
+        if self._whole[place] or self._habit & ~sign or (sign == _COMMA and not self._comma_is_usual(delimiter)):
             return False
         self._habit |= sign
         self._assumed[place] = True
         return True
+
+    def _comma_is_usual(self, delimiter: bytes) -> bool:
+        return delimiter == b";" or self.european
 
     def _ambiguous(self, place: int, text: str) -> str:
         sign = "." if "." in text else ","
@@ -170,7 +175,7 @@ class Signs:
         elif self._proven:
             odd += [] if self._proven == _POINT else [b"."]
             odd += [] if self._proven == _COMMA else [b","]
-        elif b"," in data and (b"." in data or delimiter != b";"):
+        elif b"," in data and (b"." in data or not self._comma_is_usual(delimiter)):
             odd += [b".", b","]
         elif b"e" in data or b"E" in data:
             odd += [b"e", b"E"]
@@ -206,7 +211,7 @@ class Signs:
         whole[places] |= (~signed & (size >= 1) & (size < 1000) & (values == np.trunc(values))).any(axis=0)
         if len(at):
             sign, with_sign = _POINT if text[at[0]] == ord(".") else _COMMA, signed.any(axis=0)
-            if self._habit & ~sign or (whole[places][with_sign].any() if sign == _POINT else whole.any()):
+            if self._habit & ~sign or whole[places][with_sign].any():
                 return 0
             self._habit |= sign
             self._assumed[places] |= with_sign
@@ -217,8 +222,7 @@ class Signs:
         """Say, once, that fields were read as decimals out of habit before the log showed that this is not certain."""
         if self._doubtful or not self._habit or self._proven == self._habit:
             return ""
-        whole = self._whole if self._habit == _POINT else self._whole | self._whole.any()
-        unsure = self._assumed & (whole | bool(self._proven))
+        unsure = self._assumed & (self._whole | bool(self._proven))
         if not unsure.any():
             return ""
         self._doubtful = True

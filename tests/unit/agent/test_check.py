@@ -157,7 +157,7 @@ def test_files_that_are_not_there(folder: Path) -> None:
         (b"", "has no whole line yet"),
         (b"time,a\n", "no reading in the first 1 lines"),
         (b"2025-01-01 00:00,1\n" * 9, "no line with column names has come before it"),
-        (b"time,a\n01/02/2025 00:00,1\n", "is no time that is understood; see [log] timestamp"),
+        (b"time,a\n01/02/2025 00:00,1\n", "is no time that is understood; say [log.timestamp] format"),
         ("time,a\n1,2\n".encode("utf-16-le"), "is no time that is understood"),
         (b"time,a,b\n2025-01-01 00:00,1,2\n2025-01-01 00:01,1\n", "line 3 has 2 fields, the header has 3"),
     ],

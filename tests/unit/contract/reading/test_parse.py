@@ -141,7 +141,10 @@ def test_what_is_configured_is_not_guessed() -> None:
     assert parse("time;a;b\n2026-01-17 10:54;1,5;1\n", log=config(decimal=".")).bad_values == {"a": 1}
     assert parse("time,a\n2026-01-17 10:54,1\n", log=config(timestamp="Zeit")).refused[0].reason == "header"
     assert parse("time,a\n2026-01-17 10:54,1\n", log=config(delimiter=";")).refused[0].reason == "header"
-    assert "[log] timestamp" in parse("time,a\n01/02/2026 10:54,1\n").refused[0].detail
+    assert parse("time,a\n01/02/2026 10:54,1\n").refused[0].detail == (
+        "'01/02/2026 10:54' is no time that is understood; say [log.timestamp] format = "
+        '"%d/%m/%Y %H:%M" (2026-02-01T10:54:00Z) or "%m/%d/%Y %H:%M" (2026-01-02T10:54:00Z)'
+    )
 
 
 # ---- values and refusals -------------------------------------------------------------------------------------------

@@ -1,0 +1,117 @@
+"""What a person should be told about a time, or a value, that can be read in more than one way. Nothing here decides.
+
+    | found | told |
+    |---|---|
+    | a time that is not understood | the formats that would read it, each with what it would say |
+    | the newest reading is far from when its file was written | formats by which it is near: another epoch, day and \
+month exchanged |
+    | a value that comes again and again, far from all others | that it may stand for "no value" |
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fieldwatch_contract import clock
+from fieldwatch_contract.reading.settings import TimestampConfig
+from fieldwatch_contract.reading.times import Times
+
+_DATES = (
+    "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%m.%d.%Y", "%y-%m-%d",
+    "%y/%m/%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d/%b/%Y",
+    "%Y%m%d", "%Y-%m-%d",
+)  # fmt: skip
+_CLOCKS = (
+    " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S.%f", " %H:%M:%S:%f", " %I:%M:%S.%f %p", "T%H:%M:%S",
+    " %H:%M:%S %z", "T%H%M%S", " %H%M%S", "%H%M%S", ", %H:%M:%S", ", %I:%M:%S %p", " %H.%M.%S", " %H-%M-%S",
+    ":%H:%M:%S", "",
+)  # fmt: skip
+_OTHERS = ("%a %b %d %H:%M:%S %Y", "%H:%M:%S %d/%m/%Y", "%H:%M:%S %m/%d/%Y", "%H:%M:%S %d.%m.%Y", "excel", "labview")
+_WORDS = frozenset("bBapzT")
+"""Letters of formats that no text without letters fits."""
+_NUMBERS = ("epoch", "labview", "gps", "filetime", "excel")
+_PLAUSIBLE = 946_684_800 * clock.SECOND, 4_102_444_800 * clock.SECOND
+"""2000 to 2100."""
+
+
+@dataclass(frozen=True)
+class Sense:
+    """One way to read a time: by ``[log.timestamp] format`` it is ``ts`` (µs)."""
+
+    format: str
+    ts: int
+
+
+@functools.cache
+def _readers(formats: tuple[str, ...], timezone: str) -> tuple[tuple[str, Times], ...]:
+    return tuple((each, Times(TimestampConfig(format=each, timezone=timezone))) for each in formats)
+
+
+def senses(text: str, timezone: str = "UTC") -> list[Sense]:
+    """Return the ways to read a time that are plausible: between 2000 and 2100."""
+    text = text.strip()
+    if sum(each.isdigit() for each in text) < 4:
+        return []
+    number = text.replace(",", ".").replace(".", "", 1).isdigit() and len(text) != 8
+    worded = any(each.isalpha() for each in text)
+    formats = _NUMBERS if number else tuple(each for each in _patterns() if worded or not _WORDS & set(each))
+    found = []
+    for name, reader in _readers(formats, timezone):
+        ts = reader.one(text)
+        if ts is not None and _PLAUSIBLE[0] <= ts < _PLAUSIBLE[1]:
+            found.append(Sense(name, ts))
+    return found
+
+
+def _patterns() -> Iterator[str]:
+    for date in _DATES:
+        yield from (date + each for each in _CLOCKS)
+    yield from _OTHERS
+
+
+class TimeAdvice:
+    """Says by which formats the refused times of one log could be read: those that read all of a shape so far."""
+
+    def __init__(self, timezone: str) -> None:
+        self._timezone = timezone
+        self._fit: dict[str, tuple[str, ...]] = {}
+
+    def __call__(self, text: str) -> str:
+        """Return the advice for a refused time, empty where there is none."""
+        shape = "".join("0" if each.isdigit() else each for each in text)[:64]
+        known = self._fit.get(shape)
+        found = (
+            [each for each in senses(text, self._timezone) if known is None or each.format in known]
+            if (known is None or known)
+            else []
+        )
+        if len(self._fit) < 100 or known is not None:
+            self._fit[shape] = tuple(each.format for each in found)
+        told = " or ".join(f'"{each.format}" ({clock.iso(each.ts)})' for each in found[:3])
+        return f"say [log.timestamp] format = {told}" if told else ""
+
+
+def repeated_extremes(values: NDArray[np.float64], sensors: Sequence[str]) -> dict[float, list[str]]:
+    """Return values that may stand for "no value", with the sensors that hold them.
+
+    ``values`` ``[n, S]``. Suspicious is a column's least or greatest value that comes three times or more, and lies as
+    far from all the others as ten times their own spread.
+    """
+    found: dict[float, list[str]] = {}
+    for place, name in enumerate(sensors):
+        column = values[:, place]
+        column = column[np.isfinite(column)]
+        for extreme in {float(column.min()), float(column.max())} if len(column) > 10 else ():
+            others = column[column != extreme]
+            if len(column) - len(others) < 3 or len(others) < 5:
+                continue
+            spread = float(others.max() - others.min())
+            away = float(np.abs(others - extreme).min())
+            if away > 10 * max(spread, 1e-9 * abs(extreme)) and abs(extreme) > 1:
+                found.setdefault(extreme, []).append(name)
+    return found
