@@ -1,204 +1,36 @@
 """Everything that can be wrong before the agent starts, found at once, each with what to do about it.
 
-``check`` reads: configuration, paths, certificates, a sample of the log, the bundle on this device. It connects to
+``check`` reads: configuration, paths, certificates, the log, the bundle on this device. It connects to
 nothing and changes nothing, so it may be run beside the service.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import ssl
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle
-from fieldwatch_contract.reading.parse import Parser, Readings, Refusal
-from fieldwatch_contract.reading.settings import LogConfig
 
+from fieldwatch_agent.check_log import check_log
 from fieldwatch_agent.config import Config, MqttConfig
-from fieldwatch_agent.log.shared_file import open_shared
-from fieldwatch_agent.log.tail import LogLines, Tail, read_file
+from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.troubles import LITTLE_ROOM
 
-SAMPLE = 256 * 1024
-"""Bytes read at the beginning of the newest file."""
 RENEW_DAYS = 30
 """A certificate that ends sooner is worth a warning."""
-ZONE_STEP = 15 * clock.MINUTE
-NEAR = 2 * clock.MINUTE
-"""A newest reading off the clock by whole quarters of an hour, give or take this (µs), is in another time zone."""
-
-Level = Literal["ok", "warning", "error"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """``where``: a key, a path; ``what`` was found; ``remedy``: what to do, empty where nothing needs doing."""
-
-    level: Level
-    where: str
-    what: str
-    remedy: str = ""
 
 
 def check(config: Config) -> list[Finding]:
     """Return all findings, the good ones too."""
     bundle, findings = _bundle(config)
-    return [*_log(config.log, bundle), *_mqtt(config), *_updates(config), *_state(config.state.dir), *findings]
-
-
-def _log(log: LogConfig, bundle: Bundle | None) -> Iterator[Finding]:
-    where = "[log] path"
     sensors = bundle.manifest.sensors if bundle else []
-    parser = Parser(log, sensors)
-    try:
-        files = Tail(log.path, encoding=log.encoding, format=parser).files()
-        if not files:
-            folder = Path(log.path).parent
-            missing = "" if folder.is_dir() or "*" in str(folder) else f"; there is not even a folder {folder}"
-            yield Finding(
-                "warning", where, f"no file matches {log.path}{missing}", "right if the device has not written yet"
-            )
-            return
-        newest = files[-1]
-        lines = next(read_file(newest, log, SAMPLE), None)
-    except OSError as error:
-        yield Finding(
-            "error",
-            where,
-            f"{error.filename or log.path} cannot be read: {error.strerror or error}",
-            "give the agent's account the right to read it",
-        )
-        return
-    yield Finding("ok", where, f"{len(files)} file{'s' * (len(files) > 1)}, newest {newest}")
-    if lines is None:
-        yield Finding("warning", str(newest), "has no whole line yet", "right if the device has just begun it")
-        return
-    readings = parser.parse(lines)
-    if not sensors and parser.columns is not None:
-        readings = Parser(log, parser.columns.unknown).parse(lines)  # every column, to see what it holds
-    yield from _dialect(log, parser, readings, lines, newest)
-    yield from _period(log, parser, lines, newest)
-
-
-def _dialect(log: LogConfig, parser: Parser, readings: Readings, lines: LogLines, path: Path) -> Iterator[Finding]:
-    """Tell how the log is written and what of it is not understood."""
-    refused = Counter(refusal.reason for refusal in readings.refused)
-    columns = parser.columns
-    if lines.torn and len(lines) == 1:
-        what = f"no line end in the first {lines.position.offset} bytes, read as {_encoding(log, lines)}"
-        remedy = "is [log] encoding right? A line must end with a line feed; a carriage return alone is none"
-        yield Finding("error", str(path), what, remedy)
-        return
-    if columns is None:
-        (detail, _), *_ = Counter(refusal.detail for refusal in readings.refused).most_common(1) or [("", 0)]
-        what = f"no reading in the first {len(lines)} lines" + (f": {detail}" if detail else "")
-        example = next((refusal for refusal in readings.refused if refusal.detail == detail), None)
-        general = "the first line must name the columns; say delimiter and timestamp in [log] if they are unusual"
-        remedy = (_remedy(parser, example, lines) if example else "") or general
-        yield Finding("error" if refused else "warning", str(path), what, remedy)
-        return
-    delimiter = {"\t": "tab"}.get(columns.delimiter.decode(), repr(columns.delimiter.decode()))
-    time = " + ".join(repr(columns.names[column]) for column in columns.time)
-    decimal = repr(log.decimal or ".") if log.decimal or columns.delimiter == b"," else "'.' or ','"
-    zone = "" if not parser.assumed_zone else f", times without zone are {log.timestamp.timezone}"
-    yield Finding(
-        "ok",
-        str(path),
-        f"encoding {_encoding(log, lines)}, delimiter {delimiter}, decimal {decimal}, time in {time}{zone}, "
-        f"{len(columns.names) - len(columns.time)} columns of values",
-    )
-    for reason, count in refused.most_common():
-        example = next(refusal for refusal in readings.refused if refusal.reason == reason)
-        what = (
-            f"{count} of the first {len(lines)} lines are refused ({reason}): line {example.line + 1} {example.detail}"
-        )
-        remedy = _remedy(parser, example, lines) or "compare with the lines around"
-        yield Finding("error" if count > len(readings.ts) else "warning", str(path), what, remedy)
-    if readings.bad_values:
-        worst = sorted(readings.bad_values.items(), key=lambda pair: -pair[1])[:3]
-        told = ", ".join(f"{name} ({count})" for name, count in worst)
-        yield Finding("warning", str(path), f"values that are no numbers: {told}", "they count as missing")
-    if parser.sensors and (text := columns.describe()):
-        level: Level = "error" if len(columns.missing) * 2 > len(parser.sensors) else "warning"
-        yield Finding(level, str(path), text, "the bundle was trained with other columns: rename, or train again")
-    elif parser.sensors:
-        yield Finding("ok", str(path), f"has a column for each of the bundle's {len(parser.sensors)} sensors")
-
-
-def _remedy(parser: Parser, refusal: Refusal, lines: LogLines) -> str:
-    """Return what to do about a refused line, empty where its reason does not tell."""
-    if refusal.reason == "timestamp":
-        return 'say how the time is written, for example [log.timestamp] format = "%d/%m/%Y %H:%M:%S"'
-    header = next((line for line in lines.lines if parser.is_header(line, None)), b"")
-    names, fields = (line.count(b",") + 1 for line in (header, lines.lines[refusal.line]))
-    if refusal.reason == "columns" and names > 1 and 1.5 * names <= fields <= 2 * names:
-        return (
-            f"{fields} fields between commas for {names} names: is the comma the decimal sign too? "
-            'Let the device write a decimal point, or another delimiter such as ";"'
-        )
-    return ""
-
-
-def _encoding(log: LogConfig, lines: LogLines) -> str:
-    if lines.encoding != "8-bit":
-        return lines.encoding
-    try:
-        b"".join(lines.lines).decode()
-    except UnicodeDecodeError:
-        return log.encoding or "cp1252"
-    return log.encoding or "utf-8"
-
-
-def _period(log: LogConfig, parser: Parser, lines: LogLines, path: Path) -> Iterator[Finding]:
-    """Compare the readings' times with the period and with this computer's clock."""
-    ts = Parser(log, []).parse(lines).ts
-    if len(ts) > 2:
-        observed = float(np.median(np.diff(ts)))
-        told = f"readings come every {observed / clock.SECOND:g} s, period is {log.period / clock.SECOND:g} s"
-        if not 0.7 * log.period <= observed <= 1.5 * log.period:
-            yield Finding("warning", "[log] period", told, "set it to the time between two readings")
-        else:
-            yield Finding("ok", "[log] period", told)
-    last = _last(log, path, parser)
-    if last is None:
-        return
-    ahead = last - path.stat().st_mtime_ns // 1000
-    if (
-        abs(ahead) > ZONE_STEP / 2
-        and abs(ahead - round(ahead / ZONE_STEP) * ZONE_STEP) <= NEAR
-        and abs(ahead) < clock.DAY
-    ):
-        hours = round(ahead / ZONE_STEP) / 4
-        side = "after" if ahead > 0 else "before"
-        yield Finding(
-            "warning",
-            "[log] timestamp",
-            f"the newest reading, {clock.iso(last)}, lies {abs(hours):g} h {side} the time its file was written",
-            "set timezone in [log.timestamp] to that of the device's clock",
-        )
-    else:
-        yield Finding("ok", "[log] timestamp", f"newest reading {clock.iso(last)}")
-
-
-def _last(log: LogConfig, path: Path, parser: Parser) -> int | None:
-    """Return the time of the newest reading; None where the end of the file cannot be read by itself."""
-    if path.suffix == ".gz":
-        return None
-    with open_shared(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - SAMPLE))
-        raw = file.read(SAMPLE).split(b"\n")[1:-1]
-    return parser.last_time(raw)
+    return [*check_log(config.log, sensors), *_mqtt(config), *_updates(config), *_state(config.state.dir), *findings]
 
 
 def _mqtt(config: Config) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,3 +116,47 @@ def repeated_extremes(values: NDArray[np.float64], sensors: Sequence[str]) -> di
             if away > 10 * max(spread, 1e-9 * abs(extreme)) and abs(extreme) > 1:
                 found.setdefault(extreme, []).append(name)
     return found
+
+
+_ZONE_STEP = 15 * clock.MINUTE
+_NEAR = 2 * clock.MINUTE
+"""A newest reading off the clock by whole quarters of an hour, give or take this (µs), is in another time zone."""
+
+
+def far_from(
+    text: str, ts: int, written: int, config: TimestampConfig
+) -> tuple[Literal["warning", "error"], str, str] | None:
+    """Compare the newest reading with when its file was written; return how bad, what and what to do, None if near.
+
+    ``text``: the time as it stands there, ``ts``: as it was read, ``written``: both µs.
+    """
+    away = ts - written
+    told = f"the newest reading, {text!r}, is {clock.iso(ts)}, its file was written at {clock.iso(written)}"
+    if abs(away) < clock.DAY:
+        if abs(away) <= _ZONE_STEP / 2 or abs(away - round(away / _ZONE_STEP) * _ZONE_STEP) > _NEAR:
+            return None
+        hours, side = round(away / _ZONE_STEP) / 4, "after" if away > 0 else "before"
+        what = f"the newest reading, {clock.iso(ts)}, lies {abs(hours):g} h {side} the time its file was written"
+        return "warning", what, "set timezone in [log.timestamp] to that of the device's clock"
+    others = [sense for sense in senses(text, config.timezone) if abs(sense.ts - ts) >= clock.DAY]
+    near = [sense for sense in others if abs(sense.ts - written) < clock.DAY]
+    if near:
+        best = min(near, key=lambda sense: abs(sense.ts - written))
+        what = f'{told}; by format "{best.format}" it is {clock.iso(best.ts)}'
+        return "error", what, f'set [log.timestamp] format = "{best.format}"'
+    more = "".join(f'; by format "{sense.format}" it would be {clock.iso(sense.ts)}' for sense in others[:2])
+    return (
+        "warning",
+        f"{told}, {abs(away) / clock.DAY:.0f} days {'earlier' if away > 0 else 'later'}{more}",
+        "right if the file was copied or the device has stopped; else say in [log.timestamp] how the time is written, "
+        "or set the device's clock",
+    )
+
+
+def exchanged(config: TimestampConfig) -> TimestampConfig | None:
+    """Return the configuration with day and month exchanged, None where no pattern holds both as numbers."""
+    pattern = config.format or ""
+    if "%d" not in pattern or "%m" not in pattern:
+        return None
+    other = pattern.replace("%d", "%\0").replace("%m", "%d").replace("%\0", "%m")
+    return config.model_copy(update={"format": other})

@@ -279,17 +279,11 @@ class Dialects:
         names, fields, delimiter = max(seen, key=lambda each: (each[0], each[1]))
         where = "[log] columns has" if header is None else f"the header {self.decode(header)[:80]!r} has"
         by = {b"\t": "tab", SPACE: "blank"}.get(delimiter, delimiter.decode())
-        if delimiter == b"," and names > 1 and 1.5 * names <= fields <= 2 * names:
-            return (
-                f"has {fields} fields between commas, {where} {names}: is the comma the decimal sign too? "
-                'Let the device write a decimal point, or another delimiter such as ";"'
-            )
+        told = f"has {fields} field{'s' * (fields != 1)} by the delimiter {by!r}, {where} {names}"
         if header is not None and header.count(b'"') % 2:
-            return f"{where} a name with a line break: name the {fields} columns in [log] columns"
-        return (
-            f"has {fields} field{'s' * (fields != 1)} by the delimiter {by!r}, {where} {names}: "
-            "say [log] delimiter, or name the columns in [log] columns"
-        )
+            return f"{told} and a name with a line break; name the {fields} columns in [log] columns"
+        other = "say [log] delimiter, or name the columns in [log] columns"
+        return f"{told}; {comma_cure(delimiter, names, fields) or other}"
 
     # ---- the time ------------------------------------------------------------------------------------------------
 
@@ -394,6 +388,16 @@ def split(line: bytes, delimiter: bytes, decode: Callable[[bytes], str]) -> list
     except (csv.Error, StopIteration):
         raise RefusedError("malformed", "has a quotation mark that does not fit") from None
     return [each.encode() for each in row]
+
+
+def comma_cure(delimiter: bytes, names: int, fields: int) -> str:
+    """Return what to do about rows with decimal commas between commas, empty where there is no sign of it."""
+    if delimiter != b"," or names < 2 or not 1.5 * names <= fields <= 2 * names:
+        return ""
+    return (
+        "is the comma the decimal sign too? Let the device write a decimal point, or another delimiter such as "
+        "';', or quotes around numbers"
+    )
 
 
 def is_number(text: str) -> bool:

@@ -37,8 +37,8 @@ class JsonObjects:
         self._format = log.timestamp.format
         self._times = times
 
-    def time(self, line: bytes) -> int:
-        """Return the time of a line (µs); raises :class:`.lines.RefusedError`."""
+    def time(self, line: bytes) -> tuple[int, str]:
+        """Return the time of a line (µs) and how it is written; raises :class:`.lines.RefusedError`."""
         return self._time(self._members(line))
 
     def read(self, line: bytes, numbers: Numbers) -> tuple[int, NDArray[np.float64], list[int]]:
@@ -47,7 +47,7 @@ class JsonObjects:
         Raises :class:`.lines.RefusedError` where the line is no object, has no time or has no value.
         """
         members = self._members(line)
-        ts = self._time(members)
+        ts, _ = self._time(members)
         out = np.full(len(self._places), np.nan)
         bad: list[int] = []
         texts: list[tuple[int, bytes]] = []
@@ -90,7 +90,7 @@ class JsonObjects:
             raise RefusedError("empty", "has no values")
         return members
 
-    def _time(self, members: Mapping[str, Any]) -> int:
+    def _time(self, members: Mapping[str, Any]) -> tuple[int, str]:
         if self._asked:
             absent = [name for name in self._asked if name not in members]
             if absent:
@@ -103,7 +103,7 @@ class JsonObjects:
             texts = [_text(members[name]) for name in named]
         for text in texts:
             if (ts := self._times.one(text)) is not None:
-                return ts
+                return ts, text
         fits = (
             f"does not fit [log.timestamp] format {self._format!r}" if self._format else "is no time that is understood"
         )

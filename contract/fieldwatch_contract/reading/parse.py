@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwatch_contract.reading.advice import TimeAdvice
-from fieldwatch_contract.reading.dialect import MARK, SPACE, Columns, Dialects, is_number, split
+from fieldwatch_contract.reading.dialect import MARK, SPACE, Columns, Dialects, comma_cure, is_number, split
 from fieldwatch_contract.reading.jsonl import JsonObjects
 from fieldwatch_contract.reading.lines import Found, Lines, Readings, Refusal, RefusedError
 from fieldwatch_contract.reading.long import Assembly
@@ -49,6 +49,7 @@ CELLS = 51_200
 
 _REPLACED = "\ufffd".encode()
 _NUMERIC = b"0123456789+-.eE"
+_NEW_HEADER = "a device that writes other columns must write a new header; or name them in [log] columns"
 _DATA = frozenset(bytes([each]) for each in b"0123456789{")
 _EUROPEAN = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}\b")
 
@@ -199,7 +200,7 @@ class Parser:
             raise RefusedError(
                 "columns",
                 f"has {len(fields)} fields, {names} has {min(wanted, named)}{spare}; "
-                "if the device writes other columns now, it must write a new header",
+                + (comma_cure(columns.delimiter, named, len(fields)) or _NEW_HEADER),
             )
         text = self._time_text(fields, columns.time)
         self._times.offset = columns.offset
@@ -386,17 +387,17 @@ class Parser:
                 probe._take_header(line)
             elif line.strip() and not (self._comment and line.startswith(self._comment)):
                 try:
-                    return probe._time(line)
+                    return probe._time(line)[0]
                 except RefusedError:
                     if probe._header is None and (ts := probe._leading_time(line)) is not None:
                         return ts
         return None
 
-    def last_time(self, lines: Sequence[bytes]) -> int | None:
-        """Return the time (µs) of the last reading among ``lines``, with the columns in effect."""
+    def last_reading(self, lines: Sequence[bytes]) -> tuple[int, str] | None:
+        """Return the time (µs) of the last reading among ``lines`` by the columns in effect, and how it is written."""
         for line in reversed(lines):
             try:
-                return self._time(line.rstrip(b"\r"))
+                return self._time(line.removeprefix(MARK))
             except RefusedError:
                 continue
         return None
@@ -411,8 +412,11 @@ class Parser:
         """The decimal sign as far as the log tells it: ".", "," or ""."""
         return self._numbers.signs.decimal
 
-    def _time(self, line: bytes) -> int:
-        return self._objects.time(line) if self._objects is not None else self._fields(line, Found())[0]
+    def _time(self, line: bytes) -> tuple[int, str]:
+        if self._objects is not None:
+            return self._objects.time(line)
+        ts, fields = self._fields(line, Found())
+        return ts, self._time_text(fields, self.columns.time if self.columns else ())
 
     def _leading_time(self, line: bytes) -> int | None:
         for delimiter in self._dialects.delimiters:

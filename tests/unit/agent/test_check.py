@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from fieldwatch_agent.check import Finding, check
+from fieldwatch_agent.check import check
 from fieldwatch_agent.config import load
+from fieldwatch_agent.findings import Finding
 
 from tests.bundles import make_bundle
 
@@ -114,7 +115,7 @@ def test_all_problems_at_once(folder: Path) -> None:
     )
     log = str(folder / "logs" / "readings.csv")
     assert found.pop("[log] period") == "readings come every 10 s, period is 60 s"
-    assert "lies 2 h after the time its file was written" in found.pop("[log] timestamp")
+    assert "lies 2 h after the time its file was written" in found.pop("[log.timestamp]")
     assert found.pop(log) == "values that are no numbers: a (15)"
     assert "holds no certificate" in found.pop("[mqtt] ca")
     assert "does not belong to the certificate" in found.pop("[mqtt] key")
@@ -172,14 +173,19 @@ def test_logs_that_are_not_understood(folder: Path, content: bytes, what: str) -
     [
         (b"time,a\r2025-01-01 00:00,1\r", "", "no line end in the first 26 bytes, read as utf-8", "carriage return"),
         (b"time,a\n2025-01-01 00:00,1\n", 'encoding = "utf-16"', "read as utf-16-le", "is [log] encoding right?"),
-        (b"time,a\n01/02/2025 00:00,1\n", "", "is no time", '[log.timestamp] format = "%d/%m/%Y %H:%M:%S"'),
+        (
+            b"time,a\n01/02/2025 00:00,1\n",
+            "",
+            "is no time",
+            '[log.timestamp] format = "%d/%m/%Y %H:%M" (2025-02-01T00:00:00Z) or "%m/%d/%Y %H:%M" (2025-01-02T',
+        ),
         (
             b"time,a,b\n2025-01-01 00:00,1,5,2,5\n",
             "",
-            "has 5 fields between commas, the header 'time,a,b' has 3",
-            "5 fields between commas for 3 names",
+            "has 5 fields by the delimiter ',', the header 'time,a,b' has 3",
+            "the decimal sign too?",
         ),
-        (b"time,a,b\n2025-01-01 00:00,1,2\n2025-01-01 00:01,1,5,2\n", "", "has 4 fields", "compare with the lines"),
+        (b"time,a,b\n2025-01-01 00:00,1,2\n2025-01-01 00:01,1,5,2\n", "", "has 4 fields", "must write a new header"),
         (b"time,a,b\n2025-01-01 00:00,1,2\n2025-01-01 00:01,1,5,2,5\n", "", "has 5 fields", "the decimal sign too?"),
     ],
 )

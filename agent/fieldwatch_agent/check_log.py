@@ -1,0 +1,322 @@
+"""``check`` of the log: what ``run`` would make of the newest file, read the same way, and what a person should settle.
+
+| looked at | a finding, where |
+|---|---|
+| the whole newest file; of one above :data:`WHOLE` its head and its tail, and that is said | – |
+| each line, parsed and placed on the grid as ``run`` does | it would be refused: how many, why, which, what cures it |
+| the columns | they differ from the bundle's, or change within the file |
+| the values | they are no numbers; one may stand for "no value" |
+| times against each other | the period differs; they run backwards; day and month seem exchanged |
+| the newest time against the time its file was written | another zone, another epoch, or plainly far away |
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from fieldwatch_contract import clock
+from fieldwatch_contract.acceptance import ahead, in_order
+from fieldwatch_contract.reading.advice import exchanged, far_from, repeated_extremes
+from fieldwatch_contract.reading.lines import Lines
+from fieldwatch_contract.reading.parse import Parser, Refusal
+from fieldwatch_contract.reading.settings import LogConfig
+from numpy.typing import NDArray
+
+from fieldwatch_agent.findings import Finding, Level
+from fieldwatch_agent.log.shared_file import open_shared
+from fieldwatch_agent.log.tail import Tail, read_file
+from fieldwatch_agent.log.text import cut, unit
+
+WHOLE = 64 * 1024 * 1024
+"""Bytes: a larger file is read in part, half of this at each end."""
+LAST = 20
+"""So many newest lines refused without exception are an error, however many were read before them."""
+
+
+@dataclass
+class Sample:
+    """What was read of a file. ``skipped``: bytes between head and tail. ``numbers``: line numbers, 0 after a gap."""
+
+    path: Path
+    encoding: str = "8-bit"
+    blocks: list[Lines] = field(default_factory=list)
+    size: int = 0
+    skipped: int = 0
+    torn: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many lines were read."""
+        return sum(len(block) for block in self.blocks)
+
+    @property
+    def told(self) -> str:
+        """How much of the file was read, in words."""
+        if not self.skipped:
+            return f"all {self.count} lines"
+        return f"{self.count} lines at its beginning and its end, not the {self.skipped} bytes between"
+
+
+def take_sample(path: Path, log: LogConfig) -> Sample:
+    """Read the file, or its head and tail; raises :class:`OSError` where it cannot be read."""
+    with open_shared(path) as file:
+        size = file.seek(0, os.SEEK_END)
+    packed = path.suffix == ".gz"
+    sample = Sample(path, size=size)
+    read = 0
+    for block in read_file(path, log):
+        sample.blocks.append(block)
+        sample.encoding = block.encoding
+        sample.torn = block.torn
+        read = block.position.offset
+        if not packed and size > WHOLE and read >= WHOLE // 2:
+            break
+    if not packed and sample.blocks and size > WHOLE:
+        start = max(read, size - WHOLE // 2)
+        start -= (start - read) % unit(sample.encoding)
+        with open_shared(path) as file:
+            file.seek(start)
+            lines, _ = cut(file.read(), sample.encoding)
+        if lines[start > read :]:
+            sample.blocks.append(Lines(lines=lines[start > read :]))
+        sample.skipped = start - read
+    return sample
+
+
+@dataclass
+class Outcome:
+    """What ``run`` would make of a sample: all times read, those of rows, and all values; line numbers from 1."""
+
+    parser: Parser
+    ts: NDArray[np.int64]
+    taken: NDArray[np.int64]
+    values: NDArray[np.float64]
+    refused: list[Refusal]
+    bad: Counter[str]
+    changes: list[str]
+    skipped: int
+
+    def by_reason(self) -> list[tuple[str, list[Refusal]]]:
+        """The refusals by their reasons, the most frequent first."""
+        counts = Counter(refusal.reason for refusal in self.refused)
+        return [
+            (reason, [each for each in self.refused if each.reason == reason]) for reason, _ in counts.most_common()
+        ]
+
+
+def outcome(sample: Sample, log: LogConfig, sensors: Sequence[str]) -> Outcome:
+    """Read a sample as ``run`` would: the same parser, the same rule for what is accepted."""
+    parser = Parser(log, sensors)
+    newest: int | None = None
+    written = sample.path.stat().st_mtime_ns // 1000
+    times, taken, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty((0, len(sensors)))]
+    found = Outcome(parser, times[0], taken[0], values[0], [], Counter(), [], 0)
+    number = 1
+    for lines in sample.blocks:
+        readings = parser.parse(lines)
+        line = readings.line + number
+        refused = [Refusal(each.line + number, each.reason, each.detail) for each in readings.refused]
+        future = ahead(readings.ts, clock.now(), written).future
+        refused += [
+            Refusal(int(at), "future", "is more than a day ahead of this computer's clock") for at in line[future]
+        ]
+        ts, line = readings.ts[~future], line[~future]
+        slots = np.floor_divide(ts, log.period)
+        rows, duplicate, late = in_order(slots, newest)
+        newest = int(slots[rows[-1]]) if len(rows) else newest
+        refused += [Refusal(int(line[at]), "duplicate", "has the period of a reading before it") for at in duplicate]
+        refused += [Refusal(int(line[at]), "late", "is older than a reading before it") for at in late]
+        taken.append(ts[rows])
+        times.append(readings.ts)
+        values.append(readings.values)
+        found.refused += sorted(refused, key=lambda each: each.line)
+        found.bad.update(readings.bad_values)
+        found.changes += readings.changes
+        found.skipped += readings.skipped
+        number += len(lines)
+    found.ts, found.taken, found.values = np.concatenate(times), np.concatenate(taken), np.concatenate(values)
+    return found
+
+
+def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
+    """Yield the findings; ``sensors``: the bundle's, none where there is no bundle yet."""
+    where = "[log] path"
+    try:
+        files = Tail(log.path, encoding=log.encoding, format=Parser(log, sensors)).files()
+        if not files:
+            folder = Path(log.path).parent
+            missing = "" if folder.is_dir() or "*" in str(folder) else f"; there is not even a folder {folder}"
+            remedy = "right if the device has not written yet"
+            yield Finding("warning", where, f"no file matches {log.path}{missing}", remedy)
+            return
+        sample = take_sample(files[-1], log)
+    except OSError as error:
+        what = f"{error.filename or log.path} cannot be read: {error.strerror or error}"
+        yield Finding("error", where, what, "give the agent's account the right to read it")
+        return
+    newest = str(sample.path)
+    yield Finding("ok", where, f"{len(files)} file{'s' * (len(files) > 1)}, newest {newest}")
+    if not sample.count:
+        yield Finding("warning", newest, "has no whole line yet", "right if the device has just begun it")
+        return
+    if sample.torn and sample.count == 1:
+        what = f"no line end in the first {sample.size} bytes, read as {_encoding(log, sample)}"
+        remedy = "is [log] encoding right? A line must end with a line feed; a carriage return alone is none"
+        yield Finding("error", newest, what, remedy)
+        return
+    found = outcome(sample, log, sensors)
+    named = _named(found, log, sample) if not sensors else found
+    if not len(found.ts):
+        yield _nothing(found, sample)
+        return
+    yield from _dialect(log, found, sample)
+    yield from _refused(found, sample)
+    yield from _values(named, newest)
+    yield from _columns(found, sensors, newest)
+    yield from _times(log, found, sample)
+
+
+def _named(found: Outcome, log: LogConfig, sample: Sample) -> Outcome:
+    """Read again with every column as a sensor, to see what it holds."""
+    columns = found.parser.columns
+    return found if columns is None or columns.pair else outcome(sample, log, columns.unknown)
+
+
+def _nothing(found: Outcome, sample: Sample) -> Finding:
+    (detail, _), *_ = Counter(refusal.detail for refusal in found.refused).most_common(1) or [("", 0)]
+    told, _, cure = detail.partition("; ")
+    what = f"no reading in the first {sample.count} lines" + (f": {told}" if told else "")
+    remedy = cure or "the first line must name the columns; say delimiter and timestamp in [log]"
+    return Finding("error" if found.refused else "warning", str(sample.path), what, remedy)
+
+
+def _dialect(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
+    """Tell how the log is written."""
+    parser, columns = found.parser, found.parser.columns
+    zone = "" if not parser.assumed_zone else f", times without zone are {log.timestamp.timezone}"
+    if columns is None:
+        yield Finding(
+            "ok", str(sample.path), f"{log.format}, encoding {_encoding(log, sample)}{zone}; read {sample.told}"
+        )
+        return
+    delimiter = {"\t": "tab", " ": "blanks"}.get(columns.delimiter.decode(), repr(columns.delimiter.decode()))
+    time = " + ".join(repr(columns.names[column]) for column in columns.time)
+    usual = "." if columns.delimiter == b"," else ""
+    decimal = repr(parser.decimal or usual) if parser.decimal or usual else "'.' or ','"
+    units = ", ".join(f"{name} in {unit}" for name, unit in list(parser.units.items())[:5])
+    yield Finding(
+        "ok",
+        str(sample.path),
+        f"encoding {_encoding(log, sample)}, delimiter {delimiter}, decimal {decimal}, time in {time}{zone}, "
+        f"{len(columns.names) - len(columns.time)} columns of values" + (f"; units: {units}" if units else ""),
+    )
+    yield Finding("ok", str(sample.path), f"read {sample.told}: {len(found.taken)} readings would be scored")
+
+
+def _refused(found: Outcome, sample: Sample) -> Iterator[Finding]:
+    """Tell what ``run`` would refuse, and why."""
+    lines = {refusal.line for refusal in found.refused}
+    end = all(number in lines for number in range(max(1, sample.count - LAST + 1), sample.count + 1))
+    for reason, refusals in found.by_reason():
+        first, last = refusals[0], refusals[-1].line
+        span = f"line {first.line}" if len(refusals) == 1 else f"lines {first.line} to {last}, the first of which"
+        newest = " and with them the newest" if end and last == sample.count else ""
+        told, _, cure = first.detail.partition("; ")
+        what = f"{len(refusals)} of {sample.count} lines{newest} would be refused ({reason}): {span} {told}"
+        if reason == "late" and len(refusals) > len(found.taken):
+            what += "; the readings come newest first"
+        level: Level = "error" if newest or len(refusals) > len(found.taken) else "warning"
+        yield Finding(level, str(sample.path), what, cure or _REMEDIES.get(reason, ""))
+
+
+_REMEDIES = {
+    "late": "the device must append its newest reading at the end; was its clock set back?",
+    "duplicate": "set [log] period to the time between two readings",
+    "future": "set this computer's clock, or the device's; does [log.timestamp] say how the time is written?",
+    "encoding": "set [log] encoding",
+    "malformed": "compare with the lines around",
+    "empty": "right if the device writes lines without values",
+}
+
+
+def _values(found: Outcome, path: str) -> Iterator[Finding]:
+    if found.bad:
+        told = ", ".join(f"{name} ({count})" for name, count in found.bad.most_common(3))
+        remedy = "they count as missing; a word that stands for no value belongs into [log] missing"
+        yield Finding("warning", path, f"values that are no numbers: {told}", remedy)
+    for value, names in repeated_extremes(found.values, found.parser.sensors).items():
+        told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        what = f"{value:g} comes again and again in {told}, far from all other values: does it stand for no value?"
+        yield Finding("warning", path, what, f"then say [log] missing = [{value:g}]")
+
+
+def _columns(found: Outcome, sensors: Sequence[str], path: str) -> Iterator[Finding]:
+    columns = found.parser.columns
+    first = [] if sensors else found.changes[:1]
+    for change in dict.fromkeys(each for each in found.changes if each not in first and "changed" in each):
+        yield Finding("warning", path, change, "what follows is read with the new columns")
+    for doubt in dict.fromkeys(each for each in found.changes if "thousands" in each):
+        yield Finding("error", path, doubt)
+    if columns is None or not sensors or columns.pair:
+        return
+    if text := columns.describe():
+        level: Level = "error" if len(columns.missing) * 2 > len(sensors) else "warning"
+        yield Finding(level, path, text, "the bundle was trained with other columns: rename, or train again")
+    else:
+        yield Finding("ok", path, f"has a column for each of the bundle's {len(sensors)} sensors")
+
+
+def _times(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
+    """Compare the readings' times with the period, with each other and with when the file was written."""
+    where = "[log.timestamp]"
+    if len(found.ts) > 2:
+        observed = abs(float(np.median(np.diff(found.ts))))
+        told = f"readings come every {observed / clock.SECOND:g} s, period is {log.period / clock.SECOND:g} s"
+        if not 0.7 * log.period <= observed <= 1.5 * log.period:
+            yield Finding("warning", "[log] period", told, "set it to the time between two readings")
+        else:
+            yield Finding("ok", "[log] period", told)
+    last = found.parser.last_reading([line for block in sample.blocks[-2:] for line in block.lines])
+    if last is None:
+        return
+    ts, text = last
+    verdict = far_from(text, ts, sample.path.stat().st_mtime_ns // 1000, log.timestamp)
+    other = exchanged(log.timestamp)
+    if verdict is None and other is not None:
+        again = outcome(sample, log.model_copy(update={"timestamp": other}), found.parser.sensors)
+        if _fits_better(again, found):
+            read = again.parser.last_reading([line for block in sample.blocks[-2:] for line in block.lines])
+            verdict = (
+                "error",
+                f"day and month seem exchanged: the newest reading, {text!r}, is {clock.iso(ts)} as configured and "
+                f"{clock.iso(read[0]) if read else 'no time'} by {other.format!r}, which fits the others",
+                f'set [log.timestamp] format = "{other.format}"',
+            )
+    if verdict is None:
+        yield Finding("ok", where, f"newest reading {clock.iso(ts)}")
+    else:
+        yield Finding(verdict[0], where, verdict[1], verdict[2])
+
+
+def _fits_better(other: Outcome, found: Outcome) -> bool:
+    """Tell whether another format reads as many times, and these lie closer together."""
+    if len(other.ts) < len(found.ts) or len(found.ts) < 3:
+        return False
+    jump, other_jump = (float(np.abs(np.diff(each.ts)).max()) for each in (found, other))
+    return len(other.ts) > len(found.ts) or (jump > 20 * clock.DAY and other_jump < jump / 2)
+
+
+def _encoding(log: LogConfig, sample: Sample) -> str:
+    if sample.encoding != "8-bit":
+        return sample.encoding
+    try:
+        for block in sample.blocks:
+            b"".join(block.lines).decode()
+    except UnicodeDecodeError:
+        return log.encoding or "cp1252"
+    return log.encoding or "utf-8"
