@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.acceptance import ahead, in_order
-from fieldwatch_contract.reading.advice import exchanged, far_from, repeated_extremes
+from fieldwatch_contract.reading.advice import Verdict, exchanged, far_from, repeated_extremes
 from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_contract.reading.parse import Parser, Refusal
 from fieldwatch_contract.reading.settings import LogConfig
@@ -69,7 +69,7 @@ def take_sample(path: Path, log: LogConfig) -> Sample:
     packed = path.suffix == ".gz"
     sample = Sample(path, size=size)
     read = 0
-    for block in read_file(path, log):
+    for block in read_file(path, log, min(1 << 20, WHOLE // 2)):
         sample.blocks.append(block)
         sample.encoding = block.encoding
         sample.torn = block.torn
@@ -170,21 +170,16 @@ def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
         yield Finding("error", newest, what, remedy)
         return
     found = outcome(sample, log, sensors)
-    named = _named(found, log, sample) if not sensors else found
+    if not sensors and found.parser.columns is not None and not found.parser.columns.pair:
+        found = outcome(sample, log, found.parser.columns.unknown)  # every column, to see what it holds
     if not len(found.ts):
         yield _nothing(found, sample)
         return
     yield from _dialect(log, found, sample)
     yield from _refused(found, sample)
-    yield from _values(named, newest)
+    yield from _values(found, newest)
     yield from _columns(found, sensors, newest)
     yield from _times(log, found, sample)
-
-
-def _named(found: Outcome, log: LogConfig, sample: Sample) -> Outcome:
-    """Read again with every column as a sensor, to see what it holds."""
-    columns = found.parser.columns
-    return found if columns is None or columns.pair else outcome(sample, log, columns.unknown)
 
 
 def _nothing(found: Outcome, sample: Sample) -> Finding:
@@ -285,30 +280,31 @@ def _times(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
     if last is None:
         return
     ts, text = last
-    verdict = far_from(text, ts, sample.path.stat().st_mtime_ns // 1000, log.timestamp)
-    other = exchanged(log.timestamp)
-    if verdict is None and other is not None:
-        again = outcome(sample, log.model_copy(update={"timestamp": other}), found.parser.sensors)
-        if _fits_better(again, found):
-            read = again.parser.last_reading([line for block in sample.blocks[-2:] for line in block.lines])
-            verdict = (
-                "error",
-                f"day and month seem exchanged: the newest reading, {text!r}, is {clock.iso(ts)} as configured and "
-                f"{clock.iso(read[0]) if read else 'no time'} by {other.format!r}, which fits the others",
-                f'set [log.timestamp] format = "{other.format}"',
-            )
+    verdict = _exchanged(log, found, sample) or far_from(
+        text, ts, sample.path.stat().st_mtime_ns // 1000, log.timestamp
+    )
     if verdict is None:
         yield Finding("ok", where, f"newest reading {clock.iso(ts)}")
     else:
         yield Finding(verdict[0], where, verdict[1], verdict[2])
 
 
-def _fits_better(other: Outcome, found: Outcome) -> bool:
-    """Tell whether another format reads as many times, and these lie closer together."""
-    if len(other.ts) < len(found.ts) or len(found.ts) < 3:
-        return False
-    jump, other_jump = (float(np.abs(np.diff(each.ts)).max()) for each in (found, other))
-    return len(other.ts) > len(found.ts) or (jump > 20 * clock.DAY and other_jump < jump / 2)
+def _exchanged(log: LogConfig, found: Outcome, sample: Sample) -> Verdict | None:
+    """Tell whether day and month are exchanged: by the other order more is a time, or times follow one another."""
+    other = exchanged(log.timestamp)
+    jump = int(np.abs(np.diff(found.ts)).max()) if len(found.ts) > 2 else 0
+    if other is None or (jump < 20 * clock.DAY and not any(each.reason == "timestamp" for each in found.refused)):
+        return None
+    again = outcome(sample, log.model_copy(update={"timestamp": other}), found.parser.sensors)
+    better = len(again.ts) > len(found.ts)
+    if not better and (len(again.ts) < len(found.ts) or int(np.abs(np.diff(again.ts)).max()) > jump / 2):
+        return None
+    one, two = (clock.iso(int(each.ts[-1])) for each in (found, again))
+    what = (
+        f"day and month seem exchanged: the newest reading is {one} as configured; by format "
+        f'"{other.format}", which fits the others better, it is {two}'
+    )
+    return "error", what, f'set [log.timestamp] format = "{other.format}"'
 
 
 def _encoding(log: LogConfig, sample: Sample) -> str:

@@ -123,10 +123,12 @@ _NEAR = 2 * clock.MINUTE
 """A newest reading off the clock by whole quarters of an hour, give or take this (µs), is in another time zone."""
 
 
-def far_from(
-    text: str, ts: int, written: int, config: TimestampConfig
-) -> tuple[Literal["warning", "error"], str, str] | None:
-    """Compare the newest reading with when its file was written; return how bad, what and what to do, None if near.
+Verdict = tuple[Literal["warning", "error"], str, str]
+"""How bad, what it is, what to do."""
+
+
+def far_from(text: str, ts: int, written: int, config: TimestampConfig) -> Verdict | None:
+    """Compare the newest reading with when its file was written; None if it is near.
 
     ``text``: the time as it stands there, ``ts``: as it was read, ``written``: both µs.
     """

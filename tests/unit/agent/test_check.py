@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_a_good_setup_is_told_in_full(folder: Path) -> None:
     )
     assert bad(findings) == {}
     told = text(findings)
-    assert "encoding cp1252, delimiter ';', decimal '.' or ',', time in 'time', 2 columns of values" in told
+    assert "encoding cp1252, delimiter ';', decimal ',', time in 'time', 2 columns of values" in told
     assert "readings come every 60 s, period is 60 s" in told
     assert "version 3, valid until 2030-01-01" in told
     assert "broker port 8883, TLS" in told
@@ -223,3 +224,151 @@ def test_a_bundle_for_another_period_and_a_damaged_one(folder: Path) -> None:
     for path in (folder / "state" / "bundles").iterdir():
         path.write_bytes(b"damaged")
     assert "cannot be read" in bad(run(folder))["bundle"]
+
+
+# ---- what run would make of the log -------------------------------------------------------------------------------
+
+
+def findings_of(folder: Path, content: str | bytes, more: str = "", written: datetime | None = None) -> list[Finding]:
+    path = folder / "logs" / "readings.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    if written is not None:
+        os.utime(path, (written.timestamp(), written.timestamp()))
+    return run(folder, base=BASE.replace("[state]", f"{more}\n[state]"))
+
+
+def one(findings: list[Finding], words: str) -> Finding:
+    (finding,) = (each for each in findings if words in each.what)
+    return finding
+
+
+def test_a_log_whose_last_half_is_refused(folder: Path) -> None:
+    """A firmware that writes a column more, far behind the first lines."""
+    lines = [f"{ts},1,2" + ",3" * (i >= 30_000) for i, ts in enumerate(stamps(60_000))]
+    finding = one(findings_of(folder, "\n".join(["time,a,b", *lines, ""])), "would be refused")
+    assert finding.level == "error"
+    assert "30000 of 60001 lines and with them the newest would be refused (columns)" in finding.what
+    assert "lines 30002 to 60001, the first of which has 4 fields, the header has 3" in finding.what
+    assert "new header" in finding.remedy
+
+
+def test_of_a_large_file_head_and_tail_are_read_and_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fieldwatch_agent.check_log.WHOLE", 200_000)
+    lines = [f"{ts},1,2" + ",3" * (i >= 30_000) for i, ts in enumerate(stamps(31_000))]
+    findings = findings_of(folder, "\n".join(["time,a,b", *lines, ""]))
+    assert "1000 of" in one(findings, "and with them the newest would be refused (columns)").what
+    assert "at its beginning and its end, not the" in text(findings)
+
+
+def test_names_that_change_within_the_file(folder: Path) -> None:
+    now = stamps(60)
+    lines = ["time,s0,s1,s2", *(f"{ts},1,2,3" for ts in now[:30]), "time,s0,s1,p9", *(f"{ts},1,2,3" for ts in now[30:])]
+    install(folder, make_bundle(["s0", "s1", "s2"]))
+    findings = findings_of(folder, "\n".join([*lines, ""]))
+    assert one(findings, "the log's columns changed (gone: s2; new: p9").level == "warning"
+    assert "no column for s2; columns that the bundle does not know: p9" in {each.what for each in findings}
+
+
+def test_newest_first(folder: Path) -> None:
+    findings = findings_of(folder, "\n".join(["time,a,b", *(f"{ts},1,2" for ts in reversed(stamps(30))), ""]))
+    finding = one(findings, "the readings come newest first")
+    assert finding.level == "error"
+    assert "29 of 31 lines and with them the newest would be refused (late)" in finding.what
+    assert "append its newest reading at the end" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "ahead"),
+    [
+        ("labview", datetime(1904, 1, 1, tzinfo=UTC), 0),
+        ("gps", datetime(1980, 1, 6, tzinfo=UTC), 18),
+    ],
+)
+def test_seconds_of_another_epoch(folder: Path, name: str, epoch: datetime, ahead: int) -> None:
+    now = datetime.now(UTC)
+    times = [(now - timedelta(minutes=30 - i) - epoch).total_seconds() + ahead for i in range(30)]
+    content = "\n".join(["time,a,b", *(f"{seconds:.0f},1,2" for seconds in times), ""])
+    finding = one(findings_of(folder, content), f'by format "{name}" it is {now:%Y-%m}')
+    assert (finding.level, finding.remedy) == ("error", f'set [log.timestamp] format = "{name}"')
+    good = findings_of(folder, content, f'timestamp = {{format = "{name}"}}')
+    assert not [each for each in good if each.where == "[log.timestamp]" and each.level != "ok"]
+
+
+def test_ticks_of_windows_and_days_of_excel(folder: Path) -> None:
+    now = datetime.now(UTC)
+    ticks = [int((now.timestamp() - 60 * (30 - i) + 11_644_473_600) * 10**7) for i in range(30)]
+    finding = one(findings_of(folder, "\n".join(["time,a,b", *(f"{tick},1,2" for tick in ticks), ""])), "filetime")
+    assert finding.remedy == 'set [log.timestamp] format = "filetime"'
+    epoch = datetime(1899, 12, 30, tzinfo=UTC)
+    days = [(now - timedelta(minutes=30 - i) - epoch) / timedelta(days=1) for i in range(30)]
+    finding = one(findings_of(folder, "\n".join(["time,a,b", *(f"{day:.9f},1,2" for day in days), ""])), "no reading")
+    assert 'say [log.timestamp] format = "excel"' in finding.remedy
+
+
+def test_day_and_month_exchanged_against_the_files_time(folder: Path) -> None:
+    """A pattern for Europe, a log of the United States: 08/01/2026 is no 8th of January."""
+    end = datetime(2026, 8, 1, 12, tzinfo=UTC)
+    lines = [f"{end - timedelta(minutes=30 - i):%m/%d/%Y %H:%M:%S},1,2" for i in range(30)]
+    lines = [line for line in lines if line.startswith("08/01")]
+    findings = findings_of(
+        folder, "\n".join(["time,a,b", *lines, ""]), 'timestamp = {format = "%d/%m/%Y %H:%M:%S"}', written=end
+    )
+    finding = one(findings, "2026-01-08")
+    assert finding.level == "error"
+    assert 'by format "%m/%d/%Y %H:%M:%S" it is 2026-08-01' in finding.what
+    assert finding.remedy == 'set [log.timestamp] format = "%m/%d/%Y %H:%M:%S"'
+
+
+def test_day_and_month_exchanged_against_the_neighbours(folder: Path) -> None:
+    """The file was copied, its time tells nothing; but by the other order each day follows the one before."""
+    start = datetime(2026, 3, 5, tzinfo=UTC)
+    lines = [f"{start + timedelta(hours=i):%m/%d/%Y %H:%M:%S},1,2" for i in range(24 * 5)]
+    findings = findings_of(
+        folder,
+        "\n".join(["time,a,b", *lines, ""]),
+        'timestamp = {format = "%d/%m/%Y %H:%M:%S"}',
+        written=datetime(2026, 11, 20, tzinfo=UTC),
+    )
+    finding = next(each for each in findings if each.where == "[log.timestamp]" and each.level != "ok")
+    assert "is 2026-09-03T23:00:00Z as configured" in finding.what
+    assert '"%m/%d/%Y %H:%M:%S", which fits the others better, it is 2026-03-09T23:00:00Z' in finding.what
+
+
+def test_a_stopped_device_or_a_copy_is_said_to_be_one(folder: Path) -> None:
+    content = "\n".join(["time,a,b", *(f"2025-01-01 00:{i:02},1,2" for i in range(30)), ""])
+    finding = one(findings_of(folder, content), "days later")
+    assert finding.level == "warning"
+    assert "has stopped" in finding.remedy
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_another_time_zone_in_each_encoding(folder: Path, encoding: str) -> None:
+    lines = [f"{ts},1,2" for ts in stamps(30, form="%Y-%m-%d %H:%M:%S", ahead=-5)]
+    findings = findings_of(folder, "\n".join(["time,a,b", *lines, ""]).encode(encoding))
+    assert "lies 5 h before the time its file was written" in one(findings, "lies").what
+
+
+@pytest.mark.parametrize("sentinel", ["-9999", "7999", "9.99e37", "-32768"])
+def test_a_number_that_may_stand_for_no_value(folder: Path, sentinel: str) -> None:
+    cells = [sentinel if i % 9 == 4 else f"{20 + i % 7 / 10:.1f}" for i in range(60)]
+    lines = [f"{ts},{cell},{i}" for i, (ts, cell) in enumerate(zip(stamps(60), cells, strict=True))]
+    content = "\n".join(["time,a,count", *lines, ""])
+    finding = one(findings_of(folder, content), "does it stand for no value?")
+    assert "again and again in a, far" in finding.what
+    number = f"{float(sentinel):g}"
+    assert finding.remedy == f"then say [log] missing = [{number}]"
+    assert "stand for no value" not in text(findings_of(folder, content, f"missing = [{number}]"))
+
+
+def test_units_thousands_and_amounts_of_a_log_with_a_line_a_value(folder: Path) -> None:
+    now = stamps(30)
+    found = text(findings_of(folder, "\n".join(["time,a,b", ",°C,bar", *(f"{ts},1.5,2.5" for ts in now), ""])))
+    assert "units: a in °C, b in bar" in found
+    lines = [f"{ts};{name};1,5" for ts in now for name in "ab"]
+    found = text(findings_of(folder, "\n".join(["time;sensor;value", *lines, ""]), 'format = "long"'))
+    assert "29 readings would be scored" in found
+    found = text(findings_of(folder, "\n".join([*(f'{{"ts": "{ts}", "a": 1}}' for ts in now), ""]), 'format = "jsonl"'))
+    assert "readings come every 60 s" in found
+    lines = [f"{ts}|{998 if i % 2 else '1,002'}|3" for i, ts in enumerate(now)]
+    found = text(findings_of(folder, "\n".join(["time|rpm|n", *lines, ""])))
+    assert "1002 or 1.002?" in found
