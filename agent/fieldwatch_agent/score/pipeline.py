@@ -205,14 +205,14 @@ class Pipeline:
 
     # ---- the steps ---------------------------------------------------------------------------------------------
 
-    def _carry(self, lines: LogLines) -> Step:
+    def _carry(self, lines: LogLines) -> Step | None:
         accepted = self._accept(lines)
         refused = accepted.refused
         ts, line = accepted.ts, accepted.line
         kept: list[NDArray[np.int64]] = []
         tally = Tally(bad_values=accepted.bad_values)
         if self._ahead is not None and not len(ts) and not refused:
-            return Step(0, 0, ())
+            return None
         said = (
             self._decider.farewell(self._alerts, max(int(ts[-1]), self.newest or 0))
             if len(ts)

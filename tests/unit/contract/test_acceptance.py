@@ -1,0 +1,99 @@
+"""Which reading becomes a row, and that it is the same one when the log is read again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fieldwatch_contract.acceptance import AHEAD, Rows, ahead, in_order
+from fieldwatch_contract.clock import DAY, MINUTE
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = 1_768_608_000_000_000
+
+
+def judged(*days: float, log_time: float | None = None) -> tuple[list[float], int | None]:
+    """Judge readings so many days ahead of the clock; return which are refused, and which one waits."""
+    ts = np.array([NOW + round(day * DAY) for day in days], np.int64)
+    found = ahead(ts, NOW, None if log_time is None else NOW + round(log_time * DAY))
+    return [day for day, future in zip(days, found.future, strict=True) if future], found.waits
+
+
+@pytest.mark.parametrize(
+    ("days", "log_time", "future", "waits"),
+    [
+        ((-3, -2, 0), None, [], None),
+        ((0, 2), None, [2], None),  # also where nothing follows: the device's clock is wrong, or ours
+        ((0, 29, 0.1), None, [29], None),
+        ((0, 29, 0.1), 0, [29], None),  # its file was written now: the clock agrees
+        ((0.5, 2, 2.5, 3), 3, [], 1),  # the log was written three days ahead: the clock is behind
+        ((2, 3), 3, [], 0),
+        ((0.5, 400, 2, 3), 3, [400], 2),  # a wrong line among them is no less wrong
+        ((0.5, 2, 3, 0.6), 3, [2, 3], None),  # the log has returned: it was wrong, and the clock is right
+        ((), 3, [], None),
+    ],
+)
+def test_readings_ahead_of_the_clock(
+    days: tuple[float, ...], log_time: float | None, future: list[float], waits: int | None
+) -> None:
+    assert judged(*days, log_time=log_time) == (future, waits)
+
+
+def test_a_day_ahead_is_the_limit() -> None:
+    limit = np.array([NOW + AHEAD, NOW + AHEAD + 1], np.int64)
+    assert ahead(limit, NOW).future.tolist() == [False, True]
+    assert AHEAD == DAY
+
+
+moves = st.lists(
+    st.one_of(st.just(1), st.just(1), st.integers(-3, 3), st.just(0), st.sampled_from([40, -40])),
+    min_size=1,
+    max_size=60,
+)
+
+
+@given(moves, st.dictionaries(st.integers(0, 59), st.integers(2, 30), max_size=5), st.integers(1, 80))
+def test_rows_are_found_again_whatever_was_refused_between_them(moves, ahead_by, reach):
+    """``ahead_by``: before which readings one stands that was ahead of a clock of which nothing is known any more."""
+    slots: list[int] = []
+    future: list[bool] = []
+    for place, slot in enumerate(np.cumsum([1000, *moves]).tolist()):
+        if place in ahead_by:
+            slots.append(slot + ahead_by[place])  # a row stands between it and its true twin
+            future.append(True)
+        slots.append(slot)
+        future.append(False)
+    read, taken = np.array(slots, np.int64), np.flatnonzero(~np.array(future))
+    kept = taken[in_order(read[taken], None)[0]]
+    rows = Rows(MINUTE, np.empty(0, np.int64)).with_new(read[kept], reach)
+    kept = kept[len(kept) - len(rows.slots) :]
+    again = Rows.from_text(rows.to_text())
+    assert (again.period, again.slots.tolist()) == (MINUTE, read[kept].tolist())
+    assert again.slots[0] > again.slots[-1] - reach
+    found, missing = again.among(read[kept[0] :])  # a restart reads from the line of the oldest row
+    assert (found + kept[0]).tolist() == kept.tolist()
+    assert not len(missing)
+
+
+def test_what_is_gone_from_the_log_is_missed() -> None:
+    rows = Rows(MINUTE, np.array([3, 4, 6, 9]))
+    found, missing = rows.among(np.array([6, 7, 9]))
+    assert found.tolist() == [0, 2]
+    assert missing.tolist() == [3, 4]
+    assert [each.tolist() for each in rows.among(np.empty(0, np.int64))] == [[], [3, 4, 6, 9]]
+
+
+def test_a_reading_that_was_refused_as_future_does_not_take_the_place_of_its_true_twin() -> None:
+    found, missing = Rows(MINUTE, np.arange(10, 60)).among(np.array([10, 11, 50, *range(12, 60)]))
+    assert found.tolist() == [0, 1, *range(3, 51)]
+    assert not len(missing)
+
+
+@pytest.mark.parametrize("text", ["", "60", "60:5:§", "a:5:gA==", "60:5"])
+def test_rows_that_do_not_parse_are_told_as_such(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        Rows.from_text(text)
+
+
+def test_a_day_of_rows_is_a_few_hundred_bytes() -> None:
+    assert len(Rows(MINUTE, np.arange(29_000_000, 29_001_440)).to_text()) < 300
