@@ -326,6 +326,7 @@ class Ingest:
             return
         if not link.greeted:  # every device learns that we are back and where it stands
             link.greeted = True
+            self._error = None  # what kept us away is over, though no message has come yet
             for device, ack in self._store.acks():
                 self._publish_ack(link, device, ack)
         for device, ack in self._pacer.due(time.monotonic()):

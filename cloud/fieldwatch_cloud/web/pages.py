@@ -61,6 +61,7 @@ class Renderer:
             iso=clock.iso,
             parse_iso=clock.parse_iso,
             state_words=words.STATE_WORDS,
+            part_words=words.PART_WORDS,
             spark=spark_path,
             alert_what=words.alert_what,
             alert_means=words.alert_means,

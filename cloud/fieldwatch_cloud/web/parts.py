@@ -104,10 +104,10 @@ class Monitor:
             found |= judge_ingest(ingest.connected, ingest.error, ingest.idle, time.monotonic() - self._began)
         with self._lock:
             for name, says in found.items():
-                if says:
-                    self._since.setdefault(name, self.now())
-                else:
+                if not says:
                     self._since.pop(name, None)
+                elif name not in self._since:
+                    self._since[name] = self.now()
             return [Part(name, says, self._since.get(name)) for name, says in found.items()]
 
     def down(self) -> list[Part]:

@@ -197,18 +197,13 @@ class Queries:
         now = self.clock()
         with self.engine.connect() as db:
             devices = db.execute(select(d).where(one)).all()
-            alerts = {
-                row.device: (row.n, bool(row.critical))
-                for row in db.execute(
-                    select(
-                        a.c.device,
-                        func.count().label("n"),
-                        func.max(case((a.c.severity == "critical", 1), else_=0)).label("critical"),
-                    )
-                    .where(a.c.state == "open", a.c.device == only if only is not None else a.c.device.is_not(None))
-                    .group_by(a.c.device)
-                )
-            }
+            alerts: dict[str, list[AnyRow]] = defaultdict(list)
+            for row in db.execute(
+                select(a.c.device, a.c.severity, a.c.kind, a.c.sensors, a.c.shares, a.c.opened_at)
+                .where(a.c.state == "open", a.c.device == only if only is not None else a.c.device.is_not(None))
+                .order_by(a.c.severity != "critical", a.c.opened_at)
+            ):
+                alerts[row.device].append(row)
             newest: dict[str, list[ModelNow]] = defaultdict(list)
             for row in db.execute(
                 select(r.c.device, r.c.model, r.c.kind, r.c.score, r.c.threshold, r.c.verdict)
@@ -234,8 +229,7 @@ class Queries:
                 status_since=row.status_since,
                 last_ts=row.last_ts,
                 period=round(told["period"] * clock.SECOND) if told.get("period") else periods.get(row.id),
-                open_alerts=alerts.get(row.id, (0, False))[0],
-                critical=alerts.get(row.id, (0, False))[1],
+                **_open_alerts(alerts[row.id]),
                 verdicts={model.model: model.verdict for model in models},
                 health=told,
                 health_at=row.health_at,
@@ -489,6 +483,20 @@ def _device_now(row: AnyRow, models: list[ModelNow], facts: Facts, hours: Mappin
         standing=standing(facts, now),
         told=told_by(facts.health or {}),
     )
+
+
+def _open_alerts(rows: list[AnyRow]) -> dict[str, Any]:
+    """Return what a device's open alerts are, worst first, as facts."""
+    if not rows:
+        return {}
+    worst = rows[0]
+    what = words.alert_what(worst.kind, worst.sensors, worst.shares)
+    return {
+        "open_alerts": len(rows),
+        "critical": worst.severity == "critical",
+        "alert": what,
+        "alert_at": worst.opened_at,
+    }
 
 
 def told_by(health: Mapping[str, Any]) -> list[State]:

@@ -36,7 +36,7 @@ from typing import Any, Literal, get_args
 
 from fieldwatch_contract import clock
 
-from fieldwatch_cloud.web.words import age, duration, moment, size
+from fieldwatch_cloud.web.words import age, duration, moment, sentence, size
 
 State = Literal[
     "critical",
@@ -79,9 +79,9 @@ MODELS = "the people who release the models"
 
 _STOPPED = {"stopped", "shutdown"}  # the second is the word of agents before 0.2
 _LOG = {
-    "silent": ("log_silent", "No new line comes: the instrument has stopped or no longer writes its log."),
-    "missing": ("log_missing", "No file matches the configured path."),
-    "unreadable": ("log_unreadable", "The agent cannot read the log file."),
+    "silent": ("log_silent", "The instrument has stopped, or no longer writes its log"),
+    "missing": ("log_missing", "No file matches the configured path"),
+    "unreadable": ("log_unreadable", "The agent cannot read the log file"),
 }
 _KINDS: dict[str, tuple[State, str, str]] = {
     "log_silent": ("log", "log silent", DEVICE),
@@ -124,7 +124,7 @@ class Facts:
 
     ``status_since``, ``last_seen``, ``first_seen``, ``gap_at`` and ``ahead_at`` (when something came that was dated
     ``ahead_by`` ahead of us) are by our clock, ``last_ts`` (the newest reading) and ``health_at`` by the device's.
-    ``period``: between two readings, None where nobody knows.
+    ``period``: between two readings, None where nobody knows. ``alert``: what the worst open alert is about, in words.
     ``verdicts``: of each model on the newest reading. ``health``: :class:`.events.HealthData` as sent; ``earlier``:
     the ledger of a report some ten minutes before it. ``missing``: scored readings that are not in the store.
     """
@@ -138,6 +138,8 @@ class Facts:
     period: int | None = None
     open_alerts: int = 0
     critical: bool = False
+    alert: str = ""
+    alert_at: int | None = None
     verdicts: Mapping[str, str] = field(default_factory=dict)
     health: Mapping[str, Any] | None = None
     health_at: int | None = None
@@ -205,7 +207,11 @@ def of_health(health: Mapping[str, Any]) -> list[Finding]:
     log, detail = health.get("log"), health.get("log_detail") or ""
     if log in _LOG and _LOG[log][0] not in kinds:
         kind, says = _LOG[log]
-        found.append(Finding(*_KINDS[kind][:2], f"{says} {detail}".strip(), _KINDS[kind][2], since=_last(health)))
+        found.append(
+            Finding(
+                *_KINDS[kind][:2], f"{says}{f': {detail}' if detail else ''}.", _KINDS[kind][2], since=_last(health)
+            )
+        )
     lines = health.get("lines")
     if lines is not None and "lines_refused" not in kinds and (refused := sum(lines["refused"].values())):
         all_of_them = not lines["scored"]
@@ -235,8 +241,9 @@ def _trouble(trouble: Mapping[str, Any]) -> Finding:
 def _alerts(facts: Facts) -> Iterable[Finding]:
     if facts.open_alerts:
         word = f"{facts.open_alerts} open alert{'' if facts.open_alerts == 1 else 's'}"
-        reason = "Look at the device, then say what it was."
-        yield Finding("critical" if facts.critical else "warning", word, reason, DEVICE)
+        reason = f"{sentence(facts.alert)}. " if facts.alert else ""
+        reason += "Look at the device, then say what it was."
+        yield Finding("critical" if facts.critical else "warning", word, reason, DEVICE, since=facts.alert_at)
     elif raised := sorted(model for model, verdict in facts.verdicts.items() if verdict in ("anomalous", "faulty")):
         reason = f"The newest reading is above the threshold of {_and(raised)}; an alert follows if the next ones are."
         yield Finding("above", "above threshold", reason)

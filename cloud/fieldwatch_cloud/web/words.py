@@ -34,6 +34,12 @@ STATE_WORDS = {
     "normal": "normal",
 }
 """The fleet's counts: “3 with refused lines”."""
+PART_WORDS = {
+    "broker": "No contact with the broker",
+    "ingest": "Nothing is taken in",
+    "database": "The database cannot be used",
+}
+"""Of this server's parts, when they are down."""
 VERDICT_WORDS = {"real": "real fault", "false": "false alarm", "unclear": "unclear"}
 GAP_WORDS = {
     "evicted": "Results were given up",

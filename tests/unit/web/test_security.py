@@ -94,6 +94,16 @@ def test_foreign_host_names_get_nothing(seeded: Site, host: str) -> None:
         assert answer.status_code == 421, path
 
 
+def test_head_is_get_without_the_page(seeded: Site) -> None:
+    person = seeded.person()
+    for path in ("/", "/devices/press-0001", "/api/v1/devices", "/healthz", "/nowhere"):
+        full, head = person.get(path), person.head(path)
+        assert (head.status_code, head.content) == (full.status_code, b"")
+        assert head.headers["content-type"] == full.headers["content-type"]
+    assert seeded.stranger().head("/").status_code == 303
+    assert person.head("/api/v1/events").status_code == 405  # a stream never ends
+
+
 @pytest.mark.parametrize("host", ["localhost:8080", "127.0.0.1", "[::1]:9"])
 def test_our_host_names_work(seeded: Site, host: str) -> None:
     assert seeded.person().get("/healthz", headers={"Host": host}).json()["status"] == "ok"

@@ -72,7 +72,7 @@ def test_a_device_is_normal_where_nothing_is_wrong() -> None:
 
 OLD_AGENT = {"lines": None}
 CASES: list[tuple[dict[str, Any], str, str, str]] = [
-    ({"open_alerts": 1, "critical": True}, "critical", "1 open alert", "Look at the device"),
+    ({"open_alerts": 1, "critical": True, "alert": "signs of wear"}, "critical", "1 open alert", "Signs of wear. Look"),
     ({"open_alerts": 2}, "warning", "2 open alerts", "Look at the device"),
     (
         {"verdicts": {"detector": "normal", "classifier": "faulty"}},

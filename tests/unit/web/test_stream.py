@@ -143,5 +143,7 @@ def test_a_result_tells_the_worst_model() -> None:
     assert (data["verdict"], data["ratio"]) == ("faulty", 0.9 / 0.6)
     quiet = told(Notice("result", "press-0001", {"ts": 5, "n": 1, "scores": [scores[0], scores[2]]}))
     assert quiet["verdict"] == "unknown"  # one model is content, the other did not look
+    loud = told(Notice("result", "p", {"ts": 5, "n": 1, "scores": [scores[0] | {"score": 1e300, "threshold": 1e-300}]}))
+    assert json.loads(json.dumps(loud, allow_nan=False))["ratio"] == 1e9
     empty = told(Notice("result", "press-0001", {"ts": 5, "n": 1, "scores": []}))
     assert (empty["verdict"], empty["ratio"]) == ("unknown", None)

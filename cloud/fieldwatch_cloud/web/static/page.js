@@ -56,7 +56,7 @@ export async function json(url) {
 
 function ages() {
   const now = new Date();
-  const face = document.getElementById("clock");
+  const face = document.getElementById("utc");
   if (face) face.textContent = `${clock(now / 1000)} UTC`;
   for (const one of document.querySelectorAll("time[data-ago]")) {
     const words = age(Date.parse(one.dateTime) / 1000, now / 1000);
