@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.config import BrokerConfig
+from fieldwatch_cloud.ingest import Ingest
 from fieldwatch_cloud.web import WebSettings, create_app, make_server
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_contract import clock
@@ -21,7 +23,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import seed
 from tests.browser.conftest import Enter, Site
-from tests.conftest import find_port, wait_until
+from tests.conftest import Broker, find_port, wait_until
 
 PAGES = {
     "fleet": "/",
@@ -416,6 +418,45 @@ def test_a_dead_server_is_called_so_and_the_page_comes_back(
             expect(feed).to_have_text("signed out: open the start link again", timeout=20_000)
     finally:
         page.close()
+        store.close()
+
+
+def test_a_stream_that_lives_is_not_live_without_a_broker(
+    tmp_path: Path, chromium_path: str, _chromium: Callable[[str], Browser], mosquitto: Callable[..., Broker]
+) -> None:
+    """The broker is killed and comes back: the word at the top and the line below it follow, in every tab."""
+    store, _ = seed.make(tmp_path, clock.now(), devices=1, hours=5)
+    broker = mosquitto()
+    ingest = Ingest(store, BrokerConfig(url=broker.url))
+    ingest.start()
+    assert ingest.wait_connected(30)
+    settings = WebSettings(port=find_port())
+    app = create_app(store, store.live, settings, ingest)
+    app.state.sessions.admit("1" * 32)
+    context = _chromium(chromium_path).new_context()
+    first = context.new_page()
+    try:
+        with serving(app, settings):
+            first.goto(f"{settings.url}start?token={'1' * 32}")
+            second = context.new_page()
+            second.goto(f"{settings.url}alerts")
+            for page in (first, second):
+                expect(page.locator("#feed")).to_have_text("live")
+            broker.kill()
+            for page in (first, second):
+                expect(page.locator("#feed")).to_have_text(
+                    re.compile(r"^broker down since \d\d:\d\d UTC$"), timeout=20_000
+                )
+                expect(page.locator("#parts")).to_contain_text(f"broker 127.0.0.1:{broker.port}", timeout=20_000)
+            first.reload()
+            expect(first.locator("#feed")).to_have_text(re.compile("^broker down"))
+            broker.start()
+            for page in (first, second):
+                expect(page.locator("#feed")).to_have_text("live", timeout=40_000)
+                expect(page.locator("#parts p")).to_have_count(0, timeout=20_000)
+    finally:
+        context.close()
+        ingest.stop()
         store.close()
 
 
