@@ -154,10 +154,18 @@ def _status(arguments: argparse.Namespace) -> int:
     try:
         status = read_status(config.state.dir / FILE)
     except JournalError as error:
-        print(error, file=sys.stderr)
+        print(f"{error}{_active(config)}", file=sys.stderr)
         return FAILED
     print(json.dumps(status, indent=1) if arguments.json else describe(status, config.device.id))
     return DONE
+
+
+def _active(config: Config) -> str:
+    """Name the bundle that is active before the first run, as after an update by hand."""
+    from fieldwatch_agent.update.activation import Activation
+
+    bundle = Activation(config.state.dir).state().current
+    return f"\nbundle {bundle.name}/{bundle.version} is active: 'fieldwatch-agent run' begins with it" if bundle else ""
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ RETRY_S = 5.0
 """Pause after the journal could not be written, or a model failed."""
 IDLE_LIMIT_S = 60.0
 """``--until-idle`` gives up after this long without progress."""
-ALERTS_SAID = 5
+ALERTS_SAID = 10
 """Transitions named in the log for one block; a backlog brings many at once."""
 MANY_LINES = 50
 RELEASE_S = 10.0

@@ -6,6 +6,7 @@ from typing import Any
 
 from fieldwatch_contract import clock
 
+from fieldwatch_agent.score.words import in_words
 from fieldwatch_agent.troubles import LITTLE_ROOM
 
 STALE_S = 150.0
@@ -20,10 +21,12 @@ def describe(status: dict[str, Any], device: str) -> str:
     lines = [f"device    {device}, epoch {status['epoch']}"]
     if health:
         age = (clock.now() - clock.parse_iso(health["ts"])) / clock.SECOND
-        lines.append(f"log       {health['log']}{_with(health.get('log_detail'))}, {health['lag_bytes']} bytes unread")
+        lines.append(f"log       {health['log']}{_log_detail(health)}, {health['lag_bytes']} bytes unread")
         stale = "; the agent does not run, or cannot write here: see its log, and the room on the disk"
         lines.append(f"reported  {age:.0f} s ago by agent {health['agent']}{stale if age > STALE_S else ''}")
         lines.append(f"reading   newest {health['last_reading'] or 'none'}")
+        if health.get("lines"):
+            lines.append(f"lines     {_counts(health['lines'])}")
     else:
         lines.append("log       nothing reported yet")
     lines.append(f"bundle    {bundle['name']}/{bundle['version']}" if bundle else "bundle    none")
@@ -35,12 +38,8 @@ def describe(status: dict[str, Any], device: str) -> str:
         lines.append(f"disk      {status['disk_free'] / 1e6:.1f} MB free where the state is: make room")
     if status["uplink"]:
         lines.append(f"uplink    {status['uplink']}")
-    alert = status["last_alert"]
-    lines.append(
-        f"alert     {alert['transition']} {alert['ts']}, {alert['model']}: {', '.join(alert['sensors'][:3])}"
-        if alert
-        else "alert     none so far"
-    )
+    lines += _alerts(status)
+    lines += _troubles(health.get("troubles") or []) if health else []
     lines.append("day         read = scored + refused + evicted + pending")
     for day in status["ledger"][-7:]:
         refused = sum(day["refused"].values())
@@ -54,6 +53,40 @@ def describe(status: dict[str, Any], device: str) -> str:
         lines.append("refused lines, newest first (status --json shows them):")
         lines += [f"  {reject['reason']}: {reject['detail']}" for reject in status["rejects"][:3]]
     return "\n".join(lines)
+
+
+def _log_detail(health: dict[str, Any]) -> str:
+    """What the log's state is about; where there are troubles they tell it, each on a line of its own."""
+    return "" if health.get("troubles") else _with(health.get("log_detail"))
+
+
+def _counts(lines: dict[str, Any]) -> str:
+    refused = sum(lines["refused"].values())
+    why = _with(", ".join(f"{count} {reason}" for reason, count in sorted(lines["refused"].items())))
+    unknown = f" ({lines['unknown']} of them unknown)" if lines["unknown"] else ""
+    return f"since {lines['since']}: {lines['read']} read, {lines['scored']} scored{unknown}, {refused} refused{why}"
+
+
+def _alerts(status: dict[str, Any]) -> list[str]:
+    last = status["last_alert"]
+    lines = [f"alert     {in_words(last)}" if last else "alert     none so far"]
+    progress = status.get("progress") or {}
+    for model, state in sorted((progress.get("alerts") or {}).items()):
+        if state.get("opened") is not None:
+            lines.append(
+                f"          {model} is open since {clock.iso(state['opened'])}, highest score {state['peak']:.3g}"
+            )
+    return lines
+
+
+def _troubles(troubles: list[dict[str, Any]]) -> list[str]:
+    lines = [] if troubles else ["troubles  none"]
+    for trouble in troubles:
+        since = f" since {trouble['since']}" if trouble.get("since") else ""
+        lines.append(f"trouble   {trouble['kind']}{since}: {trouble['detail']}")
+        if trouble.get("remedy"):
+            lines.append(f"          to do: {trouble['remedy']}")
+    return lines
 
 
 def _with(detail: str | None) -> str:

@@ -114,6 +114,10 @@ class Device:
     def health(self) -> dict[str, Any]:
         return self.status()["health"] or {"log": "", "log_detail": "", "update": ""}
 
+    def trouble(self, kind: str) -> dict[str, Any]:
+        """What health tells of this kind; empty where there is none."""
+        return next((each for each in self.health().get("troubles", []) if each["kind"] == kind), {})
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         if not (self.state / FILE).exists():
             return []
@@ -256,6 +260,95 @@ def test_one_agent_through_all_weathers(tmp_path: Path, spawn: Callable[..., sub
     assert "Traceback" not in device.output.read_text()
     agent.terminate()
     assert agent.wait(10) == 0
+
+
+def test_a_device_whose_lines_are_all_refused_is_not_well_anywhere(
+    tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """After an update of the device's program each line has a column more: status, health and the log say so."""
+    device = Device(tmp_path)
+    device.install()
+    device.write(f"{HEADER}\n" + "".join(device.line() for _ in range(5)))
+    device.start(spawn)
+    device.expect_results(5)
+    device.write("".join(device.line(1, 2, 3, 4) for _ in range(7)))
+    trouble = wait_until(lambda: device.trouble("lines_refused"), "the trouble")
+    assert "7 of 12 lines of the last 10 minutes were refused: 7 columns; readings.csv line " in trouble["detail"]
+    assert "has 5 fields, the header has 4" in trouble["detail"]
+    assert "check" in trouble["remedy"]
+    assert trouble["since"] <= device.health()["ts"]
+    lines = device.health()["lines"]
+    assert (lines["read"], lines["scored"], lines["refused"]) == (12, 5, {"columns": 7})
+    assert device.said("WARNING lines_refused: 7 of 12 lines of the last 10 minutes were refused: 7 columns")
+    told = device.command("status").stdout
+    assert f"trouble   lines_refused since {trouble['since']}: 7 of 12 lines" in told
+    assert f"          to do: {trouble['remedy']}" in told
+    assert "12 read, 5 scored" in told
+    device.write("".join(device.line(1, 2, 3, 4) for _ in range(20)))
+    device.expect_refused(columns=27)
+    assert device.output.read_text().count("lines_refused") == 1, "not for each line"
+    device.write(f"timestamp,s0,temp,s2\n{device.line()}")
+    wait_until(lambda: device.trouble("sensors_missing"), "the missing sensor")
+    assert device.trouble("columns_unknown")["detail"] == "1 columns are unknown to the bundle: temp"
+    device.write(f"{HEADER}\n{device.line()}")
+    wait_until(lambda: device.said("sensors_missing: over"), "its end to be said")
+    assert not device.trouble("sensors_missing") and not device.trouble("columns_unknown")
+
+
+def test_models_that_cannot_judge_are_told(tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
+    device = Device(tmp_path)
+    device.install(classifier=True, max_missing=0.5)
+    device.write(f"{HEADER}\n" + "".join(device.line("", "", 9.5) for _ in range(6)))
+    device.start(spawn)
+    trouble = wait_until(lambda: device.trouble("models_unknown"), "the trouble")
+    assert "detector could not judge 6 of 6 (too many sensors without a value)" in trouble["detail"]
+    assert "classifier could not judge 6 of 6" in trouble["detail"]
+    assert device.health()["lines"]["unknown"] == 6
+    wait_until(lambda: device.said("WARNING models_unknown: "), "the log to say so")
+
+
+def test_status_and_log_name_each_alert(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.install(classifier=True)
+    device.write(f"{HEADER}\n" + "".join(device.line(*(3 * [90 if 10 <= i < 40 else 10])) for i in range(70)))
+    device.write("".join(device.line(90, 90, 90) for _ in range(4)))
+    done = device.command("run", "--until-idle")
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "alert: " in line]
+    assert len(said) == len(device.events("alert")) <= 6
+    assert any("alert: detector opened 2026-01-17T00:13:00Z: score " in line for line in said), said
+    assert any("alert: classifier resolved " in line for line in said), said
+    told = device.command("status").stdout
+    assert "alert     " in told
+    since = clock.iso(START + 71 * clock.MINUTE)
+    assert f"          detector is open since {since}" in told
+    assert f"          classifier is open since {since}" in told
+
+
+def test_status_before_the_first_run_names_the_bundle(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    assert "is active" not in device.command("status").stderr
+    device.install(version="v7")
+    done = device.command("status")
+    assert done.returncode == 1
+    assert "has the agent run with this configuration?" in done.stderr
+    assert "bundle press/v7 is active" in done.stderr
+
+
+def test_waiting_for_idle_does_not_end_well_while_lines_wait_for_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "IDLE_LIMIT_S", 1.0)
+    device = Device(tmp_path)
+    device.install()
+    device.write(f"{HEADER}\n" + "".join(device.line() for _ in range(5)))
+    os.utime(device.log, ns=(START * 1000, START * 1000))
+    monkeypatch.setattr(clock, "now", lambda: START - 9 * clock.DAY)
+    assert Service(load(device.config), device.config).run(until_idle=True) == 1
+    assert "this computer's clock says 2026-01-08" in caplog.text
+    assert device.trouble("clock_wrong")
+    assert device.health()["lag_bytes"] == device.log.stat().st_size - len(f"{HEADER}\n")
+    assert device.refused() == Counter()
 
 
 def test_a_log_in_another_encoding_than_configured(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from fieldwatch_contract import clock
@@ -23,6 +23,7 @@ from fieldwatch_contract.verdicts import CODES, VERDICTS, WHYS, Kind, Verdict
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from fieldwatch_agent.score.words import in_words
 from fieldwatch_agent.send.journal import Draft
 
 Privacy = Literal["none", "scores", "on-alert", "full"]
@@ -237,23 +238,6 @@ class Decider:
             all_sensors=[manifest.sensors[i] for i in drawn],
             z=base64.b64encode(np.ascontiguousarray(picture).tobytes()).decode(),
         )
-
-
-def in_words(alert: AlertData | Mapping[str, Any]) -> str:
-    """Tell an alert's transition in a line.
-
-    >>> in_words({"transition": "opened", "model": "detector", "ts": "2026-01-17T10:54:00Z", "score": 41.26,
-    ...           "threshold": 36.0, "sensors": ["pump.flow"], "opened_at": "2026-01-17T10:52:00Z", "reason": ""})
-    'detector opened 2026-01-17T10:54:00Z: score 41.3, threshold 36, most responsible pump.flow'
-    """
-    told = alert if isinstance(alert, Mapping) else alert.__dict__
-    text = f"{told['model']} {told['transition']} {told['ts']}"
-    if told.get("reason"):
-        return f"{text}, open since {told['opened_at']}: {told['reason']}"
-    if told["transition"] == "resolved":
-        return f"{text}, open since {told['opened_at']}"
-    who = f", most responsible {', '.join(told['sensors'][:3])}" if told["sensors"] else ""
-    return f"{text}: score {told['score']:.3g}, threshold {told['threshold']:.3g}{who}"
 
 
 def _draft(alert: AlertData) -> Draft:
