@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fieldwatch_contract import clock
-from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle
+from fieldwatch_contract.bundle import Bundle, BundleError, BundleMisfit, check_fit, read_bundle
 
 from fieldwatch_agent.check_log import check_log
 from fieldwatch_agent.config import Config, MqttConfig
@@ -146,9 +145,10 @@ def _bundle(config: Config) -> tuple[Bundle | None, list[Finding]]:
         ]
     manifest = bundle.manifest
     name = f"{manifest.name}/{manifest.version}"
-    if manifest.period != config.log.period:
-        told = f"{name} is made for a period of {manifest.period_s:g} s, not {config.log.period / clock.SECOND:g} s"
-        return bundle, [Finding("error", "[log] period", told, "one of the two is wrong")]
+    try:
+        check_fit(manifest, config.device.type, config.log.period)
+    except BundleMisfit as error:
+        return bundle, [Finding("error", where, error.what, error.remedy)]
     return bundle, [Finding("ok", where, f"{name}, {len(manifest.sensors)} sensors")]
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 RENAMES = 10
 """Tries to rename over a file that somebody holds open on Windows."""
 LOCK_PAUSE_S = 0.01
+READS = 4
+"""Tries to read a file that is there and cannot be read, as while a virus scanner holds it."""
 
 
 class Busy(OSError):
@@ -37,6 +39,30 @@ def write(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def read(path: Path) -> bytes:
+    """Return a file's bytes; one that is held for a moment is tried again for a tenth of a second.
+
+    Raises :class:`FileNotFoundError` where there is none, any other :class:`OSError` where it cannot be read now.
+    """
+    for attempt in range(1, READS):
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            raise
+        except OSError:
+            time.sleep(0.02 * attempt)
+    return path.read_bytes()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents so that they survive a power cut: each new one is flushed into its parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,32 +10,32 @@ from __future__ import annotations
 
 import logging
 import math
-import random
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fieldwatch_contract import clock
-from fieldwatch_contract.bundle import Bundle, BundleError
+from fieldwatch_contract.bundle import BundleError
 from fieldwatch_contract.events import Trouble
 
 from fieldwatch_agent import __version__, memory
+from fieldwatch_agent.bell import Bell
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.health import Reporter
 from fieldwatch_agent.log.watch import Watcher
 from fieldwatch_agent.score.pipeline import Pipeline, Step
 from fieldwatch_agent.send.journal import Draft, Journal, JournalError
 from fieldwatch_agent.send.uplink import Uplink
-from fieldwatch_agent.update.activation import TRIES, Activation
+from fieldwatch_agent.update.activation import Activation
+from fieldwatch_agent.update.child import Updating
+from fieldwatch_agent.update.takeup import Takeup
 
 POLL_S = 1.0
 """The log is looked at this often; a file watcher only makes it sooner."""
 HEALTH_S = 60.0
 RETRY_S = 5.0
-"""Pause after the journal could not be written, or a model failed."""
+"""Pause after the journal could not be written."""
 IDLE_LIMIT_S = 60.0
 """``--until-idle`` gives up after this long without progress."""
 ALERTS_SAID = 10
@@ -45,9 +45,6 @@ RELEASE_S = 10.0
 """So long after more than so many lines in one go, when they have been sent too, memory is handed back."""
 RELEASE_AGAIN_S = 600.0
 """And this often while the device is live."""
-UPDATE_LIMIT_S = 3600.0
-PROVEN_BLOCKS = 3
-"""Blocks that a new bundle must score before it counts as proven."""
 
 log = logging.getLogger("fieldwatch.agent")
 
@@ -58,54 +55,45 @@ class Service:
     def __init__(self, config: Config, config_path: Path) -> None:
         """Open the journal. Raises :class:`.send.journal.JournalError` where the state folder cannot be written."""
         self._config = config
-        self._config_path = config_path
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._bell = Bell()
         self._journal = Journal(config.state.dir, config.state.outbox_limit)
         self._activation = Activation(config.state.dir)
+        self._takeup = Takeup(self._activation, (BundleError, JournalError, MemoryError))
+        self._updating: Updating | None = None
+        if config.updates is not None:
+            command = own_command("update", "--config", str(config_path))
+            self._updating = Updating(command, config.updates.interval / clock.SECOND)
         self._uplink = Uplink(config.mqtt, config.device.id, self._journal.path) if config.mqtt is not None else None
         self._pipeline: Pipeline | None = None
-        self._generation: object = None
-        self._trouble = ""
         self._unwritten = ""
-        self._scored_with = ""
-        self._blocks = 0
-        self._failures = 0
-        self._updater: subprocess.Popen[bytes] | None = None
-        self._update_due = time.monotonic()
         self._reporter = Reporter(config, self._journal)
         self._release_due = time.monotonic() + RELEASE_S  # what starting up has left behind
 
     def stop(self) -> None:
         """Ask the loop to end after the block at hand; safe in a signal handler and from any thread."""
-        self._stop.set()
-        self._wake.set()
+        self._bell.stop()
 
     def run(self, until_idle: bool = False) -> int:
         """Run until :meth:`stop`, or until everything is read and acknowledged; return the exit code."""
         log.info("agent %s, device %s, journal %s", __version__, self._config.device.id, self._journal.epoch)
-        watcher = Watcher(self._config.log.path, self._wake.set)
+        watcher = Watcher(self._config.log.path, self._bell.ring)
         if self._uplink is not None:
             self._uplink.start()
         try:
-            code = self._loop(until_idle)
-            self._activation.stop()  # not after an exception: that start counts against a bundle on probation
-            return code
+            return self._loop(until_idle)
         finally:
             watcher.close()
             if self._uplink is not None:
                 self._uplink.stop()
-            if self._updater is not None and self._updater.poll() is None:
-                self._updater.terminate()
-                self._updater.wait()
+            if self._updating is not None and self._updating.stop():
+                self._activation.tested()  # a self-test that was ended from here says nothing of the bundle
             self._journal.close()
 
     def _loop(self, until_idle: bool) -> int:
         progress = time.monotonic()
         waiting = math.inf
         backlog = 0
-        while not self._stop.is_set():
-            self._wake.clear()
+        while not self._bell.stopped:
             step = None
             try:
                 self._follow_activation()
@@ -116,15 +104,16 @@ class Service:
                     log.error("%s; nothing is lost, trying again every %.0f s", error, RETRY_S)
                 self._unwritten = str(error)
                 self._reporter.hurry()  # the next report proves that the journal can be written
-                self._pipeline = None  # its grid is ahead of the journal: start again where the journal stands
+                self._give_up_pipeline()
                 if until_idle and time.monotonic() - progress > IDLE_LIMIT_S:
                     return 1
-                self._stop.wait(RETRY_S)
+                self._bell.pause(RETRY_S)
                 continue
             if self._unwritten:
                 log.info("the journal can be written again: going on where it stands")
                 self._unwritten = ""
-            self._follow_updater()
+            if self._updating is not None:
+                self._updating.follow()
             if step is not None:
                 if step.lines:
                     waiting, progress = math.inf, time.monotonic()
@@ -148,23 +137,20 @@ class Service:
                 if time.monotonic() - progress > IDLE_LIMIT_S:
                     log.error("not idle after %.0f s without progress: %s", IDLE_LIMIT_S, self._why_not_idle(depth))
                     return 1
-            self._wake.wait(POLL_S / 4 if until_idle else POLL_S)
+            self._bell.wait(POLL_S / 4 if until_idle else POLL_S)
         return 0
 
     def _step(self) -> Step | None:
         if self._pipeline is None:
             return None
         try:
-            step = self._pipeline.step()
-        except BundleError as error:
-            self._failed(self._pipeline.bundle, str(error))
+            step = self._pipeline.step(self._takeup.block)
+        except (BundleError, MemoryError) as error:
+            self._takeup.failed(error)
+            self._give_up_pipeline()
             return None
         if step is not None and step.scored:
-            self._trouble = ""
-            self._failures = 0
-            self._blocks += 1
-            if self._blocks == PROVEN_BLOCKS:
-                self._activation.commit(self._pipeline.bundle.sha256)
+            self._takeup.scored()
             if step.alerts:
                 self._say_alerts(step.alerts)
         return step
@@ -175,20 +161,10 @@ class Service:
         if len(transitions) > ALERTS_SAID:
             log.warning("alert: and %d transitions before these, in the results", len(transitions) - ALERTS_SAID)
 
-    def _failed(self, bundle: Bundle, reason: str) -> None:
-        """A model failed on a block: try it again, then fall back; the block waits in the log meanwhile.
-
-        It may have been a want of memory, so once is not enough; and without another bundle trying again is all that
-        is left.
-        """
-        self._pipeline = None  # its grid is ahead of the journal: start again where the journal stands
-        self._failures += 1
-        if self._failures >= TRIES and self._activation.state().previous is not None:
-            log.error("bundle %s/%s refused: %s", bundle.manifest.name, bundle.manifest.version, reason)
-            self._activation.refuse(bundle.sha256, reason)
-            return
-        self._fail(f"bundle {bundle.manifest.name}/{bundle.manifest.version} cannot score: {reason}")
-        self._stop.wait(min(RETRY_S * self._failures, HEALTH_S))
+    def _give_up_pipeline(self) -> None:
+        """Its grid is ahead of the journal: start again where the journal stands."""
+        self._pipeline = None
+        self._takeup.dropped()
 
     def _follow_activation(self) -> None:
         """Take up the active bundle where it has changed, and journal what the updater has to say."""
@@ -198,61 +174,29 @@ class Service:
             self._journal.enqueue([Draft("model", day, event.model_dump_json()) for event in events])
             self._activation.announced(len(events))
             self._reporter.hurry()
-        generation = self._activation.generation()
-        if self._pipeline is not None and generation == self._generation:
-            return
-        self._generation = generation
-        bundle = self._activation.start()
-        if bundle is None:
-            self._fail("no bundle yet: waiting for the update server, or run 'fieldwatch-agent update --from DIR'")
-            return
-        if self._pipeline is not None and bundle.sha256 == self._pipeline.bundle.sha256:
-            return
-        self._take(bundle)
+        if self._takeup.due():
+            pipeline = self._takeup.load(lambda bundle: Pipeline(self._config, bundle, self._journal))
+            self._pipeline = pipeline or self._pipeline
 
-    def _take(self, bundle: Bundle) -> None:
-        try:
-            self._pipeline = Pipeline(self._config, bundle, self._journal)
-        except BundleError as error:
-            log.error("bundle %s/%s refused: %s", bundle.manifest.name, bundle.manifest.version, error)
-            self._activation.refuse(bundle.sha256, str(error))
-            return
-        self._blocks = 0
-        if bundle.sha256 != self._scored_with:
-            self._scored_with = bundle.sha256
-            self._failures = 0
-            log.info("scoring with %s/%s", bundle.manifest.name, bundle.manifest.version)
-        if not self._failures:
-            self._trouble = ""
+    def _bundle_troubles(self) -> list[Trouble]:
+        """What a person must know of bundle and updates, worst first."""
+        mine = [self._takeup.trouble(), self._updating.trouble() if self._updating is not None else None]
+        return [trouble for trouble in mine if trouble is not None] + self._activation.troubles()
 
-    def _follow_updater(self) -> None:
-        """Start the updater when it is due, and note how it ended."""
-        updates = self._config.updates
-        if updates is None:
-            return
-        if self._updater is not None:
-            if self._updater.poll() is None:
-                if time.monotonic() - self._update_due > UPDATE_LIMIT_S:
-                    log.error("the updater has not ended within %.0f s: it is stopped", UPDATE_LIMIT_S)
-                    self._updater.kill()  # a self-test that never ends; the tries are counted
-                return
-            self._updater = None
-            self._update_due = time.monotonic() + updates.interval / clock.SECOND * random.uniform(0.9, 1.1)  # noqa: S311
-        elif time.monotonic() >= self._update_due:
-            try:
-                self._updater = subprocess.Popen(own_command("update", "--config", str(self._config_path)))
-            except OSError as error:
-                log.error("the updater cannot be started: %s", error)
-                self._update_due = time.monotonic() + updates.interval / clock.SECOND
+    @property
+    def _trouble(self) -> str:
+        """Why nothing is scored, in words; empty while it is."""
+        return next((t.detail for t in self._bundle_troubles() if t.kind != "update_failing"), "")
 
     def _report(self) -> None:
         """Say how the agent is, where that is due or news."""
-        troubles = [Trouble(kind="bundle_failing", detail=self._trouble)] if self._trouble else []
+        troubles = self._bundle_troubles()
         uplink = (self._uplink.error or "") if self._uplink is not None else ""
         self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink, HEALTH_S)
 
     def _idle(self, depth: int) -> bool:
-        if self._pipeline is None or self._updater is not None or self._reporter.hurries or self._pipeline.waiting:
+        updating = self._updating is not None and self._updating.running
+        if self._pipeline is None or updating or self._reporter.hurries or self._pipeline.waiting:
             return False
         if self._uplink is None:
             return True
@@ -268,11 +212,6 @@ class Service:
             return self._pipeline.waiting
         error = self._uplink.error if self._uplink is not None else None
         return f"{depth} events not acknowledged; {error or 'the cloud does not answer'}"
-
-    def _fail(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            log.error("%s", trouble)
-        self._trouble = trouble
 
 
 def own_command(*arguments: str) -> list[str]:

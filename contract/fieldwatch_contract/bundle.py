@@ -9,6 +9,17 @@
 
 A bundle is read from the zip in memory: nothing is unpacked, so there is nothing to clean up, no path in the archive
 can reach the disk, and no model file stays open on Windows. Its identity is the sha256 of the zip's bytes.
+
+What goes wrong is told apart by what the caller must do:
+
+======================  ==========================================  ===============================================
+:class:`BundleMisfit`   it does not go with this configuration or   mend the configuration or install another
+                        program: device type, period, kernel,       program; never remembered against the bundle
+                        format, operators of its models
+:class:`BundleBroken`   its bytes or its models are wrong           never run it again
+:class:`BundleFailed`   this computer cannot do it now: memory,     try again later, with growing pauses
+                        a file that is held
+======================  ==========================================  ===============================================
 """
 
 from __future__ import annotations
@@ -35,9 +46,33 @@ from fieldwatch_contract.verdicts import Kind
 MAX_UNPACKED = 256 * 1024 * 1024
 """No member, nor all together, may unpack to more than this many bytes."""
 
+NEWER = "update the program"
+"""What helps where a bundle asks for more than this program knows."""
+
 
 class BundleError(Exception):
-    """The bundle cannot be used; the message says why and what would be right."""
+    """The bundle cannot be used, for one of the three causes below; raised as one of them alone.
+
+    ``what`` is wrong; ``remedy`` says what would help, where a person can. Who only reports catches this type, who
+    decides catches the causes.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}: {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
+
+
+class BundleMisfit(BundleError):
+    """Bundle and device do not go together as the device is configured and installed now."""
+
+
+class BundleBroken(BundleError):
+    """The bundle itself is wrong: the same bytes can never run."""
+
+
+class BundleFailed(BundleError):
+    """It could not be done at this moment, which says nothing of the bundle."""
 
 
 class _Model(BaseModel):
@@ -149,45 +184,78 @@ class Bundle:
         return BundleRef(name=self.manifest.name, version=self.manifest.version, sha256=self.sha256)
 
     def arrays(self, member: str) -> dict[str, NDArray[np.generic]]:
-        """Read an ``.npz`` member; no pickles. Raises :class:`BundleError` where it is none."""
+        """Read an ``.npz`` member; no pickles. Raises :class:`BundleBroken` where it is none, :class:`BundleFailed`."""
         try:
             with np.load(io.BytesIO(self.files[member]), allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
+        except MemoryError as error:
+            raise no_memory() from error
         except Exception as error:  # numpy and zipfile raise a dozen types, all of them meaning this
-            raise BundleError(f"{member} cannot be read: {error}") from error
+            raise BundleBroken(f"{member} cannot be read: {error}") from error
 
 
 def read_bundle(source: Path | bytes, sha256: str | None = None) -> Bundle:
     """Read and check a bundle; ``sha256`` is the digest it must have, where one is known.
 
-    Raises :class:`BundleError` for anything that is not a whole, consistent bundle of this format and kernel, and
-    :class:`OSError` where the file cannot be read.
+    Raises :class:`BundleBroken` for anything that is not a whole, consistent bundle, :class:`BundleMisfit` for one
+    that needs another program, :class:`BundleFailed` where memory is short, and :class:`OSError` where the file
+    cannot be read.
     """
+    try:
+        return _read(source, sha256)
+    except MemoryError as error:
+        raise no_memory() from error
+
+
+def no_memory() -> BundleFailed:
+    """Return the failure that every :class:`MemoryError` stands for."""
+    return BundleFailed("this computer has not enough memory free", "close other programs")
+
+
+def check_fit(manifest: Manifest, device_type: str, period: int | None) -> None:
+    """Raise :class:`BundleMisfit` unless a bundle goes with a device's type and log period (µs, None: unknown)."""
+    name = f"{manifest.name}/{manifest.version}"
+    if manifest.device_type != device_type:
+        raise BundleMisfit(
+            f"bundle {name} is trained for devices of type {manifest.device_type}, this one is {device_type}",
+            "correct [device] type, or publish a bundle for this type",
+        )
+    if manifest.timed and period is not None and manifest.period != period:
+        raise BundleMisfit(
+            f"bundle {name} is made for a period of {manifest.period_s:g} s, [log] period is {period / SECOND:g} s",
+            "correct [log] period, or train for this period",
+        )
+
+
+def _read(source: Path | bytes, sha256: str | None) -> Bundle:
     data = source if isinstance(source, bytes) else source.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if sha256 is not None and digest != sha256:
-        raise BundleError(f"the file's sha256 is {digest}, expected {sha256}: it is damaged or another file")
+        raise BundleBroken(f"the file's sha256 is {digest}, expected {sha256}: it is damaged or another file")
     try:
         files = _members(data)
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError) as error:
-        raise BundleError(f"not a readable zip: {error}") from error
+        raise BundleBroken(f"not a readable zip: {error}") from error
     if "manifest.json" not in files:
-        raise BundleError("no manifest.json inside: not a Fieldwatch bundle")
+        raise BundleBroken("no manifest.json inside: not a Fieldwatch bundle")
     try:
         manifest = Manifest.model_validate_json(files.pop("manifest.json"))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(f"manifest.json: {place}: {first['msg']}") from error
+        what = f"manifest.json: {place}: {first['msg']}"
+        if all(each["type"] == "extra_forbidden" or each["loc"] == ("format",) for each in error.errors()):
+            raise BundleMisfit(what, NEWER) from error
+        raise BundleBroken(what) from error
     if manifest.kernel != KERNEL:
-        raise BundleError(f"made for feature kernel {manifest.kernel}, this program has {KERNEL}: update the program")
+        raise BundleMisfit(f"made for feature kernel {manifest.kernel}, this program has {KERNEL}", NEWER)
     for name, expected in manifest.files.items():
         if name not in files:
-            raise BundleError(f"{name} is missing from the zip")
+            raise BundleBroken(f"{name} is missing from the zip")
         if hashlib.sha256(files[name]).hexdigest() != expected:
-            raise BundleError(f"{name} does not have the hash that the manifest states")
+            raise BundleBroken(f"{name} does not have the hash that the manifest states")
     if extra := sorted(set(files) - set(manifest.files)):
-        raise BundleError(f"{extra[0]} is in the zip but not in the manifest")
+        raise BundleBroken(f"{extra[0]} is in the zip but not in the manifest")
     return Bundle(manifest, files, digest)
 
 
@@ -198,16 +266,16 @@ def _members(data: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
             if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-                raise BundleError(
+                raise BundleBroken(
                     f"{info.filename} is packed by method {info.compress_type}, must be stored or deflated"
                 )
             if info.filename in files:
-                raise BundleError(f"{info.filename} is in the zip twice")
+                raise BundleBroken(f"{info.filename} is in the zip twice")
             with archive.open(info) as member:
                 files[info.filename] = member.read(left + 1)
             left -= len(files[info.filename])
             if left < 0:
-                raise BundleError(f"unpacks to more than {MAX_UNPACKED >> 20} MiB: refused")
+                raise BundleBroken(f"unpacks to more than {MAX_UNPACKED >> 20} MiB: refused")
     return files
 
 

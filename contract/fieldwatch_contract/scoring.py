@@ -20,7 +20,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from fieldwatch_contract import features
-from fieldwatch_contract.bundle import Bundle, BundleError, ModelSpec
+from fieldwatch_contract.bundle import (
+    NEWER,
+    Bundle,
+    BundleBroken,
+    BundleError,
+    BundleFailed,
+    BundleMisfit,
+    ModelSpec,
+    no_memory,
+)
 from fieldwatch_contract.verdicts import CODES, WHYS, Kind, Verdict, Why, decide
 
 TOLERANCE = 1e-5
@@ -29,6 +38,13 @@ TOLERANCE = 1e-5
 SHARE_DIGITS = 4
 LARGEST = np.finfo(np.float32).max
 """What a score or a contribution beyond float32 is told as: infinity is no JSON, and would hide who is responsible."""
+NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
+TOO_NEW = (
+    "ValidateOpsetForDomain",
+    "Unsupported model IR version",
+    "NOT_IMPLEMENTED",
+    "is not a registered function/op",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,11 @@ class Scorer:
     """Scores blocks of grid rows with every model of a bundle."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Load the models. Raises :class:`.bundle.BundleError` where one does not load or fit its spec."""
+        """Load the models.
+
+        Raises :class:`.bundle.BundleBroken` where one does not load or fit its spec, :class:`.bundle.BundleMisfit`
+        where it asks for a newer onnxruntime, :class:`.bundle.BundleFailed` where memory is short.
+        """
         self.manifest = bundle.manifest
         self._models = [_Model(spec, bundle) for spec in self.manifest.models]
 
@@ -72,8 +92,15 @@ class Scorer:
         """Score ``rows[W - 1:]``; the rows before them are their past.
 
         ``rows``: float64 ``[W - 1 + n, S]`` in the manifest's sensor order, NaN = missing. One :class:`Scores` a
-        model, in the manifest's order. Raises :class:`.bundle.BundleError` where a model fails on these rows.
+        model, in the manifest's order. Raises :class:`.bundle.BundleBroken` where a model fails on these rows,
+        :class:`.bundle.BundleFailed` where memory is short.
         """
+        try:
+            return self._score(rows)
+        except MemoryError as error:
+            raise no_memory() from error
+
+    def _score(self, rows: NDArray[np.float64]) -> list[Scores]:
         manifest = self.manifest
         count = len(rows) - manifest.window + 1
         raw = [model.run(rows, count, manifest) for model in self._models]
@@ -122,14 +149,14 @@ class _Model:
         try:
             self._session = ort.InferenceSession(bundle.files[spec.file], options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises several types, all of them meaning this
-            raise BundleError(f"{spec.file} does not load: {str(error)[:300]}") from error
+            raise _cause(error, f"{spec.file} does not load") from error
         self._input = self._session.get_inputs()[0]
         expected = "tensor(double)" if spec.input == "rows" else "tensor(float)"
         if self._input.type != expected:
-            raise BundleError(f"{spec.file}: input {self._input.name} is {self._input.type}, must be {expected}")
+            raise BundleBroken(f"{spec.file}: input {self._input.name} is {self._input.type}, must be {expected}")
         outputs = [output.name for output in self._session.get_outputs()]
         if "score" not in outputs:
-            raise BundleError(f"{spec.file}: no output named score, only {', '.join(outputs)}")
+            raise BundleBroken(f"{spec.file}: no output named score, only {', '.join(outputs)}")
         self._explains = "contributions" in outputs
         self._neutral: NDArray[Any] | None = None
         if not self._explains and "baseline.npz" in bundle.files:
@@ -161,7 +188,7 @@ class _Model:
             score = np.clip(np.asarray(out[0], np.float32).reshape(len(fed)), -LARGEST, LARGEST)
             contributions = np.clip(np.asarray(out[1], np.float32), -LARGEST, LARGEST) if self._explains else None
         except Exception as error:  # again several types; a graph that loads may still fail on some rows
-            raise BundleError(f"its model fails: {self.spec.file}: {str(error)[:300]}") from error
+            raise _cause(error, f"its model fails: {self.spec.file}") from error
         if lone:
             return score[1:], contributions[1:] if contributions is not None else None
         return score, contributions
@@ -184,6 +211,20 @@ class _Model:
         return contributions
 
 
+def _cause(error: Exception, what: str) -> BundleError:
+    """Tell by onnxruntime's words which of the three causes an error has: its types do not say.
+
+    A failed allocation comes as MemoryError while a model loads, and as RuntimeException or Fail with C++'s own words
+    while it runs. Opsets, IR versions and operators that this onnxruntime does not know belong to a newer one.
+    """
+    text = str(error)
+    if isinstance(error, MemoryError) or any(word in text for word in NO_MEMORY):
+        return BundleFailed(f"{what}: {no_memory().what}", no_memory().remedy)
+    if any(word in text for word in TOO_NEW):
+        return BundleMisfit(f"{what}: {text[:300]}", NEWER)
+    return BundleBroken(f"{what}: {text[:300]}")
+
+
 def _neutral(bundle: Bundle, spec: ModelSpec) -> NDArray[Any] | None:
     """Return a model's neutral inputs, None where the baseline has none."""
     name = f"{spec.name}.{spec.input}"
@@ -193,7 +234,7 @@ def _neutral(bundle: Bundle, spec: ModelSpec) -> NDArray[Any] | None:
     sensors, given = len(bundle.manifest.sensors), bundle.manifest.features
     width = given.width(sensors) if spec.input == "features" and given is not None else sensors
     if neutral.dtype.kind != "f" or neutral.size != width:
-        raise BundleError(f"baseline.npz: {name} is {neutral.size} of {neutral.dtype}, must be {width} of float32")
+        raise BundleBroken(f"baseline.npz: {name} is {neutral.size} of {neutral.dtype}, must be {width} of float32")
     return neutral
 
 
@@ -241,28 +282,35 @@ def golden(scorer: Scorer, rows: NDArray[np.float64]) -> dict[str, NDArray[np.ge
 def self_test(bundle: Bundle) -> None:
     """Prove that this machine computes what the trainer computed.
 
-    Features must agree bit for bit, scores within :data:`TOLERANCE`. Raises
-    :class:`.bundle.BundleError` otherwise.
+    Features must agree bit for bit, scores within :data:`TOLERANCE`. Raises :class:`.bundle.BundleBroken` otherwise,
+    and the other causes where the models cannot be tried (see :class:`Scorer`).
     """
+    try:
+        _self_test(bundle)
+    except MemoryError as error:
+        raise no_memory() from error
+
+
+def _self_test(bundle: Bundle) -> None:
     scorer = Scorer(bundle)
     if "golden.npz" not in bundle.files:
-        raise BundleError("no golden.npz inside: the bundle cannot prove itself")
+        raise BundleBroken("no golden.npz inside: the bundle cannot prove itself")
     expected = bundle.arrays("golden.npz")
     manifest = scorer.manifest
     rows = expected.get("rows")
     fits = rows is not None and rows.dtype == np.float64 and rows.ndim == 2 and rows.shape[1] == len(manifest.sensors)
     if rows is None or not fits or len(rows) < manifest.window:
-        raise BundleError("golden.npz: rows are missing or do not fit the manifest")
+        raise BundleBroken("golden.npz: rows are missing or do not fit the manifest")
     actual = golden(scorer, rows.astype(np.float64))
     for name, value in actual.items():
         want = expected.get(name)
         if want is None or want.shape != value.shape or want.dtype != value.dtype:
-            raise BundleError(f"golden.npz: {name} is missing or has another shape or type")
+            raise BundleBroken(f"golden.npz: {name} is missing or has another shape or type")
         if name == "features":
             if want.tobytes() != value.tobytes():
-                raise BundleError("golden vectors: this machine computes other feature bits than the trainer")
+                raise BundleBroken("golden vectors: this machine computes other feature bits than the trainer")
         elif not np.allclose(value, want, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
             apart = np.abs(value.astype(np.float64) - want.astype(np.float64))
             apart[np.isnan(value) != np.isnan(want)] = np.inf
             worst = float(np.nanmax(apart))
-            raise BundleError(f"golden vectors: {name} differs by {worst:.3g}, more than {TOLERANCE}")
+            raise BundleBroken(f"golden vectors: {name} differs by {worst:.3g}, more than {TOLERANCE}")

@@ -27,7 +27,8 @@ DRIVER = '''
 """Runs a scenario again and again, dying before another line that touches the disk each time."""
 import json, os, shutil, sys
 from pathlib import Path
-from fieldwatch_agent.update.activation import Activation, State
+from fieldwatch_agent.update.activation import Activation
+from fieldwatch_agent.update.states import State
 
 work, name = Path(sys.argv[1]), sys.argv[2]
 v1, v2 = (work / "v1.zip").read_bytes(), (work / "v2.zip").read_bytes()
@@ -53,7 +54,7 @@ def sick(folder):
     update(folder)
     activation = Activation(folder)
     activation.start()
-    activation.refuse(S2, "scores nonsense")
+    activation.happened("broken", S2, "scores nonsense")
 
 def damaged(folder):
     update(folder)
@@ -65,8 +66,13 @@ SCENARIOS = {
     "update": lambda f: (update(f), service_start(f)),
     "sick": sick,
     "damaged": damaged,
-    "crashing": lambda f: (update(f), [Activation(f).start() for _ in range(5)]),
+    "crashing": lambda f: (update(f), [crash(f) for _ in range(5)]),
 }
+
+def crash(folder):
+    """The service comes up and ends in the midst of a block."""
+    activation = Activation(folder)
+    activation.attempt(activation.start().sha256).__enter__()
 
 def base(folder):
     activation = Activation(folder)
@@ -82,7 +88,8 @@ def child(folder, fatal):
     def tracer(frame, event, arg):
         nonlocal seen
         code = frame.f_code
-        if not (code.co_filename.endswith("fieldwatch_agent/durable.py") or code.co_name in ("stage", "_collect")):
+        durable = code.co_filename.endswith("fieldwatch_agent/durable.py") and code.co_name != "read"
+        if not (durable or code.co_name in ("stage", "_collect")):
             return None
         if event == "line":
             seen += 1
@@ -124,7 +131,7 @@ def finish(folder):
         if state.refusal(S2) is None and state.current.sha256 != S2:
             update(folder)
         for _ in range(5):
-            Activation(folder).start()
+            crash(folder)
     Activation(folder)._collect()
 
 first = work / "first"

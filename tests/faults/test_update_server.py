@@ -21,9 +21,11 @@ import pytest
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
-from fieldwatch_agent.update.activation import TRIES, Activation
+from fieldwatch_agent.update.activation import Activation
+from fieldwatch_agent.update.choice import UpdateResult
 from fieldwatch_agent.update.source import Limits
-from fieldwatch_agent.update.updater import UpdateResult, pull
+from fieldwatch_agent.update.states import TRIES
+from fieldwatch_agent.update.updater import pull
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.bundle import read_bundle
 from fieldwatch_contract.policy import Policy, policy_path
@@ -231,8 +233,8 @@ def test_a_foreign_repository(device: Device, tmp_path: Path) -> None:
 def test_a_wrong_signature(device: Device) -> None:
     path = device.site.repo / "metadata" / "timestamp.json"
     document = json.loads(path.read_text())
-    signature = document["signatures"][0]["sig"]
-    document["signatures"][0]["sig"] = signature[:-1] + ("0" if signature[-1] != "0" else "1")
+    for signature in document["signatures"]:  # one good one would do
+        signature["sig"] = signature["sig"][:-1] + ("0" if signature["sig"][-1] != "0" else "1")
     device.server.answers["timestamp.json"] = body(json.dumps(document).encode())
     device.expect_failure("hostile", "not signed by the keys")
     device.expect_recovery()
@@ -357,7 +359,7 @@ def test_a_shadow_that_objects_day_after_day_is_no_test_without_an_end(device: D
     ("changes", "says"),
     [
         ({"device_type": "mill"}, "trained for devices of type mill"),
-        ({"period_s": 10.0}, "made for a row every 10 s, this log has one every 60 s"),
+        ({"period_s": 10.0}, "made for a period of 10 s, [log] period is 60 s"),
     ],
 )
 def test_a_bundle_that_does_not_fit(device: Device, changes: dict[str, object], says: str) -> None:

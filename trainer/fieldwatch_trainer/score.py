@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle
+from fieldwatch_contract.bundle import Bundle, BundleError, BundleFailed, read_bundle
 from fieldwatch_contract.clock import SECOND
 from fieldwatch_contract.scoring import Scorer, Scores, responsible
 from fieldwatch_contract.verdicts import VERDICTS
@@ -65,9 +65,9 @@ def open_bundle(path: Path) -> Bundle:
     try:
         return read_bundle(path)
     except OSError as error:
-        raise BundleError(f"{path}: {error.strerror or error}") from error
+        raise BundleFailed(f"{path}: {error.strerror or error}") from error
     except BundleError as error:
-        raise BundleError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error.what}", error.remedy) from error
 
 
 def blocks(scorer: Scorer, rows: NDArray[np.float64], first: int, last: int, size: int = BLOCK) -> Iterator[Scored]:

@@ -18,14 +18,15 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.acceptance import AHEAD, ahead
-from fieldwatch_contract.bundle import Bundle, BundleError
+from fieldwatch_contract.bundle import Bundle, check_fit
 from fieldwatch_contract.events import GapData
 from fieldwatch_contract.reading.parse import Columns, Parser, Refusal
 from fieldwatch_contract.scoring import Scorer, Scores
@@ -113,13 +114,9 @@ class Pipeline:
     """
 
     def __init__(self, config: Config, bundle: Bundle, journal: Journal) -> None:
-        """Raises :class:`.bundle.BundleError` where the bundle does not load or fit the device."""
+        """Raises :class:`.bundle.BundleMisfit` where the bundle does not fit the device, and what its models raise."""
         manifest = bundle.manifest
-        if manifest.period != config.log.period:
-            raise BundleError(
-                f"bundle {manifest.name}/{manifest.version} is made for a period of {manifest.period_s:g} s, "
-                f"[log] period is {config.log.period / clock.SECOND:g} s"
-            )
+        check_fit(manifest, config.device.type, config.log.period)
         self.bundle = replace(bundle, files={})  # the models are loaded; their bytes need not stay
         self._config = config.log
         self._journal = journal
@@ -154,8 +151,10 @@ class Pipeline:
 
     # ---- what the service calls --------------------------------------------------------------------------------
 
-    def step(self) -> Step | None:
+    def step(self, scoring: Callable[[], AbstractContextManager[None]] = nullcontext) -> Step | None:
         """Carry one block from the log into the journal; None when there is nothing new.
+
+        A block is scored within ``scoring()``, which is not called where there is none.
 
         Raises :class:`.send.journal.JournalError` where it cannot be written; the next call tries the same block.
         """
@@ -169,7 +168,8 @@ class Pipeline:
         if not self._may_carry():
             return None
         self._held = None
-        return self._carry(lines)
+        with scoring():
+            return self._carry(lines)
 
     def lag(self) -> int:
         """Return the bytes written and not yet carried, as far as they can be seen."""

@@ -51,7 +51,7 @@ class Shadow:
 def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     """Score the lines before ``progress.position`` with ``bundle``; nothing is written.
 
-    Where the log is gone or was never read the shadow is empty. Raises :class:`.bundle.BundleError` where the
+    Where the log is gone or was never read the shadow is empty. Raises what :class:`.scoring.Scorer` raises where the
     bundle does not load or fails on a line.
     """
     manifest = bundle.manifest

@@ -7,6 +7,7 @@ stopped. The kept part is worth nothing by itself: the whole file is hashed in t
 
 from __future__ import annotations
 
+import os
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -87,8 +88,9 @@ class Source(FetcherInterface):
         if kept < info.length:
             self._go_on(info, path, kept)
         try:
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 info.verify_length_and_hashes(file)
+                os.fsync(file.fileno())
         except LengthOrHashMismatchError:
             path.unlink()
             raise

@@ -220,7 +220,7 @@ def test_the_columns_are_compared_with_the_bundle(folder: Path) -> None:
 def test_a_bundle_for_another_period_and_a_damaged_one(folder: Path) -> None:
     install(folder, make_bundle())
     found = bad(run(folder, base=BASE.replace("60s", "5s")))
-    assert found["[log] period"] == "press/v1 is made for a period of 60 s, not 5 s"
+    assert found["bundle"] == "bundle press/v1 is made for a period of 60 s, [log] period is 5 s"
     for path in (folder / "state" / "bundles").iterdir():
         path.write_bytes(b"damaged")
     assert "cannot be read" in bad(run(folder))["bundle"]

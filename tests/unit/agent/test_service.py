@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fieldwatch_agent import service
@@ -13,10 +14,13 @@ from fieldwatch_agent.config import Config
 from fieldwatch_agent.score import pipeline
 from fieldwatch_agent.score.pipeline import Pipeline, Step
 from fieldwatch_agent.send.journal import FILE, Outbox, read_status
-from fieldwatch_agent.service import PROVEN_BLOCKS, Service
-from fieldwatch_agent.update.activation import TRIES, Activation
+from fieldwatch_agent.service import Service
+from fieldwatch_agent.update import takeup
+from fieldwatch_agent.update.activation import Activation
+from fieldwatch_agent.update.states import TRIES
+from fieldwatch_agent.update.takeup import PROVEN_BLOCKS
 from fieldwatch_contract import clock
-from fieldwatch_contract.bundle import BundleError
+from fieldwatch_contract.bundle import BundleBroken
 
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
@@ -72,7 +76,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A device that runs a proven v1."""
-    monkeypatch.setattr(service, "RETRY_S", 0.01)
+    monkeypatch.setattr(takeup, "PAUSE_S", 0.01)
     return Site(tmp_path, make_bundle(3, "v1"))
 
 
@@ -94,10 +98,10 @@ def test_a_model_that_fails_now_and_then_stays(site: Site, monkeypatch: pytest.M
     site.install(make_bundle(3, "v2"))
     calls, step = itertools.count(), Pipeline.step
 
-    def shaky(self: Pipeline) -> Step | None:
+    def shaky(self: Pipeline, *scoring: Any) -> Step | None:
         if next(calls) % 8 < TRIES - 1:
-            raise BundleError("its model fails: no memory")
-        return step(self)
+            raise BundleBroken("its model fails: no memory")
+        return step(self, *scoring)
 
     monkeypatch.setattr(Pipeline, "step", shaky)
     monkeypatch.setattr(pipeline, "BLOCK_BYTES", 10_000)
@@ -109,7 +113,7 @@ def test_a_model_that_fails_now_and_then_stays(site: Site, monkeypatch: pytest.M
 def test_without_another_bundle_a_failing_model_is_tried_again_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "RETRY_S", 0.01)
+    monkeypatch.setattr(takeup, "PAUSE_S", 0.01)
     monkeypatch.setattr(service, "IDLE_LIMIT_S", 1.0)
     site = Site(tmp_path, FAILING)
     site.append(rows(range(60, 62), 5000))
@@ -158,10 +162,11 @@ def test_a_bundle_that_ends_the_program_is_refused_after_three_tries(
     sha256 = site.install(make_bundle(3, "v2"))
     step = Pipeline.step
 
-    def crash(self: Pipeline) -> Step | None:
+    def crash(self: Pipeline, scoring: Any) -> Step | None:
         if self.bundle.sha256 == sha256:
-            raise RuntimeError
-        return step(self)
+            with scoring():
+                raise RuntimeError
+        return step(self, scoring)
 
     monkeypatch.setattr(Pipeline, "step", crash)
     site.append(rows(range(60, 62)))
@@ -171,7 +176,7 @@ def test_a_bundle_that_ends_the_program_is_refused_after_three_tries(
     assert site.run() == 0
     refusal = Activation(site.state).state().refusal(sha256)
     assert refusal is not None
-    assert "started 3 times" in refusal.reason
+    assert "tried 3 times" in refusal.reason
     assert site.judges() == ["v1"] * 62
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from fieldwatch_agent import durable
-from fieldwatch_agent.update.activation import EVENTS_KEPT, TRIES, Activation, State
-from fieldwatch_contract.bundle import BundleError, read_bundle
+from fieldwatch_agent import __version__, durable
+from fieldwatch_agent.update import activation as activation_module
+from fieldwatch_agent.update.activation import Activation
+from fieldwatch_agent.update.states import EVENTS_KEPT, TABLE, TRIES, Happening, State, Trial
+from fieldwatch_contract.bundle import BundleError, BundleFailed, BundleMisfit, read_bundle
 from fieldwatch_contract.events import BundleRef
 
 from tests.bundles import make_bundle
@@ -77,13 +81,20 @@ def test_the_service_clears_up_without_taking_away_what_is_about_to_be_active(tm
     assert running(tmp_path) == "v2"
 
 
-def test_what_never_scores_is_refused_and_the_last_good_one_takes_over(tmp_path: Path) -> None:
+def crash(folder: Path, version: str = "v2") -> None:
+    """A new process that is killed while it scores a block."""
+    activation = Activation(folder)
+    bundle = activation.start()
+    assert bundle is not None
+    assert bundle.manifest.version == version
+    activation.attempt(bundle.sha256).__enter__()
+
+
+def test_three_blocks_that_never_ended_refuse_a_bundle_and_two_do_not(tmp_path: Path) -> None:
     install(tmp_path, V1)
     install(tmp_path, V2, proven=False)
-    for _ in range(TRIES):
-        bundle = Activation(tmp_path).start()  # a new process each time, which then crashes
-        assert bundle is not None
-        assert bundle.manifest.version == "v2"
+    for _ in range(3):
+        crash(tmp_path)
     bundle = Activation(tmp_path).start()
     assert bundle is not None
     assert bundle.manifest.version == "v1"
@@ -91,39 +102,118 @@ def test_what_never_scores_is_refused_and_the_last_good_one_takes_over(tmp_path:
     state = Activation(tmp_path).state()
     refusal = state.refusal(SHA["v2"])
     assert refusal is not None
-    assert "never scored" in refusal.reason
-    assert state.probation is None, "v1 was proven before"
+    assert "tried 3 times" in refusal.reason
+    assert state.phase == "proven", "v1 was proven before"
 
 
-def test_one_process_counts_a_start_once_and_a_good_end_takes_it_back(tmp_path: Path) -> None:
+def test_only_what_is_killed_while_it_scores_counts(tmp_path: Path) -> None:
+    """Neither starts of a quiet device, however they end, nor blocks that ended, nor what the service survives."""
     install(tmp_path, V1)
     install(tmp_path, V2, proven=False)
-    for _ in range(3 * TRIES):
-        activation = Activation(tmp_path)
-        for _ in range(5):
-            assert activation.start() is not None
-        activation.stop()
+    crash(tmp_path)
+    crash(tmp_path)
+    for _ in range(5):
+        activation = Activation(tmp_path)  # killed before there was a line
+        assert activation.start() is not None
+        with activation.attempt(SHA["v2"]):
+            pass
+        with pytest.raises(ZeroDivisionError), activation.attempt(SHA["v2"], (ZeroDivisionError,)):
+            raise ZeroDivisionError
     assert running(tmp_path) == "v2"
+    crash(tmp_path)
+    assert Activation(tmp_path).start() is not None
+    assert running(tmp_path) == "v1", "the two before were not forgotten"
 
 
 def test_where_there_is_nothing_to_fall_back_to_it_is_tried_for_ever(tmp_path: Path) -> None:
     install(tmp_path, V1, proven=False)
-    for _ in range(3 * TRIES):
-        assert Activation(tmp_path).start() is not None
+    for _ in range(9):
+        crash(tmp_path, "v1")
+    assert Activation(tmp_path).state().refusal(SHA["v1"]) is None
+
+
+def test_the_last_proven_bundle_is_never_refused(tmp_path: Path) -> None:
+    install(tmp_path, V1)
+    activation = Activation(tmp_path)
+    activation.happened("broken", SHA["v1"], "its model fails")
+    activation.happened("failing", SHA["v1"], "no memory")
+    activation.refuse(read_bundle(V1).ref, "golden vectors")
+    assert running(tmp_path) == "v1"
+    assert activation.state().refused == {}
+    install(tmp_path, V2)
+    Activation(tmp_path).happened("broken", SHA["v2"], "its model fails")
+    Activation(tmp_path).happened("broken", SHA["v1"], "and so does the other")
+    assert running(tmp_path) == "v1"
+    assert Activation(tmp_path).state().refusal(SHA["v1"]) is None
+
+
+def test_every_event_in_every_phase_goes_as_the_table_says() -> None:
+    """The table of the docstring, row by row, with and without another bundle."""
+    one, other = (BundleRef(name="press", version=v, sha256=SHA[v]) for v in ("v1", "v2"))
+    new = Trial(sha256=one.sha256, tries=1, since=0)
+    phases = {
+        "none": State(),
+        "probation": State(current=one, probation=new),
+        "proven": State(current=one, proven=(one.sha256,)),
+    }
+
+    def outcome(state: State, event: Happening) -> str:
+        after = state.after(event, one.sha256, "why", now=5)
+        if after == state:
+            return "-"
+        words = [after.phase if after.current == one else "gives way" if after.current else "none"]
+        words += ["refused"] * (one.sha256 in after.refused) + ["aside"] * (after.aside is not None)
+        if after.probation is not None and after.probation.tries != 1 and after.current == one:
+            words.append(f"{after.probation.tries} tries")
+        return ", ".join(words)
+
+    expected: dict[Happening, tuple[str, str, str, str, str]] = {
+        # none, probation alone, proven alone, probation beside a proven one, proven beside a proven one
+        "attempted": ("-", "probation, 2 tries", "-", "probation, 2 tries", "-"),
+        "survived": ("-", "probation, 0 tries", "-", "probation, 0 tries", "-"),
+        "committed": ("-", "proven", "-", "proven", "-"),
+        "crashed": ("-", "-", "-", "gives way, refused", "-"),
+        "broken": ("-", "probation, refused", "-", "gives way, refused", "gives way, refused"),
+        "failing": ("-", "-", "-", "gives way, aside", "gives way, aside"),
+        "lost": ("-", "none", "none", "gives way", "gives way"),
+    }
+    beside = {"previous": other, "proven": (other.sha256,)}
+    both = {"previous": other, "proven": (one.sha256, other.sha256)}
+    states = [
+        *phases.values(),
+        phases["probation"].model_copy(update=beside),
+        phases["proven"].model_copy(update=both),
+    ]
+    assert {event: tuple(outcome(state, event) for state in states) for event in expected} == expected
+    assert {event for _, event in TABLE} == set(expected)
+    unproven = phases["proven"].model_copy(update={"previous": other})
+    assert outcome(unproven, "broken") == "-", "a proven bundle gives way to a proven one alone"
+
+
+def test_a_bundle_that_was_set_aside_is_offered_again_after_a_pause_that_doubles() -> None:
+    one, other = (BundleRef(name="press", version=v, sha256=SHA[v]) for v in ("v1", "v2"))
+    state, hour, pauses = State(current=other, proven=(other.sha256,)), 3600 * 10**6, []
+    for _ in range(7):
+        state = state.switched(one, 0, 0).after("failing", one.sha256, "no memory", now=hour)
+        assert state.current == other
+        pauses.append(next(h for h in range(1, 100) if not state.put_off(one.sha256, (1 + h) * hour)))
+    assert pauses == [1, 2, 4, 8, 16, 24, 24]
+    assert not state.put_off(one.sha256, 0), "the clock was set back"
+    assert not state.put_off(other.sha256, hour)
 
 
 def test_an_unproven_bundle_does_not_push_out_the_proven_one(tmp_path: Path) -> None:
     install(tmp_path, V1)
     install(tmp_path, V2, proven=False)
     install(tmp_path, V3, proven=False)
-    Activation(tmp_path).refuse(SHA["v3"], "sick")
+    Activation(tmp_path).happened("broken", SHA["v3"], "sick")
     assert running(tmp_path) == "v1"
 
 
 def test_falling_back_to_an_unproven_bundle_puts_it_on_probation_again(tmp_path: Path) -> None:
     install(tmp_path, V1, proven=False)
     install(tmp_path, V2, proven=False)
-    Activation(tmp_path).refuse(SHA["v2"], "sick")
+    Activation(tmp_path).happened("broken", SHA["v2"], "sick")
     state = Activation(tmp_path).state()
     assert running(tmp_path) == "v1"
     assert state.probation is not None
@@ -133,16 +223,16 @@ def test_falling_back_to_an_unproven_bundle_puts_it_on_probation_again(tmp_path:
 def test_a_refused_bundle_that_is_not_active_changes_nothing_else(tmp_path: Path) -> None:
     install(tmp_path, V1)
     activation = Activation(tmp_path)
-    activation.refuse(SHA["v2"], "golden vectors", read_bundle(V2).ref)
+    activation.refuse(read_bundle(V2).ref, "golden vectors")
     assert running(tmp_path) == "v1"
     assert told(tmp_path)[-1] == ("refused", "v2", "v1")
 
 
 def test_a_new_program_gives_a_refused_bundle_a_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, V1)
-    Activation(tmp_path).refuse(SHA["v2"], "crashes", read_bundle(V2).ref)
+    Activation(tmp_path).refuse(read_bundle(V2).ref, "crashes")
     assert Activation(tmp_path).state().refusal(SHA["v2"]) is not None
-    monkeypatch.setattr("fieldwatch_agent.update.activation.__version__", "9.9.9")
+    monkeypatch.setattr("fieldwatch_agent.update.states.__version__", "9.9.9")
     assert Activation(tmp_path).state().refusal(SHA["v2"]) is None
 
 
@@ -182,19 +272,148 @@ def test_both_files_gone(tmp_path: Path) -> None:
     assert running(tmp_path) == "v1"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"format": 2}', b"\x00" * 300])
-def test_a_damaged_state_file_finds_the_newest_whole_bundle(tmp_path: Path, content: bytes) -> None:
-    install(tmp_path, V1)
+def remembering(folder: Path) -> State:
+    """A device that runs v2 beside v1, refused v3, and has a security floor of 5."""
+    install(folder, V1)
+    activation = Activation(folder)
+    activation.switch(activation.stage(V2), security_floor=5)
+    activation.commit(SHA["v2"])
+    activation.refuse(read_bundle(V3).ref, "golden vectors")
+    return activation.state()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"format": 2}', b"\x00" * 300])
+def test_a_lost_state_file_is_recovered_with_refusals_and_floor(tmp_path: Path, content: bytes | None) -> None:
+    known = remembering(tmp_path)
+    path = tmp_path / "activation.json"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    activation = Activation(tmp_path)
+    assert activation.state() == known
+    assert activation.start() is not None
+    assert State.model_validate_json(path.read_bytes()) == known, "healed"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{"])
+def test_without_both_files_the_newest_whole_bundle_is_found(tmp_path: Path, content: bytes | None) -> None:
+    remembering(tmp_path)
     old = Activation(tmp_path)
     generation = old.generation()
-    install(tmp_path, V2)
     (tmp_path / "bundles" / f"{'0' * 64}.zip").write_bytes(b"not whole")
-    (tmp_path / "activation.json").write_bytes(content)
+    for name in ("activation.json", "activation.copy.json"):
+        (tmp_path / name).unlink()
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
     assert old.generation() > generation
     bundle = old.start()
     assert bundle is not None
     assert bundle.manifest.version == "v2"
     assert json.loads((tmp_path / "activation.json").read_text())["previous"]["version"] == "v1"
+
+
+class Unreadable:
+    """Files that are there and cannot be read, as while a virus scanner holds them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: set[str] = set()
+        self.code = errno.EACCES
+        read = Path.read_bytes
+
+        def refuse(path: Path) -> bytes:
+            if path.name in self.names or path.suffix in self.names:
+                raise OSError(self.code, os.strerror(self.code), str(path))
+            return read(path)
+
+        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr(activation_module, "AGAIN_S", 0.0)
+
+
+@pytest.fixture
+def unreadable(monkeypatch: pytest.MonkeyPatch) -> Unreadable:
+    return Unreadable(monkeypatch)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EBUSY, errno.EMFILE])
+def test_an_unreadable_state_file_is_not_damaged(tmp_path: Path, unreadable: Unreadable, code: int) -> None:
+    """Not while it is known, not at a start with a copy, and not at one without: nothing is written over it."""
+    known, before = remembering(tmp_path), (tmp_path / "activation.json").read_bytes()
+    running_one = Activation(tmp_path)
+    assert running_one.state() == known
+    other = Activation(tmp_path)
+    other.end_update("down", "nobody listens")
+    known = other.state()
+    before = (tmp_path / "activation.json").read_bytes()
+    unreadable.code, unreadable.names = code, {"activation.json"}
+    assert running_one.state().security_floor == 5, "as it was known, though it has changed"
+    fresh = Activation(tmp_path)
+    assert fresh.state() == known, "by the copy"
+    assert fresh.start() is not None
+    assert [trouble.kind for trouble in fresh.troubles()] == ["bundle_failing", "update_failing"]
+    with pytest.raises(OSError, match=os.strerror(code)):
+        fresh.require()
+    with pytest.raises(OSError, match=os.strerror(code)):
+        fresh.switch(SHA["v1"])
+    unreadable.names = {"activation.json", "activation.copy.json"}
+    blind = Activation(tmp_path)
+    with pytest.raises(BundleFailed, match=r"activation\.json cannot be read"):
+        blind.start()
+    blind.end_update("down", "still")
+    unreadable.names = set()
+    assert (tmp_path / "activation.json").read_bytes() == before
+    assert blind.state() == known
+    assert blind.start() is not None
+    assert [trouble.kind for trouble in blind.troubles()] == ["update_failing"]
+
+
+def test_an_unreadable_bundle_is_not_lost(tmp_path: Path, unreadable: Unreadable) -> None:
+    known = remembering(tmp_path)
+    unreadable.names = {".zip"}
+    activation = Activation(tmp_path)
+    with pytest.raises(BundleFailed, match="cannot be read"):
+        activation.start()
+    unreadable.names = set()
+    assert activation.start() is not None
+    assert activation.state() == known
+
+
+def test_a_bundle_for_another_program_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older agent was installed: it cannot run the bundle, and says so, and has not lost it."""
+    known = remembering(tmp_path)
+    monkeypatch.setattr("fieldwatch_contract.bundle.KERNEL", 0)
+    with pytest.raises(BundleMisfit, match="update the program"):
+        Activation(tmp_path).start()
+    monkeypatch.undo()
+    assert running(tmp_path) == "v2"
+    assert Activation(tmp_path).state() == known
+
+
+def test_the_state_of_the_landed_version_is_taken_over(tmp_path: Path) -> None:
+    """As cc72598 wrote it on a device with a typing slip in its period and two quiet restarts: a proven bundle "refused
+    for good", another with two of three tries used up."""
+    install(tmp_path, V1)
+    install(tmp_path, V2, proven=False)
+    (tmp_path / "activation.copy.json").unlink()
+    ref = {version: {"name": "press", "version": version, "sha256": sha} for version, sha in SHA.items()}
+    old = {
+        "format": 1, "generation": 4, "current": ref["v2"], "previous": ref["v1"], "staged": None,
+        "proven": [SHA["v1"]], "probation": {"sha256": SHA["v2"], "tries": 3, "since": 1_768_608_000_000_000},
+        "trial": None,
+        "refused": {SHA["v3"]: {"bundle": ref["v3"], "program": __version__,
+                                "reason": "bundle press/v3 is made for a period of 60 s, [log] period is 6 s"}},
+        "security_floor": 3, "trouble": "refused", "note": "press/v3 was refused here before", "told": 7,
+        "pending": [{"transition": "rolled_back", "bundle": ref["v3"], "previous": ref["v2"], "reason": "words"}],
+    }  # fmt: skip
+    (tmp_path / "activation.json").write_text(json.dumps(old))
+    activation = Activation(tmp_path)
+    state = activation.state()
+    assert (state.generation, state.security_floor, state.told, len(state.pending)) == (4, 3, 7, 1)
+    assert state.refusal(SHA["v3"]) is None, "what the old rules refused is looked at anew"
+    bundle = activation.start()
+    assert bundle is not None
+    assert bundle.manifest.version == "v2", "starts without a block to score are no tries"
+    activation.refuse(read_bundle(V3).ref, "golden vectors")
+    assert Activation(tmp_path).state().refusal(SHA["v3"]) is not None
 
 
 def test_events_survive_until_they_are_announced(tmp_path: Path) -> None:
@@ -273,7 +492,7 @@ def test_a_service_that_cannot_write_goes_on_in_memory(tmp_path: Path) -> None:
     service.announced(2)
     assert service.events() == []
     generation = service.generation()
-    service.refuse(SHA["v2"], "scores nonsense")
+    service.happened("broken", SHA["v2"], "scores nonsense")
     assert service.generation() > generation
     bundle = service.start()
     assert bundle is not None

@@ -1,0 +1,89 @@
+"""Runs the updater as a child process when it is due, and notices how it ends.
+
+A short-lived process of its own, so that neither its memory nor a model that crashes in its self-test is the
+service's. How an update went is told by the updater itself, in ``activation.json``; here is only what it cannot tell:
+that it could not be started, ended by a crash, or had to be stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+import time
+from collections.abc import Sequence
+
+from fieldwatch_contract import clock
+from fieldwatch_contract.events import Trouble
+
+LIMIT_S = 3600.0
+"""An updater that runs longer is stopped: a self-test that never ends. Its tries are counted."""
+ENDS = frozenset({0, 1, 2, 3})
+"""Exit codes with which the updater has told how it went."""
+
+log = logging.getLogger("fieldwatch.agent")
+
+
+class Updating:
+    """The updater's process, or none; ``interval`` in seconds."""
+
+    def __init__(self, command: Sequence[str], interval: float) -> None:
+        """The first update is due at once."""
+        self._command = list(command)
+        self._interval = interval
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = 0.0
+        self._due = time.monotonic()
+        self._trouble: Trouble | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an update is under way, or has ended and was not looked at."""
+        return self._process is not None
+
+    def follow(self) -> None:
+        """Start the updater when it is due, note how it ended, stop it when it takes too long."""
+        if self._process is None:
+            if time.monotonic() >= self._due:
+                self._start()
+            return
+        code = self._process.poll()
+        if code is None:
+            if time.monotonic() - self._started > LIMIT_S:
+                log.error("the updater has not ended within %.0f s: it is stopped", LIMIT_S)
+                self._process.kill()
+            return
+        self._process = None
+        self._plan()
+        self._tell("" if code in ENDS else f"the updater ended without a result (exit code {code})")
+
+    def stop(self) -> bool:
+        """End an updater that runs; tell whether there was one."""
+        if self._process is None or self._process.poll() is not None:
+            return False
+        self._process.terminate()
+        self._process.wait()
+        return True
+
+    def trouble(self) -> Trouble | None:
+        """Return what the updater could not tell by itself; None when all is well."""
+        return self._trouble
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        try:
+            self._process = subprocess.Popen(self._command)
+        except OSError as error:
+            self._plan()
+            self._tell(f"the updater cannot be started: {error}")
+
+    def _plan(self) -> None:
+        self._due = time.monotonic() + self._interval * random.uniform(0.9, 1.1)  # noqa: S311
+
+    def _tell(self, what: str) -> None:
+        if not what:
+            self._trouble = None
+        elif self._trouble is None or self._trouble.detail != what:
+            log.error("%s", what)
+            remedy = "'fieldwatch-agent update --config F' shows why; report it if it does so again"
+            self._trouble = Trouble(kind="update_failing", detail=what, remedy=remedy, since=clock.iso(clock.now()))

@@ -1,0 +1,61 @@
+"""What a person must know of the bundle and of updates, from the state alone.
+
+===================================================  ==================  =============================================
+state                                                kind                since
+===================================================  ==================  =============================================
+``activation.json`` cannot be read                   ``bundle_failing``  not known
+no bundle                                            ``no_bundle``       the updater's last trouble began, if it has one
+the last update failed, or what it found may not     ``update_failing``  it began to end this way
+run here
+===================================================  ==================  =============================================
+
+Nothing is said here of a bundle that does not load or score: :mod:`.update.takeup` sees that happen.
+"""
+
+from __future__ import annotations
+
+from fieldwatch_contract import clock
+from fieldwatch_contract.events import Trouble
+
+from fieldwatch_agent.update.states import State
+
+READ = "see that the agent's account may read its state folder, and that no virus scanner holds its files"
+FETCH = "'fieldwatch-agent update --config F' says why; or bring it on a stick: update --from DIR"
+REMEDY = {
+    "absent": "correct updates.url",
+    "configuration": "correct [updates] in the configuration",
+    "damaged": "nothing to do here if it passes; else tell the release engineers",
+    "disk": "make room on the disk, and see that the agent's account may write there",
+    "down": "see that this computer reaches the update server: network, proxy, updates.url",
+    "hostile": "ask the release engineers whether updates.url and root.json are right",
+    "memory": "close other programs; it is tried again with the next update",
+    "misfit": "correct the configuration, or install a newer agent",
+    "nothing": "ask the release engineers: is device.type right, and updates.channel?",
+    "portal": "log in to this network, or have the update server allowed through the proxy",
+    "refused": "tell the release engineers; the installed bundle goes on",
+    "revoked": "ask the release engineers for a release that may run",
+    "shadow": "nothing to do here: it is judged again with the next update",
+    "slow": "see that the network is not overloaded; it goes on with the next update",
+    "stale": "check this computer's clock; if it is right, tell the release engineers",
+    "truncated": "nothing to do here: it goes on with the next update",
+    "waiting": "nothing to do here if the release engineers have not admitted this device yet",
+}
+"""What helps, by the kind of an update's failure (:attr:`.states.State.trouble`)."""
+
+
+def of(state: State, unreadable: OSError | None) -> list[Trouble]:
+    """Return the troubles that a state tells of, worst first."""
+    found = []
+    since = clock.iso(state.trouble_since) if state.trouble_since else None
+    if unreadable is not None:
+        found.append(
+            Trouble(kind="bundle_failing", detail=f"activation.json cannot be read ({unreadable})", remedy=READ)
+        )
+    if state.current is None:
+        detail = f"no bundle yet: {state.note or 'waiting for the update server'}"
+        remedy = REMEDY.get(state.trouble, FETCH)
+        return [*found, Trouble(kind="no_bundle", detail=detail, remedy=remedy, since=since)]
+    if state.trouble:
+        remedy = REMEDY.get(state.trouble, FETCH)
+        found.append(Trouble(kind="update_failing", detail=state.note, remedy=remedy, since=since))
+    return found
