@@ -97,16 +97,16 @@ class Parser:
             read = self._block(lines.lines, at, stop, found) if stop - at >= FEW else 0
             stride = stride * 4 if read == stop - at else 2 * FEW  # odd lines come in company
             at += read
+            found.changes += self._numbers.signs.doubts()
             if not read or at < stop:
                 self._single(lines.lines[at], at, found)
+                found.changes += self._numbers.signs.doubts()
                 at += 1
         if whole < len(lines):
             what = (
                 ("too_long", "longer than 1 MiB") if lines.overlong else ("torn", "the file ends in the middle of it")
             )
             found.refused.append(Refusal(whole, *what))
-        if doubt := self._numbers.signs.doubt():
-            found.changes.append(doubt)
         return found.readings(self.sensors, self._assembly.open_line if self._assembly else None)
 
     def _resume(self, lines: Lines, found: Found) -> None:

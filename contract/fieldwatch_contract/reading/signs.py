@@ -218,19 +218,19 @@ class Signs:
         self._whole = whole
         return len(values)
 
-    def doubt(self) -> str:
+    def doubts(self) -> list[str]:
         """Say, once, that fields were read as decimals out of habit before the log showed that this is not certain."""
         if self._doubtful or not self._habit or self._proven == self._habit:
-            return ""
+            return []
         unsure = self._assumed & (self._whole | bool(self._proven))
         if not unsure.any():
-            return ""
+            return []
         self._doubtful = True
         sign = "." if self._habit == _POINT else ","
-        return (
+        return [
             f"{self._sensors[int(np.argmax(unsure))]!r} was read with decimals so far, and what follows speaks for "
             f'thousands signs: say [log] decimal = "{sign}" or thousands = "{sign}"'
-        )
+        ]
 
 
 def number(raw: bytes) -> float:

@@ -341,15 +341,50 @@ def test_two_hundred_thousand_numbers_of_eight_shapes_have_the_bits_of_float() -
     assert found.bad_values == {}
 
 
-WORD = st.text("0123456789.-+eE_ naifNIty/:x\t\v\f\r\x1c\x85\xa0é\u0661", max_size=12)
+WORD = st.one_of(
+    st.text("0123456789.,'-+eE_ naifNIty/:x\t\v\f\r\x1c\x85\xa0\u202fé\u0661", max_size=12),
+    st.from_regex(r"-?[1-9]\d{0,2}[.,']\d{3}([.,']\d{1,4})?", fullmatch=True, alphabet=st.characters(codec="ascii")),
+    st.sampled_from(
+        ["998", "1.002", "1,002", "12,345", "-9999", "23,5", "23.5", "0,123", "1,234.5", "1.234.567", "OVLD"]
+    ),
+)
+LOGS = st.sampled_from([
+    {}, {}, {"decimal": ","}, {"decimal": "."}, {"thousands": ","}, {"thousands": "."}, {"thousands": ""},
+    {"thousands": "'"}, {"thousands": " ", "decimal": ","}, {"missing": [-9999, "OVLD"]},
+])  # fmt: skip
 
 
-@given(st.lists(st.tuples(WORD, WORD), min_size=1, max_size=12), st.sampled_from([None, ",", "."]))
-def test_any_field_in_a_block_means_what_it_means_alone(fields: list[tuple[str, str]], decimal: str | None) -> None:
-    count = len(fields) + 20
-    cells = [*fields, *[("1", "2.5")] * 20]
-    lines = [b"time;a;b", *(";".join((ts, *row)).encode() for ts, row in zip(rows(count), cells, strict=True))]
-    log = config(decimal=decimal)
+@given(
+    st.lists(st.tuples(WORD, WORD), min_size=1, max_size=12),
+    LOGS,
+    st.sampled_from([";", "\t", "|"]),
+    st.sampled_from(["%Y-%m-%d %H:%M", "%d.%m.%Y %H:%M"]),
+    st.sampled_from(
+        [("1", "2.5"), ("7", "3,25"), ("3", "4"), ("2.125", "3.250"), ("2,125", "3,250"), ("1.002", "998")]
+    ),
+)
+def test_any_field_in_a_block_means_what_it_means_alone(
+    fields: list[tuple[str, str]], keys: dict[str, Any], delimiter: str, form: str, usual: tuple[str, str]
+) -> None:
+    count = len(fields) + 40
+    cells = [*[usual] * 20, *((a.replace("\t", ""), b.replace("\t", "")) for a, b in fields), *[usual] * 20]
+    stamps = rows(count, form)
+    lines = [
+        delimiter.join(row).encode()
+        for row in [("time", "a", "b"), *((t, *row) for t, row in zip(stamps, cells, strict=True))]
+    ]
+    log = config(**keys)
+    same(parse(lines, log=log), one_by_one(lines, ["a", "b"], log))
+
+
+@given(st.lists(st.tuples(WORD, WORD), min_size=1, max_size=12), LOGS)
+def test_any_quoted_field_in_a_block_means_what_it_means_alone(
+    fields: list[tuple[str, str]], keys: dict[str, Any]
+) -> None:
+    cells = [*[("1", "2.5")] * 20, *fields, *[("1.125", "7")] * 20]
+    lines = [b"time,a,b", *(f'"{t}","{a}","{b}"'.encode() for t, (a, b) in zip(rows(len(cells)), cells, strict=True))]
+    keys = {key: value for key, value in keys.items() if value != ","} if keys.get("decimal") == "," else keys
+    log = config(**keys)
     same(parse(lines, log=log), one_by_one(lines, ["a", "b"], log))
 
 
