@@ -286,8 +286,14 @@ def test_fleet_is_cached_but_an_alert_is_news(fresh: Callable[..., Site]) -> Non
     first = pages.fleet(queries)
     site.store.live.publish([Notice("result", "press-0001", {"ts": 0, "n": 1, "scores": []})])
     assert pages.fleet(queries) is first
+    report = {"log": "following", "bundle": {}}
+    site.store.live.publish([Notice("health", "press-0001", report)])
+    assert pages.fleet(queries) is first  # nothing that it did not say before
+    site.store.live.publish([Notice("health", "press-0001", report | {"log": "silent"})])
+    second = pages.fleet(queries)
+    assert second is not first
     site.store.live.publish([Notice("alert", "press-0001", {})])
-    assert pages.fleet(queries) is not first
+    assert pages.fleet(queries) is not second
 
 
 def test_fleet_of_a_thousand_devices_is_small_on_the_wire(fresh: Callable[..., Site]) -> None:

@@ -104,6 +104,16 @@ def refused_by_an_old_agent(site: Site) -> None:
     one.store(site.store, site.now)
 
 
+def refused_some_minutes_ago_by_an_old_agent(site: Site) -> None:
+    """The newest reports are equal; the growth lies five minutes back."""
+    one = device(site)
+    for minute, late in ((12, 7), (6, 7), (5, 9), (1, 9), (0, 9)):
+        day = clock.day_of(one.at)
+        ledger = [{"day": day, "read": 3 + late, "scored": 3, "refused": {"late": late}, "evicted": 0, "pending": 0}]
+        one.health(3, at=site.now - minute * MINUTE, ledger=ledger)
+    one.store(site.store, site.now)
+
+
 def only_refusals_by_an_old_agent(site: Site) -> None:
     """Nothing was ever scored, and there is one report."""
     one = seed.Device(NAME, site.now, 45)
@@ -142,6 +152,14 @@ def results_that_are_not_here(site: Site) -> None:
     one.store(site.store, site.now)
 
 
+def results_of_yesterday_that_are_not_here(site: Site) -> None:
+    one = device(site)
+    day = clock.day_of(one.at - clock.DAY)
+    ledger = [{"day": day, "read": 9, "scored": 9, "refused": {}, "evicted": 0, "pending": 0}]
+    one.health(3, at=site.now, ledger=ledger)
+    one.store(site.store, site.now)
+
+
 def log_missing(site: Site) -> None:
     one = device(site)
     one.health(3, at=site.now, log="missing")
@@ -173,11 +191,17 @@ WRONG: dict[str, tuple[Callable[[Site], None], str, str]] = {
     "a gap announced late": (gap_announced_late, "lost", "lines lost"),
     "every line refused": (all_refused, "refused", "all lines refused"),
     "lines refused, old agent": (refused_by_an_old_agent, "refused", "lines refused"),
+    "lines refused some minutes ago, old agent": (
+        refused_some_minutes_ago_by_an_old_agent,
+        "refused",
+        "lines refused",
+    ),
     "every line refused, old agent": (only_refusals_by_an_old_agent, "refused", "all lines refused, no reading yet"),
     "unknown trouble": (a_trouble_nobody_knows, "trouble", "gremlins"),
     "updates fail": (updates_fail, "trouble", "update failing"),
     "ledger": (ledger_that_does_not_add_up, "lost", "ledger does not add up"),
     "missing here": (results_that_are_not_here, "lost", "results missing here"),
+    "missing here since yesterday": (results_of_yesterday_that_are_not_here, "lost", "results missing here"),
     "log missing": (log_missing, "log", "log missing"),
     "connection lost": (leaves("connection lost"), "offline", "connection lost"),
     "stopped": (leaves("stopped"), "stopped", "stopped"),
@@ -216,6 +240,14 @@ def test_what_is_wrong_shows_everywhere(site: Site, name: str) -> None:
     for one in found["findings"]:
         assert one["reason"] in words
         assert one["remedy"] in words
+
+
+def test_a_gap_marks_its_device_for_a_day(site: Site) -> None:
+    one = device(site)
+    for hours, condition in ((25, "normal"), (23, "lost")):
+        one.send("gap", json.dumps({"reason": "log_vanished", "detail": f"{hours} h ago"}))
+        one.store(site.store, site.now - hours * 60 * MINUTE)
+        assert site.script().get(f"/api/v1/devices/{NAME}").json()["condition"] == condition
 
 
 def test_the_period_is_the_devices_own(site: Site) -> None:
