@@ -296,6 +296,7 @@ class Batch:
                     "score": _finite(score.score),
                     "threshold": score.threshold,
                     "verdict": CODES[score.verdict],
+                    "why": score.why[:REASON_LIMIT] or None,
                     "sensors": score.sensors,
                     "shares": score.shares,
                     "bundle": data.bundle,

@@ -37,6 +37,7 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE alert ADD COLUMN reason TEXT",
         "ALTER TABLE alert_event ADD COLUMN reason TEXT",
     ),
+    3: ("ALTER TABLE result ADD COLUMN why TEXT",),
 }
 """By version: what makes a store of the version before it one of this version."""
 
@@ -98,6 +99,7 @@ result = _table(
     Column("score", Float),  # null where the model could not score the row
     Column("threshold", Float, nullable=False),
     Column("verdict", SmallInteger, nullable=False),  # contract.verdicts.CODES
+    Column("why", Text),  # of a verdict unknown: contract.verdicts.Why, or what a newer agent says
     Column("sensors", _Document, nullable=False),
     Column("shares", _Document, nullable=False),
     Column("bundle", Text, nullable=False),  # <name>/<version>

@@ -42,6 +42,7 @@ class ModelOut(_Model):
     threshold: float
     ratio: float | None = Field(description="score / threshold; 1 or more raises")
     verdict: str
+    why: str | None = Field(description="of a verdict unknown: why the model did not judge")
 
 
 class FindingOut(_Model):

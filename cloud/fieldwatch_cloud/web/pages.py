@@ -87,8 +87,8 @@ class Renderer:
                 standings = [one.standing for one in devices]
                 html = self.render(
                     "tiles.html",
-                    troubled=[one for one in devices if one.standing.findings],
-                    well=[one for one in devices if not one.standing.findings],
+                    troubled=[one for one in devices if one.standing.condition != "normal"],
+                    well=[one for one in devices if one.standing.condition == "normal"],
                     counts=counts(standings),
                     notes=fleet_notes(standings),
                 )

@@ -47,6 +47,7 @@ class ModelNow:
     score: float | None
     threshold: float
     verdict: str
+    why: str | None
 
     @property
     def ratio(self) -> float | None:
@@ -205,14 +206,13 @@ class Queries:
             ):
                 alerts[row.device].append(row)
             newest: dict[str, list[ModelNow]] = defaultdict(list)
-            for row in db.execute(
-                select(r.c.device, r.c.model, r.c.kind, r.c.score, r.c.threshold, r.c.verdict)
+            for one_score in db.execute(
+                select(r.c.device, r.c.model, r.c.kind, r.c.score, r.c.threshold, r.c.verdict, r.c.why)
                 .join_from(d, r, and_(r.c.device == d.c.id, r.c.ts == d.c.last_ts))
                 .where(one)
             ):
-                newest[row.device].append(
-                    ModelNow(row.model, row.kind, row.score, row.threshold, VERDICTS[row.verdict].value)
-                )
+                name, model, kind, score, threshold, verdict, why = one_score
+                newest[name].append(ModelNow(model, kind, score, threshold, VERDICTS[verdict].value, why))
             hours = _recent_hours(db, one)
             gaps = _gaps(db, one, now - RECENT)
             periods, earlier = _periods(db, one), _earlier(db, one)
@@ -231,6 +231,7 @@ class Queries:
                 period=round(told["period"] * clock.SECOND) if told.get("period") else periods.get(row.id),
                 **_open_alerts(alerts[row.id]),
                 verdicts={model.model: model.verdict for model in models},
+                why=next((model.why for model in models if model.verdict == "unknown" and model.why), ""),
                 health=told,
                 health_at=row.health_at,
                 ahead_at=row.ahead_at,

@@ -24,6 +24,7 @@ lost      lines lost               a gap was announced in the last day, lines we
 unknown   not judged               a model said ``unknown``, no reading has come, or there is no bundle models
 trouble   the trouble's own words  what else the agent tells, known to us or not                        by kind
 stopped   stopped                  somebody stopped the agent                                           who did
+note      normal, columns ignored  the log has columns that the models do not use: told, but no trouble nobody
 normal    normal                   otherwise
 ========= ======================== ==================================================================== =============
 """
@@ -32,9 +33,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from fieldwatch_contract import clock
+from fieldwatch_contract.verdicts import IN_WORDS, Why
 
 from fieldwatch_cloud.web.words import age, duration, moment, sentence, size
 
@@ -52,6 +54,7 @@ State = Literal[
     "unknown",
     "trouble",
     "stopped",
+    "note",
     "normal",
 ]
 STATES: tuple[State, ...] = get_args(State)
@@ -96,8 +99,9 @@ _KINDS: dict[str, tuple[State, str, str]] = {
     "bundle_misfit": ("unknown", "bundle does not fit", PC),
     "bundle_failing": ("unknown", "bundle failing", MODELS),
     "window_unfilled": ("unknown", "window not filled", PC),
+    "models_unknown": ("unknown", "not judged", MODELS),
     "sensors_missing": ("trouble", "sensors missing", PC),
-    "columns_unknown": ("trouble", "columns ignored", PC),
+    "columns_unknown": ("note", "columns ignored", PC),
     "values_unreadable": ("trouble", "values unreadable", PC),
     "update_failing": ("trouble", "update failing", PC),
     "journal_damaged": ("trouble", "journal damaged", PC),
@@ -125,8 +129,9 @@ class Facts:
     ``status_since``, ``last_seen``, ``first_seen``, ``gap_at`` and ``ahead_at`` (when something came that was dated
     ``ahead_by`` ahead of us) are by our clock, ``last_ts`` (the newest reading) and ``health_at`` by the device's.
     ``period``: between two readings, None where nobody knows. ``alert``: what the worst open alert is about, in words.
-    ``verdicts``: of each model on the newest reading. ``health``: :class:`.events.HealthData` as sent; ``earlier``:
-    the ledger of a report some ten minutes before it. ``missing``: scored readings that are not in the store.
+    ``verdicts``: of each model on the newest reading; ``why`` one did not judge it. ``health``:
+    :class:`.events.HealthData` as sent; ``earlier``: the ledger of a report some ten minutes before it. ``missing``:
+    scored readings that are not in the store.
     """
 
     last_seen: int
@@ -141,6 +146,7 @@ class Facts:
     alert: str = ""
     alert_at: int | None = None
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
     health: Mapping[str, Any] | None = None
     health_at: int | None = None
     ahead_at: int | None = None
@@ -160,20 +166,22 @@ class Standing:
 
     @property
     def condition(self) -> State:
-        """The worst state."""
-        return self.findings[0].state if self.findings else "normal"
+        """The worst state; a note leaves the device normal."""
+        return self.states[0]
 
     @property
     def states(self) -> list[State]:
         """All states, worst first, each once."""
-        return list(dict.fromkeys(one.state for one in self.findings)) or ["normal"]
+        return list(dict.fromkeys(one.state for one in self.findings if one.state != "note")) or ["normal"]
 
     @property
     def word(self) -> str:
         """The two worst findings in words, and how many more there are."""
         words = list(dict.fromkeys(one.word for one in self.findings))
+        if self.condition == "normal":
+            words.insert(0, "normal")
         more = f" +{len(words) - 2}" if len(words) > 2 else ""
-        return ", ".join(words[:2]) + more if words else "normal"
+        return ", ".join(words[:2]) + more
 
     @property
     def away(self) -> Finding | None:
@@ -190,7 +198,8 @@ def standing(facts: Facts, now: int) -> Standing:
         found += _growing(health, facts.earlier)
     found += _clock(facts, now)
     explained = gone or any(one.state in ("stalled", "log", "clock") for one in found)
-    found += _readings(facts, now, explained)
+    told = any(one.state == "unknown" for one in found)
+    found += _readings(facts, now, explained, told)
     found += _losses(facts)
     if not gone:
         found += _reports(facts, now)
@@ -203,7 +212,8 @@ def of_health(health: Mapping[str, Any]) -> list[Finding]:
         return []
     troubles = health.get("troubles") or []
     kinds = {trouble["kind"] for trouble in troubles}
-    found = [_trouble(trouble) for trouble in troubles]
+    lines = health.get("lines")
+    found = [_trouble(trouble, lines) for trouble in troubles]
     log, detail = health.get("log"), health.get("log_detail") or ""
     if log in _LOG and _LOG[log][0] not in kinds:
         kind, says = _LOG[log]
@@ -212,14 +222,12 @@ def of_health(health: Mapping[str, Any]) -> list[Finding]:
                 *_KINDS[kind][:2], f"{says}{f': {detail}' if detail else ''}.", _KINDS[kind][2], since=_last(health)
             )
         )
-    lines = health.get("lines")
     if lines is not None and "lines_refused" not in kinds and (refused := sum(lines["refused"].values())):
-        all_of_them = not lines["scored"]
-        word = "all lines refused" if all_of_them else "lines refused"
-        since = clock.parse_iso(lines["since"])
-        reason = f"{refused:,} of {lines['read']:,} lines since {moment(since)}: {_counts(lines['refused'])}."
-        found.append(Finding("refused", word, reason, PC, since=since if all_of_them else None))
-    if lines is not None and lines["unknown"] and 2 * lines["unknown"] >= lines["scored"]:
+        since = moment(clock.parse_iso(lines["since"]))
+        reason = f"{refused:,} of {lines['read']:,} lines since {since}: {_counts(lines['refused'])}."
+        found.append(Finding("refused", _refused(lines), reason, PC))
+    unknown = lines is not None and lines["unknown"] and 2 * lines["unknown"] >= lines["scored"]
+    if lines is not None and unknown and not kinds & {"models_unknown", "window_unfilled"}:
         reason = f"{lines['unknown']:,} of the last {lines['scored']:,} readings were judged by no model."
         found.append(Finding("unknown", "not judged", reason, MODELS))
     if health.get("bundle") is None and not kinds & {"no_bundle", "bundle_misfit", "bundle_failing"}:
@@ -232,8 +240,13 @@ def of_health(health: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _trouble(trouble: Mapping[str, Any]) -> Finding:
+def _refused(lines: Mapping[str, Any] | None) -> str:
+    return "lines refused" if lines is None or lines["scored"] else "all lines refused"
+
+
+def _trouble(trouble: Mapping[str, Any], lines: Mapping[str, Any] | None) -> Finding:
     state, word, who = _KINDS.get(trouble["kind"], ("trouble", trouble["kind"].replace("_", " "), PC))
+    word = _refused(lines) if state == "refused" else word
     since = clock.parse_iso(trouble["since"]) if trouble.get("since") else None
     return Finding(state, word, trouble["detail"], who, trouble.get("remedy") or "", since)
 
@@ -312,8 +325,8 @@ def _clock(facts: Facts, now: int) -> Iterable[Finding]:
         yield Finding("clock", "clock ahead", says, PC, "Compare both clocks; they should follow a time server.")
 
 
-def _readings(facts: Facts, now: int, explained: bool) -> Iterable[Finding]:
-    """Tell of readings that are old, and of models that do not judge."""
+def _readings(facts: Facts, now: int, explained: bool, told: bool) -> Iterable[Finding]:
+    """Tell of readings that are old, and of models that do not judge, where nothing else has told why."""
     if facts.last_ts is None:
         yield Finding("unknown", "no reading yet", "No reading of this device has been scored.", PC)
         return
@@ -326,12 +339,13 @@ def _readings(facts: Facts, now: int, explained: bool) -> Iterable[Finding]:
         says = f"The newest reading is of {moment(facts.last_ts)}, {age(facts.last_ts, now)}; one is due every "
         yield Finding("stale", "readings old", f"{says}{duration(period)}.{why}", PC, since=facts.last_ts)
     silent = sorted(model for model, verdict in facts.verdicts.items() if verdict == "unknown")
-    if silent or not facts.verdicts:
+    if (silent or not facts.verdicts) and not told:
         some = silent and len(silent) < len(facts.verdicts)
-        says = (
-            f"The newest reading was not judged by {_and(silent) or 'any model'}: it is unlike the training data, too "
-            "many sensors are missing, or the window is not filled yet."
+        why = (
+            IN_WORDS.get(cast("Why", facts.why), facts.why)
+            or "it is unlike the training data, too many sensors are missing, or the window is not filled yet"
         )
+        says = f"The newest reading was not judged by {_and(silent) or 'any model'}: {why}."
         yield Finding("unknown", f"{silent[0]} does not judge" if some else "not judged", says, PC)
 
 

@@ -31,6 +31,7 @@ STATE_WORDS = {
     "unknown": "not judged",
     "trouble": "with another trouble",
     "stopped": "stopped on purpose",
+    "note": "with a note",
     "normal": "normal",
 }
 """The fleet's counts: “3 with refused lines”."""

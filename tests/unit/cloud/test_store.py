@@ -400,7 +400,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     make_store(tmp_path).close()
     with sqlite3.connect(tmp_path / "cloud.db") as db:
         db.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(StoreError, match="schema 99, this program has 2"):
+    with pytest.raises(StoreError, match="schema 99, this program has 3"):
         make_store(tmp_path)
 
 
@@ -417,6 +417,9 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         assert rows(store, t.device)[0]["status_reason"] == "stopped"
         store.ingest(decode([state("online", "c1", "2026-11-01T00:00:00Z", reason="")]))
         assert [row["reason"] for row in rows(store, t.alert)] == [None]
+        unknown = Draft("result", "", result(7).data.replace('"normal"', '"unknown", "why": "few_rows"', 1))
+        store.ingest(decode([single(2, unknown)]))
+        assert [row["why"] for row in rows(store, t.result)] == [None, "few_rows"]
         with store.write() as write:
             write.exec_driver_sql("UPDATE device SET status_reason = NULL")
         store.close()

@@ -150,6 +150,13 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     ({"verdicts": {"detector": "unknown", "classifier": "unknown"}}, "unknown", "not judged", "detector"),
     ({"verdicts": {}}, "unknown", "not judged", "by any model"),
+    (
+        {"verdicts": {"detector": "unknown"}, "why": "few_rows"},
+        "unknown",
+        "not judged",
+        "too few readings in the window",
+    ),
+    ({"verdicts": {"detector": "unknown"}, "why": "bad mood"}, "unknown", "not judged", "by detector: bad mood."),
     ({"last_ts": None, "verdicts": {}}, "unknown", "no reading yet", "No reading"),
     ({"health": health(bundle=None)}, "unknown", "no bundle", "No models are installed"),
     ({"health": health(lines=lines(unknown=5))}, "unknown", "not judged", "5 of the last 10 readings"),
@@ -178,21 +185,45 @@ def test_each_trouble_is_shown_with_its_detail_and_remedy(kind: str) -> None:
     found = judge(health=health(troubles=[told]))
     (one,) = found.findings
     assert (one.reason, one.remedy, one.since) == ("pump.csv, line 4: three fields", "set delimiter", NOW - MINUTE)
-    assert found.condition != "normal"
+    assert (found.condition == "normal") == (kind == "columns_unknown")
+    assert one.word in found.word
     assert one.who
     if kind not in module._KINDS:
         assert one.word == "gremlins in the pipes"
+
+
+def test_a_note_leaves_a_device_normal_and_is_told() -> None:
+    found = judge(health=health(troubles=[trouble("columns_unknown", "2 columns: remarks, batch")]))
+    assert (found.condition, found.states, found.word) == ("normal", ["normal"], "normal, columns ignored")
+    worse = judge(health=health(troubles=[trouble("columns_unknown")]), missing=1)
+    assert (worse.condition, worse.states, worse.word) == ("lost", ["lost"], "results missing here, columns ignored")
+
+
+def test_a_device_of_which_every_line_is_refused_says_so() -> None:
+    told = [trouble("lines_refused", "10 of 10 lines", "set delimiter")]
+    some = judge(health=health(troubles=told, lines=lines(scored=1, refused={"columns": 9})))
+    every = judge(health=health(troubles=told, lines=lines(scored=0, refused={"columns": 10})))
+    assert (some.word, every.word) == ("lines refused", "all lines refused")
+
+
+def test_a_model_that_does_not_judge_is_told_once() -> None:
+    told = health(troubles=[trouble("models_unknown", "detector could not judge 6 of 10 (out of range)")])
+    found = judge(health=told, verdicts={"detector": "unknown", "classifier": "normal"})
+    assert [one.word for one in found.findings] == ["not judged"]
+
+
+TWICE = ("log_silent", "lines_refused", "update_failing", "no_bundle", "models_unknown")
 
 
 def test_what_an_agent_tells_twice_is_shown_once() -> None:
     twice = health(
         log="silent",
         update="no answer",
-        lines=lines(scored=0, refused={"late": 10}),
+        lines=lines(scored=2, unknown=2, refused={"late": 10}),
         bundle=None,
-        troubles=[trouble(kind) for kind in ("log_silent", "lines_refused", "update_failing", "no_bundle")],
+        troubles=[trouble(kind) for kind in TWICE],
     )
-    assert len(judge(health=twice).findings) == 4
+    assert len(judge(health=twice).findings) == len(TWICE)
 
 
 @pytest.mark.parametrize(
