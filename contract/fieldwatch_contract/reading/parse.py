@@ -200,7 +200,7 @@ class Parser:
             raise RefusedError(
                 "columns",
                 f"has {len(fields)} fields, {names} has {min(wanted, named)}{spare}; "
-                + (comma_cure(columns.delimiter, named, len(fields)) or _NEW_HEADER),
+                + (comma_cure(columns.delimiter, named, sum(1 for each in fields if each.strip())) or _NEW_HEADER),
             )
         text = self._time_text(fields, columns.time)
         self._times.offset = columns.offset
@@ -428,14 +428,13 @@ class Parser:
 
     def _take_header(self, line: bytes) -> None:
         line = line.removeprefix(MARK)
-        self._opening = False
+        self._opening, self._seeking, self._passed = False, True, 0
         if self._log.columns is not None or (line == self._header and self.columns is not None):
             return
         if self.columns is not None:
             self._before = self._header, self.columns
         self._header = line
         self.columns = None
-        self._seeking, self._passed = True, 0
 
     def _tell(self, columns: Columns, found: Found) -> None:
         """Announce columns that differ from those before, or from the bundle's sensors."""
