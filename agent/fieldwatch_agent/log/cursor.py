@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fieldwatch_agent.log.files import HEAD, File, Folder
 from fieldwatch_agent.log.inflate import claimed_size
-from fieldwatch_agent.log.position import MARK, Place, fingerprint, identity
+from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, identity
 from fieldwatch_agent.log.text import cut, line_end, text, unit
 
 LINE_LIMIT = 1024 * 1024
@@ -62,7 +62,7 @@ class Cursor:
     torn: bytes = b""
     pending: int = 0
     scanned: int = 0
-    at_end: tuple[str, int, int] | None = None
+    at_end: Identity | None = None
     titled: bool = False
 
     @classmethod
@@ -135,7 +135,7 @@ class Cursor:
         whole = len(raw) < LINE_LIMIT
         return replace(self._piece(folder, self.window + raw, [line if whole else line[:CUT]], [len(raw)]), torn=True)
 
-    def _ended(self, now: tuple[str, int, int], chunk: bytes) -> None:
+    def _ended(self, now: Identity, chunk: bytes) -> None:
         filled = chunk.rstrip(b"\0")  # NULs may yet be overwritten
         self.torn, self.pending, self.at_end = filled[:CUT], len(filled), now
 
@@ -158,7 +158,7 @@ class Cursor:
             self.window = self.window[self.data - base :]
         self.window = self.window[-MARK:]
 
-    def _overlong(self, folder: Folder, now: tuple[str, int, int]) -> Piece | None:
+    def _overlong(self, folder: Folder, now: Identity) -> Piece | None:
         """Step over a line of more than :data:`LINE_LIMIT` bytes; None while it has no end."""
         encoding = self.encoding or ""
         if self._is_reserved(folder, now[1]):

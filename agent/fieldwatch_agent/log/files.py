@@ -19,7 +19,7 @@ from pathlib import Path
 from fieldwatch_contract.clock import DAY, SECOND, now
 
 from fieldwatch_agent.log.inflate import Inflater, claimed_size
-from fieldwatch_agent.log.position import MARK, Place, file_id, fingerprint
+from fieldwatch_agent.log.position import MARK, Identity, Place, file_id, fingerprint, identity
 from fieldwatch_agent.log.shared_file import open_shared
 from fieldwatch_agent.log.text import Format, cut, detect, looks_like_data, unit
 
@@ -70,7 +70,7 @@ class Folder:
         self._encoding = encoding
         self._format = format
         self._alone = alone
-        self._known: dict[tuple[str, str, int, int], File] = {}
+        self._known: dict[tuple[str, Identity], File] = {}
         self._lasts: dict[File, int | None] = {}
         self._holds: dict[tuple[File, Place], int | None] = {}
         self._inflater: Inflater | None = None
@@ -100,14 +100,14 @@ class Folder:
 
     def _listing(self) -> tuple[list[File], bool]:
         found: dict[str, File] = {}
-        known: dict[tuple[str, str, int, int], File] = {}
+        known: dict[tuple[str, Identity], File] = {}
         settled = True
         for path in self._paths():
             try:
                 status = path.stat()
                 if not stat.S_ISREG(status.st_mode):
                     continue
-                key = (str(path), file_id(status), status.st_size, status.st_mtime_ns)
+                key = (str(path), identity(status))
                 file = self._known.get(key) or self._look(path, status)
                 if not file.problem:
                     known[key] = file

@@ -1,7 +1,7 @@
 """What the tail remembers of files that it does not read at the moment.
 
-Bounded: the last :data:`LEFT` files with the place where each was left, committed with the position; of older ones, for
-as long as the program runs, that they were read and how large they were.
+Bounded: the last :data:`LEFT` files that were left, and as many that were empty until then, with the place where each
+was left, committed with the position; of older ones, while the program runs, that they were read and their size.
 """
 
 from __future__ import annotations
@@ -50,14 +50,18 @@ class Memory:
         """Remember where a file was left."""
         self.left = [each for each in self.left if not (each.file == place.file and each.first == place.first)]
         self.left.append(place)
-        while len(self.left) > LEFT:
-            oldest = self.left.pop(0)
-            self.presumed[key(oldest)] = oldest.offset
+        alike = [each for each in self.left if (each.offset == 0) == (place.offset == 0)]
+        if len(alike) > LEFT:
+            self.left.remove(alike[0])
+            if alike[0].offset:
+                self.presumed[key(alike[0])] = alike[0].offset
 
     def watch(self, files: Iterable[File]) -> None:
-        """Remember files in which there was nothing to read yet, or that could not be read: all of them is unread."""
+        """Remember those in which there was nothing to read yet, or that could not be read: all of them is unread."""
+        left = {(each.file, each.path) for each in self.left if each.offset}
         for file in files:
-            if not any(each.file == file.file for each in self.left):
+            known = key(file) in self.presumed or (file.file, str(file.path)) in left
+            if (file.blank or file.problem) and not file.packed and not known:
                 self.leave(Place(str(file.path), file.file, 0, "", file.first))
 
     def take_back(self, place: int) -> Place:
@@ -70,18 +74,15 @@ class Memory:
 
     def place_of(self, file: File, folder: Folder) -> tuple[int, int] | None:
         """Return which of :attr:`left` a file is, and how many of its bytes were read; None if it is none of them."""
-        for index in range(len(self.left) - 1, -1, -1):
-            place = self.left[index]
+        empty = None
+        for index, place in enumerate(self.left):
             same = place.file == file.file
+            alike = same or (place.first is not None and (place.first == file.first or place.path == str(file.path)))
             if place.offset == 0:
-                found = 0 if same else None
-            elif same or (place.first is not None and (place.first == file.first or place.path == str(file.path))):
-                found = folder.find(file, place)
-            else:
-                found = None
-            if found is not None:
+                empty = (index, 0) if same and not file.packed else empty
+            elif alike and (found := folder.find(file, place)) is not None:
                 return index, found
-        return None
+        return empty
 
     def known(self, file: File, cursor: Cursor, folder: Folder) -> Known:
         """Return what is known of a file beside the one that is read."""
@@ -96,9 +97,10 @@ class Memory:
         if place is None:
             return Known(file, presumed=presumed)
         index, read = place
-        firsts = [*(each.first for each in self.left[index + 1 :]), cursor.first]
-        later = min((first for first in firsts if first is not None), default=None)
-        return Known(file, read=read, later=later, presumed=presumed)
+        begun = [*(each.first for each in self.left[index + 1 :]), cursor.first]
+        firsts = [first for first in begun if first is not None]
+        after = [first for first in firsts if file.first is None or first > file.first]
+        return Known(file, read=read, later=min(after or firsts, default=None), presumed=presumed)
 
     def presume(self, files: Iterable[File], front: Front, last: Last, folder: Folder) -> None:
         """After a restart: take for read what the position's floor says, if nothing speaks against it."""
@@ -119,7 +121,7 @@ class Memory:
 def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:
     """Tell whether a file begins with what was read of the one that is read."""
     shared = min(file.size, cursor.offset)
-    if file.first != cursor.first or shared <= cursor.start:
+    if file.first != cursor.first or not cursor.has_data or shared <= cursor.start:
         return False
     start = max(0, shared - MARK)
     mine = cursor.window if shared == cursor.offset else folder.fetch(cursor.path, start, shared - start)

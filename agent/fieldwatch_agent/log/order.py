@@ -90,6 +90,8 @@ def standing(known: Known, front: Front, last: Last) -> Standing:
         return Standing.DONE if not grown or known.read == file.size > 0 else Standing.LOCKED
     if known.copy:
         return Standing.LONGER if file.size > max(front.offset, front.file.size) else Standing.DONE
+    if file.blank and not known.read:
+        return Standing.BLANK
     if known.read is not None and not known.unread:
         return Standing.DONE
     if file.blank:

@@ -152,6 +152,9 @@ def file_id(status: os.stat_result) -> str:
     return f"{status.st_dev}:{status.st_ino}"
 
 
-def identity(status: os.stat_result) -> tuple[str, int, int]:
-    """Return what changes when a file is replaced or written to."""
-    return file_id(status), status.st_size, status.st_mtime_ns
+Identity = tuple[str, int, int, int]
+
+
+def identity(status: os.stat_result) -> Identity:
+    """Return what changes when a file is replaced or written to, be its modification time set by hand."""
+    return file_id(status), status.st_size, status.st_mtime_ns, status.st_ctime_ns

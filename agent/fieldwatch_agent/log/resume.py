@@ -3,9 +3,11 @@
 | what was read up to the place | the file is |
 |---|---|
 | readings | the one that holds their bytes; of copies the one with that first reading, that inode, the longest |
-| column names alone, of a file whose first reading was known | the one with that first reading |
-| column names and the beginning of a line | the earliest unread one that has both |
-| column names alone, of a file without a reading | the one with that path and inode, if it is still without |
+| titles and column names, and the beginning of a line | the earliest unread one that goes on with it |
+| titles and column names, of a file whose first reading was known | the one with that first reading |
+| titles and column names, of a file without a reading | the one with that path and inode, if it is still without |
+
+Titles may be written anew (a count of rows); where nothing else was read, the file is begun again.
 
 Bytes decide. The time of the first reading follows from the configured format and zone and from this computer's clock
 too, all of which are corrected some day; it is asked only where no reading was read yet.
@@ -34,17 +36,22 @@ def locate(folder: Folder, place: Place, floor: int | None, torn: bytes = b"") -
     if told:
         best = max(told, key=lambda file: (file.file == place.file, file.size, not file.packed))
         return best, found[best]
-    files = [file for file in files if folder.fetch(file.path, found[file], len(torn)) == torn]
-    if place.first is not None:
-        files = [file for file in files if file in same]
-    elif torn:
-        files = [file for file in files if file.first is None or floor is None or file.first > floor]
+    unread = [file for file in folder.files if not file.problem]
+    if torn:
+        unread = [file for file in unread if file.first in {None, place.first} or floor is None or file.first > floor]
+        begins = {file: found.get(file, file.data) for file in unread}
+        found = {file: at for file, at in begins.items() if at is not None and _has(folder, file, at, torn)}
+    elif place.first is not None:
+        found = {file: found.get(file, 0) for file in unread if file.first == place.first}
     else:
-        files = [
-            file for file in files if file.first is None and (file.file, str(file.path)) == (place.file, place.path)
-        ]
-    chosen = earliest(files)
+        where = (place.file, place.path)
+        found = {f: at for f, at in found.items() if f.first is None and (f.file, str(f.path)) == where}
+    chosen = earliest(found)
     return (chosen, found[chosen]) if chosen is not None else None
+
+
+def _has(folder: Folder, file: File, offset: int, content: bytes) -> bool:
+    return folder.fetch(file.path, offset, len(content)) == content
 
 
 def has_data(file: File, offset: int, place: Place) -> bool:

@@ -245,7 +245,7 @@ class Tail:
             if found is None or found[0].path != cursor.path:
                 raise LostError
         elif cursor.first is not None:
-            if file is None or file.first not in {None, cursor.first}:
+            if file is None or file.first != cursor.first:
                 raise LostError
         elif file is not None and not file.blank:
             unread = [known.file for known, how in self._others() if how is Standing.NEXT]
@@ -407,9 +407,7 @@ class Tail:
         if offset is not None:
             self._cursor = Cursor.at(self._folder, file, offset)
             return
-        if self._cursor is not None:
-            unbegun = {Standing.BLANK, Standing.LOCKED}
-            self._memory.watch(known.file for known, how in self._others() if how in unbegun and known.file != file)
+        self._memory.watch(each for each in self._folder.files if each is not file)
         left = self._memory.place_of(file, self._folder)
         if left is None:
             self._cursor = Cursor.at(self._folder, file)
@@ -441,7 +439,7 @@ class Tail:
             return True
         wanted = self._wanted
         self._memory.floor, self._memory.left = wanted.floor, list(wanted.left)
-        self._header = wanted.header
+        self._header, self._tell_header = wanted.header, True
         found = locate(self._folder, wanted, wanted.floor)
         if found is None:
             return self._lose(wanted, settled, nothing_read=wanted.data is None and wanted.first is None)
@@ -455,7 +453,6 @@ class Tail:
         self._memory.begin(self._cursor.first)
         if self._header is None:
             self._header = self._header_at(file, offset)
-        self._tell_header = True
         return True
 
     def _find_again(self) -> bool:
@@ -580,7 +577,7 @@ class Tail:
     def _header_at(self, file: File, offset: int) -> bytes | None:
         if self._format is None:
             return None
-        return header_before(self._folder, file, offset, self._format, ANCESTORS)
+        return header_before(self._folder, file, offset, self._format, ANCESTORS) or self._header
 
 
 def _is_warm(file: File) -> bool:
