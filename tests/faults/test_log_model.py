@@ -201,7 +201,7 @@ class Reader:
             readings = self.parser.parse(block)
             self.refused.update(refusal.reason for refusal in readings.refused)
             numbers = [(int(ts) // 60_000_000 - EPOCH_MINUTE) for ts in readings.ts]
-            assert (readings.values.T == numbers).all()
+            assert (numbers == readings.values.T).all()
             self.numbers += numbers
             self.kept = block.position.to_json()
 

@@ -7,9 +7,13 @@ kilobyte, on a file system that gives inodes out again.
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 import os
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -348,4 +352,245 @@ def test_a_packed_file_that_is_still_written_is_waited_for(tmp_path: Path) -> No
     packed.write_bytes(raw)
     agent.poll()
     assert agent.minutes == list(range(402))
+    assert agent.changes == []
+
+
+def touched(path: Path, minute: int) -> None:
+    os.utime(path, (int((START - datetime(1970, 1, 1)).total_seconds()) + 60 * minute,) * 2)
+
+
+@pytest.mark.parametrize("behind", [-600, 2, 600], ids=["before", "just behind", "far behind"])
+@pytest.mark.parametrize("seen", [True, False], ids=["its header was read", "it is new"])
+def test_a_file_of_column_names_alone_hides_no_other(tmp_path: Path, behind: int, seen: bool) -> None:
+    """Its modification time may lie behind the first reading of the next file, and a restart may fall there."""
+    device = Device(tmp_path, "daily")
+    agent = Agent(device.pattern)
+    device.write(50)
+    agent.poll()
+    device.rotate()
+    only = device.path
+    if seen:
+        agent.poll()
+        agent.restart()
+    device.rotate()
+    touched(only, device.minute + behind)
+    for _ in range(7):
+        device.write(50)
+        agent.poll()
+        agent.restart()
+    assert agent.minutes == list(range(400))
+    assert agent.changes == []
+    assert agent.tail.lag() == 0 or agent.tail.read() is None
+
+
+def test_a_position_in_the_column_names_of_an_earlier_version_is_taken_over(tmp_path: Path) -> None:
+    """What the first version committed there: no first reading, a mark of the header, which every file has."""
+    device = Device(tmp_path, "daily")
+    device.write(50)
+    floor = int((START - datetime(1970, 1, 1)).total_seconds()) * 1_000_000
+    device.rotate()
+    only = device.path
+    mark = hashlib.sha256(HEADER).hexdigest()[:32]
+    kept = {"path": str(only), "file": _id(only), "offset": len(HEADER), "mark": mark, "first": None, "floor": floor}
+    for _ in range(3):
+        device.rotate()
+        device.write(50)
+    touched(only, device.minute + 10)
+    agent = Agent(device.pattern)
+    agent.kept = json.dumps(kept)
+    agent.restart()
+    agent.poll()
+    assert agent.minutes == list(range(50, 200))
+    assert agent.changes == []
+
+
+def _id(path: Path) -> str:
+    return f"{path.stat().st_dev}:{path.stat().st_ino}"
+
+
+@pytest.mark.parametrize("count", [10, 300], ids=["short", "longer than the mark"])
+def test_a_position_of_an_earlier_version_is_taken_over(tmp_path: Path, count: int) -> None:
+    device = Device(tmp_path, "gzip", headers=False)
+    device.write(count)
+    content = device.path.read_bytes()
+    first = int((START - datetime(1970, 1, 1)).total_seconds()) * 1_000_000
+    kept = {
+        "path": str(device.path),
+        "file": _id(device.path),
+        "offset": len(content),
+        "mark": hashlib.sha256(content[-64 * 1024 :]).hexdigest()[:32],
+        "first": first,
+        "floor": first,
+    }
+    device.write(5)
+    device.rotate()
+    device.write(5)
+    agent = Agent(device.pattern)
+    agent.kept = json.dumps(kept)
+    agent.restart()
+    agent.poll()
+    assert agent.minutes == list(range(count, count + 10))
+    assert agent.tail.resumed is True
+    assert (agent.changes, agent.refused) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["copytruncate", "rename", "daily"])
+def test_column_names_written_once_hold_for_ever(tmp_path: Path, kind: Kind) -> None:
+    """More files later than anybody would look back, over restarts, and when the first file is long deleted."""
+    device = Device(tmp_path, kind, headers=False)
+    agent = Agent(device.pattern)
+    first = sorted(tmp_path.iterdir())[0]
+    for turn in range(12):
+        device.write(3)
+        agent.poll()
+        device.rotate()
+        if turn == 6:
+            oldest = first if kind == "daily" else tmp_path / "readings.csv.7"
+            assert HEADER in oldest.read_bytes()
+            oldest.unlink()
+    agent.restart()
+    device.write(3)
+    agent.poll()
+    agent.restart()
+    device.write(3)
+    agent.poll()
+    assert agent.minutes == list(range(42))
+    assert agent.refused == []
+
+
+def test_the_column_names_in_effect_within_a_block_belong_to_the_position(tmp_path: Path) -> None:
+    device = Device(tmp_path, "daily")
+    device.write(2)
+    with device.path.open("ab") as file:
+        file.write(HEADER.replace(b"_temperature", b"_pressure"))
+    device.write(2)
+    block = Tail(device.pattern, format=Parser(LogConfig(path=device.pattern, period="60s"), SENSORS)).read()
+    assert block is not None
+    names = [block.position_of(index).header for index in range(len(block) + 1)]
+    old, new = HEADER.strip(), HEADER.strip().replace(b"_temperature", b"_pressure")
+    assert names == [None, old, old, old, new, new, new]
+    assert Position.from_json(block.position.to_json()) == block.position
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["agent up", "agent down"])
+@pytest.mark.parametrize("torn", [False, True], ids=["whole lines", "from the middle of a line on"])
+@pytest.mark.parametrize("kind", ["rename", "daily"])
+def test_what_is_flushed_into_the_old_file_late_is_read(tmp_path: Path, kind: Kind, torn: bool, down: bool) -> None:
+    device = Device(tmp_path, kind)
+    agent = Agent(device.pattern)
+    device.write(52)
+    held = b"".join(device.line() for _ in range(8))
+    cut = 100 if torn else 0
+    with device.path.open("ab") as old:
+        old.write(held[:cut])
+        old.flush()
+        device.rotate()
+        device.write(10)
+        if torn:  # the writer is at work now
+            for path in tmp_path.iterdir():
+                os.utime(path)
+        agent.poll()
+        assert agent.minutes == [*range(52), *range(60, 70)]
+        if down:
+            agent.restart()
+        old.write(held[cut:])
+    agent.poll()
+    assert agent.minutes == [*range(52), *range(60, 70), *range(52, 60)]
+    device.write(1)
+    agent.poll()
+    agent.restart()
+    agent.poll()
+    assert agent.minutes[70:] == [70]
+    assert (agent.changes, agent.refused, agent.tail.lag()) == ([], [], 0)
+
+
+def test_the_torn_end_of_an_old_file_is_given_up_when_nobody_ends_it(tmp_path: Path) -> None:
+    device = Device(tmp_path, "daily")
+    agent = Agent(device.pattern)
+    device.write(3)
+    with device.path.open("ab") as old:
+        old.write(device.line()[:100])
+    torn = device.path
+    device.rotate()
+    device.write(1)
+    os.utime(torn)
+    agent.poll()
+    assert agent.minutes == [0, 1, 2, 4]
+    assert agent.refused == []
+    assert agent.tail.lag() == 100
+    touched(torn, 0)
+    agent.poll()
+    assert agent.refused == ["torn"]
+    assert agent.tail.lag() == 0
+
+
+@pytest.mark.parametrize("rotations", [1, 3])
+def test_lines_that_were_packed_away_are_found_by_content(tmp_path: Path, rotations: int) -> None:
+    """Also beside a plain file of the packed one's name, which is the next file and not its original."""
+    device = Device(tmp_path, "rename")
+    agent = Agent(device.pattern)
+    device.write(20)
+    agent.poll()
+    device.write(7)
+    for _ in range(rotations):
+        device.rotate()
+        device.write(2)
+    kept = tmp_path / f"readings.csv.{rotations}"
+    packed = tmp_path / "readings.csv.1.gz"
+    packed.write_bytes(gzip.compress(kept.read_bytes()))
+    kept.unlink()
+    if not (tmp_path / "readings.csv.1").exists():
+        device.path.rename(tmp_path / "readings.csv.1")
+        device.path.write_bytes(HEADER)
+    device.write(1)
+    agent.restart()
+    agent.poll()
+    assert agent.minutes == list(range(28 + 2 * rotations))
+    assert agent.changes == []
+
+
+def test_files_that_are_renamed_and_packed_under_the_listing_are_not_missed(tmp_path: Path) -> None:
+    """A writer at full speed in a thread of its own; its list is what counts."""
+    device = Device(tmp_path, "gzip")
+    agent = Agent(device.pattern)
+
+    def write() -> None:
+        for _ in range(40):
+            device.write(3)
+            device.rotate()
+            time.sleep(0.02)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        agent.poll(4000, 3)
+        agent.restart()
+    device.write(1)
+    agent.poll()
+    assert agent.minutes == list(range(device.minute))
+    assert agent.changes == []
+
+
+def test_half_a_packed_file_is_not_the_end_of_a_position(tmp_path: Path) -> None:
+    """A restart in the midst of a rotation: what was read is not there yet, which is not the same as gone."""
+    device = Device(tmp_path, "rename")
+    agent = Agent(device.pattern)
+    device.write(300)
+    agent.poll()
+    device.write(1)
+    device.rotate()
+    device.write(1)
+    old = tmp_path / "readings.csv.1"
+    packed = gzip.compress(old.read_bytes(), compresslevel=0)
+    old.unlink()
+    target = tmp_path / "readings.csv.1.gz"
+    target.write_bytes(packed[: len(packed) // 3])
+    agent.restart()
+    agent.poll()
+    assert (agent.tail.resumed, agent.tail.state, agent.changes) == (None, "unreadable", [])
+    assert str(target) in agent.tail.detail
+    target.write_bytes(packed)
+    agent.poll()
+    assert agent.tail.resumed is True
+    assert agent.minutes == list(range(302))
     assert agent.changes == []

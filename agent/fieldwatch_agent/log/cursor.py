@@ -67,7 +67,10 @@ class Cursor:
 
     @classmethod
     def at(cls, folder: Folder, file: File, offset: int = 0, place: Place | None = None) -> Cursor:
-        """Begin with a file, or go on in it; ``place`` tells what the present configuration does not find in it."""
+        """Begin with a file, or go on in it; ``place`` tells what the present configuration does not find in it.
+
+        Raises :class:`FileNotFoundError` where another file has its path by now.
+        """
         first, data = file.first, file.data
         if place is not None:
             first, data = (place.first if first is None else first), (place.data if data is None else data)
@@ -75,7 +78,7 @@ class Cursor:
         cursor._recognise(folder)
         if offset > cursor.offset:
             cursor.offset, cursor.titled = offset, True
-            cursor.window = folder.fetch(file.path, max(0, offset - MARK), min(offset, MARK))
+            cursor.window = folder.fetch(file, max(0, offset - MARK), min(offset, MARK))
             cursor._forget_titles()
         return cursor
 
@@ -110,10 +113,10 @@ class Cursor:
         if now[0] != self.file or (status.st_size < self.offset and not packed):
             raise LostError
         if self.encoding is None and not self._recognise(folder):
-            self._ended(now, folder.fetch(self.path, 0, 4))
+            self._ended(now, folder.fetch(self, 0, 4))
             return None
         base = self.offset - len(self.window)
-        raw = folder.fetch(self.path, base, len(self.window) + limit)
+        raw = folder.fetch(self, base, len(self.window) + limit)
         chunk = raw[len(self.window) :]
         if raw[: len(self.window)] != self.window or not chunk.startswith(self.torn):
             raise LostError
@@ -128,7 +131,7 @@ class Cursor:
     def rest(self, folder: Folder) -> Piece | None:
         """Return the torn last line of a file that gets no more, marked; None if there is none."""
         encoding = self.encoding or "8-bit"
-        raw = folder.fetch(self.path, self.offset, LINE_LIMIT)
+        raw = folder.fetch(self, self.offset, LINE_LIMIT)
         line = text(raw[: len(raw) // unit(encoding) * unit(encoding)], encoding).rstrip(b"\0")
         if not line:
             return None
@@ -146,7 +149,7 @@ class Cursor:
         self.offset, self.window = ends[-1], raw
         self.torn, self.pending, self.scanned, self.at_end = b"", 0, 0, None
         if self.first is None and started < HEAD:
-            self.first, self.data = folder.beginning(self.path)
+            self.first, self.data = folder.beginning(self)
         piece = Piece(lines, ends, raw, base, self.data)
         self._forget_titles()
         return piece
@@ -166,7 +169,7 @@ class Cursor:
             return None
         at = max(self.scanned, self.offset)
         at -= (at - self.offset) % unit(encoding)
-        while chunk := folder.fetch(self.path, at, LINE_LIMIT):
+        while chunk := folder.fetch(self, at, LINE_LIMIT):
             ending = line_end(chunk, encoding)
             if ending is None:
                 if filled := chunk.rstrip(b"\0"):
@@ -182,29 +185,29 @@ class Cursor:
         """Return the line that ends at ``end``: cut and marked, or whole where NULs alone made it long."""
         encoding = self.encoding or ""
         begin = self.offset
-        while begin + MARK < end and not folder.fetch(self.path, begin, MARK).strip(b"\0"):
+        while begin + MARK < end and not folder.fetch(self, begin, MARK).strip(b"\0"):
             begin += MARK
         long = end - begin > LINE_LIMIT
-        raw = folder.fetch(self.path, begin, CUT if long else end - begin)
+        raw = folder.fetch(self, begin, CUT if long else end - begin)
         line = text(raw[: len(raw) // unit(encoding) * unit(encoding)], encoding)
         length = end - self.offset
         piece = self._piece(folder, self.window, [line], [length])
-        self.window = folder.fetch(self.path, max(0, end - MARK), min(end, MARK))
+        self.window = folder.fetch(self, max(0, end - MARK), min(end, MARK))
         self._forget_titles()
         return replace(piece, overlong=long)
 
     def _is_reserved(self, folder: Folder, size: int) -> bool:
         """Tell whether there is nothing but preallocated space behind what was read."""
         ends = (self.offset, max(self.offset, size - LINE_LIMIT))
-        return not any(folder.fetch(self.path, at, LINE_LIMIT).strip(b"\0") for at in ends)
+        return not any(folder.fetch(self, at, LINE_LIMIT).strip(b"\0") for at in ends)
 
     def _recognise(self, folder: Folder) -> bool:
         """Find out the encoding from the file's first bytes and step over its byte order mark."""
-        found = folder.encoding(self.path)
+        found = folder.encoding(self)
         if found is None:
             return False
         self.encoding, self.start = found
         if self.offset < self.start:
             self.offset = self.start
-            self.window = folder.fetch(self.path, 0, self.start)
+            self.window = folder.fetch(self, 0, self.start)
         return True

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import glob, has_magic
 from pathlib import Path
+from typing import Protocol
 
 from fieldwatch_contract.clock import DAY, SECOND, now
 
 from fieldwatch_agent.log.inflate import Inflater, claimed_size
-from fieldwatch_agent.log.position import MARK, Identity, Place, file_id, fingerprint, identity
-from fieldwatch_agent.log.shared_file import open_shared
+from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, identity
+from fieldwatch_agent.log.shared_file import file_id, open_same
 from fieldwatch_agent.log.text import Format, cut, detect, looks_like_data, unit
 
 HEAD = 64 * 1024
@@ -57,6 +58,18 @@ class File:
     def key(self) -> tuple[int, tuple[object, ...]]:
         """Its place in the order of the log."""
         return (self.mtime if self.first is None else self.first), natural(self.path.name)
+
+
+class Source(Protocol):
+    """A file that was seen under a path: device and inode are ``file``."""
+
+    @property
+    def path(self) -> Path:
+        """Where it was."""
+
+    @property
+    def file(self) -> str:
+        """Which it was."""
 
 
 class Folder:
@@ -145,16 +158,16 @@ class Folder:
         size, mtime = status.st_size, status.st_mtime_ns // 1000
         try:
             size = claimed_size(path) if packed else size
-            first, data, blank = self._beginning(path)
+            first, data, blank = self._beginning(File(path, file_id(status), size, mtime, packed))
         except FileNotFoundError:
             raise
         except OSError as error:
             return File(path, file_id(status), size, mtime, packed, problem=_reason(error))
         return File(path, file_id(status), size, mtime, packed, first, data, blank)
 
-    def _beginning(self, path: Path) -> tuple[int | None, int | None, bool]:
+    def _beginning(self, file: Source) -> tuple[int | None, int | None, bool]:
         """Return time and offset of the file's first reading, and whether there is nothing but column names."""
-        head = self.fetch(path, 0, HEAD)
+        head = self.fetch(file, 0, HEAD)
         found = detect(head[:4], self._encoding)
         if found is None:
             return None, None, True
@@ -174,9 +187,9 @@ class Folder:
         blank = place is None and (header is None or not rest)
         return first, None if place is None else start + sum(lengths[:place]), blank
 
-    def beginning(self, path: Path) -> tuple[int | None, int | None]:
+    def beginning(self, file: Source) -> tuple[int | None, int | None]:
         """Return time (µs) and offset of the file's first reading, as far as there is one."""
-        return self._beginning(path)[:2]
+        return self._beginning(file)[:2]
 
     def _place_of_first(self, lines: list[bytes]) -> int:
         """Return which line is the first reading: the last of the fewest lines in which there is one."""
@@ -194,20 +207,20 @@ class Folder:
         return self._lasts[file]
 
     def _ending(self, file: File) -> int | None:
-        found = detect(self.fetch(file.path, 0, 4), self._encoding)
+        found = detect(self.fetch(file, 0, 4), self._encoding)
         if found is None or self._format is None:
             return None
         encoding, skip = found
         start = max(skip, file.size - MARK)
         start -= (start - skip) % unit(encoding)
-        ending = cut(self.fetch(file.path, start, file.size - start), encoding)[0][start > skip :]
-        beginning = cut(self.fetch(file.path, skip, HEAD), encoding)[0]
+        ending = cut(self.fetch(file, start, file.size - start), encoding)[0][start > skip :]
+        beginning = cut(self.fetch(file, skip, HEAD), encoding)[0]
         header = [line for line in beginning if self._format.is_header(line, None)][:1]
         return sane(self._format.first_time([*header, *reversed(ending)]))
 
-    def encoding(self, path: Path) -> tuple[str, int] | None:
+    def encoding(self, file: Source) -> tuple[str, int] | None:
         """Return how the file is written, and the length of its byte order mark; None: not known yet."""
-        return detect(self.fetch(path, 0, 4), self._encoding)
+        return detect(self.fetch(file, 0, 4), self._encoding)
 
     def find(self, file: File, place: Place) -> int | None:
         """Return the offset at which ``file`` has what was read up to ``place``, None if it has not."""
@@ -223,19 +236,22 @@ class Folder:
             start = max(0, offset - MARK)
             if file.problem or (file.size < offset and not file.packed):
                 continue
-            if fingerprint(self.fetch(file.path, start, offset - start), start, data)[0] == place.mark:
+            if fingerprint(self.fetch(file, start, offset - start), start, data)[0] == place.mark:
                 return offset
         return None
 
     def is_whole(self, file: File) -> bool:
         """Tell whether a packed file has its end; a plain one always has."""
-        return not file.packed or self._inflate(file.path).is_whole()
+        return not file.packed or self._inflate(file).is_whole()
 
-    def fetch(self, path: Path, offset: int, size: int) -> bytes:
-        """Return up to ``size`` bytes from ``offset`` of the (unpacked) file; fewer only at its end."""
-        if _packed(path):
-            return self._inflate(path).read(offset, size)
-        with open_shared(path) as file:
+    def fetch(self, source: Source, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset`` of the (unpacked) file; fewer only at its end.
+
+        Raises :class:`FileNotFoundError` where another file has its path by now.
+        """
+        if _packed(source.path):
+            return self._inflate(source).read(offset, size)
+        with open_same(source.path, source.file) as file:
             file.seek(offset)
             parts: list[bytes] = []
             while size > 0 and (part := file.read(size)):
@@ -243,9 +259,9 @@ class Folder:
                 size -= len(part)
         return b"".join(parts)
 
-    def _inflate(self, path: Path) -> Inflater:
-        if self._inflater is None or not self._inflater.is_for(path):
-            self._inflater = Inflater(path)
+    def _inflate(self, source: Source) -> Inflater:
+        if self._inflater is None or not self._inflater.is_for(source.path, source.file):
+            self._inflater = Inflater(source.path, source.file)
         return self._inflater
 
 

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from fieldwatch_agent.log.position import MARK, identity
-from fieldwatch_agent.log.shared_file import open_shared
+from fieldwatch_agent.log.shared_file import open_same, open_shared
 
 CHUNK = 64 * 1024
 """Packed bytes read at once."""
@@ -19,8 +19,10 @@ class Inflater:
     A file that is damaged, or not yet written to its end, gives what stands before the damage; :meth:`is_whole` tells.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: str) -> None:
+        """Raises :class:`FileNotFoundError`, here as later, where another file than ``file`` has the path."""
         self._path = path
+        self._file = file
         self._identity = identity(path.stat())
         self._packed_at = 0
         self._engine = zlib.decompressobj(wbits=31)
@@ -28,9 +30,9 @@ class Inflater:
         self._buffer = b""
         self._ended = False
 
-    def is_for(self, path: Path) -> bool:
-        """Tell whether this reads the file that is at ``path`` now."""
-        return path == self._path and identity(path.stat()) == self._identity
+    def is_for(self, path: Path, file: str) -> bool:
+        """Tell whether this reads ``file`` as it is at ``path`` now."""
+        return (path, file) == (self._path, self._file) and identity(path.stat()) == self._identity
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to ``size`` unpacked bytes; going back more than :data:`.position.MARK` starts over."""
@@ -54,7 +56,7 @@ class Inflater:
         return self._engine.eof
 
     def _inflate(self) -> None:
-        with open_shared(self._path) as file:
+        with open_same(self._path, self._file) as file:
             file.seek(self._packed_at)
             packed = file.read(CHUNK)
         self._packed_at += len(packed)

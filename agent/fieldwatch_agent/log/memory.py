@@ -74,15 +74,20 @@ class Memory:
 
     def place_of(self, file: File, folder: Folder) -> tuple[int, int] | None:
         """Return which of :attr:`left` a file is, and how many of its bytes were read; None if it is none of them."""
-        empty = None
+        weak = None
         for index, place in enumerate(self.left):
             same = place.file == file.file
-            alike = same or (place.first is not None and (place.first == file.first or place.path == str(file.path)))
+            packed = file.packed and place.path + ".gz" == str(file.path)
+            moved = place.first is not None and (place.first == file.first or place.path == str(file.path))
             if place.offset == 0:
-                empty = (index, 0) if same and not file.packed else empty
-            elif alike and (found := folder.find(file, place)) is not None:
-                return index, found
-        return empty
+                found = 0 if packed or (same and not file.packed) else None
+            else:
+                found = folder.find(file, place) if same or packed or moved else None
+            if found is not None:
+                if place.data is not None:
+                    return index, found
+                weak = index, found  # by column names alone: an inode is soon another file's
+        return weak
 
     def known(self, file: File, cursor: Cursor, folder: Folder) -> Known:
         """Return what is known of a file beside the one that is read."""
@@ -124,6 +129,6 @@ def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:
     if file.first != cursor.first or not cursor.has_data or shared <= cursor.start:
         return False
     start = max(0, shared - MARK)
-    mine = cursor.window if shared == cursor.offset else folder.fetch(cursor.path, start, shared - start)
+    mine = cursor.window if shared == cursor.offset else folder.fetch(cursor, start, shared - start)
     base = shared - len(mine)
-    return folder.fetch(file.path, base, shared - base) == mine
+    return folder.fetch(file, base, shared - base) == mine

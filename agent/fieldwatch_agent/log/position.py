@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from fieldwatch_contract.reading.lines import Lines
 
+from fieldwatch_agent.log.shared_file import file_id
+
 MARK = 64 * 1024
 """Bytes before a place by which it is recognised."""
 
@@ -145,11 +147,6 @@ def fingerprint(window: bytes, base: int, data: int | None) -> tuple[str, int | 
     if data is not None and data >= base + len(window):
         data = None
     return hashlib.sha256(window[max(0, (data or 0) - base) :][-MARK:]).hexdigest()[:32], data
-
-
-def file_id(status: os.stat_result) -> str:
-    """Return device and inode."""
-    return f"{status.st_dev}:{status.st_ino}"
 
 
 Identity = tuple[str, int, int, int]

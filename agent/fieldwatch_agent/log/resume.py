@@ -36,11 +36,12 @@ def locate(folder: Folder, place: Place, floor: int | None, torn: bytes = b"") -
     if told:
         best = max(told, key=lambda file: (file.file == place.file, file.size, not file.packed))
         return best, found[best]
-    unread = [file for file in folder.files if not file.problem]
+    begins = [file for file in folder.files if file.data is None or place.offset <= file.data]
+    unread = [file for file in begins if not file.problem and place.data is None]
     if torn:
         unread = [file for file in unread if file.first in {None, place.first} or floor is None or file.first > floor]
-        begins = {file: found.get(file, file.data) for file in unread}
-        found = {file: at for file, at in begins.items() if at is not None and _has(folder, file, at, torn)}
+        starts = {file: found.get(file, file.data) for file in unread}
+        found = {file: at for file, at in starts.items() if at is not None and _has(folder, file, at, torn)}
     elif place.first is not None:
         found = {file: found.get(file, 0) for file in unread if file.first == place.first}
     else:
@@ -51,7 +52,7 @@ def locate(folder: Folder, place: Place, floor: int | None, torn: bytes = b"") -
 
 
 def _has(folder: Folder, file: File, offset: int, content: bytes) -> bool:
-    return folder.fetch(file.path, offset, len(content)) == content
+    return folder.fetch(file, offset, len(content)) == content
 
 
 def has_data(file: File, offset: int, place: Place) -> bool:
@@ -63,7 +64,7 @@ def has_data(file: File, offset: int, place: Place) -> bool:
 
 def header_before(folder: Folder, file: File, offset: int, format: Format, ancestors: int) -> bytes | None:
     """Return the header in effect at ``offset``, from the file itself or one of the ``ancestors`` before it."""
-    place = folder.files.index(file)
+    place = next((at for at, each in enumerate(folder.files) if each.path == file.path), 0)
     before: Sequence[File] = folder.files[max(0, place - ancestors) : place][::-1]
     for older, end in [(file, offset), *((each, each.size) for each in before if not each.problem)]:
         header: bytes | None = None
@@ -76,12 +77,12 @@ def header_before(folder: Folder, file: File, offset: int, format: Format, ances
 
 
 def _lines_until(folder: Folder, file: File, end: int) -> Iterator[bytes]:
-    found = folder.encoding(file.path)
+    found = folder.encoding(file)
     if found is None:
         return
     encoding, at = found
     while at < end:
-        chunk = folder.fetch(file.path, at, min(LINE_LIMIT, end - at))
+        chunk = folder.fetch(file, at, min(LINE_LIMIT, end - at))
         lines, lengths = cut(chunk, encoding)
         yield from lines
         if not chunk:

@@ -8,14 +8,21 @@ takes.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import BinaryIO
 
+
+def file_id(status: os.stat_result) -> str:
+    """Return device and inode."""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
 if sys.platform == "win32":
     import ctypes
     import msvcrt
-    import os
     from ctypes import wintypes
 
     _GENERIC_READ = 0x80000000
@@ -48,3 +55,18 @@ else:
     def open_shared(path: Path) -> BinaryIO:
         """Open for reading, unbuffered; raises :class:`OSError` as ``open`` does."""
         return path.open("rb", buffering=0)
+
+
+def open_same(path: Path, file: str) -> BinaryIO:
+    """Open the file of that device and inode; raises :class:`FileNotFoundError` where the path is another's by now.
+
+    Between a look at a path and a read from it a rotation may come.
+    """
+    opened = open_shared(path)
+    try:
+        if file_id(path.stat()) == file:
+            return opened
+        raise FileNotFoundError(errno.ENOENT, "replaced meanwhile", str(path))
+    except OSError:
+        opened.close()
+        raise

@@ -52,6 +52,10 @@ LINGER = 5.0
 State = Literal["following", "silent", "missing", "unreadable", "waiting"]
 
 
+class UnsettledError(Exception):
+    """Files are being renamed: an unread one may be missing in the listing. The next poll will tell."""
+
+
 @dataclass
 class Patience:
     """Since when something stands in the way; each thing has a name."""
@@ -128,6 +132,8 @@ class Tail:
         """
         try:
             block = self._read(min(limit, LINE_LIMIT), most, final)
+        except (UnsettledError, FileNotFoundError):
+            return None  # a rotation is under way
         except OSError as error:
             name = error.filename or self._folder.pattern
             self.state, self.detail = "unreadable", f"{name}: {error.strerror or error}"
@@ -249,6 +255,7 @@ class Tail:
                 raise LostError
         elif file is not None and not file.blank:
             unread = [known.file for known, how in self._others() if how is Standing.NEXT]
+            self._see_it_settle()
             chosen = earliest([file, *unread])
             if chosen is not None and chosen is not file:
                 self._enter(Chosen(chosen))
@@ -348,6 +355,7 @@ class Tail:
         chosen = earliest(following)
         if chosen is None or self._waits_for(locked, chosen):
             return None
+        self._see_it_settle()
         return Chosen(earliest(between(front, blank, chosen)) or chosen)
 
     def _waits_for(self, locked: list[File], chosen: File) -> bool:
@@ -407,7 +415,7 @@ class Tail:
         if offset is not None:
             self._cursor = Cursor.at(self._folder, file, offset)
             return
-        self._memory.watch(each for each in self._folder.files if each is not file)
+        self._memory.watch(each for each in self._folder.files if each.path != file.path)
         left = self._memory.place_of(file, self._folder)
         if left is None:
             self._cursor = Cursor.at(self._folder, file)
@@ -435,6 +443,7 @@ class Tail:
                 raise PermissionError(None, locked[0].problem, str(locked[0].path))
             if self._waits_for(locked, chosen):
                 return False
+            self._see_it_settle()
             self._enter(Chosen(chosen))
             return True
         wanted = self._wanted
@@ -487,6 +496,8 @@ class Tail:
             self.state = "missing"
             self.detail = f"{place.path} is gone, and no newer file matches {self._folder.pattern}"
             return False
+        if nothing_read:
+            self._see_it_settle()
         obstacle = "" if nothing_read else self._obstacle(settled)
         if obstacle and not self._patience.is_over("lost"):
             self.state, self.detail = "unreadable", f"{place.path} is not found yet: {obstacle}"
@@ -549,6 +560,11 @@ class Tail:
         settled = self._folder.relist()
         self._dry.intersection_update(self._folder.files)
         return settled
+
+    def _see_it_settle(self) -> None:
+        """Before a file is begun: see that no earlier one is just being renamed; raises :class:`UnsettledError`."""
+        if not self._folder.settles():
+            raise UnsettledError
 
     def _file(self) -> File | None:
         """Return the front as listed."""
