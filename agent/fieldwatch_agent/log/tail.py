@@ -29,7 +29,7 @@ from fieldwatch_contract.clock import SECOND, iso, now
 from fieldwatch_contract.reading.settings import LogConfig
 
 from fieldwatch_agent.log.cursor import LINE_LIMIT, Cursor, LostError, Piece
-from fieldwatch_agent.log.files import File, Folder
+from fieldwatch_agent.log.files import TRIES, File, Folder
 from fieldwatch_agent.log.memory import Memory, key
 from fieldwatch_agent.log.order import Front, Known, Standing, between, earliest, standing
 from fieldwatch_agent.log.position import MARK, LogChange, LogLines, Place, Position
@@ -131,9 +131,10 @@ class Tail:
         that is missing, locked or unreadable: :attr:`state` and :attr:`detail` say so, and the next call tries again.
         """
         try:
-            block = self._read(min(limit, LINE_LIMIT), most, final)
+            block = self._read_settled(min(limit, LINE_LIMIT), most, final)
         except (UnsettledError, FileNotFoundError):
-            return None  # a rotation is under way
+            self.state, self.detail = "unreadable", f"the files of {self._folder.pattern} are being renamed"
+            return None
         except OSError as error:
             name = error.filename or self._folder.pattern
             self.state, self.detail = "unreadable", f"{name}: {error.strerror or error}"
@@ -191,6 +192,14 @@ class Tail:
         return f"no new line for {quiet:.0f} s{lost}"
 
     # ---- one poll ----------------------------------------------------------------------------------------------
+
+    def _read_settled(self, limit: int, most: int | None, final: bool) -> LogLines | None:
+        for _ in range(TRIES):
+            try:
+                return self._read(limit, most, final)
+            except (UnsettledError, FileNotFoundError):
+                continue  # a rotation takes a moment
+        return self._read(limit, most, final)
 
     def _read(self, limit: int, most: int | None, final: bool) -> LogLines | None:
         if self._cursor is None and not self._begin():
