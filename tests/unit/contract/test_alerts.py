@@ -124,3 +124,29 @@ def test_the_id_of_an_alert_never_changes() -> None:
     others = [("press-0002", "detector", opened), ("press-0001", "classifier", opened)]
     others.append(("press-0001", "detector", opened + clock.MINUTE))
     assert len({alert_id(*other) for other in others} | {alert_id("press-0001", "detector", opened)}) == 4
+
+
+def test_scores_on_the_boundaries() -> None:
+    """The threshold itself is above, the clear level itself is not below, half as much again is worse."""
+    assert story([1.0, 1.0]) == [(1, "opened")]
+    just_below = float(np.nextafter(np.float32(1), np.float32(0)))
+    assert story([just_below] * 5) == []
+    assert story([9, just_below, 9]) == [], "it breaks a run of persistence"
+    assert story([9, 1.0]) == [(1, "opened")]
+    clear = RULE.clear_ratio
+    assert story([1, 1, *[clear] * 9]) == [(1, "opened")]
+    under = float(np.nextafter(np.float32(clear), np.float32(0)))
+    assert story([1, 1, under, under, clear, under, under]) == [(1, "opened")]
+    assert story([1, 1, under, under, under]) == [(1, "opened"), (4, "resolved")]
+    assert story([1, 1, WORSE]) == [(1, "opened"), (2, "updated")]
+    assert story([1, 1, float(np.nextafter(np.float32(WORSE), np.float32(0)))]) == [(1, "opened")]
+    state, _ = run([1, 1, 1.0, just_below])
+    assert state.rows == 3, "rows at the threshold count, rows below it do not"
+
+
+def test_what_the_state_says_of_its_model_stays_while_the_alert_is_open() -> None:
+    state = AlertState(above=2, opened=5, first_above=5, peak=1.0, told=1.0, kind="classifier", threshold=1.0)
+    after, _ = run([1, 1], state=state)
+    assert (after.kind, after.threshold) == ("classifier", 1.0)
+    after, changes = run([0, 0, 0], state=state)
+    assert changes[-1].state.kind == "classifier" and after == AlertState()

@@ -12,9 +12,9 @@ from itertools import pairwise
 import numpy as np
 import onnx
 import pytest
-from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle, write_arrays, write_bundle
+from fieldwatch_contract.bundle import Bundle, BundleError, Range, read_bundle, write_arrays, write_bundle
 from fieldwatch_contract.scoring import Scorer, golden, rank, responsible, self_test
-from fieldwatch_contract.verdicts import CODES, VERDICTS
+from fieldwatch_contract.verdicts import CODES, VERDICTS, WHYS, Why
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -149,6 +149,44 @@ def test_a_classifier_is_silent_out_of_the_training_range():
     rows[-1] = 1e7
     detector, classifier = SCORER.score(rows)
     assert detector.verdict[0] == CODES["anomalous"] and classifier.verdict[0] == CODES["unknown"]
+
+
+def test_the_limits_themselves_still_hold():
+    """A score at the range's limit is in it; so many sensors missing and so few rows as are allowed are allowed."""
+    rows = np.full((WINDOW, 4), 10.0)
+    rows[-1] = [10, 10, 10, 30]
+    limit = float(SCORER.score(rows)[0].score[0])
+
+    def word(limit, rows=rows, **changes):
+        bundle = read_bundle(make_bundle(4, classifier=True, threshold=1e9, **changes))
+        models = [spec.model_copy() for spec in bundle.manifest.models]
+        models[1] = models[1].model_copy(update={"range": Range(model="detector", limit=limit)})
+        manifest = bundle.manifest.model_copy(update={"models": models})
+        scores = Scorer(read_bundle(write_bundle(manifest, bundle.files))).score(rows)[1]
+        return VERDICTS[scores.verdict[0]].value, WHYS[scores.why[0]].value
+
+    assert limit == 100
+    assert word(limit) == ("normal", "")
+    assert word(np.nextafter(limit, 0)) == ("unknown", "out_of_range")
+    half = rows.copy()
+    half[-1, :2] = np.nan
+    assert word(1e9, half, max_missing=0.5) == ("normal", "")
+    assert word(1e9, half, max_missing=0.49) == ("unknown", "sensors_missing")
+    short = rows.copy()
+    short[:-3] = np.nan
+    assert word(1e9, short, min_rows=3) == ("normal", "")
+    assert word(1e9, short, min_rows=4) == ("unknown", "few_rows")
+
+
+def test_rows_of_a_window_that_is_not_filled_say_nothing_but_that():
+    rows = np.full((WINDOW - 1 + 3, 4), 10.0)
+    rows[-1] = 30
+    found = SCORER.score(rows)[0]
+    without = found.without(np.array([False, True, True]), Why.WINDOW_UNFILLED)
+    assert [VERDICTS[code] for code in without.verdict] == ["normal", "unknown", "unknown"]
+    assert [WHYS[code] for code in without.why] == ["", "window_unfilled", "window_unfilled"]
+    assert np.isnan(without.score).tolist() == [False, True, True]
+    assert not without.contributions[1:].any()
 
 
 def test_absurd_numbers_never_end_in_a_bare_verdict_or_an_exception():
