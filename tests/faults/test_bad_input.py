@@ -382,6 +382,27 @@ def test_an_unknown_key_ends_with_2(tmp_path: Path, command: str) -> None:
     assert not device.state.exists()
 
 
+def test_replay_refuses_what_the_agent_refuses(tmp_path: Path) -> None:
+    """One line of the year 2099 in the middle: as a row it would make all that come after it late."""
+    device = Device(tmp_path)
+    device.install()
+    device.write(f"{HEADER}\n" + "".join(device.line() for _ in range(5)) + "2099-01-01T00:00:00Z,1,1,1\n")
+    device.write(
+        "".join(device.line() for _ in range(5)) + device.line().replace("T00:11", "T00:02") + "nonsense,1,2,3\n"
+    )
+    assert device.command("run", "--until-idle").returncode == 0
+    bundle = tmp_path / "b.zip"
+    bundle.write_bytes(make_bundle(3, lookback=5))
+    command = [sys.executable, "-m", "fieldwatch_agent", "replay", str(device.log), "--bundle", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    scores = [(row["ts"], row["score"], row["verdict"]) for row in map(json.loads, done.stdout.splitlines())]
+    agent = [(each["ts"], each["scores"][0]["score"], each["scores"][0]["verdict"]) for each in device.events("result")]
+    assert scores == agent
+    assert len(scores) == 10
+    for reason, count in device.refused().items():
+        assert f"'{reason}': {count}" in done.stderr
+
+
 def test_replay_says_what_is_wrong(tmp_path: Path) -> None:
     def replay(log: Path, *more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fieldwatch_agent", "replay", str(log), "--bundle", str(bundle), *more]

@@ -1,7 +1,8 @@
 """Replay: score a log with a bundle as the agent would, without side effects.
 
-The same tail, parser, grid and scorer as the service, no journal and no network; so what replay prints for a line is
-what the agent said or would have said of it, and what the trainer's ``score`` says of the same row in the lake.
+The same tail, parser, acceptance, grid and scorer as the service, no journal and no network; so what replay prints for
+a line is what the agent said or would have said of it, and what the trainer's ``score`` says of the same row in the
+lake.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from fieldwatch_contract import clock
+from fieldwatch_contract.acceptance import ahead
 from fieldwatch_contract.bundle import Bundle
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.reading.parse import Parser
@@ -72,7 +74,9 @@ class Replay:
                 readings = parser.parse(lines)
                 self.columns = parser.columns.describe() if parser.columns else ""
                 self.refused.update(refusal.reason for refusal in readings.refused)
-                for block in grid.blocks(readings.ts, readings.values):
+                known = ~ahead(readings.ts, clock.now()).future
+                self.refused["future"] += int((~known).sum())
+                for block in grid.blocks(readings.ts[known], readings.values[known]):
                     self.refused["duplicate"] += len(block.duplicate)
                     self.refused["late"] += len(block.late)
                     if not len(block.ts):
