@@ -8,6 +8,7 @@ their logs again under a new epoch and must change nothing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import sqlite3
@@ -76,9 +77,10 @@ def run_round(
             if not wait_for(lambda one=station: results(one) > 0, 60):  # type: ignore[misc]
                 raise RuntimeError(f"{station.device}: no result arrived within a minute")
         end = time.monotonic() + seconds
+        turns = itertools.cycle(zip(stations, outcomes, strict=True))
         while time.monotonic() < end:
-            index = rng.randrange(len(stations))
-            outcomes[index].faults[_strike(stations[index], rng)] += 1
+            station, outcome = next(turns)
+            outcome.faults[_strike(station, rng)] += 1
             time.sleep(rng.uniform(0.2, 2.0))
         for station, outcome in zip(stations, outcomes, strict=True):
             station.writer.stop()
