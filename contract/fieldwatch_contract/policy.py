@@ -81,12 +81,14 @@ class Policy(BaseModel):
 
         ``current`` is the sha256 of the running bundle. A device that runs a release of this policy keeps it when
         the share shrinks or the rollout halts; only revocation takes it away, and during a halt it leads to the
-        fallback, not to the release that was halted.
+        fallback, not to the release that was halted. A device that runs nothing gets the fallback too, where that is
+        for everybody: a halt denies a new device nothing that is proven.
         """
         usable = [release for release in self.releases if release.sha256 not in self.revoke]
         revoked = current in self.revoke
         if self.halt:
-            return usable[-1] if revoked and usable else None
+            waits = current is None and bool(usable) and usable[-1].bp == SHARES
+            return usable[-1] if (revoked and usable) or waits else None
         for place, release in enumerate(usable):
             if release.sha256 == current:
                 return None

@@ -72,7 +72,9 @@ def test_a_shrinking_share_takes_nothing_away():
 def test_a_halt_starts_nothing():
     policy = Policy(releases=(release("b"), release("a")), halt=True)
     assert policy.choose("x-1", NOW, "a" * 64) is None
-    assert policy.choose("x-1", NOW, None) is None
+    assert policy.choose("x-1", NOW, None) == policy.releases[-1], "a new device gets what is proven"
+    partly = Policy(releases=(release("b"), release("a", 1000)), halt=True)
+    assert partly.choose("x-1", NOW, None) is None, "nothing is proven for everybody"
 
 
 def test_revocation_falls_back_to_what_is_left():

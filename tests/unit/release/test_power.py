@@ -36,8 +36,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def init(site: Site) -> None:
-    if not (site.repo / "metadata" / "timestamp.json").exists():
+    try:
         actions.init(site.repo, site.keys)
+    except ReleaseError as error:
+        assert "is a repository already" in str(error)
 
 
 def publish(site: Site) -> None:

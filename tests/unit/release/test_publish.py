@@ -31,6 +31,7 @@ def the_policy(site: Site, channel: str = "stable") -> Policy:
 def test_a_cold_client_accepts_what_was_published(site: Site, v1: bytes, v2: bytes) -> None:
     site.publish(v1)
     site.publish(v2, bp=1000)
+    actions.create_channel(site.repo, [site.keys], "early")
     site.publish(v2, channel="early")
     for source in (str(site.repo), None):
         with serve(site.repo) as server:
@@ -57,8 +58,10 @@ def test_the_root_wants_two_of_three_and_the_policy_key_cannot_sign_bundles(site
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
 def test_keys_are_for_their_owner_and_outside_what_is_served(site: Site, tmp_path: Path) -> None:
-    assert sorted(path.stem for path in site.keys.iterdir()) == sorted({n for names in KEYS.values() for n in names})
-    assert {stat.S_IMODE(path.stat().st_mode) for path in site.keys.iterdir()} == {0o600}
+    assert sorted(path.stem for path in site.keys.glob("*.pem")) == sorted(
+        {n for names in KEYS.values() for n in names}
+    )
+    assert {stat.S_IMODE(path.stat().st_mode) for path in site.keys.glob("*.pem")} == {0o600}
     assert not list(site.repo.rglob("*.pem"))
     with pytest.raises(ReleaseError, match="which a server offers to everybody"):
         actions.init(tmp_path / "new", tmp_path / "new" / "keys")
@@ -135,6 +138,8 @@ def test_publishing_again_widens_no_rollout(site: Site, v1: bytes, capsys: pytes
     for share, expected in ((["--percent", "10"], 1000), ([], 1000), (["--percent", "50"], 5000), ([], 5000)):
         assert main([*command, *share]) == 0
         assert json.loads(capsys.readouterr().out)["bp"] == expected
+    assert main(["channel", "create", "other", "--repo", str(site.repo)]) == 0
+    capsys.readouterr()
     assert main([*command[:-3], "--channel", "other", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bp"] == 10_000, "a new release is for all"
 

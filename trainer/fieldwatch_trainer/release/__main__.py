@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from fieldwatch_trainer.release.repository import Expiry
+from typing import TYPE_CHECKING, TypeAlias
 
 EXAMPLE = """\
 example:
   fieldwatch-release init updates              # keys go to updates-keys: keep root-* and prod-* off line
-  fieldwatch-release publish run/bundle.zip --repo updates --channel stable --percent 10
+  fieldwatch-release publish run/bundle.zip --repo updates --channel stable --percent 10 --dry-run
   fieldwatch-release rollout set press/v2 --repo updates --channel stable --percent 100
+  fieldwatch-release rollback press --repo updates --channel stable
   fieldwatch-release refresh --repo updates    # daily, or devices take the server for stale after a week
-  fieldwatch-release verify updates
+  fieldwatch-release verify updates            # daily from outside; exit code 3: something ends soon
+  fieldwatch-release drill lost-key --repo updates
   python -m http.server --directory updates    # any static web server will do
 
-exit codes: 0 done, 1 failed, 2 wrong usage
+exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused, or something wants attention
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
-    from fieldwatch_trainer.release.errors import ReleaseError
+    from fieldwatch_trainer.release import commands
+    from fieldwatch_trainer.release.errors import Refused, ReleaseError
 
     try:
-        code: int = args.run(args)
+        code: int = getattr(commands, args.run)(args)
+    except Refused as error:
+        print(f"fieldwatch-release: refused: {error}", file=sys.stderr)
+        return 3
     except ReleaseError as error:
         print(f"fieldwatch-release: {error}", file=sys.stderr)
         return 1
@@ -43,64 +44,153 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         "fieldwatch-release",
         description="Signs bundles, puts them out as static files, and steers who runs them.",
         epilog=EXAMPLE,
-        formatter_class=raw,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _bundles(commands)
+    _rollout(commands)
+    _signing(commands)
+    _health(commands)
+    return parser
 
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _bundles(commands: Commands) -> None:
     command = commands.add_parser("init", help="make a repository and its keys")
     command.add_argument("folder", type=Path, metavar="DIR", help="what a web server will offer: metadata/, targets/")
     command.add_argument("--keys", type=Path, help="folder for the new keys; default: DIR-keys, beside DIR")
-    command.set_defaults(run=_init)
+    command.add_argument("--channel", action="append", metavar="C", help="channel to make; default: stable")
+    command.add_argument("--encrypt", action="store_true", help="encrypt the key files by a passphrase")
+    command.add_argument("--dry-run", action="store_true", help="say what would be done")
+    command.set_defaults(run="init")
 
-    command = _with_repo(commands.add_parser("publish", help="sign a bundle and offer it in a channel"))
-    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.zip of a training run")
+    command = _with_repo(commands.add_parser("publish", help="sign and offer a bundle, or put out a signed proposal"))
+    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="bundle.zip of a training run, or a proposal")
+    command.add_argument("--channel", help="needed for a bundle")
+    _with_share(command, required=False)
+    _with_offer(command)
+    command.set_defaults(run="publish")
+
+    command = _with_repo(commands.add_parser("promote", help="publish here what another channel has proven"))
+    command.add_argument("bundle", metavar="NAME/VERSION")
+    command.add_argument("--from", dest="source", metavar="URL|DIR", help="the other repository; default: this one")
+    command.add_argument("--from-root", type=Path, metavar="FILE", help="its root.json; default for DIR: DIR/root.json")
+    command.add_argument("--from-channel", required=True, metavar="C")
     command.add_argument("--channel", required=True)
     _with_share(command, required=False)
-    command.add_argument(
-        "--security-floor",
-        type=_floor,
-        default=0,
-        metavar="SEQ",
-        help="devices that run this bundle never again take one with a lower release number",
-    )
-    command.set_defaults(run=_publish)
+    command.set_defaults(run="promote")
 
+
+def _rollout(commands: Commands) -> None:
+    rollout = commands.add_parser("rollout", help="show or set the shares of a channel's releases")
+    steps = rollout.add_subparsers(required=True, metavar="STEP")
+    command = _with_repo(steps.add_parser("status", help="show all channels"), keys=False)
+    command.set_defaults(run="rollout_status")
+    command = _with_repo(steps.add_parser("set", help="give a release another share of a channel"))
+    command.add_argument("bundle", metavar="NAME/VERSION")
+    command.add_argument("--channel", required=True)
+    _with_share(command, required=True)
+    command.set_defaults(run="rollout_set")
+
+    command = _with_repo(commands.add_parser("rollback", help="bring a channel back to an earlier release"))
+    command.add_argument("name", metavar="NAME", help="model family, usually the device type")
+    command.add_argument("--channel", required=True)
+    command.add_argument("--to", metavar="VERSION", help="default: the release for all before the newest")
+    command.set_defaults(run="rollback")
+
+    command = _with_repo(commands.add_parser("halt", help="nothing new starts; new devices get what is proven"))
+    command.add_argument("name", metavar="NAME", help="model family, usually the device type")
+    command.add_argument("--channel", required=True)
+    command.add_argument("--lift", action="store_true", help="let the rollout go on")
+    command.set_defaults(run="halt")
+
+    command = _with_repo(commands.add_parser("revoke", help="forbid a bundle: devices move to the best one left"))
+    command.add_argument("bundle", metavar="NAME/VERSION")
+    command.add_argument("--channel", required=True)
+    command.set_defaults(run="revoke")
+
+    channel = commands.add_parser("channel", help="create or delete a channel")
+    steps = channel.add_subparsers(required=True, metavar="STEP")
+    command = _with_repo(steps.add_parser("create", help="make a channel to publish into"))
+    command.add_argument("channel", metavar="CHANNEL")
+    command.set_defaults(run="channel_create")
+    command = _with_repo(steps.add_parser("delete", help="delete a channel"))
+    command.add_argument("channel", metavar="CHANNEL")
+    command.add_argument("--force", action="store_true", help="although devices follow it")
+    command.set_defaults(run="channel_delete")
+
+
+def _signing(commands: Commands) -> None:
+    keys = commands.add_parser("keys", help="who signs: list, replace, add, remove")
+    steps = keys.add_subparsers(required=True, metavar="STEP")
+    command = _with_repo(steps.add_parser("list", help="every role's keys, and which are at hand"))
+    command.set_defaults(run="keys_list")
+    command = steps.add_parser("new", help="make a key file; the public half goes to whoever adds it")
+    command.add_argument("name", metavar="NAME", help="such as prod-4")
+    command.add_argument("--keys", type=Path, required=True, metavar="DIR")
+    command.add_argument("--encrypt", action="store_true", help="encrypt it by a passphrase")
+    command.set_defaults(run="keys_new")
+    command = _with_new_key(steps.add_parser("rotate", help="a new key takes the place of a lost, stolen or old one"))
+    command.add_argument("name", metavar="KEY", help="such as prod-1")
+    command.set_defaults(run="keys_rotate")
+    command = _with_new_key(steps.add_parser("add", help="a further key for a role"))
+    command.add_argument("role", metavar="ROLE", choices=["root", "prod", "prod-policy", "snapshot", "timestamp"])
+    command.add_argument("--threshold", type=_count, metavar="N", help="signatures needed from now on")
+    command.set_defaults(run="keys_add")
+    command = _with_repo(steps.add_parser("remove", help="a key no longer counts"))
+    command.add_argument("name", metavar="KEY")
+    command.add_argument("--threshold", type=_count, metavar="N", help="signatures needed from now on")
+    command.add_argument("--propose", type=Path, metavar="FILE", help="write a proposal for others to countersign")
+    command.set_defaults(run="keys_remove")
+
+    command = _with_repo(commands.add_parser("sign", help="propose a bundle, for others to countersign"))
+    command.add_argument("bundle", type=Path, metavar="BUNDLE")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the proposal")
+    command.add_argument("--channel", required=True)
+    _with_share(command, required=False)
+    _with_offer(command)
+    command.set_defaults(run="sign")
+
+    command = commands.add_parser("countersign", help="read a proposal in plain words and add a signature")
+    command.add_argument("proposal", type=Path, metavar="FILE")
+    command.add_argument("--keys", type=Path, action="append", required=True, metavar="DIR", help="your keys")
+    command.add_argument(
+        "--root", type=Path, metavar="FILE", help="your own root.json; default: the one beside your keys"
+    )
+    command.add_argument("--devices", metavar="N|FILE", help="how many devices, or a file of their ids")
+    command.add_argument("--yes", action="store_true", help="sign without being asked")
+    command.add_argument("--dry-run", action="store_true", help="say what it does, sign nothing")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run="countersign")
+
+
+def _health(commands: Commands) -> None:
     command = _with_repo(commands.add_parser("refresh", help="sign snapshot and timestamp anew"))
     command.add_argument("--all", action="store_true", help="every role; needs the offline keys")
-    command.set_defaults(run=_refresh)
+    command.set_defaults(run="refresh")
 
     command = commands.add_parser("verify", help="check everything as a newly installed device would")
     command.add_argument("source", metavar="URL|DIR")
     command.add_argument("--root", type=Path, help="the root that installers embed; default for DIR: DIR/root.json")
     command.add_argument("--json", action="store_true")
-    command.set_defaults(run=_verify)
+    command.set_defaults(run="verify")
 
-    rollout = commands.add_parser("rollout", help="show or set the shares of a channel's releases")
-    steps = rollout.add_subparsers(required=True, metavar="STEP")
-    command = _with_repo(steps.add_parser("status", help="show all channels"), keys=False)
-    command.set_defaults(run=_status)
-    command = _with_repo(steps.add_parser("set", help="give a release another share of a channel"))
-    command.add_argument("bundle", metavar="NAME/VERSION")
-    command.add_argument("--channel", required=True)
-    _with_share(command, required=True)
-    command.set_defaults(run=_set)
+    command = _with_repo(commands.add_parser("status", help="shares, expiries, who signed, what is next"), keys=False)
+    command.set_defaults(run="status")
+    command = _with_repo(commands.add_parser("doctor", help="look for what is wrong with repository and keys"))
+    command.set_defaults(run="doctor")
 
-    command = _with_repo(commands.add_parser("halt", help="nobody in the channel starts anything new"))
-    command.add_argument("name", metavar="NAME", help="model family, usually the device type")
-    command.add_argument("--channel", required=True)
-    command.add_argument("--lift", action="store_true", help="let the rollout go on")
-    command.set_defaults(run=_halt)
-
-    command = _with_repo(commands.add_parser("revoke", help="forbid a bundle: devices move to the best one left"))
-    command.add_argument("bundle", metavar="NAME/VERSION")
-    command.add_argument("--channel", required=True)
-    command.set_defaults(run=_revoke)
-    return parser
+    command = _with_repo(commands.add_parser("drill", help="rehearse on a copy with keys of its own"), keys=False)
+    command.add_argument("case", choices=["lost-key", "stolen-key", "expired", "offline-3-years"])
+    command.add_argument("--key", metavar="KEY", help="only this key; default: each")
+    command.set_defaults(run="drill")
 
 
 def _with_repo(command: argparse.ArgumentParser, keys: bool = True) -> argparse.ArgumentParser:
@@ -115,8 +205,33 @@ def _with_repo(command: argparse.ArgumentParser, keys: bool = True) -> argparse.
             metavar="DIR",
             help="folder of key files, may be given several times; default: REPO-keys, beside it",
         )
+        command.add_argument("--dry-run", action="store_true", help="say what would change on how many devices")
+        command.add_argument(
+            "--devices",
+            metavar="N|FILE",
+            help="how many devices the channel has, or a file of their ids; default: REPO-devices.txt, if it is there",
+        )
     command.add_argument("--json", action="store_true")
     return command
+
+
+def _with_new_key(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    _with_repo(command)
+    command.add_argument("--public", type=Path, metavar="FILE", help="public half of a key that was made elsewhere")
+    command.add_argument("--encrypt", action="store_true", help="encrypt the new key file by a passphrase")
+    command.add_argument("--propose", type=Path, metavar="FILE", help="write a proposal for others to countersign")
+    return command
+
+
+def _with_offer(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--lift", action="store_true", help="end a halt of the channel in the same step")
+    command.add_argument(
+        "--security-floor",
+        type=_floor,
+        default=0,
+        metavar="SEQ",
+        help="devices that run this bundle never again take one with a lower release number",
+    )
 
 
 def _with_share(command: argparse.ArgumentParser, required: bool) -> None:
@@ -135,6 +250,8 @@ def _percent(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is no number; write a share such as 2.5") from None
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 100")
+    if abs(value * 100 - round(value * 100)) > 1e-6:
+        raise argparse.ArgumentTypeError(f"{text} is finer than 0.01, the smallest step of a share")
     return round(value * 100)
 
 
@@ -152,141 +269,18 @@ def _floor(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    value = _whole(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least one signature is needed")
+    return value
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-
-
-def _beside(folder: Path) -> Path:
-    whole = folder.resolve()
-    return whole.with_name(whole.name + "-keys")
-
-
-def _keys(args: argparse.Namespace) -> list[Path]:
-    return args.keys or [_beside(args.repo)]
-
-
-def _tell(args: argparse.Namespace, value: dict[str, Any], text: str) -> int:
-    print(json.dumps(value) if args.json else text)
-    return 0
-
-
-# ---- commands --------------------------------------------------------------------------------------------------
-
-
-def _init(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import actions
-    from fieldwatch_trainer.release.roles import OFFLINE, ONLINE
-
-    keys = args.keys or _beside(args.folder)
-    actions.init(args.folder, keys)
-    print(f"Repository {args.folder}: offer it with any static web server.")
-    print(
-        f"Trust root {args.folder / actions.ROOT}: give it to the agents (updates.root); it names the keys that count."
-    )
-    print(f"Keys in {keys}:")
-    print(f"  keep off line, apart from one another: {', '.join(f'{name}.pem' for name in OFFLINE)}")
-    print(f"  needed daily by the release job:       {', '.join(f'{name}.pem' for name in ONLINE)}")
-    return 0
-
-
-def _publish(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import actions
-
-    done = actions.publish(args.repo, _keys(args), args.bundle, args.channel, args.bp, args.security_floor)
-    facts = done.facts
-    policies = {(channel.name, channel.channel): channel.policy for channel in actions.channels(args.repo)}
-    releases = policies[facts.name, args.channel].releases
-    bp = next(release.bp for release in releases if release.sha256 == done.sha256)
-    value = {"target": done.target, "sha256": done.sha256, "channel": args.channel, "bp": bp, **facts.model_dump()}
-    return _tell(
-        args,
-        value,
-        f"Published {facts.name}/{facts.version} (release {facts.release_seq}, sha256 {done.sha256[:12]}…) "
-        f"in channel {args.channel} for {bp / 100:g} % of its devices.",
-    )
-
-
-def _refresh(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import actions
-
-    expiries = actions.refresh(args.repo, _keys(args), args.all)
-    return _tell(args, {"expires": _ends(expiries)}, _table(expiries))
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import actions
-    from fieldwatch_trainer.release.verify import verify
-
-    remote = args.source.startswith(("http://", "https://"))
-    if remote and args.root is None:
-        print("fieldwatch-release: verify URL needs --root: the root.json that installers embed", file=sys.stderr)
-        return 2
-    root = args.root or Path(args.source) / actions.ROOT
-    found = verify(args.source, root.read_bytes())
-    value = {"bundles": found.bundles, "policies": found.policies, "expires": _ends(found.expiries)}
-    text = f"Good: {len(found.bundles)} bundles, {len(found.policies)} policies.\n{_table(found.expiries)}"
-    return _tell(args, value, text)
-
-
-def _status(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import actions
-
-    found = actions.channels(args.repo)
-    value = {"channels": [{"name": c.name, "channel": c.channel, **c.policy.model_dump()} for c in found]}
-    lines = []
-    for item in found:
-        lines.append(f"{item.name}, channel {item.channel}" + (": halted" if item.policy.halt else ""))
-        for release in item.policy.releases:
-            note = "  revoked" if release.sha256 in item.policy.revoke else ""
-            lines.append(f"  {release.bp / 100:6.2f} %  {release.target}  {release.sha256[:12]}…{note}")
-    return _tell(args, value, "\n".join(lines) or "Nothing is published yet.")
-
-
-def _set(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import actions, rollout
-
-    bundle = actions.find(args.repo, args.bundle)
-    return _edit(args, bundle.facts.name, partial(rollout.share, sha256=bundle.sha256, bp=args.bp))
-
-
-def _halt(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import rollout
-
-    return _edit(args, args.name, partial(rollout.halt, halted=not args.lift))
-
-
-def _revoke(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer.release import actions, rollout
-
-    bundle = actions.find(args.repo, args.bundle)
-    return _edit(args, bundle.facts.name, partial(rollout.revoke, sha256=bundle.sha256))
-
-
-def _edit(args: argparse.Namespace, name: str, edit: Any) -> int:
-    from fieldwatch_trainer.release import actions
-
-    policy = actions.change_policy(args.repo, _keys(args), name, args.channel, edit)
-    state = "halted" if policy.halt else "going on"
-    text = f"{name}, channel {args.channel}: {state}; devices see it at their next poll."
-    return _tell(args, {"name": name, "channel": args.channel, **policy.model_dump()}, text)
-
-
-def _ends(expiries: Sequence[Expiry]) -> dict[str, str]:
-    return {e.role: f"{e.expires:%Y-%m-%dT%H:%M:%SZ}" for e in expiries}
-
-
-def _table(expiries: Sequence[Expiry]) -> str:
-    from fieldwatch_trainer.release import actions
-
-    soon = {e.role for e in actions.ending(expiries)}
-    return "\n".join(
-        f"  {e.role:<12} version {e.version:<5} until {e.expires:%Y-%m-%d %H:%M} UTC"
-        + ("   <- sign it anew soon" if e.role in soon else "")
-        for e in expiries
-    )
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Snapshot, Timestamp
+from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
 from fieldwatch_trainer.release import disk
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.repository import File, Repository, State
-from fieldwatch_trainer.release.roles import ROLES
+from fieldwatch_trainer.release.roles import POLICY, PROD, ROLES
 
 
 class Folder:
@@ -65,6 +65,26 @@ class Folder:
                     f"{self.path / name} is lost or damaged ({error}): devices cannot fetch it, so nothing is signed "
                     "over it. Restore the file, or publish the same bundle.zip once more"
                 ) from error
+
+    def known_files(self) -> set[str]:
+        """Return every target that any kept metadata names; older policies stay for devices in mid-update."""
+        found = set()
+        for role in (PROD, POLICY):
+            for path in (self.path / "metadata").glob(f"*.{role}.json"):
+                try:
+                    targets = Metadata[Targets].from_bytes(path.read_bytes()).signed.targets
+                except DeserializationError:
+                    continue
+                found |= {f"targets/{info.get_prefixed_paths()[0]}" for info in targets.values()}
+        return found
+
+    def target(self, repository: Repository, path: str) -> bytes:
+        """Return a policy file, held against the metadata. Raises what tuf raises where it differs."""
+        info = repository.target(path)
+        assert info is not None
+        data = self.read(f"targets/{info.get_prefixed_paths()[0]}")
+        info.verify_length_and_hashes(data)
+        return data
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes. Raises :class:`ReleaseError` where it cannot be read."""

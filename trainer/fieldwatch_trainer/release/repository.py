@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -126,7 +127,7 @@ class Repository:
         for old, new in pairwise(roots):
             if new.signed.version != old.signed.version + 1 or not _holds(old.signed, "root", new):
                 raise ReleaseError(f"{new.signed.version}.root.json is not signed by the keys of the root before it")
-        loaded = cls(roles, now, roots[-1].signed)
+        loaded = cls(roles, now, deepcopy(roots[-1].signed))
         for role in ROLES:
             holder = roles[delegator(role)].signed
             if _holds(holder, role, roles[role]):
@@ -158,6 +159,10 @@ class Repository:
         """Return what the metadata says of a policy file."""
         return self._targets(POLICY).get(path)
 
+    def target_of(self, bundle: str) -> TargetFile:
+        """Return what the metadata says of a bundle's file."""
+        return self._targets(PROD)[bundle]
+
     def files(self) -> list[TargetFile]:
         """Return all targets, bundles and policies."""
         return [info for role in (PROD, POLICY) for _, info in sorted(self._targets(role).items())]
@@ -175,6 +180,11 @@ class Repository:
     def expiries(self) -> list[Expiry]:
         """Return when each role's metadata ends, in the order of :data:`.release.roles.ROLES`."""
         return [Expiry(r, self._roles[r].signed.version, self._roles[r].signed.expires) for r in ROLES]
+
+    def ends(self, role: str) -> datetime:
+        """Return when a role's metadata ends."""
+        expires: datetime = self._roles[role].signed.expires
+        return expires
 
     def authority(self, role: str) -> tuple[list[Key], int]:
         """Return the keys that count for a role, and how many of them must sign."""
@@ -237,6 +247,26 @@ class Repository:
                 del policy.targets[path]
         self._touched.add(POLICY)
 
+    def set_keys(self, role: str, keys: Sequence[Key], threshold: int) -> None:
+        """Say which keys count for a role (:mod:`.release.rekey` has the rules)."""
+        holder = self._roles[delegator(role)].signed
+        rule = holder.get_delegated_role(role)
+        for keyid in list(rule.keyids):
+            holder.revoke_key(keyid, role)
+        for key in keys:
+            holder.add_key(key, role)
+        rule.threshold = threshold
+        self._touched.add(delegator(role))
+        self._touch_unsigned()
+
+    def begin_anew(self, keys: Mapping[str, Sequence[Key]]) -> None:
+        """Become a repository of the same content under other keys by role: from its own first root on."""
+        for role in ROLES:
+            self.set_keys(role, keys[role], self.authority(role)[1])
+            self._roles[role].signed.version = 0
+        self._before = None
+        self._touched = set(ROLES)
+
     def touch(self, role: str) -> None:
         """Sign a role anew with a new expiry although nothing in it changes."""
         self._touched.add(role)
@@ -247,6 +277,56 @@ class Repository:
         """Tell whether the ring holds enough keys of a role."""
         keys, threshold = self.authority(role)
         return sum(key.keyid in ring for key in keys) >= threshold
+
+    def draft(self, ring: Keyring) -> dict[str, bytes]:
+        """Sign what people sign with the keys at hand, be they too few, and return it; others sign elsewhere."""
+        for role in ROLES:
+            if role in self._touched and TABLE[role].offline:
+                if role not in self._adopted:
+                    self._bump(role)
+                    self._adopted.add(role)
+                self._add_signatures(role, ring)
+        return {role: self._roles[role].to_bytes() for role in ROLES if role in self._adopted}
+
+    def adopt(self, drafts: Mapping[str, bytes], files: Sequence[File] = ()) -> None:
+        """Take over what others have drafted and signed, to be sealed here.
+
+        Raises :class:`ReleaseError` where it was made for another state of this repository.
+        """
+        for role, data in drafts.items():
+            metadata, now = _parse(role, data), self._roles[role].signed.version
+            if metadata.signed.type != self._roles[role].signed.type or not TABLE[role].offline:
+                raise ReleaseError(f"a proposal does not carry {role} of type {metadata.signed.type}")
+            if metadata.signed.version != now + 1:
+                raise ReleaseError(
+                    f"{role} is at version {now} here, the proposal was made for {metadata.signed.version - 1}: the "
+                    "repository has moved on; make the proposal anew"
+                )
+            self._roles[role] = metadata
+            self._touched.add(role)
+            self._adopted.add(role)
+        self._touch_unsigned()
+        self._files += files
+
+    def would_sign(self, role: str, ring: Keyring) -> bool:
+        """Tell whether a key at hand counts for a role and has not signed it."""
+        signed = self._roles[role].signatures
+        return any(key.keyid in ring and key.keyid not in signed for keys, _ in self._rules(role) for key in keys)
+
+    def unsigned(self, role: str) -> str:
+        """Say who must still sign a drafted role; empty where it is complete."""
+        said = []
+        for keys, threshold in self._rules(role):
+            signed = [key for key in keys if key.keyid in self._roles[role].signatures]
+            if len(signed) < threshold:
+                rest = ", ".join(key_name(key) for key in keys if key not in signed)
+                said.append(f"{role} wants {threshold - len(signed)} more of {rest}")
+        return "; ".join(dict.fromkeys(said))
+
+    def content(self, role: str) -> dict[str, Any]:
+        """Return what a role's metadata says, without version and expiry."""
+        found: dict[str, Any] = self._roles[role].signed.to_dict()
+        return {key: value for key, value in found.items() if key not in {"version", "expires"}}
 
     def seal(self, ring: Keyring) -> list[File]:
         """Version, sign and verify what changed; return the files in the order in which to put them out.
@@ -267,7 +347,7 @@ class Repository:
             if role in self._touched:
                 self._sign(role, ring)
                 out.append(self._file(role))
-        self._before = self._roles["root"].signed
+        self._before = deepcopy(self._roles["root"].signed)
         self._touched.clear()
         self._adopted.clear()
         self._files.clear()
@@ -298,15 +378,27 @@ class Repository:
             self._bump(role)
         for keys, threshold in self._rules(role):
             _expect(role, keys, threshold, ring, metadata)
-        wanted = [key for keys, _ in self._rules(role) for key in keys]
-        if "root" in self._touched and self._before is not None and delegator(role) == "root":
-            wanted += _authority(self._before, role)[0]  # for a device between the two
-        for keyid in dict.fromkeys(key.keyid for key in wanted):
-            if keyid in ring and keyid not in metadata.signatures:
-                metadata.sign(ring.signer(keyid), append=True)
+        self._add_signatures(role, ring)
         holders = [self._roles[delegator(role)].signed] + ([self._before] if role == "root" and self._before else [])
         if not all(_holds(holder, role, metadata) for holder in holders):
             raise ReleaseError(f"{role}: its signatures do not hold; devices would refuse it")
+
+    def _add_signatures(self, role: str, ring: Keyring) -> list[str]:
+        """Sign with every key at hand that counts and has not signed; return their names."""
+        wanted = [key for keys, _ in self._rules(role) for key in keys]
+        if "root" in self._touched and self._before is not None and delegator(role) == "root":
+            wanted += _authority(self._before, role)[0]  # for a device between the two
+        new = {key.keyid: key for key in wanted if key.keyid in ring}
+        found = [key for keyid, key in new.items() if keyid not in self._roles[role].signatures]
+        for key in found:
+            self._roles[role].sign(ring.signer(key.keyid), append=True)
+        return [key_name(key) for key in found]
+
+    def _touch_unsigned(self) -> None:
+        """Sign anew what the keys that count have not signed."""
+        for role in ROLES[1:]:
+            if not _holds(self._roles[delegator(role)].signed, role, self._roles[role]):
+                self._touched.add(role)
 
     def _file(self, role: str) -> File:
         data, version = self._roles[role].to_bytes(), self._roles[role].signed.version

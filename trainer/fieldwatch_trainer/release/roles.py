@@ -33,17 +33,19 @@ class Role:
     threshold: int
     lifetime: timedelta
     offline: bool
+    notice: timedelta
+    """How long before the end people are told: a ceremony wants weeks, a release job that stopped two days."""
     paths: str = ""
 
 
 _ROOT = ("root-1", "root-2", "root-3")
 TABLE = {
-    "root": Role(_ROOT, 2, timedelta(days=395), True),
-    "targets": Role(_ROOT, 2, timedelta(days=395), True),
-    PROD: Role(("prod-1", "prod-2", "prod-3"), 2, timedelta(days=365), True, "prod/*/*"),
-    POLICY: Role(("policy-1", "policy-2"), 1, timedelta(days=30), False, "policy/*/*"),
-    "snapshot": Role(("snapshot-1", "snapshot-2"), 1, timedelta(days=14), False),
-    "timestamp": Role(("timestamp-1", "timestamp-2"), 1, timedelta(days=7), False),
+    "root": Role(_ROOT, 2, timedelta(days=395), True, timedelta(days=60)),
+    "targets": Role(_ROOT, 2, timedelta(days=395), True, timedelta(days=60)),
+    PROD: Role(("prod-1", "prod-2", "prod-3"), 2, timedelta(days=365), True, timedelta(days=60), "prod/*/*"),
+    POLICY: Role(("policy-1", "policy-2"), 1, timedelta(days=30), False, timedelta(days=12), "policy/*/*"),
+    "snapshot": Role(("snapshot-1", "snapshot-2"), 1, timedelta(days=14), False, timedelta(days=9)),
+    "timestamp": Role(("timestamp-1", "timestamp-2"), 1, timedelta(days=7), False, timedelta(days=4.5)),
 }
 ROLES = tuple(TABLE)
 LIFETIME = {name: role.lifetime for name, role in TABLE.items()}

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote
 
 from fieldwatch_contract.bundle import BundleError, read_bundle
-from fieldwatch_contract.policy import BundleFacts, Policy
+from fieldwatch_contract.policy import BundleFacts, Policy, bundle_path, policy_path
 from fieldwatch_contract.scoring import self_test
 from pydantic import ValidationError
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
@@ -37,76 +39,105 @@ class Verified:
     policies: list[str]
 
 
-def verify(source: str, root: bytes) -> Verified:
+def verify(source: str, root: bytes, now: datetime | None = None) -> Verified:
     """Check the repository at ``source``, a URL or a folder. Raises :class:`ReleaseError` at the first thing wrong."""
-    remote = source.startswith(("http://", "https://"))
-    base = source.rstrip("/") + "/" if remote else "folder:"
-    fetcher = None if remote else _FolderFetcher(Path(source))
+    with _cold(source, root, now) as client:
+        bundles = client.bundles()
+        policies = client.policies(bundles)
+        return Verified([client.expiry(role) for role in ROLES], sorted(bundles), policies)
+
+
+def offered(
+    source: str, root: bytes, name: str, version: str, channel: str, now: datetime | None = None
+) -> tuple[bytes, Policy]:
+    """Return a bundle and the policy of its channel from another repository, verified. Raises :class:`ReleaseError`."""
+    with _cold(source, root, now) as client:
+        policy = client.optional(policy_path(name, channel))
+        bundle = client.optional(bundle_path(name, version))
+        if bundle is None or policy is None:
+            what = f"bundle {name}/{version}" if bundle is None else f"channel {channel} for {name}"
+            raise ReleaseError(f"{source}: there is no {what}")
+        return bundle, Policy.model_validate_json(policy)
+
+
+@contextmanager
+def _cold(source: str, root: bytes, now: datetime | None) -> Iterator[_Client]:
     with tempfile.TemporaryDirectory(prefix="fieldwatch-verify-") as name:
-        memory = Path(name)
         try:
-            updater = Updater(
-                str(memory), base + "metadata/", str(memory), base + "targets/", fetcher=fetcher, bootstrap=root
-            )
-            updater.refresh()
-            bundles = _bundles(updater, memory)
-            policies = _policies(updater, memory, bundles)
+            yield _Client(source, root, Path(name), now)
         except (RepositoryError, DownloadError, HTTPError, OSError) as error:
             cause = f" ({error.__cause__})" if error.__cause__ else ""
             raise ReleaseError(f"{source}: {type(error).__name__}: {error}{cause}") from error
-        return Verified([_expiry(memory, role) for role in ROLES], sorted(bundles), policies)
 
 
-def _bundles(updater: Updater, memory: Path) -> dict[str, str]:
-    """Check every bundle; return sha256 by target path."""
-    found = {}
-    for target in _listed(updater, memory, PROD):
-        data, custom = _download(updater, memory, target)
-        try:
-            facts = BundleFacts.model_validate(custom)
-            bundle = read_bundle(data)
-            self_test(bundle)
-        except (BundleError, ValidationError) as error:
-            raise ReleaseError(f"{target}: {error}") from error
-        manifest = bundle.manifest
-        if (facts.name, facts.version, facts.kernel) != (manifest.name, manifest.version, manifest.kernel):
-            raise ReleaseError(f"{target}: its facts speak of {facts.name}/{facts.version}, its manifest of another")
-        found[target] = bundle.sha256
-    return found
+class _Client:
+    """python-tuf's client, refreshed once; ``now`` is the clock of a rehearsal."""
 
+    def __init__(self, source: str, root: bytes, memory: Path, now: datetime | None) -> None:
+        remote = source.startswith(("http://", "https://"))
+        base = source.rstrip("/") + "/" if remote else "folder:"
+        fetcher = None if remote else _FolderFetcher(Path(source))
+        self._memory = memory
+        self._updater = Updater(
+            str(memory), base + "metadata/", str(memory), base + "targets/", fetcher=fetcher, bootstrap=root
+        )
+        if now is not None:
+            self._updater._trusted_set.reference_time = now
+        self._updater.refresh()
 
-def _policies(updater: Updater, memory: Path, bundles: dict[str, str]) -> list[str]:
-    """Check every policy against the bundles; return the target paths."""
-    found = []
-    for target in _listed(updater, memory, POLICY):
-        data, _ = _download(updater, memory, target)
-        try:
-            policy = Policy.model_validate_json(data)
-        except ValidationError as error:
-            raise ReleaseError(f"{target}: {error.errors()[0]['msg']}") from error
-        for release in policy.releases:
-            if bundles.get(release.target) != release.sha256:
-                raise ReleaseError(f"{target} offers {release.target}, which is not published with that sha256")
-        found.append(target)
-    return found
+    def bundles(self) -> dict[str, str]:
+        """Check every bundle; return sha256 by target path."""
+        found = {}
+        for target in self._listed(PROD):
+            data, custom = self._download(target)
+            try:
+                facts = BundleFacts.model_validate(custom)
+                bundle = read_bundle(data)
+                self_test(bundle)
+            except (BundleError, ValidationError) as error:
+                raise ReleaseError(f"{target}: {error}") from error
+            manifest = bundle.manifest
+            if (facts.name, facts.version, facts.kernel) != (manifest.name, manifest.version, manifest.kernel):
+                raise ReleaseError(
+                    f"{target}: its facts speak of {facts.name}/{facts.version}, its manifest of another"
+                )
+            found[target] = bundle.sha256
+        return found
 
+    def policies(self, bundles: dict[str, str]) -> list[str]:
+        """Check every policy against the bundles; return the target paths."""
+        found = []
+        for target in self._listed(POLICY):
+            data, _ = self._download(target)
+            try:
+                policy = Policy.model_validate_json(data)
+            except ValidationError as error:
+                raise ReleaseError(f"{target}: {error.errors()[0]['msg']}") from error
+            for release in policy.releases:
+                if bundles.get(release.target) != release.sha256:
+                    raise ReleaseError(f"{target} offers {release.target}, which is not published with that sha256")
+            found.append(target)
+        return found
 
-def _listed(updater: Updater, memory: Path, role: str) -> list[str]:
-    """Return the target paths of a delegated role, fetched and verified by asking for one that cannot exist."""
-    updater.get_targetinfo({PROD: "prod/-/-", POLICY: "policy/-/-"}[role])
-    return sorted(Metadata[Targets].from_file(str(memory / f"{role}.json")).signed.targets)
+    def optional(self, target: str) -> bytes | None:
+        """Return a target's bytes, None where there is none."""
+        return self._download(target)[0] if self._updater.get_targetinfo(target) is not None else None
 
+    def expiry(self, role: str) -> Expiry:
+        """Return when a role ends."""
+        signed = Metadata[Root].from_file(str(self._memory / f"{role}.json")).signed
+        return Expiry(role, signed.version, signed.expires)
 
-def _download(updater: Updater, memory: Path, target: str) -> tuple[bytes, object]:
-    info = updater.get_targetinfo(target)
-    assert info is not None  # it is listed
-    path = Path(updater.download_target(info, str(memory / "target")))
-    return path.read_bytes(), info.custom
+    def _listed(self, role: str) -> list[str]:
+        """Return a delegated role's target paths; asking for one that cannot exist fetches and verifies it."""
+        self._updater.get_targetinfo({PROD: "prod/-/-", POLICY: "policy/-/-"}[role])
+        return sorted(Metadata[Targets].from_file(str(self._memory / f"{role}.json")).signed.targets)
 
-
-def _expiry(memory: Path, role: str) -> Expiry:
-    signed = Metadata[Root].from_file(str(memory / f"{role}.json")).signed
-    return Expiry(role, signed.version, signed.expires)
+    def _download(self, target: str) -> tuple[bytes, object]:
+        info = self._updater.get_targetinfo(target)
+        assert info is not None  # it is listed
+        path = Path(self._updater.download_target(info, str(self._memory / "target")))
+        return path.read_bytes(), info.custom
 
 
 class _FolderFetcher(FetcherInterface):
