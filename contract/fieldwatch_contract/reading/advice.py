@@ -11,6 +11,7 @@ month exchanged |
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +26,7 @@ from fieldwatch_contract.reading.times import Times
 _DATES = (
     "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%m.%d.%Y", "%y-%m-%d",
     "%y/%m/%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d/%b/%Y",
-    "%Y%m%d", "%Y-%m-%d",
+    "%Y%m%d", "%d%m%Y", "%m%d%Y", "%Y-%m-%d",
 )  # fmt: skip
 _CLOCKS = (
     " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S.%f", " %H:%M:%S:%f", " %I:%M:%S.%f %p", "T%H:%M:%S",
@@ -38,6 +39,10 @@ _WORDS = frozenset("bBapzT")
 _NUMBERS = ("epoch", "labview", "gps", "filetime", "excel")
 _PLAUSIBLE = 946_684_800 * clock.SECOND, 4_102_444_800 * clock.SECOND
 """2000 to 2100."""
+
+
+_CLOCK_ONLY = re.compile(r"\d{1,2}:\d\d(:\d\d)?\D?\d*( ?[AP]M)?", re.IGNORECASE)
+_ZONE_NAME = re.compile(r"(?<=\d) ?(?!AM|PM)[A-Z]{3,4}$")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,11 @@ class TimeAdvice:
         )
         if len(self._fit) < 100 or known is not None:
             self._fit[shape] = tuple(each.format for each in found)
+        if _CLOCK_ONLY.fullmatch(text):
+            return "it has no date: name the date's column too, [log.timestamp] column = [date, time]"
+        if match := _ZONE_NAME.search(text):
+            example = f"%Y-%m-%d %H:%M:%S{match[0]}"
+            return f'names of zones are not read: write it into [log.timestamp] format, "{example}", and say timezone'
         told = " or ".join(f'"{each.format}" ({clock.iso(each.ts)})' for each in found[:3])
         return f"say [log.timestamp] format = {told}" if told else ""
 

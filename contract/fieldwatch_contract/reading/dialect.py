@@ -27,7 +27,8 @@ Which column holds the time: the first of these whose field in the first row is 
     4. one named as a date, where no other is named as a clock
     5. the first that holds a date and a clock, unless a column named as a time holds something else than time elapsed
 
-A column that says AM or PM and nothing else goes with a time of twelve hours.
+A column that says AM or PM and nothing else goes with a time of twelve hours, one that says an offset from UTC with a
+time without any.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from fieldwatch_contract.reading.words import (
     SENSOR_NAMES,
     TIME_NAMES,
     VALUE_NAMES,
+    ZONE_NAMES,
     is_unit,
     plain,
     some,
@@ -66,6 +68,7 @@ SPACE = b" "
 """Where blanks separate columns, any run of them counts as one."""
 
 _DELIMITERS: tuple[bytes, ...] = (b"\t", b";", b"|", b",")
+_OFFSET = re.compile(r"[+-]\d\d(:?\d\d)?|Z|UTC|GMT", re.ASCII)
 _CLOCK_ONLY = re.compile(r"\d{1,3}:\d\d(:\d\d([.,:]\d+)?)?\s*([AaPp]\.?[Mm]\.?)?", re.ASCII)
 
 
@@ -288,7 +291,7 @@ class Dialects:
     # ---- the time ------------------------------------------------------------------------------------------------
 
     def _time_columns(self, names: Sequence[str], fields: Sequence[bytes]) -> tuple[int, ...]:
-        texts = [self.decode(each).strip() for each in fields]
+        texts = [self.decode(each).strip() for each in fields[: len(names)]]
         texts += [""] * (len(names) - len(texts))
         chosen = self._configured(names) if self._log.timestamp.columns else self._found(names, texts)
         half = [at for at, text in enumerate(texts) if word(text) in HALVES and len(text) <= 4 and at not in chosen]
@@ -304,7 +307,18 @@ class Dialects:
                     f"column {names[half[0]]!r} says {texts[half[0]]}: add it to [log.timestamp] column, "
                     "and %p with %I to format",
                 )
-        return chosen
+        return (*chosen, *self._zone_column(names, texts, chosen))
+
+    def _zone_column(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> tuple[int, ...]:
+        """Return the column that holds the offset from UTC of a time that has none."""
+        joined = " ".join(texts[each] for each in chosen)
+        if len(self._log.timestamp.columns) > 1 or self._tells_zone("", joined):
+            return ()
+        for at, text in enumerate(texts):
+            named = word(names[at]) in ZONE_NAMES and _OFFSET.fullmatch(text)
+            if at not in chosen and names[at] not in self._sensors and (named or re.fullmatch(r"[+-]\d\d:\d\d", text)):
+                return (at,) if self._times.one(f"{joined} {text}") is not None else ()
+        return ()
 
     def _configured(self, names: Sequence[str]) -> tuple[int, ...]:
         folded = [name.casefold() for name in names]

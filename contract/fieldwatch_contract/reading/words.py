@@ -9,7 +9,8 @@ from collections.abc import Sequence
 TIME_NAMES = frozenset([
     "time", "timestamp", "timestamputc", "timeutc", "utc", "utctime", "localtime", "datetime", "ts", "timestring",
     "timestampgmt", "timegmt", "datetimegmt", "datetimeutc", "datetimelocal", "sampletime", "logtime", "zeit",
-    "zeitstempel", "zeitpunkt", "datumzeit", "datumuhrzeit", "messzeit", "dateheure", "horodatage", "fechahora",
+    "epoch", "epochtime", "unix", "unixtime", "unixtimestamp", "zeitstempel", "zeitpunkt", "datumzeit",
+    "datumuhrzeit", "messzeit", "dateheure", "horodatage", "fechahora",
 ])  # fmt: skip
 """Names of the column that holds the time."""
 DATE_NAMES = frozenset(["date", "datum", "fecha", "datelocal", "dateutc", "localdate"])
@@ -17,6 +18,7 @@ CLOCK_NAMES = frozenset([
     "time", "zeit", "uhrzeit", "heure", "hora", "clock", "timeutc", "timelocal", "localtime", "timeofday",
 ])  # fmt: skip
 HALVES = frozenset(["am", "pm"])
+ZONE_NAMES = frozenset(["tz", "zone", "timezone", "offset", "utcoffset", "gmtoffset", "zeitzone"])
 REMARKS = frozenset([
     "comment", "comments", "kommentar", "bemerkung", "remark", "remarks", "note", "notes", "commentaire",
     "annotation",

@@ -166,6 +166,9 @@ PLACES = {
     "date, clock and half": ("Date,Time,AM/PM,a", "2026-01-17,10:00:00,AM,1"),
     "half before the value": ("Timestamp,x,a", f"{T},am,1"),
     "date among other columns": ("id,Datum,a,Uhrzeit", "9,17.01.2026,1,10:00:00"),
+    "offset in a column of its own": ("Date,Time,TZ,a", "2026-01-17,11:00:00,+01:00,1"),
+    "offset in a column of that name": ("Time,UTC Offset,a", "2026-01-17 09:00:00,-01,1"),
+    "Unix time beside local time": ("Epoch,Timestamp,a", "1768644000,2026-01-17 11:00:00,1"),
     "no telling name": ("when,a", f"{T},1"),
     "no telling name, elapsed Time": ("Time,when,a", f"0.0,{T},1"),
     "date with a whole time": ("Date,Time,a", f"2026-01-17,{T},1"),
@@ -192,7 +195,8 @@ def test_twelve_hours_with_their_half_apart_pass_noon() -> None:
 @pytest.mark.parametrize(
     ("header", "row", "keys", "words"),
     [
-        ("Time,a", "10:00:00,1", {}, "'10:00:00' is no time"),
+        ("Time,a", "10:00:00,1", {}, "it has no date: name the date's column too"),
+        ("Time,a", "2026-01-17 10:00:00 CET,1", {}, '"%Y-%m-%d %H:%M:%S CET", and say timezone'),
         ("Date,Time,a", "2026-01-17,60.5,1", {}, "is no time"),
         ("X_Value,a", "0.5,1", {}, "no column that holds a time"),
         ("time,a", f"{T},1", {"timestamp": ["Date", "Time"]}, "no column 'Date'; see [log] timestamp"),
