@@ -157,5 +157,5 @@ def rows(store: Store, table: Any, *without: str) -> list[dict[str, Any]]:
 
 def last_ack(store: Store, device: str = DEVICE) -> Ack | None:
     """What the store has acknowledged to a device with one epoch."""
-    found = [row for row in rows(store, t.ack) if row["device"] == device]
-    return Ack(epoch=found[0]["epoch"], upto=found[0]["upto"], also=found[0]["also"]) if found else None
+    found = [receipt.ack() for name, receipt in store.receipts() if name == device]
+    return found[0] if found else None

@@ -6,8 +6,9 @@ Everything here is a pure function of the messages. The rules:
    ``subject`` names another device is refused, and so is an alert whose ``alert_id`` does not follow from its device,
    model and opening.
 2. An event that breaks the contract is refused with its reason; its neighbours in the same batch are not affected.
-3. A refused event whose number can be read counts as delivered: it lies in quarantine, and sending it again would
-   change nothing.
+3. A refused event whose number can be read is settled, for sending it again would change nothing, but never as stored:
+   its number is in ``aside`` as well, and the acknowledgement says so. A batch that is not JSON is cut at the events'
+   beginnings, so that one broken event costs itself alone.
 4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out, nor hold more than
    :data:`.events.BULK_EVENTS`; otherwise it is refused as a whole.
 5. Nothing that a message contains raises: one message must never keep the others from being stored.
@@ -16,8 +17,10 @@ Everything here is a pure function of the messages. The rules:
 from __future__ import annotations
 
 import io
+import json
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -52,6 +55,9 @@ LATEST = parse_iso("2200-01-01")
 """Times from here on are refused, as are those before 1970: pages and queries reckon with times."""
 
 REASON_LIMIT = 500
+_BEGINNING = re.compile(rb'\{\s*"specversion"\s*:')
+"""How every event of ours begins."""
+_ID = re.compile(rb'"id"\s*:\s*"([a-z0-9-]{3,64}:[0-9a-f]+:[0-9]{1,16})"')
 _MAX_INT = 2**53
 """Integers beyond it are exact neither in JSON readers nor in a browser."""
 
@@ -107,7 +113,8 @@ class Batch:
     """What a number of messages says, ready to be stored in one transaction.
 
     ``results``, ``readings`` and ``events`` are rows of the tables of those names without ``received``; ``numbers``
-    and ``floors`` are by ``(device, epoch)``.
+    (all that was delivered), ``aside`` (those of them that lie in quarantine) and ``floors`` are by
+    ``(device, epoch)``.
     """
 
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -118,6 +125,7 @@ class Batch:
     states: list[StateSeen] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     numbers: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    aside: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     floors: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -147,12 +155,13 @@ class Batch:
             self._refuse(message, f"nobody reads channel {address.channel}")
 
     def set_aside(self, message: Message, reason: str) -> None:
-        """Take the whole message into quarantine, keeping its numbers as delivered."""
+        """Take the whole message into quarantine; its numbers are settled and not stored."""
         scratch = Batch()
         scratch.add(message)
         self._refuse(message, reason)
-        for key, numbers in scratch.numbers.items():
-            self.numbers.setdefault(key, []).extend(numbers)
+        for (device, epoch), numbers in scratch.numbers.items():
+            for number in numbers:
+                self._deliver(device, epoch, number, message.floor, aside=True)
 
     def _refuse(self, message: Message, reason: str, payload: bytes | None = None) -> None:
         self.refused.append(
@@ -189,7 +198,13 @@ class Batch:
         try:
             raw = from_json(text)
         except ValueError as error:
-            self._refuse(message, f"not JSON: {error}")
+            beginnings = [found.start() for found in _BEGINNING.finditer(text)]
+            if not beginnings or len(beginnings) > BULK_EVENTS:
+                self._refuse(message, f"not JSON: {error}")
+                return
+            for start, end in zip(beginnings, [*beginnings[1:], len(text)], strict=True):
+                for part in _first_and_rest(text[start:end]):
+                    self._add_event(device, message, part, None)
             return
         if not isinstance(raw, list):
             self._refuse(message, "a bulk message must be a JSON array of events")
@@ -210,20 +225,27 @@ class Batch:
             self._take(device, message, event, channel)
 
     def _deliver_refused(self, device: str, message: Message, payload: bytes) -> None:
-        """Count a refused event's number as delivered, where it has one."""
+        """Settle a refused event's number, where it has one that can be read."""
         try:
-            raw = from_json(payload)
-            owner, epoch, number = raw["id"].split(":")
+            text = from_json(payload)["id"]
+        except ValueError:
+            found = _ID.search(payload)
+            text = found[1].decode("ascii") if found else ""
+        except (TypeError, KeyError):
+            return
+        try:
+            owner, epoch, number = text.split(":")
             seq = int(number) if number.isascii() else 0
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, AttributeError):
             return
         if owner == device and 0 < seq < _MAX_INT and len(epoch) <= 64:
-            self._deliver(device, epoch, seq, message.floor)
+            self._deliver(device, epoch, seq, message.floor, aside=True)
 
     def _take(self, device: str, message: Message, event: Event, channel: str | None) -> None:
         owner, epoch, number = event.id.split(":")
         seq = int(number)
         kind = event.type.split(".")[1]
+        aside = False
         try:
             if owner != device or event.source != f"//fieldwatch/{device}" or event.subject != device:
                 raise ValueError(f"sent on the topic of {device}, speaks of {owner}, {event.source}, {event.subject}")
@@ -236,10 +258,15 @@ class Batch:
             self._refuse(message, _reason(error), event.model_dump_json().encode())
             if owner != device or not 0 < seq < _MAX_INT or len(epoch) > 64:
                 return
-        self._deliver(device, epoch, seq, message.floor)
+            aside = True
+        self._deliver(device, epoch, seq, message.floor, aside)
 
-    def _deliver(self, device: str, epoch: str, seq: int, floor: int | None) -> None:
+    def _deliver(self, device: str, epoch: str, seq: int, floor: int | None, aside: bool) -> None:
         key = (device, epoch)
+        if not aside:
+            self.aside.get(key, set()).discard(seq)  # another copy of it was sound
+        elif seq not in self.numbers.get(key, ()):
+            self.aside.setdefault(key, set()).add(seq)
         self.numbers.setdefault(key, []).append(seq)
         if floor is not None and 0 < floor < _MAX_INT:
             self.floors[key] = max(floor, self.floors.get(key, 0))
@@ -345,6 +372,17 @@ def floor_of(properties: Mapping[str, str]) -> int | None:
     """Read the user property :data:`.topics.FLOOR`; None where there is none that makes sense."""
     text = properties.get(topics.FLOOR, "")
     return int(text) if text.isdecimal() and len(text) < 17 else None
+
+
+def _first_and_rest(text: bytes) -> list[bytes]:
+    """Return the JSON value that ``text`` begins with and what follows it, where there is either."""
+    clear = text.decode("utf-8", "surrogateescape")
+    try:
+        end = len(clear[: json.JSONDecoder().raw_decode(clear)[1]].encode("utf-8", "surrogateescape"))
+    except ValueError:
+        end = 0
+    parts = [part.strip(b" \r\n\t,]") for part in (text[:end], text[end:])]
+    return [part for part in parts if part]
 
 
 def _finite(value: float | None) -> float | None:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from fieldwatch_contract import topics
+from fieldwatch_contract.delivery import Receipt
 from fieldwatch_contract.events import Ack
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -89,29 +90,30 @@ class Stats:
 class AckPacer:
     """When to tell a device what is stored: once a second, at once after an alert or many rows. No I/O.
 
-    Only the newest acknowledgement of a device and epoch matters, so a later one replaces one that waits.
+    Receipts of a device and epoch that wait become one, which names everything that arrived meanwhile.
     """
 
     def __init__(self, interval: float = ACK_INTERVAL_S, rows: int = ACK_ROWS) -> None:
         self._interval = interval
         self._rows = rows
-        self._waiting: dict[tuple[str, str], tuple[Ack, int, bool]] = {}
+        self._waiting: dict[tuple[str, str], tuple[Receipt, bool]] = {}
         self._told: dict[tuple[str, str], float] = {}
 
-    def add(self, device: str, ack: Ack, rows: int, urgent: bool) -> None:
-        """Take an acknowledgement for ``rows`` further events."""
-        key = (device, ack.epoch)
-        _, before, was_urgent = self._waiting.get(key, (ack, 0, False))
-        self._waiting[key] = (ack, before + rows, urgent or was_urgent)
+    def add(self, device: str, receipt: Receipt, urgent: bool) -> None:
+        """Take what has arrived from a device."""
+        key = (device, receipt.epoch)
+        before, was_urgent = self._waiting.get(key, (receipt, False))
+        self._waiting[key] = (before.then(receipt), urgent or was_urgent)
 
     def due(self, now: float) -> list[tuple[str, Ack]]:
         """Return what to publish now."""
         result = []
-        for key, (ack, rows, urgent) in list(self._waiting.items()):
-            if urgent or rows >= self._rows or now - self._told.get(key, -self._interval) >= self._interval:
+        for key, (receipt, urgent) in list(self._waiting.items()):
+            many = len(receipt.arrived) >= self._rows
+            if urgent or many or now - self._told.get(key, -self._interval) >= self._interval:
                 del self._waiting[key]
                 self._told[key] = now
-                result.append((key[0], ack))
+                result.append((key[0], receipt.ack()))
         return result
 
     def wait(self, now: float) -> float | None:
@@ -304,8 +306,8 @@ class Ingest:
 
     def _count(self, batch: Batch, outcome: Outcome) -> None:
         urgent = {alert.device for alert in batch.alerts}
-        for device, ack in outcome.acks:
-            self._pacer.add(device, ack, len(batch.numbers[device, ack.epoch]), device in urgent)
+        for device, receipt in outcome.receipts:
+            self._pacer.add(device, receipt, device in urgent)
         self.stats.stored += outcome.inserted
         self.stats.duplicates += outcome.duplicates
         self.stats.conflicts += outcome.conflicts
@@ -327,8 +329,8 @@ class Ingest:
         if not link.greeted:  # every device learns that we are back and where it stands
             link.greeted = True
             self._error = None  # what kept us away is over, though no message has come yet
-            for device, ack in self._store.acks():
-                self._publish_ack(link, device, ack)
+            for device, receipt in self._store.receipts():
+                self._publish_ack(link, device, receipt.ack())
         for device, ack in self._pacer.due(time.monotonic()):
             self._publish_ack(link, device, ack)
 

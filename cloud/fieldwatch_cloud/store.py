@@ -33,7 +33,8 @@ from typing import Any, Literal
 import zstandard
 from fieldwatch_contract import clock
 from fieldwatch_contract.clock import parse_iso
-from fieldwatch_contract.events import Ack, Evidence
+from fieldwatch_contract.delivery import Receipt, Settled
+from fieldwatch_contract.events import Evidence
 from fieldwatch_contract.verdicts import CODES, VERDICTS, Verdict
 from sqlalchemy import (
     ColumnElement,
@@ -64,8 +65,6 @@ BUSY_TIMEOUT = 30.0
 """Seconds a writer waits for another one."""
 QUARANTINE_KEPT = 10_000
 """Newest refused payloads kept."""
-ACK_EXTRAS = 5_000
-"""Numbers beyond ``upto`` that one acknowledgement names at most; later ones follow when the gap has closed."""
 AHEAD = clock.DAY
 """How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
 CLOCK_WRONG = 10 * clock.MINUTE
@@ -88,9 +87,9 @@ class StoreError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch changed. ``acks``: by device, what to tell it; ``notices`` are already on the live feed."""
+    """What a batch changed. ``receipts``: by device, what to tell it; ``notices`` are already on the live feed."""
 
-    acks: list[tuple[str, Ack]] = field(default_factory=list)
+    receipts: list[tuple[str, Receipt]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     inserted: int = 0
     duplicates: int = 0
@@ -111,28 +110,6 @@ def pack(evidence: Evidence) -> bytes:
 def unpack_evidence(blob: bytes) -> Evidence:
     """Read ``alert_event.evidence``."""
     return Evidence.model_validate_json(unpack(blob, EVIDENCE_LIMIT))
-
-
-def advance_ack(upto: int, also: Iterable[int], numbers: Iterable[int], floor: int | None) -> tuple[int, list[int]]:
-    """Add delivered ``numbers`` to what is known and return the new ``upto`` and the numbers beyond it, ascending.
-
-    ``floor``: the device will send nothing below it any more, so nothing below it is waited for.
-
-    >>> advance_ack(3, [6], [4, 8], None)
-    (4, [6, 8])
-    >>> advance_ack(3, [6], [4, 8], 6)
-    (6, [8])
-    """
-    if floor is not None:
-        upto = max(upto, floor - 1)
-    beyond = sorted({number for number in (*also, *numbers) if number > upto})
-    closed = 0
-    for number in beyond:
-        if number != upto + 1:
-            break
-        upto = number
-        closed += 1
-    return upto, beyond[closed:]
 
 
 class Store:
@@ -216,22 +193,22 @@ class Store:
             self._quarantine(db, batch.refused, now)
             self._seen(db, batch, now)
             states = self._states(db, batch.states, now)
-            acks = self._acks(db, batch)
+            receipts = self._receipts(db, batch)
             notices = self._notices(db, inserted, new_alerts, new_events, states)
         self.live.publish(notices)
         taken = len(inserted) + transitions + len(new_events)
         offered = len(batch.results) + len(batch.alerts) + len(batch.events)
-        return Outcome(acks, notices, taken, offered - taken, conflicts, len(batch.refused))
+        return Outcome(receipts, notices, taken, offered - taken, conflicts, len(batch.refused))
 
-    def acks(self) -> list[tuple[str, Ack]]:
-        """Return the acknowledgement of every device's current epoch: to tell all of them that we are back."""
+    def receipts(self) -> list[tuple[str, Receipt]]:
+        """Return where every device stands in its current epoch: to tell all of them that we are back."""
         with self.read() as db:
-            rows = db.execute(
-                select(t.ack.c.device, t.ack.c.epoch, t.ack.c.upto, t.ack.c.also).join(
-                    t.device, and_(t.device.c.id == t.ack.c.device, t.device.c.epoch == t.ack.c.epoch)
-                )
-            )
-            return [(row.device, Ack(epoch=row.epoch, upto=row.upto, also=row.also[:ACK_EXTRAS])) for row in rows]
+            current = and_(t.device.c.id == t.ack.c.device, t.device.c.epoch == t.ack.c.epoch)
+            found = db.execute(select(t.ack).join(t.device, current)).all()
+            return [
+                (row.device, Receipt(row.epoch, Settled(row.upto, tuple(row.also)), refused=_refused(db, row)))
+                for row in found
+            ]
 
     def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "") -> bool:
         """Keep a user's judgement of an alert: a label. Returns False where there is no such alert."""
@@ -509,22 +486,34 @@ class Store:
                 applied.append(seen)
         return applied
 
-    def _acks(self, db: Connection, batch: Batch) -> list[tuple[str, Ack]]:
-        """Add the delivered numbers to the bookkeeping and return what each device may forget."""
+    def _receipts(self, db: Connection, batch: Batch) -> list[tuple[str, Receipt]]:
+        """Add the delivered numbers to the bookkeeping and return what each device may forget.
+
+        A number counts as refused from its first delivery on, until it is delivered again and stored; what was stored
+        is not refused because a later copy was.
+        """
         result = []
         for device, epoch in sorted(batch.numbers):
             key = {"device": device, "epoch": epoch}
             mine = and_(t.ack.c.device == device, t.ack.c.epoch == epoch)
-            query = select(t.ack.c.upto, t.ack.c.also).where(mine).with_for_update()
+            query = select(t.ack).where(mine).with_for_update()
             row = db.execute(query).first()
             if row is None:
                 self._ignore(db, t.ack, [key | {"upto": 0, "also": []}])
                 row = db.execute(query).one()
-            numbers = batch.numbers[device, epoch]
-            upto, also = advance_ack(row.upto, row.also, numbers, batch.floors.get((device, epoch)))
-            if (upto, also) != (row.upto, row.also):
-                db.execute(update(t.ack).where(mine).values(upto=upto, also=also))
-            result.append((device, Ack(epoch=epoch, upto=upto, also=also[:ACK_EXTRAS])))
+            before = Settled(row.upto, tuple(row.also))
+            floor = batch.floors.get((device, epoch))
+            numbers = set(batch.numbers[device, epoch])
+            settled = before.add(numbers, floor)
+            if settled != before:
+                db.execute(update(t.ack).where(mine).values(upto=settled.upto, also=list(settled.beyond)))
+            bad = batch.aside.get((device, epoch), set())
+            self._ignore(db, t.refused, [key | {"seq": seq} for seq in sorted(bad) if seq not in before])
+            refused = _refused(db, row)
+            if gone := sorted(seq for seq in refused if seq in numbers - bad or (floor is not None and seq < floor)):
+                for chunk in _chunks(gone):
+                    db.execute(delete(t.refused).where(_same(t.refused, row), t.refused.c.seq.in_(chunk)))
+            result.append((device, Receipt(epoch, settled, frozenset(numbers), refused.difference(gone))))
         return result
 
     def _notices(
@@ -620,6 +609,15 @@ def ratio(score: float | None, threshold: float | None) -> float | None:
     if score is None or threshold is None or threshold <= 0:
         return None
     return max(-RATIO_LIMIT, min(RATIO_LIMIT, score / threshold))
+
+
+def _same(table: Table, row: Any) -> ColumnElement[bool]:
+    return and_(table.c.device == row.device, table.c.epoch == row.epoch)
+
+
+def _refused(db: Connection, row: Any) -> frozenset[int]:
+    """Return the numbers of the device and epoch of ``row`` that lie in quarantine."""
+    return frozenset(db.execute(select(t.refused.c.seq).where(_same(t.refused, row))).scalars())
 
 
 def _dumps(value: Any) -> str:

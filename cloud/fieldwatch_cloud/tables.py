@@ -211,6 +211,13 @@ ack = _table(
     Column("also", _Document, nullable=False),  # numbers stored beyond upto, ascending
 )
 
+refused = _table(
+    "refused",  # numbers that are settled though their event lies in quarantine, as long as the device may ask
+    Column("device", String(64), primary_key=True),
+    Column("epoch", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+)
+
 quarantine = Table(
     "quarantine",  # what we could not read, once each, so that nothing vanishes and a redelivery adds nothing
     metadata,

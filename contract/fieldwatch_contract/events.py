@@ -263,11 +263,16 @@ EVENT_TYPES: dict[str, type[_Event]] = {
 
 
 class Ack(_Model):
-    """Cloud → device: everything up to ``upto`` is stored, and the numbers in ``also``."""
+    """Cloud → device: everything up to ``upto`` is settled, and the numbers in ``also``; see :mod:`.delivery`.
+
+    Settled is what is stored, but for the numbers in ``refused``: those the cloud could not store, and sending them
+    again would change nothing.
+    """
 
     epoch: str
     upto: Number
     also: list[Number] = []
+    refused: list[Number] = Field(default=[], description="settled, but in quarantine and not stored; additive in v1")
 
 
 class DeviceState(_Model):

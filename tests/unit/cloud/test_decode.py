@@ -58,6 +58,7 @@ def test_a_broken_event_is_set_aside_with_its_reason(payload: bytes, reason: str
     assert batch.results == []
     # A number that can be read is acknowledged: the device would send it for ever.
     assert batch.numbers == ({KEY: [1]} if delivered else {})
+    assert batch.aside == ({KEY: {1}} if delivered else {}), "but never as stored"
 
 
 def test_an_event_on_the_wrong_channel_is_set_aside() -> None:
@@ -71,15 +72,29 @@ def test_a_topic_that_nobody_reads_is_set_aside(topic: str) -> None:
 
 
 def test_neighbours_in_a_batch_are_not_affected() -> None:
-    items = [good(1), b'{"half":', good(3)]
     broken = zstandard.compress(b"[" + b",".join([good(1), good(2, data={}), good(3, unknown_key=1), good(4)]) + b"]")
     batch = read(broken, "bulk")
     assert batch.numbers == {KEY: [1, 2, 3, 4]}
+    assert batch.aside == {KEY: {2}}
     assert len(batch.results) == 6
     assert [refused.reason for refused in batch.refused] == ["fieldwatch.result.v1.data.ts: Field required"]
-    no_json = read(zstandard.compress(b"[" + b",".join(items) + b"]"), "bulk")
-    assert no_json.numbers == {}
-    assert "not JSON" in no_json.refused[0].reason
+    no_events = read(zstandard.compress(b'[{"half":]'), "bulk")
+    assert no_events.numbers == {}
+    assert "not JSON" in no_events.refused[0].reason
+
+
+@pytest.mark.parametrize("start", [0, 1, 150, 300, 600])
+@pytest.mark.parametrize("bad", [b"\xff", b'"', b"{", b"}", b"\0", b"\n", b"["])
+def test_a_byte_that_makes_a_batch_no_json_costs_one_event(start: int, bad: bytes) -> None:
+    """The others are stored, and the device learns which one it was."""
+    events = [good(seq) for seq in range(1, 8)]
+    whole = bytearray(b"[" + b",".join(events) + b"]")
+    whole[len(events[0]) + 2 + start] = bad[0]
+    batch = read(zstandard.compress(bytes(whole)), "bulk")
+    hit = {KEY: {2 if start < 600 else 3}}
+    assert set(batch.numbers[KEY]) == set(range(1, 8))
+    assert batch.aside in ({}, hit)
+    assert len({row["ts"] for row in batch.results}) == (7 if batch.aside == {} else 6)
 
 
 @pytest.mark.parametrize("item", [b"1", good()])

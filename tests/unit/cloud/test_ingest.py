@@ -14,6 +14,7 @@ from fieldwatch_cloud.decode import Message, decode
 from fieldwatch_cloud.ingest import RECEIVE_MAXIMUM, AckPacer, Ingest, _Client, _Link, _Received
 from fieldwatch_cloud.store import Store
 from fieldwatch_contract import topics
+from fieldwatch_contract.delivery import Receipt, Settled
 from fieldwatch_contract.events import Ack, envelope
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,12 +30,16 @@ def ack(upto: int, epoch: str = "e") -> Ack:
     return Ack(epoch=epoch, upto=upto)
 
 
+def receipt(upto: int, epoch: str = "e", rows: int = 1) -> Receipt:
+    return Receipt(epoch, Settled(upto), frozenset(range(upto - rows + 1, upto + 1)))
+
+
 def test_at_most_one_a_second_and_the_newest_of_them() -> None:
     pacer = AckPacer()
-    pacer.add("a", ack(1), 1, False)
+    pacer.add("a", receipt(1), False)
     assert pacer.due(10.0) == [("a", ack(1))]
-    pacer.add("a", ack(2), 1, False)
-    pacer.add("a", ack(3), 1, False)
+    pacer.add("a", receipt(2), False)
+    pacer.add("a", receipt(3), False)
     assert pacer.due(10.9) == []
     assert pacer.wait(10.9) is not None
     assert pacer.due(11.0) == [("a", ack(3))]
@@ -44,21 +49,31 @@ def test_at_most_one_a_second_and_the_newest_of_them() -> None:
 
 def test_at_once_after_an_alert_and_after_many_rows() -> None:
     pacer = AckPacer()
-    pacer.add("a", ack(1), 1, False)
+    pacer.add("a", receipt(1), False)
     pacer.due(10.0)
-    pacer.add("a", ack(2), 1, True)
+    pacer.add("a", receipt(2), True)
     assert pacer.due(10.1) == [("a", ack(2))]
-    pacer.add("a", ack(700), 600, False)
+    pacer.add("a", receipt(700, rows=600), False)
     assert pacer.due(10.2) == []
-    pacer.add("a", ack(1300), 600, False)
+    pacer.add("a", receipt(1300, rows=600), False)
     assert pacer.due(10.3) == [("a", ack(1300))]
 
 
 def test_epochs_do_not_hide_one_another() -> None:
     pacer = AckPacer()
-    pacer.add("a", ack(9, "old"), 1, False)
-    pacer.add("a", ack(1, "new"), 1, False)
+    pacer.add("a", receipt(9, "old"), False)
+    pacer.add("a", receipt(1, "new"), False)
     assert pacer.due(1.0) == [("a", ack(9, "old")), ("a", ack(1, "new"))]
+
+
+def test_a_receipt_that_waits_hands_on_what_arrived() -> None:
+    """The device waits for 7 and 9; an acknowledgement for 9 alone would have it send 7 again."""
+    pacer = AckPacer()
+    pacer.add("a", Receipt("e", Settled(1), frozenset([1])), False)
+    pacer.due(10.0)
+    pacer.add("a", Receipt("e", Settled(1, (3, 7)), frozenset([7])), False)
+    pacer.add("a", Receipt("e", Settled(1, (3, 7, 9)), frozenset([9])), True)
+    assert pacer.due(10.1) == [("a", Ack(epoch="e", upto=1, also=[7, 9, 3]))]
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.7), st.integers(1, 400), st.booleans()), max_size=30))
@@ -66,7 +81,7 @@ def test_the_last_one_is_always_told(steps: list[tuple[float, int, bool]]) -> No
     pacer, now, told = AckPacer(), 0.0, None
     for number, (pause, count, urgent) in enumerate(steps):
         now += pause
-        pacer.add("a", ack(number), count, urgent)
+        pacer.add("a", receipt(number, rows=count), urgent)
         told = [found.upto for _, found in pacer.due(now)] or told
     while (wait := pacer.wait(now)) is not None:
         now += wait + 1e-6
@@ -101,7 +116,7 @@ def test_one_message_that_the_database_refuses_does_not_hold_up_the_others(store
     assert refused["reason"] == "the store does not take it: not with me"
     found = last_ack(store)
     assert found is not None
-    assert (found.upto, found.also) == (3, [])
+    assert (found.upto, found.also, found.refused) == (3, [], [2])
 
 
 def test_one_event_that_the_database_refuses_does_not_take_its_bulk_along(store: Store, ingest: Ingest) -> None:
@@ -114,7 +129,7 @@ def test_one_event_that_the_database_refuses_does_not_take_its_bulk_along(store:
     assert refused["reason"] == "the store does not take it: not with me"
     found = last_ack(store)
     assert found is not None
-    assert (found.upto, found.also) == (5, [])
+    assert (found.upto, found.also, found.refused) == (5, [], [3])
     assert ingest.stats.refused == 1
 
 
