@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fieldwatch_agent.config import MqttConfig
+from fieldwatch_agent.send.connection import Timing
 from fieldwatch_agent.send.journal import Draft, Journal, Outbox
-from fieldwatch_agent.send.uplink import Timing
 from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.store import Store, sqlite_url
 from fieldwatch_contract import clock

@@ -22,7 +22,7 @@ READS = 4
 
 
 class Busy(OSError):
-    """Another process holds the lock."""
+    """Another process holds the lock; ``strerror`` says who, where that is known."""
 
 
 def write(path: Path, data: bytes) -> None:
@@ -77,19 +77,25 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path, patience: float = 0.0) -> Iterator[None]:
+def lock(path: Path, patience: float = 0.0, owner: str = "") -> Iterator[None]:
     """Hold an exclusive lock on ``path`` among processes, waiting at most ``patience`` seconds.
 
-    Raises :class:`Busy` where another process keeps it, :class:`OSError` where the file cannot be opened. The system
-    lifts the lock when the holder ends, however it ends.
+    ``owner`` is written into the file, for the message of those who come second. Raises :class:`Busy` where another
+    process keeps it, :class:`OSError` where the file cannot be opened. The system lifts the lock when the holder
+    ends, however it ends.
     """
     end = time.monotonic() + patience
     with path.open("ab") as file:
         while not _try_lock(file.fileno()):
             if time.monotonic() >= end:
-                raise Busy(errno.EAGAIN, "held by another process", str(path))
+                holder = path.read_text(encoding="utf-8", errors="replace") or "another process"
+                raise Busy(errno.EAGAIN, f"held by {holder}", str(path))
             time.sleep(LOCK_PAUSE_S)
         try:
+            if owner:
+                file.truncate(0)
+                file.write(owner.encode())
+                file.flush()
             yield
         finally:
             _unlock(file.fileno())
@@ -109,8 +115,10 @@ def _replace(source: Path, target: Path) -> None:
 if os.name == "nt":  # pragma: no cover
     import msvcrt
 
+    _FAR = 1 << 30  # a locked range cannot be read by others, so it lies beyond what is written into the file
+
     def _try_lock(handle: int) -> bool:
-        os.lseek(handle, 0, os.SEEK_SET)
+        os.lseek(handle, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
         except OSError:
@@ -118,7 +126,7 @@ if os.name == "nt":  # pragma: no cover
         return True
 
     def _unlock(handle: int) -> None:
-        os.lseek(handle, 0, os.SEEK_SET)
+        os.lseek(handle, _FAR, os.SEEK_SET)
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined, unused-ignore]
 
 else:

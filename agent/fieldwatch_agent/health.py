@@ -83,7 +83,7 @@ class Reporter:
             lines=self._lines(pipeline, now),
             period=self._config.log.period / clock.SECOND,
         )
-        self._journal.report(health, uplink)
+        self._journal.report(health)
         self._told = essentials
         self._due = now + every
         self._say(state, found, now)

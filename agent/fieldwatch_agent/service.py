@@ -63,7 +63,7 @@ class Service:
         if config.updates is not None:
             command = own_command("update", "--config", str(config_path))
             self._updating = Updating(command, config.updates.interval / clock.SECOND)
-        self._uplink = Uplink(config.mqtt, config.device.id, self._journal.path) if config.mqtt is not None else None
+        self._uplink = Uplink(config.mqtt, config.device.id, self._journal) if config.mqtt is not None else None
         self._pipeline: Pipeline | None = None
         self._unwritten = ""
         self._reporter = Reporter(config, self._journal)
@@ -79,12 +79,17 @@ class Service:
         watcher = Watcher(self._config.log.path, self._bell.ring)
         if self._uplink is not None:
             self._uplink.start()
+        wanted = False
+        wanted = False
         try:
-            return self._loop(until_idle)
+            code = self._loop(until_idle)
+            wanted = True
+            self._journal.stopped()
+            return code
         finally:
             watcher.close()
             if self._uplink is not None:
-                self._uplink.stop()
+                self._uplink.stop(wanted)
             if self._updating is not None and self._updating.stop():
                 self._activation.tested()  # a self-test that was ended from here says nothing of the bundle
             self._journal.close()
@@ -94,6 +99,8 @@ class Service:
         waiting = math.inf
         backlog = 0
         while not self._bell.stopped:
+            if self._uplink is not None:
+                self._uplink.beat()
             step = None
             try:
                 self._follow_activation()

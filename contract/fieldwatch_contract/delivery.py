@@ -68,7 +68,7 @@ class Settled:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the cloud owes a device in words: ``arrived`` since it last acknowledged, ``refused`` of all that is settled.
+    """What the cloud has to tell a device: ``arrived`` since it last acknowledged, ``refused`` of all that is settled.
 
     ``refused`` are those at or above the device's low-water mark; what lies below it the device has no longer.
     """

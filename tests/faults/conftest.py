@@ -23,7 +23,7 @@ def linked() -> Iterator[Callable[..., Uplink]]:
     started: list[Uplink] = []
 
     def start(journal: Journal, url: str, **more: Any) -> Uplink:
-        started.append(Uplink(mqtt(url, **more), DEVICE, journal.path, QUICK))
+        started.append(Uplink(mqtt(url, **more), DEVICE, journal, QUICK))
         started[-1].start()
         return started[-1]
 

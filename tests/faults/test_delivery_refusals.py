@@ -19,7 +19,7 @@ from fieldwatch_agent.send.journal import Outbox
 from fieldwatch_agent.send.uplink import Uplink
 from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.store import Store
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.events import Ack, Evidence
 
 from tests.conftest import Broker, find_port, wait_until
 from tests.delivery import (
@@ -152,7 +152,7 @@ def test_numbers_given_up_on_the_device_are_not_waited_for(
     store = taken(broker.url)
     journal = make_journal(tmp_path / "state", [result(minute) for minute in range(50)])
     outbox = Outbox(journal.path)
-    outbox.acknowledge(journal.epoch, 20, [])  # as an eviction does: the cloud will never see these numbers
+    outbox.acknowledge(Ack(epoch=journal.epoch, upto=20))  # as an eviction does: the cloud will never see these numbers
     outbox.close()
     linked(journal, broker.url)
     wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")

@@ -25,7 +25,7 @@ from fieldwatch_agent.send.journal import (
     read_status,
 )
 from fieldwatch_contract.alerts import AlertState
-from fieldwatch_contract.events import HealthData, LedgerDay
+from fieldwatch_contract.events import Ack, HealthData, LedgerDay
 
 DAY = "2026-01-17"
 
@@ -95,13 +95,13 @@ def test_acknowledged_messages_leave_and_count_as_scored(tmp_path: Path) -> None
     journal = Journal(tmp_path, 1 << 30)
     journal.commit(block(0, 10))
     outbox = Outbox(journal.path)
-    assert outbox.acknowledge("another epoch", 10, []) == 0
-    assert outbox.acknowledge(journal.epoch, 4, [2, 8]) == 5
+    assert outbox.acknowledge(Ack(epoch="another epoch", upto=10)) == 0
+    assert outbox.acknowledge(Ack(epoch=journal.epoch, upto=4, also=[2, 8])) == 5
     assert [message.seq for message in outbox.pending(0, 10)] == [5, 6, 7, 9, 10]
     assert outbox.floor() == 5
     day = journal.ledger()[0]
     assert (day.scored, day.pending, day.read) == (5, 5, 10)
-    assert outbox.acknowledge(journal.epoch, 10, []) == 5
+    assert outbox.acknowledge(Ack(epoch=journal.epoch, upto=10)) == 5
     assert outbox.floor() == 11
     journal.commit(block(10, 1))
     assert outbox.pending(0, 10)[0].seq == 11, "a sequence number never comes again"
@@ -111,8 +111,8 @@ def test_what_was_never_given_out_is_not_acknowledged(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 1 << 30)
     journal.commit(block(0, 10))
     outbox = Outbox(journal.path)
-    assert outbox.acknowledge(journal.epoch, 11, []) == 0
-    assert outbox.acknowledge(journal.epoch, 3, [2**53]) == 0
+    assert outbox.acknowledge(Ack(epoch=journal.epoch, upto=11)) == 0
+    assert outbox.acknowledge(Ack(epoch=journal.epoch, upto=3, also=[2**53])) == 0
     assert len(outbox.pending(0, 99)) == 10
 
 
@@ -123,11 +123,11 @@ def test_a_journal_that_was_set_back_takes_a_new_epoch(tmp_path: Path) -> None:
     outbox.sending(6)
     outbox.close()
     outbox = Outbox(journal.path)  # it remembers
-    assert not outbox.foreign(6, [])
-    assert outbox.foreign(7, [])
-    assert outbox.foreign(0, [5, 7])
+    assert not outbox.foreign(Ack(epoch="", upto=6))
+    assert outbox.foreign(Ack(epoch="", upto=7))
+    assert outbox.foreign(Ack(epoch="", upto=0, also=[5, 7]))
     outbox.renew()
-    assert outbox.foreign(1, [])
+    assert outbox.foreign(Ack(epoch="", upto=1))
     outbox.close()
     journal.close()
     again = Journal(tmp_path, 1 << 30)
@@ -179,7 +179,7 @@ def test_health_is_queued_once_while_it_waits(tmp_path: Path) -> None:
         journal.report(health(journal, n))
     assert [message.event for message in outbox.pending(0, 10)] == ["health"]
     assert read_status(journal.path)["health"]["lag_bytes"] == 4  # type: ignore[index]
-    outbox.acknowledge(journal.epoch, 1, [])
+    outbox.acknowledge(Ack(epoch=journal.epoch, upto=1))
     journal.report(health(journal, 5))
     assert len(outbox.pending(0, 10)) == 1
 
@@ -199,7 +199,7 @@ def test_each_day_of_a_backlog_is_told_until_its_numbers_are_final(tmp_path: Pat
                 ledger = HealthData.model_validate_json(message.data).ledger
                 told_at_once.append(len(ledger))
                 cloud.update({day.day: day for day in ledger})
-        outbox.acknowledge(journal.epoch, waiting[-1].seq if waiting else 0, [])
+        outbox.acknowledge(Ack(epoch=journal.epoch, upto=waiting[-1].seq if waiting else 0))
 
     expected = {}
     for n, day in enumerate(days):

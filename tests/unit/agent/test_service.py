@@ -21,6 +21,7 @@ from fieldwatch_agent.update.states import TRIES
 from fieldwatch_agent.update.takeup import PROVEN_BLOCKS
 from fieldwatch_contract import clock
 from fieldwatch_contract.bundle import BundleBroken
+from fieldwatch_contract.events import Ack
 
 from tests.bundles import make_bundle
 from tests.conftest import wait_until
@@ -146,7 +147,7 @@ def test_without_a_bundle_waiting_for_idle_ends_though_health_events_come_and_go
     cloud, acknowledged, limit = Outbox(tmp_path / "state" / FILE), 0, time.monotonic() + 20
     while thread.is_alive() and time.monotonic() < limit:
         seqs = [message.seq for message in cloud.pending(0, 100)]
-        acknowledged += cloud.acknowledge(cloud.epoch, 0, seqs)
+        acknowledged += cloud.acknowledge(Ack(epoch=cloud.epoch, upto=0, also=seqs))
         time.sleep(0.1)
     cloud.close()
     program.stop()

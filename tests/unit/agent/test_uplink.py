@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-from fieldwatch_agent.send.journal import Draft, Message, Outbox
-from fieldwatch_agent.send.uplink import ALERTS_AT_ONCE, OVERTAKEN, Backoff, Plan, Uplink, _Link
+from fieldwatch_agent.send.journal import Draft
+from fieldwatch_agent.send.outbox import Message, Outbox
+from fieldwatch_agent.send.packer import Packer
+from fieldwatch_agent.send.plan import OVERTAKEN, TRIES, Backoff, Hold, Plan
+from fieldwatch_agent.send.sender import ALERTS_AT_ONCE, Sender
+from fieldwatch_contract.events import Ack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.delivery import DEVICE, make_journal, mqtt, result
+from tests.delivery import DEVICE, make_journal, result
 
 
 def message(seq: int) -> Message:
@@ -84,12 +89,14 @@ def test_what_is_acknowledged_is_no_longer_waited_for(acks: list[tuple[int, set[
         assert plan.unacked == len(known)
 
 
+def make_sender(outbox: Outbox, window: int = 5000) -> Sender:
+    return Sender(outbox, Plan(30, 600, window), Packer(DEVICE))
+
+
 def test_a_pile_of_alerts_is_read_once_and_a_few_at_a_time(tmp_path: Path) -> None:
     """They come before everything, each once, in order; a result that lies among them comes after."""
     drafts = [Draft("alert", "2026-11-01", '{"sensors":[]}') for _ in range(300)]
     journal = make_journal(tmp_path, [*drafts[:200], result(1), *drafts[200:]])
-    uplink = Uplink(mqtt("mqtt://127.0.0.1:9"), DEVICE, journal.path)
-    sent: list[str] = []
     read: Counter[int] = Counter()
 
     class Counting(Outbox):
@@ -99,21 +106,87 @@ def test_a_pile_of_alerts_is_read_once_and_a_few_at_a_time(tmp_path: Path) -> No
             read.update(message.seq for message in found)
             return found
 
-    def publish(topic: str, payload: bytes, **_: object) -> SimpleNamespace:
-        sent.append(topic.rpartition("/")[2])
-        return SimpleNamespace(rc=0, mid=len(sent))
-
-    uplink._outbox = outbox = Counting(journal.path)
-    link = _Link(SimpleNamespace(publish=publish), "", 0.0)  # type: ignore[arg-type]
-    while len(sent) < 301:
-        uplink._send(link, outbox)
-        link.under_way.popitem()
-        if len(link.under_way) > 50:
-            link.under_way.clear()
-    assert sent == ["alert"] * 300 + ["result"]
-    assert sum(read.values()) < 2 * 301, "most are read once, some again where the window was full"
+    outbox = Counting(journal.path)
+    sender, sent = make_sender(outbox), []
+    while parcel := sender.next(spare=True):
+        if len(sent) % 50 == 0:
+            sender.begin()  # a new round, as after each acknowledgement
+        sender.sent(parcel, 0.0)
+        sent.append((parcel.channel, parcel.numbers))
+    alerts = [*range(1, 201), *range(202, 302)]
+    assert sent == [("evt/alert", (number,)) for number in alerts] + [("evt/result", (201,))]
+    assert sum(read.values()) < 2 * 301, "most are read once, some again where a round began"
     outbox.close()
     journal.close()
+
+
+def test_what_did_not_fit_is_next_and_nothing_is_passed_over(tmp_path: Path) -> None:
+    journal = make_journal(tmp_path, [result(minute, values={"s": minute / 7}) for minute in range(500)])
+    outbox = Outbox(journal.path)
+    sender, sent = make_sender(outbox), []
+    sender.packer.limit = 2000
+    while parcel := sender.next(spare=True):
+        assert sender.next(spare=True) == parcel, "until it is sent it stays the next one"
+        sender.sent(parcel, 0.0)
+        sent.append(parcel.numbers)
+    assert [number for numbers in sent for number in numbers] == list(range(1, 501))
+    assert all(len(numbers) > 1 for numbers in sent)
+    outbox.close()
+    journal.close()
+
+
+def test_a_full_window_stops_alerts_too_and_lets_the_oldest_one_go(tmp_path: Path) -> None:
+    alerts = [Draft("alert", "2026-11-01", '{"sensors":[]}') for _ in range(30)]
+    journal = make_journal(tmp_path, [*(result(minute) for minute in range(3)), *alerts])
+    outbox = Outbox(journal.path)
+    sender, sent = make_sender(outbox, window=10), []
+    while parcel := sender.next(spare=True):
+        sender.sent(parcel, 0.0)
+        sent.append(parcel.numbers)
+    assert sent == [*((number,) for number in range(4, 14)), (1, 2, 3)], "and then nothing more"
+    assert sender.acknowledged(Ack(epoch=journal.epoch, upto=3, also=[4, 5, 6, 7]), 1.0)
+    following = sender.next(spare=True)
+    assert following is not None
+    assert following.numbers == (14,)
+    outbox.close()
+    journal.close()
+
+
+def test_what_can_never_be_sent_is_given_up_with_a_gap(tmp_path: Path) -> None:
+    """Tried at several connections, for the broker's limit may be raised; then it gives way."""
+    noise = random.Random(3)
+    big = Draft("result", "2026-11-01", json.dumps({"ts": "2026-11-01T00:00:00Z", "x": noise.randbytes(4000).hex()}))
+    journal = make_journal(tmp_path, [big, result(1)])
+    outbox = Outbox(journal.path)
+    sender = make_sender(outbox)
+    sender.packer.limit = 1500
+    for _ in range(TRIES):
+        assert [message.seq for message in outbox.pending(0, 9)] == [1, 2]
+        sender.plan.restart()
+        parcel = sender.next(spare=True)
+        assert parcel is not None
+        assert parcel.numbers == (2,)
+        assert "event 1 (result) is larger than the broker takes" in sender.refusal
+    assert outbox.floor() == 2
+    gap = json.loads(outbox.pending(2, 9)[0].data)
+    assert (gap["reason"], gap["lines"]) == ("evicted", 1)
+    assert "larger than the broker takes" in gap["detail"]
+    outbox.close()
+    journal.close()
+
+
+def test_refusals_at_once_are_one_pause_and_pauses_double_until_something_passes() -> None:
+    hold = Hold(5.0)
+    hold.begin(100.0, 600.0, again=False)
+    hold.begin(101.0, 600.0, again=True)  # another message of the same moment
+    assert hold.active(104.9)
+    assert not hold.active(105.0)
+    hold.begin(105.5, 600.0, again=True)
+    assert hold.active(115.4)
+    assert not hold.active(115.5)
+    hold.passed()
+    hold.begin(200.0, 600.0, again=False)
+    assert not hold.active(205.0)
 
 
 @given(st.integers(1, 12))

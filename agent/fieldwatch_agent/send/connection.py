@@ -1,0 +1,299 @@
+"""One connection to the broker, from resolving its name to the last byte; a new one is made for the next attempt.
+
+The MQTT library's own reconnection has no jitter, sends everything queued at once whatever the broker's limits are, and
+dies silently of an exception in a callback. So a client lives for one connection, and its callbacks do nothing but
+hand on what happened. Connecting runs in a thread of its own: a name server may be silent for minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from fieldwatch_contract import topics
+
+from fieldwatch_agent.send import causes
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
+
+    from fieldwatch_agent.config import MqttConfig
+    from fieldwatch_agent.send.packer import Parcel
+
+WINDOW = 100
+"""Messages under way that the broker has not confirmed; less where the broker says so."""
+_LOG_ERROR = 8
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds. Delays are drawn at random below the given bound, so that a fleet does not come back at once."""
+
+    start_delay: float = 2.0
+    first_retry: float = 4.0
+    last_retry: float = 120.0
+    stable: float = 60.0
+    connect: float = 10.0
+    keepalive: int = 30
+    will_delay: int = 30
+    session_expiry: int = 86_400
+    stall: float = 60.0
+    stalled: float = 180.0
+    retained_ack: float = 0.3
+    no_ack: float = 30.0
+    no_ack_longest: float = 600.0
+    hold: float = 5.0
+    hold_longest: float = 600.0
+    poll: float = 1.0
+    goodbye: float = 2.0
+    note: float = 2.0
+
+
+class Listener(Protocol):
+    """Who is told what happens on a connection; always in the thread that :attr:`Connection.post` leads to."""
+
+    def on_failed(self, link: Connection, reason: str) -> None:
+        """No connection came about."""
+
+    def on_connect(self, link: Connection, code: ReasonCode, properties: Properties) -> None:
+        """The broker has answered."""
+
+    def on_disconnect(self, link: Connection, code: ReasonCode) -> None:
+        """The connection is over."""
+
+    def on_subscribe(self, link: Connection, codes: list[ReasonCode]) -> None:
+        """The broker has answered the subscription."""
+
+    def on_publish(self, link: Connection, mid: int, code: ReasonCode) -> None:
+        """The broker has taken or refused a message."""
+
+    def on_message(self, link: Connection, payload: bytes) -> None:
+        """An acknowledgement has come."""
+
+
+class Connection:
+    """One connection. ``under_way``: by packet identifier, channel and numbers of what the broker has not confirmed."""
+
+    def __init__(
+        self, config: MqttConfig, device: str, timing: Timing, post: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """``post`` carries a call into the listener's thread. Nothing happens before :meth:`open`."""
+        self._config = config
+        self._device = device
+        self._timing = timing
+        self._post = post
+        self._client = self._make_client()
+        self._heard = ""
+        self._discarded = False
+        self.id = secrets.token_hex(8)
+        self.opener: threading.Thread | None = None
+        self.phase = "the name server has not answered"
+        self.started = time.monotonic()
+        self.connected: float | None = None
+        self.ready: float | None = None
+        self.window = WINDOW
+        self.progress = 0.0
+        self.under_way: dict[int, tuple[str, tuple[int, ...]]] = {}
+
+    def open(self, listener: Listener, will: bytes, retain: bool) -> None:
+        """Connect, with ``will`` as the state that the broker tells when we vanish.
+
+        Raises :class:`ValueError` where a file of the configuration cannot be used.
+        """
+        if self._config.tls:
+            self._client.tls_set_context(self._tls())
+        if self._config.username is not None:
+            self._client.username_pw_set(self._config.username, self._password())
+        properties = _will_properties(self._timing.will_delay)
+        self._client.will_set(topics.topic(self._device, "state"), will, qos=1, retain=retain, properties=properties)
+        self._listen(listener)
+        self.opener = threading.Thread(target=self._open, args=(listener,), name="uplink-connect", daemon=True)
+        self.opener.start()
+
+    def confirm(self, window: int, now: float) -> None:
+        """Note that the broker has let us in."""
+        self.connected = self.progress = now
+        self.window = max(1, min(WINDOW, window))
+
+    def publish(self, parcel: Parcel, floor: int) -> bool:
+        """Hand a parcel to the library, with the low-water mark; tell whether it was taken."""
+        bulk = parcel.channel == "bulk"
+        properties = _event_properties(bulk, floor)
+        topic = topics.topic(self._device, parcel.channel)
+        info = self._client.publish(topic, parcel.payload, qos=1, properties=properties)
+        if info.rc != 0:
+            return False  # not taken, or the connection is going: it stays in the outbox
+        if not self.under_way:
+            self.progress = time.monotonic()
+        self.under_way[info.mid] = (parcel.channel, parcel.numbers)
+        return True
+
+    def publish_state(self, payload: bytes, retain: bool) -> Any:
+        """Publish the device's state and return the library's handle of it."""
+        properties = _json_properties()
+        topic = topics.topic(self._device, "state")
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        self.under_way[info.mid] = ("state", ())
+        return info
+
+    def subscribe(self) -> None:
+        """Ask for our acknowledgements."""
+        self._client.subscribe(topics.topic(self._device, "ack"), qos=1)
+
+    def why_lost(self, code: ReasonCode) -> str:
+        """Say why the connection ended, from the reason code or the last words of the socket."""
+        if code.value == causes.LOST:
+            return causes.dropped(self._heard, self.connected is not None, self._config.tls)
+        return causes.code(code) if code.is_failure else "disconnected"
+
+    def leave(self) -> None:
+        """Disconnect in good order: the broker then keeps our will to itself."""
+        self._client.disconnect()
+        end = time.monotonic() + self._timing.goodbye
+        while self._client.socket() is not None and time.monotonic() < end:
+            time.sleep(0.01)  # cut earlier, the broker would publish our will
+
+    def discard(self) -> None:
+        """Cut the connection and end the library's thread, also where the broker has stopped answering."""
+        self._discarded = True
+        sock = cast("socket.socket | None", self._client.socket())
+        if sock is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is closed already
+                sock.shutdown(socket.SHUT_RDWR)
+        self._client.loop_stop()
+
+    # ---- inside ----
+
+    def _make_client(self) -> Client:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._device,
+            protocol=MQTTProtocolVersion.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = 0.8 * self._timing.connect  # its own words come before our patience ends
+        client.max_inflight_messages_set(0)  # the window is ours
+        client.max_queued_messages_set(2 * WINDOW)
+        return client
+
+    def _open(self, listener: Listener) -> None:
+        """Resolve and connect, in a thread of its own."""
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        wishes.SessionExpiryInterval = self._timing.session_expiry
+        host, port = self._config.host, self._config.port
+        try:
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self.phase = "no answer to our connection"
+            self._client.connect(
+                host,
+                port,
+                keepalive=self._timing.keepalive,
+                clean_start=False,  # a clean start would end the old session and publish its will
+                properties=wishes,
+            )
+        except (OSError, ValueError) as error:
+            reason = causes.network(error, host)
+            self._post(lambda: listener.on_failed(self, reason))
+            return
+        other = "mqtt:// without TLS" if self._config.tls else "TLS, mqtts://"
+        self.phase = f"it takes the connection and does not answer; does this port want {other}?"
+        self._post(self._begin)
+
+    def _begin(self) -> None:
+        """Let the library's thread read and write, unless we were given up while connecting."""
+        if self._discarded:
+            self.discard()
+        else:
+            self._client.loop_start()
+
+    def _listen(self, listener: Listener) -> None:
+        """Hand on what happens: callbacks run in the library's thread and must not fail there."""
+        client, post = self._client, self._post
+
+        def hear(_client: Any, _data: Any, level: int, text: str) -> None:
+            if level == _LOG_ERROR:
+                self._heard = text
+
+        client.on_log = hear
+        client.on_connect = lambda _c, _d, _f, code, properties: post(
+            lambda: listener.on_connect(self, code, properties)
+        )
+        client.on_disconnect = lambda _c, _d, _f, code, _p: post(lambda: listener.on_disconnect(self, code))
+        client.on_subscribe = lambda _c, _d, _mid, codes, _p: post(lambda: listener.on_subscribe(self, codes))
+        client.on_publish = lambda _c, _d, mid, code, _p: post(lambda: listener.on_publish(self, mid, code))
+        client.on_message = lambda _c, _d, message: post(lambda: listener.on_message(self, bytes(message.payload)))
+
+    def _tls(self) -> ssl.SSLContext:
+        config = self._config
+        try:
+            context = ssl.create_default_context(cafile=str(config.ca) if config.ca is not None else None)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"mqtt.ca {config.ca} cannot be used: {error}") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if config.certificate is not None:
+            try:
+                context.load_cert_chain(config.certificate, config.key)
+            except (OSError, ssl.SSLError) as error:
+                raise ValueError(f"mqtt.certificate {config.certificate} cannot be used: {error}") from error
+        return context
+
+    def _password(self) -> str | None:
+        path = self._config.password_file
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"mqtt.password_file {path} cannot be read: {error}") from error
+
+
+def _event_properties(bulk: bool, floor: int) -> Properties:
+    from fieldwatch_contract.events import BATCH_CONTENT_TYPE, CONTENT_TYPE
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ContentType = BATCH_CONTENT_TYPE if bulk else CONTENT_TYPE
+    mark = (topics.FLOOR, str(floor))
+    if bulk:
+        properties.UserProperty = [("content-encoding", "zstd"), mark]
+    else:
+        properties.PayloadFormatIndicator = 1
+        properties.UserProperty = [mark]
+    return properties
+
+
+def _json_properties() -> Properties:
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ContentType = "application/json"
+    properties.PayloadFormatIndicator = 1
+    return properties
+
+
+def _will_properties(delay: int) -> Properties:
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+
+    properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+    properties.WillDelayInterval = delay
+    properties.ContentType = "application/json"
+    properties.PayloadFormatIndicator = 1
+    return properties

@@ -1,0 +1,237 @@
+"""What is done about a damaged journal: heal what can be healed in place, else set the file aside and begin anew.
+
+=====================================  ==============================================================================
+found                                  done
+=====================================  ==============================================================================
+an index that disagrees                built again from its table
+one of the two read positions          taken from the other one
+epoch or high-water mark               a new epoch: nothing is renumbered, everything that waits is sent again
+a day of the ledger                    removed
+what only ``status`` shows             removed
+a message in the outbox                set aside when it is its turn (:mod:`.send.outbox`)
+both read positions, the structure,    the file is set aside whole; a new one, with a new epoch, takes over the alerts,
+another format                         gaps and bundle changes that can be read, and the log is read again
+=====================================  ==============================================================================
+
+Whatever is found is announced with a ``gap`` of reason ``journal_rebuilt``. A file that is set aside is never deleted,
+and it takes its write-ahead log along: one that stayed would be replayed into the new file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from fieldwatch_contract import clock, topics
+from fieldwatch_contract.events import GapData
+
+from fieldwatch_agent import durable
+from fieldwatch_agent.send import ledger
+from fieldwatch_agent.send.database import (
+    DAY,
+    SCHEMA,
+    TIME,
+    VERSION,
+    Damaged,
+    Draft,
+    checksum,
+    connect,
+    enqueue,
+    is_damage,
+    migrate,
+    read_meta,
+    transaction,
+    write_meta,
+)
+from fieldwatch_agent.send.progress import COPIES, Progress
+
+CARRIED = ("alert", "gap", "model")
+"""Events that a new journal takes over; results come again from the log, health from the device."""
+_SHOWN = ("health", "uplink", "last_alert", "running")
+_MOST = 2**53
+
+log = logging.getLogger("fieldwatch.journal")
+
+
+def open_sound(path: Path, suspicion: str = "") -> sqlite3.Connection:
+    """Open the journal at ``path``, healed or made anew where it was damaged, new where there was none.
+
+    ``suspicion``: why it must not be trusted whatever a look at it says. Raises :class:`OSError` and
+    :class:`sqlite3.Error` where the file cannot be used now.
+    """
+    if not path.exists():
+        return _make(path, [])
+    damage = suspicion or _heal(path)
+    if not damage:
+        return connect(path)
+    aside = _set_aside(path)
+    carried = _salvage(aside)
+    log.error("%s: damaged: %s; set aside as %s", path, damage, aside.name)
+    detail = f"the journal was damaged ({damage}) and set aside as {aside.name}; the log is read again"
+    return _make(path, [*carried, _gap(detail)])
+
+
+def verified(event: object, time: object, day: object, data: object, total: object) -> bool:
+    """Tell whether a row of the outbox is what was written; without a checksum, whether it parses."""
+    if not (isinstance(event, str) and isinstance(time, str) and isinstance(day, str) and isinstance(data, str)):
+        return False
+    if total is not None:
+        return total == checksum(event, time, day, data)
+    if event not in topics.EVENTS or not TIME.fullmatch(time) or not DAY.fullmatch(day):
+        return False
+    try:
+        data.encode()  # bytes that were no UTF-8 cannot
+        return isinstance(json.loads(data), dict)
+    except ValueError:
+        return False
+
+
+def _gap(detail: str) -> Draft:
+    gap = GapData(reason="journal_rebuilt", detail=detail)
+    return Draft("gap", clock.day_of(clock.now()), gap.model_dump_json())
+
+
+def _heal(path: Path) -> str:
+    """Mend in place what can be mended; return what is damaged beyond that, empty where the journal is sound."""
+    try:
+        with closing(connect(path)) as db:
+            verdict = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            healed = []
+            if "index outbox_" in verdict:
+                db.execute("REINDEX")
+                healed.append(f"an index was built again ({verdict})")
+                verdict = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            if verdict != "ok":
+                return verdict
+            version = int(db.execute("PRAGMA user_version").fetchone()[0])
+            if not 0 < version <= VERSION:
+                return f"format {version}, this program writes {VERSION}"
+            if version < VERSION:
+                migrate(db, version)
+            with transaction(db):
+                healed += _heal_rows(db)
+                if healed:
+                    detail = f"the journal was damaged and healed: {'; '.join(healed)}"
+                    log.error("%s: %s", path, detail)
+                    enqueue(db, clock.iso(clock.now()), [_gap(detail)])
+            return ""
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return str(error)
+    except (Damaged, UnicodeError) as error:
+        return str(error)
+
+
+def _heal_rows(db: sqlite3.Connection) -> list[str]:
+    """Mend meta and ledger; return what was wrong. Raises :class:`.Damaged` where the read position is lost."""
+    healed = _heal_progress(db)
+    highest = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+    newest = db.execute("SELECT max(seq) FROM outbox").fetchone()[0] or 0
+    if highest is not None and not (type(highest[0]) is int and newest <= highest[0] < _MOST):
+        raise Damaged(f"the highest number given out is {highest[0]!r}, the newest waiting event has {newest}")
+    try:
+        epoch, sent = read_meta(db, "epoch"), read_meta(db, "sent")
+        if epoch is None or int(epoch, 16) < 0 or int(sent or 0) < 0:
+            raise Damaged("the epoch is missing")
+    except ValueError as error:
+        new_epoch(db)
+        healed.append(f"{error}: all that waits is sent under a new epoch")
+    for key in _SHOWN:
+        try:
+            text = read_meta(db, key)
+            if text and key in ("health", "last_alert"):
+                json.loads(text)
+        except ValueError:
+            db.execute("DELETE FROM meta WHERE key = ?", (key,))
+            healed.append(f"{key}, which is only shown, was removed")
+    return healed + [f"removed: {lost[:200]}" for lost in ledger.sift(db)]
+
+
+def _heal_progress(db: sqlite3.Connection) -> list[str]:
+    sound: list[str | None] = []
+    broken: list[str] = []
+    for key in COPIES:
+        try:
+            text = read_meta(db, key)
+            Progress.from_json(text)
+            sound.append(text)
+        except ValueError as error:
+            broken.append(str(error))
+    kept = [text for text in sound if text is not None]
+    if not kept:
+        if broken:
+            raise Damaged("; ".join(broken))
+        return []  # nothing was read yet
+    if broken or len(kept) < len(COPIES):
+        for key in COPIES:
+            write_meta(db, key, kept[0])
+    return [f"{error}: taken from its copy" for error in broken]
+
+
+def new_epoch(db: sqlite3.Connection) -> str:
+    """Draw a new epoch, under which nothing was sent yet, and return it."""
+    epoch = secrets.token_hex(8)
+    write_meta(db, "epoch", epoch)
+    write_meta(db, "sent", "0")
+    return epoch
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged journal, with its write-ahead log first: left behind it would be replayed into another file."""
+    stamp = clock.now() // clock.SECOND
+    while (aside := path.with_name(f"{path.name}.damaged-{stamp}")).exists():
+        stamp += 1
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    durable.sync_folder(path.parent)
+    return aside
+
+
+def _salvage(aside: Path) -> list[Draft]:
+    """Return the events of a damaged journal that can be read and that nothing else would bring again, oldest first.
+
+    Read from both ends, so that one unreadable page in the middle costs itself.
+    """
+    found: dict[int, Draft] = {}
+    for order in ("ASC", "DESC"):
+        try:
+            # a file without a write-ahead log is not even touched
+            alone = not aside.with_name(aside.name + "-wal").exists()
+            with closing(sqlite3.connect(f"{aside.as_uri()}?mode=ro{'&immutable=1' * alone}", uri=True)) as db:
+                db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+                columns = [row[1] for row in db.execute("PRAGMA table_info(outbox)")]
+                total = "sum" if "sum" in columns else "NULL"
+                query = f"SELECT seq, event, time, day, data, {total} FROM outbox NOT INDEXED ORDER BY seq {order}"  # noqa: S608
+                for seq, *row in db.execute(query):
+                    if seq in found:
+                        break
+                    if row[0] in CARRIED and verified(*row):
+                        found[seq] = Draft(row[0], row[2], row[3])
+        except (sqlite3.Error, ValueError):
+            continue
+    return [found[seq] for seq in sorted(found)]
+
+
+def _make(path: Path, drafts: list[Draft]) -> sqlite3.Connection:
+    """Make a journal with ``drafts`` in its outbox; it is whole before it has its name."""
+    fresh = path.with_name(path.name + ".new")
+    for name in (fresh.name, fresh.name + "-wal", fresh.name + "-shm", path.name + "-wal", path.name + "-shm"):
+        path.with_name(name).unlink(missing_ok=True)  # a log that lost its file would be replayed into the new one
+    with closing(connect(fresh, new=True)) as db, transaction(db):
+        for statement in SCHEMA.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+        new_epoch(db)
+        enqueue(db, clock.iso(clock.now()), drafts)
+    with fresh.open("rb+") as file:
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    durable.sync_folder(path.parent)
+    return connect(path)

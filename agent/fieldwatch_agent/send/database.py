@@ -1,0 +1,179 @@
+"""The journal's file: its tables and versions, how it is opened, and which of its errors mean damage.
+
+==========================  =================================================================================
+SQLite says                 what it means
+==========================  =================================================================================
+full, busy, locked, I/O,    not now: try again, nothing has changed (:class:`JournalError`)
+read-only, no memory
+corrupt, not a database,    the file is damaged: set it aside (:func:`is_damage`, :mod:`.send.damage`)
+a table that is gone, a
+number given out twice
+==========================  =================================================================================
+
+What SQLite does not notice is a changed byte in a value. So ``meta`` and ``outbox`` carry a checksum a row; rows of a
+journal of the first version have none (NULL) and are judged by whether they parse.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = "journal.db"
+VERSION = 2
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER) WITHOUT ROWID;
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, event TEXT NOT NULL, time TEXT NOT NULL, day TEXT NOT NULL,
+    data TEXT NOT NULL, sum INTEGER);
+CREATE INDEX outbox_results ON outbox (day) WHERE event = 'result';
+CREATE INDEX outbox_others ON outbox (event, seq) WHERE event <> 'result';
+CREATE TABLE ledger (
+    day TEXT PRIMARY KEY, read INTEGER NOT NULL DEFAULT 0, scored INTEGER NOT NULL DEFAULT 0,
+    evicted INTEGER NOT NULL DEFAULT 0, told TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+CREATE TABLE refused (
+    day TEXT NOT NULL, reason TEXT NOT NULL, lines INTEGER NOT NULL, PRIMARY KEY (day, reason)) WITHOUT ROWID;
+CREATE TABLE reject (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL,
+    line BLOB NOT NULL);
+"""
+MIGRATIONS = {2: ("ALTER TABLE meta ADD COLUMN sum INTEGER", "ALTER TABLE outbox ADD COLUMN sum INTEGER")}
+"""By version: what makes a journal of the version before it one of this version."""
+
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+_ERROR, _CORRUPT, _CONSTRAINT, _NOTADB = 1, 11, 19, 26
+
+
+class JournalError(Exception):
+    """The journal cannot be used now; the message says why and what would help. Trying again may succeed."""
+
+
+class Damaged(ValueError):
+    """A value in the journal does not parse or has another checksum; the message names it."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An event to be journalled; ``day`` is the UTC day of the reading it tells of."""
+
+    event: str
+    day: str
+    data: str
+
+
+def connect(path: Path, new: bool = False) -> sqlite3.Connection:
+    """Open the file; ``new``: it has no page yet."""
+    db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        db.text_factory = _text
+        if new:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # the file keeps it; saying it again would need room
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA journal_size_limit = 4194304")
+        db.execute("PRAGMA cache_size = -512")  # KiB: rows are written once and read once, in order
+    except BaseException:
+        db.close()  # a file that is held open cannot be renamed on Windows
+        raise
+    return db
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether an error speaks of a damaged file, and not of a moment when it cannot be used."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    text = str(error)
+    return (
+        code in (_CORRUPT, _NOTADB)
+        or (code == _ERROR and text.startswith(("no such", "malformed")))
+        or (code == _CONSTRAINT and text.startswith("UNIQUE"))
+    )
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    """Commit at the end of the block, or change nothing where it raises."""
+    db.execute(f"BEGIN {mode}")
+    try:
+        yield db
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Bring a journal of an older version up to this one, in one transaction."""
+    with transaction(db):
+        for step in range(version + 1, VERSION + 1):
+            for statement in MIGRATIONS[step]:
+                db.execute(statement)
+        for key, value in db.execute("SELECT key, value FROM meta").fetchall():
+            write_meta(db, key, value)
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def checksum(*values: str) -> int:
+    """Return what stands in ``sum``."""
+    return zlib.crc32("\0".join(values).encode("utf-8", "surrogateescape"))
+
+
+def read_meta(db: sqlite3.Connection, key: str) -> str | None:
+    """Return a value, None where there is none. Raises :class:`Damaged`."""
+    row = db.execute("SELECT value, sum FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        return None
+    value = str(row[0])
+    if row[1] is not None and row[1] != checksum(key, value):
+        raise Damaged(f"{key} has another checksum")
+    return value
+
+
+def write_meta(db: sqlite3.Connection, key: str, value: str) -> None:
+    """Write a value."""
+    db.execute(
+        "INSERT INTO meta VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum",
+        (key, value, checksum(key, value)),
+    )
+
+
+def enqueue(db: sqlite3.Connection, now: str, drafts: Iterable[Draft]) -> None:
+    """Append events to the outbox and remember the newest alert for ``status``."""
+    last_alert = None
+    rows = []
+    for draft in drafts:
+        values = (draft.event, now, draft.day, draft.data)
+        rows.append((*values, checksum(*values)))
+        if draft.event == "alert":
+            last_alert = draft.data
+    db.executemany("INSERT INTO outbox (event, time, day, data, sum) VALUES (?, ?, ?, ?, ?)", rows)
+    if last_alert is not None:
+        alert = json.loads(last_alert)
+        alert.pop("evidence", None)
+        write_meta(db, "last_alert", json.dumps(alert))
+
+
+def given(db: sqlite3.Connection) -> int:
+    """Return the highest number given out."""
+    last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+    return int(last[0]) if last else 0
+
+
+def size(db: sqlite3.Connection) -> int:
+    """Return the bytes in use: free pages wait to be reused."""
+    pages = db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0]
+    return int(pages * db.execute("PRAGMA page_size").fetchone()[0])
+
+
+def _text(raw: bytes) -> str:
+    """Decode what SQLite holds as text; bytes that are no UTF-8 survive, to fail their checksum."""
+    return raw.decode("utf-8", "surrogateescape")

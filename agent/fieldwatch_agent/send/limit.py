@@ -1,0 +1,116 @@
+"""The limit of the journal's file: it holds after each commit, and what was given up for it is announced.
+
+=========================================  ============================================================
+given up, in this order                    until
+=========================================  ============================================================
+refused lines that are kept for a look     a hundred are left
+results, the oldest first                  the pages in use are :data:`EVICT_TO` of the limit
+the evidence of alerts, the oldest first   the same; alerts themselves are never given up
+=========================================  ============================================================
+
+Results count as ``evicted`` in the ledger; the ``gap`` that tells of them is queued in the same transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import suppress
+
+from fieldwatch_contract.events import GapData
+
+from fieldwatch_agent.send import ledger
+from fieldwatch_agent.send.damage import verified
+from fieldwatch_agent.send.database import TIME, Draft, checksum, enqueue, size
+from fieldwatch_agent.send.outbox import without_evidence
+
+EVICT_TO = 0.9
+"""A full journal is brought down to this share of its limit at once, so that eviction is rare and its gaps are few."""
+REJECTS_LEFT = 100
+ALERTS_AT_ONCE = 50
+"""Alerts that lose their evidence in one go."""
+FREE_PAGES = 1000
+"""Free pages that the file keeps for its next messages."""
+
+_WHICH = "FROM outbox WHERE event = 'result' AND seq <= ?"
+
+
+def evict(db: sqlite3.Connection, limit: int, now: str) -> None:
+    """Bring a journal that has outgrown ``limit`` (bytes) below it; call it in the transaction that made it grow."""
+    if size(db) <= limit:
+        return
+    target = int(EVICT_TO * limit)
+    keep_rejects(db, REJECTS_LEFT)
+    lines, start, end = _evict_results(db, target)
+    bare = _strip_evidence(db, target)
+    if lines or bare:
+        detail = f"the outbox reached its limit of {limit} bytes before the cloud could be reached"
+        if bare:
+            detail += f"; {bare} alert(s) lost their evidence"
+        gap = GapData(reason="evicted", detail=detail, start=start, end=end, lines=lines)
+        enqueue(db, now, [Draft("gap", now[:10], gap.model_dump_json())])
+
+
+def shrink(db: sqlite3.Connection, limit: int) -> None:
+    """Give free pages back to the disk: all where the file is larger than ``limit``, else those beyond need."""
+    with suppress(sqlite3.OperationalError):
+        pages, free = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count"))
+        over = pages * int(db.execute("PRAGMA page_size").fetchone()[0]) > limit
+        if free > (0 if over else FREE_PAGES):
+            db.execute(f"PRAGMA incremental_vacuum({free if over else FREE_PAGES})").fetchall()
+        if over:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def keep_rejects(db: sqlite3.Connection, count: int) -> None:
+    """Keep the newest ``count`` refused lines."""
+    db.execute("DELETE FROM reject WHERE id <= (SELECT max(id) FROM reject) - ?", (count,))
+
+
+def _evict_results(db: sqlite3.Connection, target: int) -> tuple[int, str | None, str | None]:
+    """Delete the oldest results until the pages in use fit; return how many, and the first and last time of them."""
+    lines, start, end = 0, None, None
+    while (excess := size(db) - target) > 0:
+        count, total = db.execute("SELECT count(*), sum(length(data)) FROM outbox WHERE event = 'result'").fetchone()
+        if not count:
+            break
+        share = max(1, min(count, int(count * excess / max(total, 1)) + 1))
+        last = db.execute(
+            "SELECT seq FROM outbox WHERE event = 'result' ORDER BY seq LIMIT 1 OFFSET ?", (share - 1,)
+        ).fetchone()[0]
+        for (text,) in db.execute(f"SELECT data {_WHICH} AND seq IN ((SELECT min(seq) {_WHICH}), ?)", (last,) * 3):
+            ts = _timestamp(text)
+            start, end = start or ts, ts or end
+        lines += share
+        ledger.add(db, "evicted", db.execute(f"SELECT day, count(*) {_WHICH} GROUP BY day", (last,)).fetchall())
+        db.execute(f"DELETE {_WHICH}", (last,))
+    return lines, start, end
+
+
+def _strip_evidence(db: sqlite3.Connection, target: int) -> int:
+    """Take the evidence off the oldest alerts until the journal fits; return off how many."""
+    bare = after = 0
+    while size(db) > target:
+        rows = db.execute(
+            "SELECT seq, event, time, day, data, sum FROM outbox "
+            "WHERE event <> 'result' AND event = 'alert' AND seq > ? ORDER BY seq LIMIT ?",
+            (after, ALERTS_AT_ONCE),
+        ).fetchall()
+        if not rows:
+            break
+        after = rows[-1][0]
+        for seq, event, time, day, data, total in rows:
+            if verified(event, time, day, data, total) and (rest := without_evidence(data)) is not None:
+                values = (rest, checksum(event, time, day, rest), seq)
+                db.execute("UPDATE outbox SET data = ?, sum = ? WHERE seq = ?", values)
+                bare += 1
+    return bare
+
+
+def _timestamp(data: object) -> str | None:
+    """Return a result's ``ts``, None where the row is damaged."""
+    try:
+        ts = json.loads(str(data))["ts"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return ts if isinstance(ts, str) and TIME.fullmatch(ts) else None

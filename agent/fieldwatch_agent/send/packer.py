@@ -1,0 +1,83 @@
+"""Events into MQTT payloads: one event as it is, a backlog as zstd batches, as many as fit under the broker's limit."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from fieldwatch_contract.events import BULK_LIMIT, envelope
+
+from fieldwatch_agent.send.outbox import Message, without_evidence
+
+BATCH_ROWS = 400
+BATCH_BYTES = 4 * 1024 * 1024
+"""Largest batch before compression."""
+HEADER_BYTES = 1024
+"""What topic and properties of a message may take of the broker's maximum packet size."""
+SMALLEST_LIMIT = 1024
+
+log = logging.getLogger("fieldwatch.uplink")
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """The payload of one MQTT message, for ``channel``, and the numbers of the events in it, ascending."""
+
+    channel: str
+    payload: bytes
+    numbers: tuple[int, ...]
+
+
+class Packer:
+    """Knows how large a payload may be, and how many events made one of the right size lately.
+
+    ``limit``: bytes of a payload; ``rows``: events to offer for the next batch.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self.limit = BULK_LIMIT
+        self.rows = BATCH_ROWS // 2
+
+    def packet_limit(self, size: int) -> None:
+        """Take the broker's maximum packet size."""
+        self.limit = max(SMALLEST_LIMIT, min(self.limit, size - HEADER_BYTES))
+
+    def shrink(self) -> bool:
+        """Halve the limit after the broker found a message too large; tell whether that was possible."""
+        if self.limit <= SMALLEST_LIMIT:
+            return False
+        self.limit = max(SMALLEST_LIMIT, self.limit // 2)
+        return True
+
+    def pack(self, epoch: str, messages: list[Message]) -> Parcel | None:
+        """Put as many of ``messages`` as fit into one payload, from the first on; None where not even that one fits.
+
+        An alert that is too large goes without its evidence.
+        """
+        events = [envelope(self._device, epoch, each.seq, each.event, each.time, each.data) for each in messages]
+        if len(events) == 1 and len(events[0]) <= self.limit:
+            self.rows = min(BATCH_ROWS, 2 * self.rows)
+            return Parcel(f"evt/{messages[0].event}", events[0], (messages[0].seq,))
+        count = len(events)
+        while count:
+            text = b"[" + b",".join(events[:count]) + b"]"
+            payload = _zstd(text) if len(text) <= BATCH_BYTES else None
+            if payload is not None and len(payload) <= self.limit:
+                if count == len(events) and 3 * len(payload) < self.limit:
+                    self.rows = min(BATCH_ROWS, 2 * self.rows)
+                return Parcel("bulk", payload, tuple(message.seq for message in messages[:count]))
+            count //= 2
+            self.rows = max(1, count)
+        first = messages[0]
+        if first.event == "alert" and (bare := without_evidence(first.data)) is not None:
+            log.warning("alert %d is sent without its evidence: it is larger than the broker takes", first.seq)
+            return self.pack(epoch, [Message(first.seq, first.event, first.time, bare)])
+        return None
+
+
+def _zstd(text: bytes) -> bytes:
+    """Compress a batch. The compressor, a megabyte, is made anew each time: mostly there is no backlog."""
+    from zstandard import ZstdCompressor
+
+    return ZstdCompressor(level=3).compress(text)

@@ -1,0 +1,53 @@
+"""Where reading stands: what a restart needs, as it lies in the journal.
+
+The position is the one thing that no log can bring again, so it is kept twice (:data:`COPIES`): a changed byte in one
+copy is noticed by its checksum and mended from the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from fieldwatch_contract.alerts import AlertState
+
+COPIES = ("progress", "progress_copy")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where reading stands, and what a restart needs: all of it a function of the log read so far.
+
+    ``position``: after the last line journalled. ``rewind``: the line from which on a restart reads again to fill the
+    window. Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: by model name. ``rows``: which
+    periods since ``rewind`` have a row, the text of :class:`.acceptance.Rows`; empty in older journals.
+    """
+
+    position: str | None = None
+    rewind: str | None = None
+    newest: int | None = None
+    alerts: Mapping[str, AlertState] = field(default_factory=dict)
+    rows: str = ""
+
+    def to_json(self) -> str:
+        """Write it as it lies in the journal."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Progress:
+        """Read what :meth:`to_json` wrote; None is the beginning. Raises :class:`ValueError` for anything else."""
+        if text is None:
+            return cls()
+        try:
+            value = json.loads(text)
+            value["alerts"] = {model: AlertState(**state) for model, state in value["alerts"].items()}
+            found = cls(**value)
+            for place in (found.position, found.rewind):
+                if place is not None:
+                    json.loads(place)
+            if not isinstance(found.newest, int | None):
+                raise ValueError(f"newest is {found.newest!r}")
+            return found
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(f"the read position does not parse: {error}") from error
