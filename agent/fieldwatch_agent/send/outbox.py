@@ -30,19 +30,10 @@ from fieldwatch_agent.send.database import (
     transaction,
     write_meta,
 )
+from fieldwatch_agent.send.message import Message
 
 LOSSES = ("result", "alert")
 """Events whose loss is told. A gap that is lost tells of itself in the log; a gap about it might be lost as well."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """An event in the outbox; ``data`` is the JSON text of its data, ``time`` RFC 3339."""
-
-    seq: int
-    event: str
-    time: str
-    data: str
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from fieldwatch_contract.events import BULK_LIMIT, envelope
 
-from fieldwatch_agent.send.outbox import Message, without_evidence
+from fieldwatch_agent.send.message import Message
+from fieldwatch_agent.send.outbox import without_evidence
 
 BATCH_ROWS = 400
 BATCH_BYTES = 4 * 1024 * 1024

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 
 from fieldwatch_contract import delivery
 
-from fieldwatch_agent.send.outbox import Message
+from fieldwatch_agent.send.message import Message
 
 OVERTAKEN = 5.0
 """Several ingest workers may store messages in another order, but not this many seconds apart."""

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from fieldwatch_contract.events import Ack
 
-from fieldwatch_agent.send.outbox import Message, Outbox
+from fieldwatch_agent.send.message import Message
+from fieldwatch_agent.send.outbox import Outbox
 from fieldwatch_agent.send.packer import BATCH_ROWS, Packer, Parcel
 from fieldwatch_agent.send.plan import Plan
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fieldwatch_agent.send.journal import Draft
-from fieldwatch_agent.send.outbox import Message, Outbox
+from fieldwatch_agent.send.message import Message
+from fieldwatch_agent.send.outbox import Outbox
 from fieldwatch_agent.send.packer import Packer
 from fieldwatch_agent.send.plan import OVERTAKEN, TRIES, Backoff, Hold, Plan
 from fieldwatch_agent.send.sender import ALERTS_AT_ONCE, Sender

@@ -18,6 +18,7 @@ from fieldwatch_agent.service import Service
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_cloud.decode import Message, decode
 from fieldwatch_contract import clock, events
+from fieldwatch_contract.events import Ack
 from fieldwatch_contract.topics import topic
 from jsonschema import Draft202012Validator
 
@@ -75,7 +76,7 @@ def new_events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]
         with closing(Outbox(config.state.dir / "journal.db")) as outbox:  # so that the next health event is queued
             sent = outbox.pending(0, 10**6)
             healths = [message for message in sent if message.event == "health"]
-            outbox.acknowledge(outbox.epoch, 0, [message.seq for message in healths])
+            outbox.acknowledge(Ack(epoch=outbox.epoch, upto=0, also=[message.seq for message in healths]))
         with log.open("a") as file:
             file.write("".join(row(minute) for minute in range(25, 28)))
     with closing(Outbox(config.state.dir / "journal.db")) as outbox:
