@@ -327,8 +327,8 @@ def read_progress(path: Path) -> Progress:
 def read_status(path: Path) -> dict[str, object]:
     """Return what ``status`` shows, from a journal that may be in use: epoch, progress, health, ledger, outbox, disk.
 
-    Before the first run there is no journal, and everything is empty; ``damaged`` names what does not parse: the
-    agent heals it at its next start. Raises :class:`.JournalError` where the file cannot be read at all.
+    ``damaged`` names what does not parse: the agent heals it at its next start. Raises :class:`.JournalError` where
+    there is no journal, or the file cannot be read at all.
     """
     status: dict[str, object] = {
         "epoch": None,
@@ -336,7 +336,7 @@ def read_status(path: Path) -> dict[str, object]:
         "health": None,
         "ledger": [],
         "outbox": {"events": 0, "bytes": 0, "oldest": None},
-        "disk_free": shutil.disk_usage(_existing(path.parent)).free,
+        "disk_free": 0,
         "uplink": "",
         "alert_waiting": None,
         "last_alert": None,
@@ -344,7 +344,8 @@ def read_status(path: Path) -> dict[str, object]:
         "damaged": [],
     }
     if not path.exists():
-        return status
+        raise JournalError(f"{path}: no journal yet; has the agent run with this configuration?")
+    status["disk_free"] = shutil.disk_usage(path.parent).free
     damaged: list[str] = []
     try:
         with closing(connect(path)) as db:
@@ -368,10 +369,6 @@ def read_status(path: Path) -> dict[str, object]:
         remedy = "; the agent heals it at its next start" if is_damage(error) else ""
         raise JournalError(f"{path}: cannot read the journal: {error}{remedy}") from error
     return status | {"damaged": damaged}
-
-
-def _existing(folder: Path) -> Path:
-    return folder if folder.exists() or folder.parent == folder else _existing(folder.parent)
 
 
 def _json(text: str | None) -> object:
