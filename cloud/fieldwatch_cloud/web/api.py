@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fieldwatch_cloud.store import Store, unpack_evidence
 from fieldwatch_cloud.web import words
+from fieldwatch_cloud.web.fleet import AnyRow, DeviceNow
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import MEDIA_TYPE, Problem, ProblemError
-from fieldwatch_cloud.web.queries import HEAT_UNIT, AnyRow, DeviceNow, Place, Queries
+from fieldwatch_cloud.web.queries import HEAT_UNIT, Place, Queries
 from fieldwatch_cloud.web.security import csrf_holds
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range, cut
 from fieldwatch_cloud.web.standing import State, counts, fleet_notes

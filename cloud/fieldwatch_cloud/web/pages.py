@@ -20,9 +20,10 @@ from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
 from fieldwatch_cloud.web import words
 from fieldwatch_cloud.web.api import NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
 from fieldwatch_cloud.web.assets import Assets
+from fieldwatch_cloud.web.fleet import told_by
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import ProblemError
-from fieldwatch_cloud.web.queries import DayBalance, Queries, told_by
+from fieldwatch_cloud.web.queries import DayBalance, Queries
 from fieldwatch_cloud.web.security import Session, Sessions, cookie_name, csrf_holds
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut
 from fieldwatch_cloud.web.settings import WebSettings

@@ -1,0 +1,292 @@
+"""The devices as they stand: the facts of the fleet, read in a few queries, and each device judged by them.
+
+One row a device, its hourly rows of two days, its newest reading, its open alerts and its gaps of a day. Raw results
+and reports are read only where an agent is too old to tell its period (the newest few results) or to count its newest
+lines (one report), or where the hourly rows say that readings are missing. Times are µs.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fieldwatch_contract import clock
+from fieldwatch_contract.verdicts import VERDICTS
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+
+from fieldwatch_cloud import tables
+from fieldwatch_cloud.store import ratio
+from fieldwatch_cloud.web import words
+from fieldwatch_cloud.web.standing import ORDER, RECENT, Facts, Standing, State, of_health, standing
+
+AnyRow = Row[*tuple[Any, ...]]
+
+SPARK_HOURS = 24
+EARLIER = 10 * clock.MINUTE
+"""How far back the report lies with which the ledger of an agent is compared that does not count its newest lines."""
+STEPS = 6
+"""Newest readings from which the period of an agent is taken that does not tell it."""
+DAY_HOURS = clock.DAY // tables.HOUR
+
+
+@dataclass(frozen=True)
+class ModelNow:
+    """What one model said of the newest reading."""
+
+    model: str
+    kind: str
+    score: float | None
+    threshold: float
+    verdict: str
+    why: str | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Score / threshold."""
+        return ratio(self.score, self.threshold)
+
+
+@dataclass(frozen=True)
+class DeviceNow:
+    """One device on the fleet page.
+
+    ``spark``: highest score/threshold of each of 24 hours, the newest last; ``told``: what its last health report alone
+    says is wrong.
+    """
+
+    id: str
+    type: str | None
+    bundle: str | None
+    agent: str | None
+    first_seen: int
+    last_seen: int
+    last_ts: int | None
+    status: str
+    status_since: int | None
+    status_reason: str | None
+    open_alerts: int
+    models: list[ModelNow]
+    spark: list[float | None]
+    standing: Standing
+    told: list[State]
+
+    @property
+    def ratio(self) -> float | None:
+        """The highest score/threshold of the newest reading."""
+        return max((model.ratio for model in self.models if model.ratio is not None), default=None)
+
+    @property
+    def hour(self) -> int | None:
+        """The hour of the last point of ``spark``, hours since 1970."""
+        return None if self.last_ts is None else self.last_ts // tables.HOUR
+
+
+class _Hour(NamedTuple):
+    """One device's hour: its highest score/threshold, and its readings (of the model that has most)."""
+
+    ratio: float | None
+    rows: int
+
+
+def told_by(health: Mapping[str, Any]) -> list[State]:
+    """Return the states that a health report alone tells of, worst first."""
+    return sorted({one.state for one in of_health(health)}, key=ORDER.__getitem__)
+
+
+def read_fleet(db: Connection, now: int, only: str | None = None) -> list[DeviceNow]:
+    """Return all devices, or ``only`` one, worst first; in one state by score/threshold."""
+    d = tables.device
+    one = d.c.id == only if only is not None else d.c.id.is_not(None)
+    devices = db.execute(select(d).where(one)).all()
+    alerts, models, hours = _open_alerts(db, one), _newest(db, one), _recent_hours(db, one)
+    periods, earlier = _periods(db, one), _earlier(db, one)
+    gaps = _gaps(db, one, now - RECENT)
+    found = []
+    for row in devices:
+        health = row.health or {}
+        mine = models[row.id]
+        facts = Facts(
+            last_seen=row.last_seen,
+            first_seen=row.first_seen,
+            status=row.status,
+            reason=row.status_reason,
+            status_since=row.status_since,
+            last_ts=row.last_ts,
+            period=round(health["period"] * clock.SECOND) if health.get("period") else periods.get(row.id),
+            verdicts={model.model: model.verdict for model in mine},
+            why=next((model.why for model in mine if model.verdict == "unknown" and model.why), ""),
+            health=health,
+            health_at=row.health_at,
+            ahead_at=row.ahead_at,
+            ahead_by=row.ahead_by or 0,
+            earlier=earlier.get(row.id),
+            missing=_missing(db, row, hours[row.id]),
+            **alerts.get(row.id, {}),
+            **gaps.get(row.id, {}),
+        )
+        found.append(_device_now(row, mine, facts, hours[row.id], now))
+    return sorted(found, key=lambda one: (ORDER[one.standing.condition], -(one.ratio or 0.0), one.id))
+
+
+def count_stored(db: Connection, name: str, days: Sequence[str]) -> dict[str, int]:
+    """Count the readings (not the rows: there is one a model) of a device that are stored of each day."""
+    r = tables.result
+    start = clock.parse_iso(min(days))
+    end = clock.parse_iso(max(days)) + clock.DAY
+    day = (r.c.ts // clock.DAY).label("day")
+    rows = db.execute(
+        select(day, func.count(r.c.ts.distinct()))
+        .where(r.c.device == name, r.c.ts >= start, r.c.ts < end)
+        .group_by("day")
+    )
+    return {clock.day_of(number * clock.DAY): count for number, count in rows}
+
+
+def _device_now(row: AnyRow, models: list[ModelNow], facts: Facts, hours: Mapping[int, _Hour], now: int) -> DeviceNow:
+    """Put together what is known of one device."""
+    return DeviceNow(
+        id=row.id,
+        type=row.type,
+        bundle=f"{row.bundle_name}/{row.bundle_version}" if row.bundle_name else None,
+        agent=row.agent_version,
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        last_ts=row.last_ts,
+        status=row.status,
+        status_since=row.status_since,
+        status_reason=row.status_reason,
+        open_alerts=facts.open_alerts,
+        models=models,
+        spark=_spark(row.last_ts, hours),
+        standing=standing(facts, now),
+        told=told_by(facts.health or {}),
+    )
+
+
+def _spark(last_ts: int | None, hours: Mapping[int, _Hour]) -> list[float | None]:
+    if last_ts is None:
+        return []
+    last = last_ts // tables.HOUR
+    return [hours[hour].ratio if hour in hours else None for hour in range(last - SPARK_HOURS + 1, last + 1)]
+
+
+def _open_alerts(db: Connection, one: ColumnElement[bool]) -> dict[str, dict[str, Any]]:
+    """Return what each device's open alerts are, the worst one in words, as facts."""
+    d, a = tables.device, tables.alert
+    found: dict[str, dict[str, Any]] = {}
+    for row in db.execute(
+        select(a.c.device, a.c.severity, a.c.kind, a.c.sensors, a.c.shares, a.c.opened_at)
+        .join_from(d, a, and_(a.c.device == d.c.id, a.c.state == "open"))
+        .where(one)
+        .order_by(a.c.severity != "critical", a.c.opened_at)
+    ):
+        worst = {
+            "open_alerts": 0,
+            "critical": row.severity == "critical",
+            "alert": words.alert_what(row.kind, row.sensors, row.shares),
+            "alert_at": row.opened_at,
+        }
+        found.setdefault(row.device, worst)["open_alerts"] += 1
+    return found
+
+
+def _newest(db: Connection, one: ColumnElement[bool]) -> dict[str, list[ModelNow]]:
+    """Return what the models said of each device's newest reading, the highest first."""
+    d, r = tables.device, tables.result
+    found: dict[str, list[ModelNow]] = defaultdict(list)
+    for name, model, kind, score, threshold, verdict, why in db.execute(
+        select(r.c.device, r.c.model, r.c.kind, r.c.score, r.c.threshold, r.c.verdict, r.c.why)
+        .join_from(d, r, and_(r.c.device == d.c.id, r.c.ts == d.c.last_ts))
+        .where(one)
+    ).all():
+        found[name].append(ModelNow(model, kind, score, threshold, VERDICTS[verdict].value, why))
+    for models in found.values():
+        models.sort(key=lambda model: (-(model.ratio or 0.0), model.model))
+    return found
+
+
+def _recent_hours(db: Connection, one: ColumnElement[bool]) -> dict[str, dict[int, _Hour]]:
+    """Return the hours of the last two days up to each device's newest reading, by device and hour since 1970."""
+    d, h = tables.device, tables.result_1h
+    first = (d.c.last_ts // clock.DAY - 1) * clock.DAY
+    found: dict[str, dict[int, _Hour]] = defaultdict(dict)
+    for name, hour, ratio_max, rows in db.execute(
+        select(h.c.device, h.c.hour, func.max(h.c.ratio_max), func.max(h.c.n))
+        .join_from(d, h, and_(h.c.device == d.c.id, h.c.hour >= first))
+        .where(one)
+        .group_by(h.c.device, h.c.hour)
+    ).all():
+        found[name][hour // tables.HOUR] = _Hour(ratio_max, rows)
+    return found
+
+
+def _gaps(db: Connection, one: ColumnElement[bool], since: int) -> dict[str, dict[str, Any]]:
+    """Return the gaps that we have heard of since then: ``gaps`` how many, ``gap`` the newest in words, ``gap_at``."""
+    d, e = tables.device, tables.event
+    found: dict[str, dict[str, Any]] = {}
+    for name, received, data in db.execute(
+        select(e.c.device, e.c.received, e.c.data)
+        .join_from(d, e, and_(e.c.device == d.c.id, e.c.type == "gap", e.c.received >= since))
+        .where(one)
+        .order_by(e.c.device, e.c.time)
+    ):
+        count = found.get(name, {}).get("gaps", 0) + 1
+        found[name] = {"gaps": count, "gap": words.gap(data), "gap_at": received}
+    return found
+
+
+def _periods(db: Connection, one: ColumnElement[bool]) -> dict[str, int]:
+    """Return the shortest step between the newest readings of the devices whose health does not tell their period."""
+    d, r = tables.device, tables.result
+    newest = (
+        select(r.c.ts)
+        .distinct()
+        .where(r.c.device == d.c.id, r.c.ts <= d.c.last_ts)
+        .order_by(r.c.ts.desc())
+        .limit(STEPS)
+        .correlate(d)
+        .subquery()
+    )
+    steps = select((newest.c.ts - func.lag(newest.c.ts).over(order_by=newest.c.ts)).label("step")).subquery()
+    shortest = select(func.min(steps.c.step)).scalar_subquery()
+    silent = or_(d.c.health.is_(None), d.c.health["period"].as_string().is_(None))
+    rows = db.execute(select(d.c.id, shortest).where(one, silent, d.c.last_ts.is_not(None)))
+    return {name: step for name, step in rows if step}
+
+
+def _earlier(db: Connection, one: ColumnElement[bool]) -> dict[str, list[dict[str, Any]]]:
+    """Return an earlier ledger of the devices whose health does not count their newest lines.
+
+    It is of :data:`EARLIER` before the newest report, or of the first report where there is none so old.
+    """
+    d, e = tables.device, tables.event
+    mine = select(e.c.data).where(e.c.device == d.c.id, e.c.type == "health", e.c.time < d.c.health_at).limit(1)
+    before = mine.where(e.c.time <= d.c.health_at - EARLIER).order_by(e.c.time.desc()).correlate(d).scalar_subquery()
+    first = mine.order_by(e.c.time).correlate(d).scalar_subquery()
+    silent = and_(d.c.health.is_not(None), d.c.health["lines"].as_string().is_(None))
+    rows = db.execute(select(d.c.id, before.label("before"), first.label("first")).where(one, silent))
+    return {row.id: (row.before or row.first)["ledger"] for row in rows if row.before or row.first}
+
+
+def _missing(db: Connection, device: AnyRow, hours: Mapping[int, _Hour]) -> int:
+    """Return how many readings a device counts as delivered that are not in the store, on its last two days.
+
+    The hourly rows cannot say too much, so only a device that they find short is counted exactly.
+    """
+    if device.last_ts is None or device.health is None:
+        return 0
+    newest = device.last_ts // clock.DAY
+    stored: dict[int, int] = defaultdict(int)
+    for hour, one in hours.items():
+        stored[hour // DAY_HOURS] += one.rows
+    short = {}
+    for told in device.health.get("ledger", ()):
+        day = clock.parse_iso(told["day"]) // clock.DAY
+        if newest - 1 <= day <= newest and told["scored"] > stored[day]:
+            short[told["day"]] = told["scored"]
+    if not short:
+        return 0
+    exact = count_stored(db, device.id, list(short))
+    return sum(max(0, scored - exact.get(day, 0)) for day, scored in short.items())
