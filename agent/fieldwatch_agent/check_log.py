@@ -25,6 +25,7 @@ from fieldwatch_contract.reading.advice import Verdict, exchanged, far_from, rep
 from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_contract.reading.parse import Parser, Refusal
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.words import some
 from numpy.typing import NDArray
 
 from fieldwatch_agent.findings import Finding, Level
@@ -245,22 +246,28 @@ def _values(found: Outcome, path: str) -> Iterator[Finding]:
         remedy = "they count as missing; a word that stands for no value belongs into [log] missing"
         yield Finding("warning", path, f"values that are no numbers: {told}", remedy)
     for value, names in repeated_extremes(found.values, found.parser.sensors).items():
-        told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        what = f"{value:g} comes again and again in {told}, far from all other values: does it stand for no value?"
+        what = f"{value:g} comes again and again in {some(names, 3)}, far from all others: does it stand for no value?"
         yield Finding("warning", path, what, f"then say [log] missing = [{value:g}]")
 
 
 def _columns(found: Outcome, sensors: Sequence[str], path: str) -> Iterator[Finding]:
     columns = found.parser.columns
+    level: Level
     first = [] if sensors else found.changes[:1]
     for change in dict.fromkeys(each for each in found.changes if each not in first and "changed" in each):
         yield Finding("warning", path, change, "what follows is read with the new columns")
     for doubt in dict.fromkeys(each for each in found.changes if "thousands" in each):
         yield Finding("error", path, doubt)
-    if columns is None or not sensors or columns.pair:
+    if sensors and (columns is None or columns.pair):
+        silent = [name for place, name in enumerate(sensors) if not np.isfinite(found.values[:, place]).any()]
+        if silent:
+            level = "error" if len(silent) * 2 > len(sensors) else "warning"
+            yield Finding(level, path, f"no value for {some(silent)}", "do the names in the log differ?")
+        return
+    if columns is None or not sensors:
         return
     if text := columns.describe():
-        level: Level = "error" if len(columns.missing) * 2 > len(sensors) else "warning"
+        level = "error" if len(columns.missing) * 2 > len(sensors) else "warning"
         yield Finding(level, path, text, "the bundle was trained with other columns: rename, or train again")
     else:
         yield Finding("ok", path, f"has a column for each of the bundle's {len(sensors)} sensors")

@@ -372,3 +372,14 @@ def test_units_thousands_and_amounts_of_a_log_with_a_line_a_value(folder: Path) 
     lines = [f"{ts}|{998 if i % 2 else '1,002'}|3" for i, ts in enumerate(now)]
     found = text(findings_of(folder, "\n".join(["time|rpm|n", *lines, ""])))
     assert "1002 or 1.002?" in found
+
+
+@pytest.mark.parametrize("form", ["long", "jsonl"])
+def test_a_sensor_that_never_has_a_value_is_named(folder: Path, form: str) -> None:
+    install(folder, make_bundle(["s0", "s1", "s2"]))
+    now = stamps(30)
+    lines = ["time,sensor,value", *(f"{ts},{name},1" for ts in now for name in ("s0", "s1", "S2"))]
+    if form == "jsonl":
+        lines = [f'{{"ts": "{ts}", "s0": 1, "s1": 2, "S2": 3}}' for ts in now]
+    finding = one(findings_of(folder, "\n".join([*lines, ""]), f'format = "{form}"'), "no value for s2")
+    assert (finding.level, finding.remedy) == ("warning", "do the names in the log differ?")
