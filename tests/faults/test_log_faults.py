@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fieldwatch_agent.log.tail import LogLines, Position, Tail
+from fieldwatch_agent.log.tail import LINE_LIMIT, LogLines, Position, Tail
 from fieldwatch_contract.reading.parse import Parser
 from fieldwatch_contract.reading.settings import LogConfig
 
@@ -24,11 +26,13 @@ def readings(*minutes: int) -> bytes:
 class Reader:
     """A tail with its parser; keeps the minutes read and the position after them."""
 
-    def __init__(self, pattern: Path, kept: str | None = None, silent_after: float = 180.0) -> None:
+    def __init__(
+        self, pattern: Path, kept: str | None = None, silent_after: float = 180.0, patience: float = 60.0
+    ) -> None:
         log = LogConfig(path=str(pattern), period="60s")
         self.parser = Parser(log, ["sensor_with_a_long_name_042"])
         position = Position.from_json(kept) if kept else None
-        self.tail = Tail(log.path, position, format=self.parser, silent_after=silent_after)
+        self.tail = Tail(log.path, position, format=self.parser, silent_after=silent_after, patience=patience)
         self.pattern = pattern
         self.kept = kept
 
@@ -281,3 +285,181 @@ def test_lag_counts_what_is_unread(tmp_path: Path) -> None:
     with log.open("ab") as file:
         file.write(b"2025")
     assert reader.tail.lag() == 4
+
+
+@pytest.mark.parametrize("counts", [("rows 000003", "rows 000004"), ("rows 9", "rows 10")], ids=["in place", "longer"])
+@pytest.mark.parametrize("count", [3, 300], ids=["short", "longer than the mark"])
+def test_a_title_that_is_written_anew_does_not_make_it_another_log(
+    tmp_path: Path, down: bool, counts: tuple[str, str], count: int
+) -> None:
+    log = tmp_path / "readings.csv"
+    before, after = (f"# {each}\r\nStation;4711\n".encode() for each in counts)
+    log.write_bytes(before + HEADER + readings(*range(count)))
+    reader = Reader(log)
+    assert len(reader.read()) == count
+    if len(before) == len(after):
+        with log.open("r+b") as file:
+            file.write(after)
+        with log.open("ab") as file:
+            file.write(readings(count))
+    else:
+        fresh = log.with_name("readings.tmp")
+        fresh.write_bytes(after + HEADER + readings(*range(count + 1)))
+        fresh.replace(log)
+    reader = reader.restarted() if down else reader
+    assert reader.read() == [count]
+    assert reader.reasons() == []
+
+
+def test_preallocated_space_is_not_unread(tmp_path: Path) -> None:
+    """A file whose space is reserved beforehand, more than is read at once: nothing is unread, nothing is silent."""
+    log = tmp_path / "readings.csv"
+    written = HEADER + readings(0, 1)
+    log.write_bytes(written + b"\0" * (3 * LINE_LIMIT))
+    reader = Reader(log, silent_after=0.0)
+    assert reader.read() == [0, 1]
+    assert reader.tail.lag() == 0
+    assert "without a line end" not in reader.tail.detail
+    with log.open("r+b") as file:
+        file.seek(len(written))
+        file.write(readings(2))
+    assert reader.read() == [2]
+    with log.open("ab") as file:  # after a crash the space stays, and writing goes on behind it
+        file.write(readings(3, 4))
+    assert reader.read() == [3, 4]
+    assert reader.tail.lag() == 0
+    assert reader.restarted().read() == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_in_mid_file_is_dropped(tmp_path: Path, encoding: str) -> None:
+    """Some programs write one each time they open the file."""
+    log = tmp_path / "readings.csv"
+    log.write_bytes((HEADER + readings(0)).decode().encode(encoding))
+    reader = Reader(log)
+    assert reader.read() == [0]
+    with log.open("ab") as file:
+        file.write(readings(1, 2).decode().encode(encoding))
+    assert reader.read() == [1, 2]
+    with log.open("ab") as file:
+        file.write((HEADER + readings(3)).decode().encode(encoding))
+    assert reader.read() == [3]
+    assert reader.reasons() == []
+
+
+class Account:
+    """Another account than the one that owns the files, in a folder that both may list."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+
+    def __exit__(self, *_: object) -> None:
+        if os.getuid() == 0:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def days(folder: Path, count: int) -> list[Path]:
+    """Make a file of two readings a day, each with its own time of writing."""
+    paths = [folder / f"readings-{day}.csv" for day in range(count)]
+    for day, path in enumerate(paths):
+        path.write_bytes(HEADER + readings(10 * day, 10 * day + 1))
+        os.utime(path, (1_737_072_000 + 600 * day,) * 2)
+    return paths
+
+
+def test_an_old_file_that_cannot_be_read_does_not_stop_the_live_one(open_folder: Path) -> None:
+    paths = days(open_folder, 3)
+    reader = Reader(open_folder / "readings-*.csv")
+    assert len(reader.read()) == 6
+    paths[0].chmod(0)
+    with paths[2].open("ab") as file:
+        file.write(readings(22))
+    reader = reader.restarted()
+    with Account(open_folder):
+        assert reader.read() == [22]
+        (told,) = reader.tail.unreadable
+        assert str(paths[0]) in told
+        assert "ermission" in told
+        assert reader.tail.lag() == 0
+    assert reader.reasons() == []
+
+
+def test_a_locked_file_is_waited_for_then_announced_and_read_when_it_opens(open_folder: Path) -> None:
+    paths = days(open_folder, 3)
+    reader = Reader(open_folder / "readings-*.csv")
+    paths[1].chmod(0)
+    with Account(open_folder):
+        assert reader.read() == [0, 1]
+        assert reader.tail.state == "unreadable"
+        assert str(paths[1]) in reader.tail.detail
+        assert reader.reasons() == []
+        assert reader.tail.lag() == 2 * paths[2].stat().st_size
+        hasty = Reader(open_folder / "readings-*.csv", patience=0.0)
+        assert hasty.read() == [0, 1, 20, 21]
+        (change,) = hasty.tail.changes()
+        assert f"{paths[1]} is passed over: it cannot be read" in change.detail
+        assert hasty.tail.lag() == paths[1].stat().st_size
+        assert hasty.tail.passed_over == [str(paths[1])]
+    paths[1].chmod(0o644)
+    with Account(open_folder):
+        assert reader.read() == [10, 11, 20, 21]
+        assert hasty.read() == [10, 11]
+        assert hasty.tail.lag() == 0
+        assert (reader.reasons(), hasty.reasons()) == ([], [])
+
+
+def test_a_front_that_stays_locked_is_announced_and_its_rest_read_later(open_folder: Path) -> None:
+    paths = days(open_folder, 2)
+    paths[1].unlink()
+    reader = Reader(open_folder / "readings-*.csv", patience=0.0)
+    assert reader.read() == [0, 1]
+    with paths[0].open("ab") as file:
+        file.write(readings(2))
+    paths[0].chmod(0)
+    with Account(open_folder):
+        assert reader.read() == []
+        assert reader.tail.state == "unreadable"
+    paths[1].write_bytes(HEADER + readings(10))
+    with Account(open_folder):
+        assert reader.read() == [10]
+        (change,) = reader.tail.changes()
+        assert f"{paths[0]} cannot be read" in change.detail
+    paths[0].chmod(0o644)
+    with Account(open_folder):
+        assert reader.read() == [2]
+        assert reader.reasons() == []
+
+
+def test_a_position_in_a_locked_file_is_not_gone(open_folder: Path) -> None:
+    """At a restart: whoever asks whether it was found hears "not yet", until patience ends."""
+    paths = days(open_folder, 2)
+    reader = Reader(open_folder / "readings-*.csv")
+    block = reader.tail.read()
+    assert block is not None
+    reader.kept = block.position_of(2).to_json()
+    paths[0].chmod(0)
+    reader = reader.restarted()
+    hasty = Reader(open_folder / "readings-*.csv", reader.kept, patience=0.0)
+    with Account(open_folder):
+        assert reader.read() == []
+        assert (reader.tail.resumed, reader.tail.state) == (None, "unreadable")
+        assert hasty.read() == [10, 11]
+        assert hasty.tail.resumed is False
+        assert hasty.reasons() == ["log_vanished"]
+    paths[0].chmod(0o644)
+    with Account(open_folder):
+        assert reader.read() == [1, 10, 11]
+        assert reader.tail.resumed is True
+        assert reader.reasons() == []

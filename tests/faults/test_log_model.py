@@ -128,6 +128,8 @@ class Writer:
         """Begin a new file; the last ``held`` lines of the old one are still in the writer's buffer."""
         if self.half:
             self.write()
+        if len(self.late) > 2:
+            self.flush()
         if held and self.manner.rotation != "copytruncate" and not self.manner.count:
             rest = b"".join(self.line() for _ in range(held))
             self.late.append((self.path.open("ab"), rest))
@@ -212,7 +214,8 @@ STEPS: dict[str, Callable[[Writer, Reader, int], None]] = {
     "half": lambda writer, reader, n: writer.write_half(),
     "rotate": lambda writer, reader, n: writer.rotate(),
     "rotate, hold": lambda writer, reader, n: writer.rotate(held=n),
-    "flush": lambda writer, reader, n: writer.flush(),
+    "flush": lambda writer, reader, n: (writer.flush(), reader.poll())[0],
+    "flush, restart": lambda writer, reader, n: (writer.flush(), reader.restart(), reader.poll())[0],
     "pack": lambda writer, reader, n: writer.pack(),
     "pack half": lambda writer, reader, n: writer.pack(whole=False),
     "touch": lambda writer, reader, n: writer.touch_old(),

@@ -56,13 +56,13 @@ class Memory:
             if alike[0].offset:
                 self.presumed[key(alike[0])] = alike[0].offset
 
-    def watch(self, files: Iterable[File]) -> None:
+    def watch(self, files: Iterable[File], folder: Folder) -> None:
         """Remember those in which there was nothing to read yet, or that could not be read: all of them is unread."""
-        left = {(each.file, each.path) for each in self.left if each.offset}
         for file in files:
-            known = key(file) in self.presumed or (file.file, str(file.path)) in left
-            if (file.blank or file.problem) and not file.packed and not known:
-                self.leave(Place(str(file.path), file.file, 0, "", file.first))
+            if (file.blank or file.problem) and not file.packed and key(file) not in self.presumed:
+                known = None if file.problem else self.place_of(file, folder)
+                if known is None or not known[1]:
+                    self.leave(Place(str(file.path), file.file, 0, "", file.first))
 
     def take_back(self, place: int) -> Place:
         """A file that was left is read again: forget where it was left."""

@@ -65,7 +65,8 @@ class Patience:
 
     def is_over(self, what: str) -> bool:
         """Begin or go on waiting for ``what``; tell whether that has lasted long enough."""
-        return time.monotonic() - self.since.setdefault(what, time.monotonic()) >= self.seconds
+        since = self.since.setdefault(what, time.monotonic())
+        return time.monotonic() - since >= self.seconds
 
     def forget(self, what: str) -> None:
         """It passed."""
@@ -424,7 +425,7 @@ class Tail:
         if offset is not None:
             self._cursor = Cursor.at(self._folder, file, offset)
             return
-        self._memory.watch(each for each in self._folder.files if each.path != file.path)
+        self._memory.watch((each for each in self._folder.files if each.path != file.path), self._folder)
         left = self._memory.place_of(file, self._folder)
         if left is None:
             self._cursor = Cursor.at(self._folder, file)
