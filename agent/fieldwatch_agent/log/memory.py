@@ -64,10 +64,6 @@ class Memory:
                 if known is None or not known[1]:
                     self.leave(Place(str(file.path), file.file, 0, "", file.first))
 
-    def take_back(self, place: int) -> Place:
-        """A file that was left is read again: forget where it was left."""
-        return self.left.pop(place)
-
     def moved(self, place: int, to: Place) -> None:
         """The rest of a file that was left is read up to ``to``."""
         self.left[place] = replace(to, first=self.left[place].first if to.first is None else to.first)

@@ -1,0 +1,355 @@
+"""Which file is read: finds it after a restart, finds it again after a rotation, goes on to the next.
+
+The rules are in :mod:`.order`, what is remembered in :mod:`.memory`; here they meet the folder. Two things never
+happen: that a file is begun while an earlier one may just be missing in the listing, and that the front is left without
+its end read or its rest announced.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fieldwatch_contract.clock import SECOND, now
+
+from fieldwatch_agent.log import notices
+from fieldwatch_agent.log.cursor import Cursor, LostError
+from fieldwatch_agent.log.files import File, Folder
+from fieldwatch_agent.log.memory import Memory, key
+from fieldwatch_agent.log.order import Front, Known, Standing, between, earliest, standing
+from fieldwatch_agent.log.position import LogChange, Place, Position
+from fieldwatch_agent.log.resume import header_before, locate
+from fieldwatch_agent.log.text import Format
+
+CROWD = 64
+"""Above this many files the folder is listed only every :data:`CROWD_PAUSE` seconds while nothing seems to change."""
+CROWD_PAUSE = 10.0
+ANCESTORS = 8
+"""Older files searched for the header of a file that has none, where the position does not name it."""
+
+State = Literal["following", "silent", "missing", "unreadable", "waiting"]
+
+
+class NotYetError(Exception):
+    """Nothing can be read for the moment; ``state`` and ``detail`` say why."""
+
+    def __init__(self, state: State, detail: str) -> None:
+        super().__init__(state, detail)
+        self.state = state
+        self.detail = detail
+
+
+class UnsettledError(Exception):
+    """Files are being renamed: an unread one may be missing in the listing. The next try will tell."""
+
+
+@dataclass
+class Patience:
+    """Since when something stands in the way that may pass; each thing has a name."""
+
+    seconds: float
+    since: dict[str, float] = field(default_factory=dict)
+
+    def is_over(self, what: str) -> bool:
+        """Begin or go on waiting for ``what``; tell whether that has lasted long enough."""
+        since = self.since.setdefault(what, time.monotonic())
+        return time.monotonic() - since >= self.seconds
+
+    def forget(self, what: str) -> None:
+        """It passed."""
+        self.since.pop(what, None)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The next front; ``offset``: where to go on in a longer copy of the last one."""
+
+    file: File
+    offset: int | None = None
+
+
+class Trail:
+    """The front, and the way from file to file. ``cursor`` is None until one was begun."""
+
+    def __init__(self, folder: Folder, format: Format | None, silent_after: float, patience: float) -> None:
+        """``silent_after``, ``patience``: seconds; see :class:`.tail.Tail`."""
+        self.folder = folder
+        self.memory = Memory()
+        self.patience = Patience(patience)
+        self.changes: list[LogChange] = []
+        self.header: bytes | None = None
+        """The column names in effect at the cursor."""
+        self.fresh = True
+        """Whether what is read next does not continue what was read before."""
+        self.tell_header = False
+        """Whether the parser cannot know the header."""
+        self._cursor: Cursor | None = None
+        self._format = format
+        self._silent_after = silent_after
+        self._name: Path | None = None
+        self._listed: float | None = None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a front."""
+        return self._cursor is not None
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the front is read."""
+        assert self._cursor is not None
+        return self._cursor
+
+    # ---- finding it ----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin with the oldest file; raises :class:`NotYetError` where there is none or it is locked."""
+        self._list_some("waiting")
+        readable = [file for file in self.folder.files if not file.problem]
+        locked = [file for file in self.folder.files if file.problem]
+        chosen = earliest(readable)
+        if chosen is None:
+            raise NotYetError("unreadable", f"{locked[0].path}: {locked[0].problem}")
+        self._wait_for(locked, chosen)
+        self._see_it_settle()
+        self._enter(Chosen(chosen))
+
+    def resume(self, wanted: Position) -> bool:
+        """Go on at a position; tell whether it was found. Raises :class:`NotYetError` while that is not known."""
+        settled = self._list_some("missing")
+        self.memory.floor, self.memory.left = wanted.floor, list(wanted.left)
+        self.header, self.tell_header = wanted.header, True
+        found = locate(self.folder, wanted, wanted.floor)
+        if found is None:
+            nothing_read = wanted.data is None and wanted.first is None
+            self._lose(wanted, settled, nothing_read)
+            return nothing_read
+        file, offset = found
+        if file.first is not None and wanted.first is not None and wanted.floor is not None:
+            self.memory.floor = wanted.floor + file.first - wanted.first  # read with another zone than now
+        self._cursor = Cursor.at(self.folder, file, offset, wanted)
+        self._name = Path(wanted.path) if Path(wanted.path) != file.path else None
+        self._presume(file)
+        self.memory.begin(self._cursor.first)
+        if self.header is None:
+            self.header = self.header_at(file, offset)
+        return True
+
+    def find_again(self) -> None:
+        """The front is no longer what it was: look for what has been read under another name."""
+        cursor = self.cursor
+        settled = self._list()
+        found = locate(self.folder, cursor.place(), self.memory.floor, cursor.torn)
+        if found is None:
+            nothing_read = cursor.first is None and not cursor.has_data and not cursor.torn
+            self._lose(cursor.place(), settled, nothing_read)
+            return
+        file, offset = found
+        if file.path != cursor.path:
+            self._name = cursor.path
+        self._cursor = Cursor.at(self.folder, file, offset, cursor.place())
+        self.patience.forget("lost")
+
+    def check_beginning(self) -> None:
+        """Before the first reading of a file: see that it is still the file, and the earliest that is unread.
+
+        By column names alone, or by a piece of a line, it cannot be told from one that took its place.
+        """
+        cursor = self.cursor
+        self._list()
+        file = self.file()
+        if cursor.torn:
+            found = locate(self.folder, cursor.place(), self.memory.floor, cursor.torn)
+            if found is None or found[0].path != cursor.path:
+                raise LostError
+        elif cursor.first is not None:
+            if file is None or file.first != cursor.first:
+                raise LostError
+        elif file is not None and not file.blank:
+            unread = [known.file for known, how in self.others() if how is Standing.NEXT]
+            self._see_it_settle()
+            chosen = earliest([file, *unread])
+            if chosen is not None and chosen is not file:
+                self._enter(Chosen(chosen))
+
+    def _lose(self, place: Place, settled: bool, nothing_read: bool) -> None:
+        """What was read is nowhere: go on with the earliest unread file and say so, if it is certain.
+
+        ``nothing_read``: but column names, so that nothing can be missing.
+        """
+        floor = self.memory.floor
+        readable = [file for file in self.folder.files if not file.problem]
+        there = [file for file in readable if str(file.path) == place.path]
+        newer = [file for file in readable if floor is None or file.first is None or file.first > floor]
+        ready = [file for file in (*there, *newer) if not file.blank]
+        chosen = earliest(ready) or earliest(there or newer)
+        if chosen is None:
+            raise NotYetError("missing", f"{place.path} is gone, and no newer file matches {self.folder.pattern}")
+        if nothing_read:
+            self._see_it_settle()
+        else:
+            obstacle = self._obstacle(settled)
+            if obstacle and not self.patience.is_over("lost"):
+                raise NotYetError("unreadable", f"{place.path} is not found yet: {obstacle}")
+            self.changes.append(notices.lost(place, bool(there), chosen))
+        self.patience.forget("lost")
+        if self._cursor is None:
+            self._presume(chosen)
+        self._cursor = None
+        self._enter(Chosen(chosen))
+
+    def _obstacle(self, settled: bool) -> str:
+        """Say what may hide a file for a moment; empty if nothing does."""
+        if not (settled and self.folder.settles()):
+            return "the folder is changing"
+        for file in self.folder.files:
+            if file.problem:
+                return f"{file.path}: {file.problem}"
+            if self._is_fresh(file) and not self.folder.is_whole(file):
+                return f"{file.path} is not yet written to its end"
+        return ""
+
+    # ---- going on ------------------------------------------------------------------------------------------------
+
+    def choose(self) -> Chosen | None:
+        """Return what comes after the front, which was read to its end; tells what is passed over."""
+        front = self.file()
+        if front is None:
+            raise LostError  # it is listed under another name
+        locked, following, blank = [], [], []
+        for known, how in self.others():
+            if how is Standing.LONGER:
+                return Chosen(known.file, self.cursor.offset)
+            if how is Standing.NEXT:
+                following.append(known.file)
+            elif how is Standing.PASSED:
+                self._tell(known.file, notices.passed(known.file, self.memory.floor, str(self.cursor.path)))
+            elif how is Standing.LOCKED:
+                locked.append(known.file)
+            elif how is Standing.BLANK and known.unread:
+                blank.append(known.file)
+        chosen = earliest(following)
+        if chosen is None:
+            return None
+        self._wait_for(locked, chosen)
+        self._see_it_settle()
+        return Chosen(earliest(between(front, blank, chosen)) or chosen)
+
+    def move_on(self, chosen: Chosen) -> None:
+        """Leave the front, which was read to its end, and begin with the next."""
+        file = self.file()
+        if file is not None and not self.folder.is_whole(file):
+            if self._is_fresh(file) and not self.patience.is_over(str(file.path)):
+                raise NotYetError("unreadable", f"{file.path}: not yet written to its end")
+            self.changes.append(notices.damaged(file, self.cursor.offset))
+        assert self.cursor.at_end is not None, "left without its end read or its rest announced"
+        if chosen.offset is None:  # else the same content goes on
+            self.memory.leave(self.cursor.place())
+        self._enter(chosen)
+
+    def give_up(self, error: OSError) -> bool:
+        """The front cannot be read: tell whether that is announced, and another file begun."""
+        self._list()
+        place = self.cursor.place()
+        if self.file() is None or not self.patience.is_over(place.path):
+            return False
+        chosen = earliest(known.file for known, how in self.others() if how is Standing.NEXT)
+        if chosen is None:
+            return False
+        self.changes.append(notices.front_locked(place, error.strerror or str(error), chosen))
+        self.memory.leave(place)
+        self._enter(Chosen(chosen))
+        return True
+
+    def _enter(self, chosen: Chosen) -> None:
+        """Make a file the front; one that was left before is gone on with where it was left."""
+        file, offset = chosen.file, chosen.offset
+        self.memory.told.pop(key(file), None)
+        self._name = None
+        if offset is not None:
+            self._cursor = Cursor.at(self.folder, file, offset)
+            return
+        self.memory.watch((each for each in self.folder.files if each.path != file.path), self.folder)
+        left = self.memory.place_of(file, self.folder)
+        if left is None:
+            self._cursor = Cursor.at(self.folder, file)
+        else:
+            index, read = left
+            self._cursor = Cursor.at(self.folder, file, read, self.memory.left[index])
+            self.memory.left.pop(index)
+            if read:
+                self.header, self.tell_header = self.header_at(file, read), True
+        self.memory.begin(self._cursor.first)
+        self.fresh = True
+
+    def _wait_for(self, locked: list[File], chosen: File) -> None:
+        """Raise :class:`NotYetError` while a file that cannot be read may come before ``chosen``; then announce it."""
+        for file in locked:
+            if file.mtime <= chosen.mtime and key(file) not in self.memory.told:
+                if not self.patience.is_over(str(file.path)):
+                    raise NotYetError("unreadable", f"{file.path}: {file.problem}")
+                self._tell(file, notices.locked(file, chosen))
+
+    def _tell(self, file: File, change: LogChange) -> None:
+        if key(file) not in self.memory.told:
+            self.memory.told[key(file)] = file
+            self.changes.append(change)
+
+    # ---- what the listing says -----------------------------------------------------------------------------------
+
+    def list_if_due(self) -> None:
+        """List the folder, if it is small or that is long ago."""
+        crowd = len(self.folder.files) > CROWD
+        if self._listed is None or not crowd or time.monotonic() - self._listed > CROWD_PAUSE:
+            self._list()
+
+    def file(self) -> File | None:
+        """Return the front as listed."""
+        path = self._cursor.path if self._cursor is not None else None
+        return next((file for file in self.folder.files if file.path == path), None)
+
+    def others(self) -> Iterator[tuple[Known, Standing]]:
+        """Yield the other files and how they stand to the front; none while that is not listed."""
+        file = self.file()
+        if file is None:
+            return
+        front = self._front(file)
+        for other in self.folder.files:
+            if other is not file:
+                known = self.memory.known(other, self.cursor, self.folder)
+                yield known, standing(known, front, self.folder.last)
+
+    def header_at(self, file: File, offset: int) -> bytes | None:
+        """Return the header in effect at a place of a file, the present one where none is found."""
+        if self._format is None:
+            return None
+        return header_before(self.folder, file, offset, self._format, ANCESTORS) or self.header
+
+    def _list(self) -> bool:
+        self._listed = time.monotonic()
+        return self.folder.relist()
+
+    def _list_some(self, otherwise: State) -> bool:
+        settled = self._list()
+        if not self.folder.files:
+            raise NotYetError(otherwise, f"no file matches {self.folder.pattern}")
+        return settled
+
+    def _see_it_settle(self) -> None:
+        """Before a file is begun: see that no earlier one is just being renamed; raises :class:`UnsettledError`."""
+        if not self.folder.settles():
+            raise UnsettledError
+
+    def _front(self, file: File) -> Front:
+        offset = self._cursor.offset if self._cursor is not None else 0
+        return Front(file, offset, self.memory.floor, self._name, self._silent_after)
+
+    def _presume(self, file: File) -> None:
+        """After a restart: take for read what comes before ``file``, if nothing speaks against it."""
+        self.memory.presume(self.folder.files, self._front(file), self.folder.last, self.folder)
+
+    def _is_fresh(self, file: File) -> bool:
+        return now() - file.mtime < self.patience.seconds * SECOND
