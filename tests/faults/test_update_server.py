@@ -7,6 +7,7 @@ v2; whatever the server does, v1 is active and whole afterwards, and once the se
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,9 @@ from fieldwatch_agent.update.choice import UpdateResult
 from fieldwatch_agent.update.source import Limits
 from fieldwatch_agent.update.states import TRIES
 from fieldwatch_agent.update.updater import pull
+from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertRule
-from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_contract.bundle import Bundle, read_bundle
 from fieldwatch_contract.policy import Policy, policy_path
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_trainer.release import actions, rollout
@@ -499,6 +501,182 @@ def test_a_bundle_for_which_there_is_no_room_is_not_begun(device: Device) -> Non
     folder.put(repository.seal(Keyring.load([device.site.keys])))
     device.expect_failure("disk", "no room for the update")
     assert not [path for path, _ in device.server.requests if ".zip" in path]
+
+
+def test_the_disk_keeps_a_reserve(device: Device) -> None:
+    """The bundle would fit, and leave less than the journal may need."""
+    free = shutil.disk_usage(device.state).free
+    folder = Folder(device.site.repo)
+    repository = folder.load(datetime.now(UTC))
+    repository._targets(PROD)[device.second.target].length = (free - (32 << 20)) // 2
+    repository.touch(PROD)
+    folder.put(repository.seal(Keyring.load([device.site.keys])))
+    device.expect_failure("disk", "no room for the update")
+    assert not [path for path, _ in device.server.requests if ".zip" in path]
+
+
+class Synced:
+    """What was flushed to the disk and what was renamed, in order, by path."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.log: list[tuple[str, Path]] = []
+        fsync, replace = os.fsync, Path.replace
+
+        def flushed(handle: int) -> None:
+            self.log.append(("flush", Path(f"/proc/self/fd/{handle}").readlink()))
+            fsync(handle)
+
+        def renamed(source: Path, target: Path) -> Path:
+            self.log += [("rename", source), ("to", target)]
+            return replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", flushed)
+        monkeypatch.setattr(Path, "replace", renamed)
+
+    def order(self, *steps: tuple[str, Path]) -> None:
+        """These steps were taken, in this order."""
+        left = iter(self.log)
+        for step in steps:
+            assert step in left, f"{step} is missing, or out of order: {self.log}"
+
+    def whole(self, path: Path) -> None:
+        """The file is on the disk: its bytes before the rename, the rename after it."""
+        temporary = path.with_name(path.name + ".tmp")
+        self.order(("flush", temporary), ("rename", temporary), ("to", path), ("flush", path.parent))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="paths of handles are told by Linux")
+def test_a_first_install_is_on_the_disk_when_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site.make(tmp_path)
+    first = site.publish(V1)
+    state = tmp_path / "new" / "state"
+    synced = Synced(monkeypatch)
+    result = pull(site.repo, site.root, state, "press-0001", "press", "stable")
+    assert result.outcome == "activated"
+    for new in (state.parent, state, state / "bundles", state / "tuf", state / "spool"):
+        synced.order(("flush", new.parent))
+    assert synced.log.index(("flush", tmp_path)) < synced.log.index(("flush", state)), "parents first"
+    part, bundle = state / "spool" / f"{first.sha256}.part", state / "bundles" / f"{first.sha256}.zip"
+    synced.order(("flush", part), ("flush", part.parent), ("flush", bundle.with_name(bundle.name + ".tmp")))
+    synced.whole(bundle)
+    switch = synced.log[synced.log.index(("to", bundle)) :]
+    synced.log = switch
+    synced.whole(state / "activation.copy.json")
+    synced.whole(state / "activation.json")
+
+
+# ---- what is remembered -----------------------------------------------------------------------------------------
+
+
+def lose_what_is_known(device: Device) -> None:
+    for name in ("activation.json", "activation.copy.json"):
+        (device.state / name).unlink()
+
+
+def test_the_security_floor_holds_though_the_state_is_lost(device: Device) -> None:
+    device.site.publish(make_bundle(version="v3"), security_floor=3)
+    assert device.pull().bundle == "press/v3"
+    lose_what_is_known(device)
+    third = next(b for b in Folder(device.site.repo).load(datetime.now(UTC)).bundles() if b.facts.version == "v3")
+    actions.change_policy(
+        device.site.repo, [device.site.keys], "press", "stable", lambda policy: rollout.revoke(policy, third.sha256)
+    )
+    result = device.pull()
+    assert (result.outcome, result.bundle, device.active) == ("refused", "press/v2", "v3"), result.detail
+    assert "below the security floor 3" in result.detail
+
+
+def test_an_unreadable_state_decides_nothing(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusals and floor are not known: no bundle is taken, none is forgotten."""
+    read, held = Path.read_bytes, [True]
+
+    def refuse(path: Path) -> bytes:
+        if held[0] and path.name.startswith("activation"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = device.pull()
+    assert (result.outcome, result.trouble) == ("failed", "disk")
+    assert "activation.json" in result.detail
+    held[0] = False
+    device.expect_recovery()
+
+
+def test_a_self_test_without_memory_is_tried_again(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fieldwatch_contract import scoring
+
+    right, left = scoring.Scorer, [TRIES + 2]
+
+    def hungry(bundle: Bundle) -> scoring.Scorer:
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError
+        return right(bundle)
+
+    monkeypatch.setattr(scoring, "Scorer", hungry)
+    while left[0]:
+        device.expect_failure("memory", "not enough memory")
+    assert Activation(device.state).state().refused == {}
+    device.expect_recovery()
+    assert len([path for path, _ in device.server.requests if ".v2.zip" in path]) == 1, "it is kept meanwhile"
+
+
+def test_a_self_test_that_is_interrupted_is_no_test_without_an_end(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fieldwatch_contract import scoring
+
+    def interrupted(bundle: Bundle) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scoring, "self_test", interrupted)
+        for _ in range(TRIES + 1):
+            with pytest.raises(KeyboardInterrupt):
+                device.pull()
+    device.expect_recovery()
+
+
+def test_a_first_bundle_that_cannot_run_here_makes_room_for_the_next_best(device: Device) -> None:
+    """Alone it stays, to be tried again; the updater offers what else this device is admitted to."""
+    device.expect_recovery()
+    activation = Activation(device.state)
+    shutil.rmtree(device.state)
+    assert device.pull().bundle == "press/v2"
+    activation = Activation(device.state)
+    activation.happened("broken", device.second.sha256, "its model fails")
+    assert device.active == "v2"
+    assert device.pull().bundle == "press/v1"
+    assert device.active == "v1"
+
+
+def test_a_bundle_that_was_set_aside_waits(device: Device) -> None:
+    activation = Activation(device.state)
+    activation.commit(device.first.sha256)
+    assert device.pull().bundle == "press/v2"
+    Activation(device.state).happened("failing", device.second.sha256, "no memory")
+    assert device.active == "v1"
+    result = device.pull()
+    assert (result.outcome, result.trouble, device.active) == ("refused", "memory", "v1")
+    assert "was set aside: this computer could not run it" in result.detail
+    assert Activation(device.state).state().refused == {}
+
+
+def test_since_when_the_server_cannot_be_reached_is_told(device: Device) -> None:
+    before = clock.iso(clock.now())
+    for _ in range(2):
+        device.expect_failure("down", "cannot be reached", "http://127.0.0.1:9/")
+        first, *others = Activation(device.state).troubles()
+        assert (first.kind, others) == ("update_failing", [])
+        assert first.since is not None
+        assert before <= first.since <= clock.iso(clock.now())
+        assert "network, proxy, updates.url" in first.remedy
+    since = first.since
+    device.expect_failure("down", "cannot be reached", "http://127.0.0.1:9/")
+    assert Activation(device.state).troubles()[0].since == since
+    device.expect_recovery()
+    assert Activation(device.state).troubles() == []
 
 
 def test_a_state_folder_that_cannot_be_written(device: Device) -> None:

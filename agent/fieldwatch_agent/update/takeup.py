@@ -55,6 +55,8 @@ class Takeup:
         self._settled = False  # the active bundle runs
         self._blocks = 0
         self._failures = 0
+        self._failing = ""  # the bundle that failed last
+        self._at_load = True  # whether that was while it loaded: then it is over once it loads
         self._again = 0.0
         self._trouble: Trouble | None = None
 
@@ -79,11 +81,13 @@ class Takeup:
             with self._activation.attempt(bundle.sha256, self._survivable):
                 loaded = load(bundle)
         except (BundleError, MemoryError) as error:
+            self._at_load = True
             self._failed(error)
             return None
         self._running, self._settled, self._blocks = bundle.sha256, True, 0
-        if self._failures == 0:
-            self._trouble = None
+        if self._failing != bundle.sha256 or self._at_load:
+            self._trouble, self._failures = None, 0
+        if self._trouble is None:
             log.info("scoring with %s/%s", bundle.manifest.name, bundle.manifest.version)
         return loaded
 
@@ -103,6 +107,7 @@ class Takeup:
     def failed(self, error: BundleError | MemoryError) -> None:
         """The running bundle could not score a block; it has to be loaded again."""
         self.dropped()
+        self._at_load = False
         self._failed(error)
 
     def dropped(self) -> None:
@@ -117,6 +122,7 @@ class Takeup:
         current = self._activation.state().current
         cause = error if isinstance(error, BundleError) else no_memory()
         self._failures += 1
+        self._failing = current.sha256 if current is not None else ""
         if isinstance(cause, BundleMisfit):
             self._tell("bundle_misfit", cause.what, cause.remedy)
             self._again = math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
 import zipfile
@@ -13,13 +14,18 @@ import pytest
 from fieldwatch_contract.bundle import (
     Baseline,
     Bundle,
+    BundleBroken,
     BundleError,
+    BundleFailed,
+    BundleMisfit,
     Manifest,
     ModelSpec,
+    check_fit,
     read_bundle,
     write_arrays,
     write_bundle,
 )
+from fieldwatch_contract.clock import SECOND
 from fieldwatch_contract.features import KERNEL, FeatureSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,7 +85,7 @@ def test_a_flipped_byte_is_refused(place, change):
     damaged = bytearray(DATA)
     damaged[place] ^= change
     good = read_bundle(DATA)
-    with pytest.raises(BundleError, match="sha256"):
+    with pytest.raises(BundleBroken, match="sha256"):
         read_bundle(bytes(damaged), good.sha256)
     try:
         bundle = read_bundle(bytes(damaged))
@@ -90,13 +96,13 @@ def test_a_flipped_byte_is_refused(place, change):
 
 @pytest.mark.parametrize("length", [0, 1, 100, len(DATA) // 2, len(DATA) - 1])
 def test_a_truncated_file_is_refused(length):
-    with pytest.raises(BundleError, match="not a readable zip"):
+    with pytest.raises(BundleBroken, match="not a readable zip"):
         read_bundle(DATA[:length])
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"hello " * 100, b"<html>404</html>"])
 def test_something_else_is_refused(data):
-    with pytest.raises(BundleError, match="not a readable zip"):
+    with pytest.raises(BundleBroken, match="not a readable zip"):
         read_bundle(data)
 
 
@@ -114,7 +120,7 @@ def test_something_else_is_refused(data):
     ],
 )
 def test_members_that_do_not_fit_are_refused_by_name(edit, message):
-    with pytest.raises(BundleError, match=re.escape(message)):
+    with pytest.raises(BundleBroken, match=re.escape(message)):
         read_bundle(rewrite(edit))
 
 
@@ -122,27 +128,73 @@ def test_a_member_twice_is_refused():
     out = io.BytesIO(DATA)
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(out, "a") as archive:
         archive.writestr("models/d.onnx", FILES["models/d.onnx"])
-    with pytest.raises(BundleError, match=r"models/d\.onnx is in the zip twice"):
+    with pytest.raises(BundleBroken, match=r"models/d\.onnx is in the zip twice"):
         read_bundle(out.getvalue())
 
 
 def test_another_kernel_is_refused_with_the_way_out():
-    with pytest.raises(BundleError, match=f"kernel {KERNEL + 1}, this program has {KERNEL}: update the program"):
+    with pytest.raises(BundleMisfit, match=f"kernel {KERNEL + 1}, this program has {KERNEL}: update the program"):
         read_bundle(write_bundle(manifest(kernel=KERNEL + 1), FILES))
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"format": 2}, BundleMisfit),
+        ({"window_kind": "tumbling"}, BundleMisfit),
+        ({"format": 2, "window_kind": "tumbling"}, BundleMisfit),
+        ({"window": 0}, BundleBroken),
+        ({"window": 0, "format": 2}, BundleBroken),
+    ],
+)
+def test_what_a_newer_program_may_say_is_no_damage(change, cause):
+    def edit(members):
+        members["manifest.json"] = json.dumps(json.loads(members["manifest.json"]) | change).encode()
+
+    with pytest.raises(cause) as caught:
+        read_bundle(rewrite(edit))
+    assert caught.value.remedy == ("update the program" if cause is BundleMisfit else "")
+
+
+def test_a_failed_allocation_says_nothing_of_the_bundle(monkeypatch):
+    def unpack(data):
+        raise MemoryError
+
+    monkeypatch.setattr(fieldwatch_contract.bundle, "_members", unpack)
+    with pytest.raises(BundleFailed, match="not enough memory"):
+        read_bundle(DATA)
+
+
+@pytest.mark.parametrize(
+    ("device_type", "period", "says"),
+    [
+        ("press", 60 * SECOND, ""),
+        ("press", None, ""),
+        ("mill", 60 * SECOND, "trained for devices of type press, this one is mill: correct"),
+        ("press", 6 * SECOND, r"made for a period of 60 s, \[log\] period is 6 s: correct"),
+    ],
+)
+def test_what_does_not_go_with_a_device(device_type, period, says):
+    own = manifest(device_type="press", period_s=60.0)
+    if not says:
+        check_fit(own, device_type, period)
+        return
+    with pytest.raises(BundleMisfit, match=says):
+        check_fit(own, device_type, period)
 
 
 def test_a_bomb_is_refused_by_what_comes_out_not_by_what_it_claims(monkeypatch):
     monkeypatch.setattr(fieldwatch_contract.bundle, "MAX_UNPACKED", 1 << 20)
     big = rewrite(lambda m: m.update({"models/d.onnx": bytes(8 << 20)}))
     assert len(big) < 1 << 16
-    with pytest.raises(BundleError, match="unpacks to more than 1 MiB"):
+    with pytest.raises(BundleBroken, match="unpacks to more than 1 MiB"):
         read_bundle(big)
     many = rewrite(lambda m: m.update({f"f{i}": bytes(300 << 10) for i in range(4)}))
-    with pytest.raises(BundleError, match="unpacks to more than 1 MiB"):
+    with pytest.raises(BundleBroken, match="unpacks to more than 1 MiB"):
         read_bundle(many)
     liar = big.replace(struct.pack("<I", 8 << 20), struct.pack("<I", 10))
     assert liar != big
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleBroken):
         read_bundle(liar)
 
 
@@ -193,5 +245,5 @@ def test_period_is_whole_microseconds():
 def test_pickles_are_never_loaded():
     out = io.BytesIO()
     np.savez(out, evil=np.array([object()], dtype=object))
-    with pytest.raises(BundleError, match="pickle"):
+    with pytest.raises(BundleBroken, match="pickle"):
         Bundle(manifest(), {"x.npz": out.getvalue()}, "").arrays("x.npz")

@@ -8,11 +8,20 @@ import re
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from fieldwatch_contract.bundle import Bundle, BundleError, Range, read_bundle, write_arrays, write_bundle
+from fieldwatch_contract.bundle import (
+    Bundle,
+    BundleBroken,
+    BundleMisfit,
+    Range,
+    read_bundle,
+    write_arrays,
+    write_bundle,
+)
 from fieldwatch_contract.scoring import Scorer, golden, rank, responsible, self_test
 from fieldwatch_contract.verdicts import CODES, VERDICTS, WHYS, Why
 from hypothesis import given
@@ -264,17 +273,17 @@ def test_a_bundle_proves_itself():
     ],
 )
 def test_altered_golden_vectors_are_refused(edit, message):
-    with pytest.raises(BundleError, match=re.escape(message)):
+    with pytest.raises(BundleBroken, match=re.escape(message)):
         self_test(with_golden(edit))
 
 
 def test_golden_vectors_must_be_there_and_readable():
     files = {name: data for name, data in BOTH.files.items() if name != "golden.npz"}
-    with pytest.raises(BundleError, match="cannot prove itself"):
+    with pytest.raises(BundleBroken, match="cannot prove itself"):
         self_test(read_bundle(write_bundle(BOTH.manifest, files)))
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleBroken, match="cannot be read"):
         self_test(read_bundle(write_bundle(BOTH.manifest, files | {"golden.npz": b"nonsense"})))
-    with pytest.raises(BundleError, match=r"score\.detector differs"):
+    with pytest.raises(BundleBroken, match=r"score\.detector differs"):
         self_test(read_bundle(make_bundle(wrong_golden=True)))
 
 
@@ -289,14 +298,71 @@ def test_a_graph_that_does_not_fit_is_refused_with_the_reason():
     def broken(content: bytes) -> Bundle:
         return read_bundle(write_bundle(BOTH.manifest, BOTH.files | {"models/detector.onnx": content}))
 
-    with pytest.raises(BundleError, match="does not load"):
+    with pytest.raises(BundleBroken, match="does not load"):
         Scorer(broken(b"nonsense"))
-    with pytest.raises(BundleError, match=r"tensor\(float\), must be tensor\(double\)"):
+    with pytest.raises(BundleBroken, match=r"tensor\(float\), must be tensor\(double\)"):
         Scorer(broken(BOTH.files["models/classifier.onnx"]))
     model = onnx.load_from_string(BOTH.files["models/detector.onnx"])
     model.graph.output.remove(model.graph.output[0])
-    with pytest.raises(BundleError, match="no output named score"):
+    with pytest.raises(BundleBroken, match="no output named score"):
         Scorer(broken(model.SerializeToString()))
+
+
+@pytest.mark.parametrize("change", [{"opset": 99}, {"ir": 99}, {"domain": "com.newer"}])
+def test_a_graph_for_a_newer_onnxruntime_is_no_broken_one(change: dict[str, object]) -> None:
+    bundle = read_bundle(make_bundle(3, lookback=1))
+    model = onnx.load_from_string(bundle.files["models/detector.onnx"])
+    if "opset" in change:
+        model.opset_import[0].version = 99
+    elif "ir" in change:
+        model.ir_version = 99
+    else:
+        model.opset_import.append(helper.make_opsetid("com.newer", 1))
+        model.graph.node[0].domain = "com.newer"
+    files = bundle.files | {"models/detector.onnx": model.SerializeToString()}
+    with pytest.raises(BundleMisfit, match="update the program"):
+        Scorer(read_bundle(write_bundle(bundle.manifest, files)))
+
+
+HUNGRY = """
+import os, resource, sys
+from pathlib import Path
+import numpy as np
+from fieldwatch_contract.bundle import BundleError, read_bundle
+from fieldwatch_contract.scoring import Scorer
+
+bundle = read_bundle(Path(sys.argv[1]))
+scorer = Scorer(bundle)
+rows = np.full((3000, len(bundle.manifest.sensors)), 10.0)
+scorer.score(rows[:9])
+size = os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[0])
+for step, attempt in (("load", lambda: Scorer(bundle)), ("score", lambda: scorer.score(rows))):
+    for more in range(0, 64, 3):
+        limit = size + (more << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        try:
+            attempt()
+            print(step, "done")
+        except BundleError as error:
+            print(step, type(error).__name__)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS")
+def test_without_memory_a_model_failed_and_is_not_broken(tmp_path: Path) -> None:
+    """A real process whose address space ends a little above what it has, and a little more each time."""
+    path = tmp_path / "bundle.zip"
+    bundle = read_bundle(make_bundle(2000, lookback=2))
+    model = onnx.load_from_string(bundle.files["models/detector.onnx"])
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(1 << 22, np.float32), "padding"))
+    large = bundle.files | {"models/detector.onnx": model.SerializeToString()}
+    path.write_bytes(write_bundle(bundle.manifest, large))
+    done = subprocess.run([sys.executable, "-c", HUNGRY, str(path)], capture_output=True, text=True, check=True)
+    said = set(done.stdout.splitlines())
+    assert {"load BundleFailed", "score BundleFailed"} <= said
+    assert said <= {"load BundleFailed", "score BundleFailed", "load done", "score done"}
 
 
 # ---- telemetry -------------------------------------------------------------------------------------------------
@@ -306,11 +372,11 @@ def test_a_graph_that_fails_on_some_rows_is_named():
     failing = read_bundle(make_bundle(3, lookback=1, fails_above=1000))
     scorer = Scorer(failing)
     scorer.score(np.full((1, 3), 999.0))
-    with pytest.raises(BundleError, match=r"its model fails: models/detector\.onnx: .*Gather"):
+    with pytest.raises(BundleBroken, match=r"its model fails: models/detector\.onnx: .*Gather"):
         scorer.score(np.full((1, 3), 1001.0))
     arrays = failing.arrays("golden.npz")
     files = failing.files | {"golden.npz": write_arrays(arrays | {"rows": np.full_like(arrays["rows"], 1001)})}
-    with pytest.raises(BundleError, match="its model fails"):
+    with pytest.raises(BundleBroken, match="its model fails"):
         self_test(read_bundle(write_bundle(failing.manifest, files)))
 
 
@@ -327,7 +393,7 @@ def test_a_graph_that_fails_on_some_rows_is_named():
 )
 def test_a_baseline_that_is_none_is_refused(content: bytes, says: str) -> None:
     bundle = read_bundle(write_bundle(BOTH.manifest, BOTH.files | {"baseline.npz": content}))
-    with pytest.raises(BundleError, match=says):
+    with pytest.raises(BundleBroken, match=says):
         Scorer(bundle)
 
 
