@@ -109,9 +109,8 @@ def stolen_key(repo: Path, only: str | None = None, now: datetime | None = None)
 def expired(repo: Path, now: datetime | None = None) -> Iterator[str]:
     """The release job stops for 3, 8 and 40 days, then everybody for 400."""
     with twin(repo, now or datetime.now(UTC)) as one:
-        start = one.now
         for days in (3, 8, 40, 400):
-            one.now = start + days * DAY
+            one.now += days * DAY
             folder = Folder(one.repo)
             said = watch.ending(folder.load(one.now).expiries(), one.now)
             if not said:

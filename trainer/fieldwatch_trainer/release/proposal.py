@@ -26,6 +26,7 @@ from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle
 from fieldwatch_contract.policy import Policy, bundle_path, policy_path
 from fieldwatch_contract.scoring import self_test
 from pydantic import ValidationError
+from securesystemslib.formats import encode_canonical
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile
 
@@ -156,13 +157,15 @@ def _only_keys(before: Repository, after: Repository) -> None:
             for rule in rules.values() if isinstance(rules, dict) else rules:
                 rule.pop("keyids"), rule.pop("threshold")
         if old != new:
-            raise Refused(
-                f"the proposal changes something in {role} that is neither a bundle nor a key: do not sign it"
-            )
+            raise Refused(f"the proposal changes more in {role} than bundles and keys: do not sign it")
     root, targets = (after.authority(role) for role in ("root", "targets"))
     if [key.keyid for key in root[0]] != [key.keyid for key in targets[0]] or root[1] != targets[1]:
         raise Refused("the proposal gives root and targets different keys: do not sign it")
     for role in rekey.MEMBERS:
+        for key in after.authority(role)[0]:
+            plain = {name: value for name, value in key.to_dict().items() if name in {"keytype", "scheme", "keyval"}}
+            if hashlib.sha256(str(encode_canonical(plain)).encode()).hexdigest() != key.keyid:
+                raise Refused(f"the proposal shows a key of {role} under an id that is not its own: do not sign it")
         if after.authority(role)[1] < (2 if TABLE[role].offline else 1):
             raise Refused(f"the proposal lets one key alone sign {role}: do not sign it")
 
@@ -180,7 +183,9 @@ def _added(
         if proposal.files or proposal.wish:
             raise Refused("the proposal carries a bundle that it does not sign: do not sign it")
         return None, []
-    made = come[0]
+    made, facts = come[0], come[0].facts
+    if made.target != bundle_path(facts.name, facts.version):
+        raise Refused(f"{made.target} is not the place of {facts.name}/{facts.version}")
     info = TargetFile.from_dict(dict(new[made.target]), made.target)
     data = {file.path: file.data for file in proposal.files}.get(f"targets/{info.get_prefixed_paths()[0]}", b"")
     try:
@@ -190,13 +195,11 @@ def _added(
         raise Refused(f"the bundle in the proposal does not hold: {error}") from error
     if hashlib.sha256(data).hexdigest() != made.sha256 or len(proposal.files) != 1 or info.length != len(data):
         raise Refused("the bundle in the proposal is not the one that it signs: do not sign it")
-    manifest, facts = bundle.manifest, made.facts
+    manifest = bundle.manifest
     if new[made.target] != {"length": len(data), "hashes": {"sha256": made.sha256}, "custom": facts.model_dump()}:
         raise Refused("the proposal says more of the bundle than its facts: do not sign it")
     if (facts.name, facts.version, facts.kernel) != (manifest.name, manifest.version, manifest.kernel):
         raise Refused(f"the facts speak of {facts.name}/{facts.version}, the bundle's manifest of another")
-    if made.target != bundle_path(facts.name, facts.version):
-        raise Refused(f"{made.target} is not the place of {facts.name}/{facts.version}")
     if facts.release_seq <= max((b.facts.release_seq for b in before.bundles(facts.name)), default=0):
         raise Refused(f"release number {facts.release_seq} is taken: do not sign it")
     return made, describe(bundle, made.sha256, facts.release_seq, facts.security_floor)
