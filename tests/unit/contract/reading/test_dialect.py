@@ -223,3 +223,12 @@ def test_configured_columns_stand_for_a_header_and_count() -> None:
 def test_rows_without_a_header_say_which_key_helps() -> None:
     assert "name the columns in [log] columns" in read(rows("1,2,3", 3)).refused[0].detail
     assert 'say [log] format = "jsonl"' in read(['{"ts": "2026-01-17T10:00:00Z", "a": 1}']).refused[0].detail
+
+
+@pytest.mark.parametrize("at", [0, 1, 9])
+def test_a_byte_order_mark_before_any_line_is_no_part_of_it(at: int) -> None:
+    lines = ["time,a,b,c", *rows("1,2,3")]
+    lines[at] = "\ufeff" + lines[at]
+    found = read(lines)
+    assert found.refused == []
+    assert found.values.tolist() == [[1.0, 2.0, 3.0]] * 20

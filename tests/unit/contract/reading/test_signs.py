@@ -126,3 +126,12 @@ def test_missing_numbers_and_words_are_missing_in_blocks_and_alone() -> None:
     np.testing.assert_array_equal(found.values, alone)
     np.testing.assert_array_equal(found.values[:4], [[NAN, 7], [NAN, NAN], [5, NAN], [NAN, 3]])
     assert found.bad_values == {}
+
+
+@pytest.mark.parametrize("whole", ["998", "-998"])
+def test_a_whole_number_amid_three_decimals_makes_those_after_it_ambiguous_in_blocks_too(whole: str) -> None:
+    rows = [*["1.125"] * 20, whole, *["1.003"] * 20]
+    found = parse("time;rpm", rows)
+    assert found.values[:, 0].tolist() == [1.125] * 20 + [float(whole)]
+    assert [(refusal.line, refusal.reason) for refusal in found.refused] == [(22 + i, "ambiguous") for i in range(20)]
+    assert len(found.changes) == 1
