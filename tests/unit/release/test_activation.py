@@ -140,7 +140,10 @@ def test_the_last_proven_bundle_is_never_refused(tmp_path: Path) -> None:
     activation.refuse(read_bundle(V1).ref, "golden vectors")
     assert running(tmp_path) == "v1"
     assert activation.state().refused == {}
-    install(tmp_path, V2)
+    install(tmp_path, V2, proven=False)
+    Activation(tmp_path).refuse(read_bundle(V1).ref, "golden vectors, though it is the one to fall back to")
+    assert Activation(tmp_path).state().previous is not None
+    Activation(tmp_path).commit(SHA["v2"])
     Activation(tmp_path).happened("broken", SHA["v2"], "its model fails")
     Activation(tmp_path).happened("broken", SHA["v1"], "and so does the other")
     assert running(tmp_path) == "v1"
