@@ -182,6 +182,14 @@ def _health(commands: Commands) -> None:
     command.add_argument("--json", action="store_true")
     command.set_defaults(run="verify")
 
+    command = _with_repo(commands.add_parser("export", help="a copy for a laboratory without a network"), keys=False)
+    command.add_argument("out", type=Path, metavar="DIR", help="the site's own repository; kept for the next export")
+    command.add_argument("--site", required=True, metavar="NAME", help="what people call it, such as lab-7")
+    command.add_argument("--valid", type=_days, default="180d", metavar="DAYS", help="how long it holds; default: 180d")
+    command.add_argument("--keys", type=Path, metavar="DIR", help="the site's own keys; default: DIR-keys, beside DIR")
+    command.add_argument("--dry-run", action="store_true", help="say what would be exported")
+    command.set_defaults(run="export")
+
     command = _with_repo(commands.add_parser("status", help="shares, expiries, who signed, what is next"), keys=False)
     command.set_defaults(run="status")
     command = _with_repo(commands.add_parser("doctor", help="look for what is wrong with repository and keys"))
@@ -266,6 +274,13 @@ def _floor(text: str) -> int:
     value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is no release number; they count from 1, and 0 sets no floor")
+    return value
+
+
+def _days(text: str) -> int:
+    value = _whole(text.removesuffix("d"))
+    if not 1 <= value <= 395:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1d and 395d")
     return value
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from securesystemslib.signer import Key
 
 from fieldwatch_trainer.release import actions, rekey, rollout, watch
 from fieldwatch_trainer.release import drill as drills
+from fieldwatch_trainer.release import export as exports
 from fieldwatch_trainer.release import keys as files
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import ReleaseError
@@ -286,6 +287,13 @@ def verify(args: Namespace) -> int:
     text = f"Good: {len(found.bundles)} bundles, {len(found.policies)} policies.\n{_table(found.expiries, said)}"
     print(json.dumps(value) if args.json else text)
     return ATTENTION if said else 0
+
+
+def export(args: Namespace) -> int:
+    """Export for a site without a network."""
+    keys = args.keys or _beside(args.out, "keys")
+    done = exports.export(args.repo, args.out, keys, timedelta(days=args.valid), dry_run=args.dry_run)
+    return _tell(args, {"site": args.site}, done.words, f"Exported for {args.site}.")
 
 
 def status(args: Namespace) -> int:

@@ -21,7 +21,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -259,13 +259,29 @@ class Repository:
         self._touched.add(delegator(role))
         self._touch_unsigned()
 
-    def begin_anew(self, keys: Mapping[str, Sequence[Key]]) -> None:
+    def begin_anew(self, keys: Mapping[str, Sequence[Key]], thresholds: Mapping[str, int] | None = None) -> None:
         """Become a repository of the same content under other keys by role: from its own first root on."""
         for role in ROLES:
-            self.set_keys(role, keys[role], self.authority(role)[1])
+            self.set_keys(role, keys[role], (thresholds or {}).get(role, self.authority(role)[1]))
             self._roles[role].signed.version = 0
         self._before = None
         self._touched = set(ROLES)
+
+    def follow(self, source: Repository) -> None:
+        """Take over another repository's bundles as people signed them there, and its channels, to be signed here."""
+        keys, threshold = source.authority(PROD)
+        if ([key.keyid for key in keys], threshold) != (
+            [k.keyid for k in self.authority(PROD)[0]],
+            self.authority(PROD)[1],
+        ):
+            self.set_keys(PROD, keys, threshold)
+        if source.ends(PROD) != self.ends(PROD) or source.content(PROD) != self.content(PROD) or PROD in self._touched:
+            self._roles[PROD] = deepcopy(source._roles[PROD])
+            self._touched.add(PROD)
+            self._adopted.add(PROD)
+        policy, theirs = self._roles[POLICY].signed, source._roles[POLICY].signed
+        policy.targets, policy.unrecognized_fields = deepcopy(theirs.targets), deepcopy(theirs.unrecognized_fields)
+        self._touched.add(POLICY)
 
     def touch(self, role: str) -> None:
         """Sign a role anew with a new expiry although nothing in it changes."""
@@ -328,8 +344,10 @@ class Repository:
         found: dict[str, Any] = self._roles[role].signed.to_dict()
         return {key: value for key, value in found.items() if key not in {"version", "expires"}}
 
-    def seal(self, ring: Keyring) -> list[File]:
+    def seal(self, ring: Keyring, valid: timedelta | None = None) -> list[File]:
         """Version, sign and verify what changed; return the files in the order in which to put them out.
+
+        ``valid``: how long what the release job signs holds, where that is not as in :mod:`.release.roles`.
 
         Raises :class:`ReleaseError` for a missing key, or where a role that must hold for devices to accept the
         result has expired.
@@ -345,7 +363,7 @@ class Repository:
         out = list(self._files)
         for role in ROLES:
             if role in self._touched:
-                self._sign(role, ring)
+                self._sign(role, ring, None if TABLE[role].offline else valid)
                 out.append(self._file(role))
         self._before = deepcopy(self._roles["root"].signed)
         self._touched.clear()
@@ -366,16 +384,16 @@ class Repository:
             rules.append(_authority(self._before, role))
         return rules
 
-    def _bump(self, role: str) -> None:
+    def _bump(self, role: str, valid: timedelta | None = None) -> None:
         metadata = self._roles[role]
         metadata.signed.version += 1
-        metadata.signed.expires = self._now + LIFETIME[role]
+        metadata.signed.expires = self._now + (valid or LIFETIME[role])
         metadata.signatures.clear()
 
-    def _sign(self, role: str, ring: Keyring) -> None:
+    def _sign(self, role: str, ring: Keyring, valid: timedelta | None) -> None:
         metadata = self._roles[role]
         if role not in self._adopted:
-            self._bump(role)
+            self._bump(role, valid)
         for keys, threshold in self._rules(role):
             _expect(role, keys, threshold, ring, metadata)
         self._add_signatures(role, ring)
