@@ -174,6 +174,9 @@ def _signing(commands: Commands) -> None:
 def _health(commands: Commands) -> None:
     command = _with_repo(commands.add_parser("refresh", help="sign snapshot and timestamp anew"))
     command.add_argument("--all", action="store_true", help="every role; needs the offline keys")
+    command.add_argument(
+        "--propose", type=Path, metavar="FILE", help="with --all: a proposal for others to countersign"
+    )
     command.set_defaults(run="refresh")
 
     command = commands.add_parser("verify", help="check everything as a newly installed device would")

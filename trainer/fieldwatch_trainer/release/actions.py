@@ -327,6 +327,18 @@ def refresh(repo: Path, keys: Sequence[Path], everything: bool = False, now: dat
     return repository.expiries()
 
 
+def propose_refresh(repo: Path, keys: Sequence[Path], out: Path, now: datetime | None = None) -> Changed:
+    """Make a proposal to renew what people sign: the yearly ceremony, where the keys are in several places."""
+    with _changing(repo, now, True) as (folder, repository, _):
+        folder.check(repository)
+        for role in ROLES:
+            repository.touch(role)
+        drafts = repository.draft(Keyring.load(keys))
+        disk.write(out, Proposal(folder.state(), drafts).to_bytes())
+        words = [f"Role {role} then holds until {repository.ends(role):%Y-%m-%d}." for role in drafts]
+    return Changed((*words, *_waiting(repository, drafts)))
+
+
 def change_keys(
     repo: Path,
     keys: Sequence[Path],

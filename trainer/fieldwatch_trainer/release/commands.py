@@ -269,6 +269,11 @@ def refresh(args: Namespace) -> int:
         repository = folder.load(_now())
         folder.check(repository)
         return _tell(args, {}, ["Snapshot and timestamp would be signed anew; no device changes what it runs."], "")
+    if args.propose is not None:
+        if not args.all:
+            return _usage("refresh --propose is for what people sign: say --all as well")
+        done = actions.propose_refresh(args.repo, _keys(args), args.propose)
+        return _tell(args, {}, done.words, f"The proposal {args.propose} is made; nothing is published yet.")
     expiries = actions.refresh(args.repo, _keys(args), args.all)
     said = watch.ending(expiries, _now())
     print(json.dumps({"expires": _ends(expiries), "attention": said}) if args.json else _table(expiries, said))
