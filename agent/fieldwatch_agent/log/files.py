@@ -7,6 +7,7 @@ left out: what is not listed could not be missed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -84,6 +85,7 @@ class Folder:
         self._format = format
         self._alone = alone
         self._known: dict[tuple[str, Identity], File] = {}
+        self._begun: dict[str, tuple[int, bytes, tuple[int | None, int | None, bool]]] = {}
         self._lasts: dict[File, int | None] = {}
         self._holds: dict[tuple[File, Place], int | None] = {}
         self._inflater: Inflater | None = None
@@ -102,6 +104,7 @@ class Folder:
                 break
         self.files = sorted(files, key=lambda file: file.key)
         there = set(self.files)
+        self._begun = {file.file: self._begun[file.file] for file in self.files if file.file in self._begun}
         self._lasts = {file: last for file, last in self._lasts.items() if file in there}
         self._holds = {known: held for known, held in self._holds.items() if known[0] in there}
         return settled
@@ -166,7 +169,13 @@ class Folder:
         return File(path, file_id(status), size, mtime, packed, first, data, blank)
 
     def _beginning(self, file: Source) -> tuple[int | None, int | None, bool]:
-        """Return time and offset of the file's first reading, and whether there is nothing but column names."""
+        """Return time and offset of the file's first reading, and whether there is nothing but column names.
+
+        What is once known of a file holds as long as it begins with the same bytes.
+        """
+        known = self._begun.get(file.file)
+        if known is not None and _digest(self.fetch(file, 0, known[0])) == known[1]:
+            return known[2]
         head = self.fetch(file, 0, HEAD)
         found = detect(head[:4], self._encoding)
         if found is None:
@@ -185,7 +194,12 @@ class Folder:
         if place is None:
             place = next((i for i in range(after, len(lines)) if lines[i].strip()), None)
         blank = place is None and (header is None or not rest)
-        return first, None if place is None else start + sum(lengths[:place]), blank
+        result = first, None if place is None else start + sum(lengths[:place]), blank
+        if first is not None and place is not None:
+            enough = place + 1 if self._format.first_time(lines[: place + 1]) is not None else len(lines)
+            length = start + sum(lengths[:enough])
+            self._begun[file.file] = length, _digest(head[:length]), result
+        return result
 
     def beginning(self, file: Source) -> tuple[int | None, int | None]:
         """Return time (µs) and offset of the file's first reading, as far as there is one."""
@@ -263,6 +277,10 @@ class Folder:
         if self._inflater is None or not self._inflater.is_for(source.path, source.file):
             self._inflater = Inflater(source.path, source.file)
         return self._inflater
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def sane(time: int | None) -> int | None:

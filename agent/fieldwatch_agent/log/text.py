@@ -113,7 +113,9 @@ def headers(lines: Sequence[bytes], format: Format, current: bytes | None, openi
     not be like the one before it. Lines that look like readings are not asked: that would cost more than to read them.
     """
     found: list[tuple[int, bytes]] = []
-    for place, line in enumerate(lines):
+    numeric = current is not None and current[:1] in _NUMERIC
+    for place in [at for at, line in enumerate(lines) if at < opening or numeric or line[:1] not in _NUMERIC]:
+        line = lines[place]
         if line == current or (place >= opening and looks_like_data(line) and line[:4] != (current or b"")[:4]):
             continue
         if format.is_header(line, current if found or place >= opening else None):
