@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fieldwatch_contract import clock, topics
 from fieldwatch_contract.events import Ack, DeviceState, GapData, envelope
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from tests.conftest import ROOT
 from tests.delivery import DEVICE, START, alert, alert_draft, health, last_ack, make_store, result, rows, stored
@@ -412,6 +413,31 @@ def test_commits_survive_a_power_cut(store: Store) -> None:
     with store.write() as db:
         assert db.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         assert db.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def test_a_writer_that_reads_first_waits_for_another_one(store: Store, tmp_path: Path) -> None:
+    """Begun as readers, the second to write would fail instead: what it has read is old."""
+    other = make_store(tmp_path)
+    errors: list[Exception] = []
+
+    def write() -> None:
+        try:
+            with other.write() as db:
+                db.execute(select(t.verdict)).all()
+                db.execute(insert(t.verdict), {"alert_id": "b", "verdict": "real", "note": "", "at": 2})
+        except Exception as error:
+            errors.append(error)
+
+    with store.write() as db:
+        db.execute(select(t.verdict)).all()
+        second = threading.Thread(target=write)
+        second.start()
+        second.join(0.5)
+        db.execute(insert(t.verdict), {"alert_id": "a", "verdict": "real", "note": "", "at": 1})
+    second.join()
+    assert errors == []
+    assert [row["alert_id"] for row in rows(store, t.verdict)] == ["a", "b"]
+    other.close()
 
 
 def test_reading_does_not_wait_for_writing(store: Store) -> None:
