@@ -34,12 +34,14 @@ from fieldwatch_agent import durable
 from fieldwatch_agent.send import ledger
 from fieldwatch_agent.send.database import (
     DAY,
+    EPOCH,
     SCHEMA,
     TIME,
     VERSION,
     Damaged,
     Draft,
     checksum,
+    columns,
     connect,
     enqueue,
     is_damage,
@@ -113,6 +115,8 @@ def _heal(path: Path) -> str:
                 return f"format {version}, this program writes {VERSION}"
             if version < VERSION:
                 migrate(db, version)
+            if columns(db) != _expected():
+                return f"its tables are not those of a journal: {columns(db)}"
             with transaction(db):
                 healed += _heal_rows(db)
                 if healed:
@@ -128,6 +132,12 @@ def _heal(path: Path) -> str:
         return str(error)
 
 
+def _expected() -> dict[str, list[str]]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        return columns(db)
+
+
 def _heal_rows(db: sqlite3.Connection) -> list[str]:
     """Mend meta and ledger; return what was wrong. Raises :class:`.Damaged` where the read position is lost."""
     healed = _heal_progress(db)
@@ -137,16 +147,16 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
         raise Damaged(f"the highest number given out is {highest[0]!r}, the newest waiting event has {newest}")
     try:
         epoch, sent = read_meta(db, "epoch"), read_meta(db, "sent")
-        if epoch is None or int(epoch, 16) < 0 or int(sent or 0) < 0:
-            raise Damaged("the epoch is missing")
+        if epoch is None or not EPOCH.fullmatch(epoch) or int(sent or 0) < 0:
+            raise Damaged("there is no epoch")
     except ValueError as error:
         new_epoch(db)
         healed.append(f"{error}: all that waits is sent under a new epoch")
     for key in _SHOWN:
         try:
             text = read_meta(db, key)
-            if text and key in ("health", "last_alert"):
-                json.loads(text)
+            if text is not None and key in ("health", "last_alert") and not isinstance(json.loads(text), dict):
+                raise Damaged(f"{key} is no object")
         except ValueError:
             db.execute("DELETE FROM meta WHERE key = ?", (key,))
             healed.append(f"{key}, which is only shown, was removed")
@@ -206,15 +216,14 @@ def _salvage(aside: Path) -> list[Draft]:
             alone = not aside.with_name(aside.name + "-wal").exists()
             with closing(sqlite3.connect(f"{aside.as_uri()}?mode=ro{'&immutable=1' * alone}", uri=True)) as db:
                 db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-                columns = [row[1] for row in db.execute("PRAGMA table_info(outbox)")]
-                total = "sum" if "sum" in columns else "NULL"
+                total = "sum" if "sum" in columns(db)["outbox"] else "NULL"
                 query = f"SELECT seq, event, time, day, data, {total} FROM outbox NOT INDEXED ORDER BY seq {order}"  # noqa: S608
                 for seq, *row in db.execute(query):
                     if seq in found:
                         break
                     if row[0] in CARRIED and verified(*row):
                         found[seq] = Draft(row[0], row[2], row[3])
-        except (sqlite3.Error, ValueError):
+        except (sqlite3.Error, ValueError, KeyError):
             continue
     return [found[seq] for seq in sorted(found)]
 

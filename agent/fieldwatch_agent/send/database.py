@@ -48,6 +48,7 @@ MIGRATIONS = {2: ("ALTER TABLE meta ADD COLUMN sum INTEGER", "ALTER TABLE outbox
 """By version: what makes a journal of the version before it one of this version."""
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
+EPOCH = re.compile(r"[0-9a-f]{16}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 _ERROR, _CORRUPT, _CONSTRAINT, _NOTADB = 1, 11, 19, 26
@@ -93,7 +94,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     text = str(error)
     return (
         code in (_CORRUPT, _NOTADB)
-        or (code == _ERROR and text.startswith(("no such", "malformed")))
+        or (code == _ERROR and (text.startswith(("no such", "malformed")) or "has no column" in text))
         or (code == _CONSTRAINT and text.startswith("UNIQUE"))
     )
 
@@ -111,6 +112,14 @@ def transaction(db: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[sql
         raise
 
 
+def columns(db: sqlite3.Connection) -> dict[str, list[str]]:
+    """Return the columns of each table; those of a sound journal are those of :data:`SCHEMA`."""
+    tables = [
+        row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'")
+    ]
+    return {table: [row[1] for row in db.execute("SELECT * FROM pragma_table_info(?)", (table,))] for table in tables}
+
+
 def migrate(db: sqlite3.Connection, version: int) -> None:
     """Bring a journal of an older version up to this one, in one transaction."""
     with transaction(db):
@@ -118,7 +127,8 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
             for statement in MIGRATIONS[step]:
                 db.execute(statement)
         for key, value in db.execute("SELECT key, value FROM meta").fetchall():
-            write_meta(db, key, value)
+            if isinstance(value, str):
+                write_meta(db, key, value)
         db.execute(f"PRAGMA user_version = {VERSION}")
 
 
@@ -132,8 +142,8 @@ def read_meta(db: sqlite3.Connection, key: str) -> str | None:
     row = db.execute("SELECT value, sum FROM meta WHERE key = ?", (key,)).fetchone()
     if row is None:
         return None
-    value = str(row[0])
-    if row[1] is not None and row[1] != checksum(key, value):
+    value, total = row
+    if not isinstance(value, str) or (total is not None and total != checksum(key, value)):
         raise Damaged(f"{key} has another checksum")
     return value
 

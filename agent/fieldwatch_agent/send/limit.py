@@ -57,7 +57,8 @@ def shrink(db: sqlite3.Connection, limit: int) -> None:
         pages, free = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count"))
         over = pages * int(db.execute("PRAGMA page_size").fetchone()[0]) > limit
         if free > (0 if over else FREE_PAGES):
-            db.execute(f"PRAGMA incremental_vacuum({free if over else FREE_PAGES})").fetchall()
+            # execute() would take one step of it, and a step gives back one page
+            db.executescript(f"PRAGMA incremental_vacuum({free if over else FREE_PAGES})")
         if over:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

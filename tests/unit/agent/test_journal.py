@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent import durable
 from fieldwatch_agent.send.journal import (
     DAYS_AT_ONCE,
     DAYS_KEPT,
@@ -267,6 +268,139 @@ def test_failed_commit_changes_nothing(tmp_path: Path) -> None:
     journal._db.execute("PRAGMA max_page_count = 1000000")
     journal.commit(block(2, 5000))
     assert journal.progress().position == "5002"
+
+
+def test_what_the_cloud_could_not_store_counts_as_refused_and_is_told(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 5))
+    journal.enqueue([Draft("alert", DAY, "{}"), Draft("gap", DAY, "{}"), Draft("alert", DAY, "{}")])
+    outbox = Outbox(journal.path)
+    ack = Ack(epoch=journal.epoch, upto=4, also=[6, 7], refused=[2, 3, 5, 6, 7])
+    outbox.acknowledge(ack)
+    (day,) = journal.ledger()
+    assert (day.read, day.scored, day.refused, day.pending) == (5, 2, {"quarantined": 2}, 1)
+    five, alert, gap = outbox.pending(0, 9)
+    assert (five.seq, alert.seq) == (5, 8), "5 is refused, and not settled"
+    told = json.loads(gap.data)
+    assert (told["reason"], told["lines"]) == ("evicted", 2)
+    assert told["detail"].startswith("2 result(s) and 1 alert(s): the cloud could not read them")
+    outbox.acknowledge(Ack(epoch=journal.epoch, upto=9, refused=[9]))
+    assert outbox.pending(0, 9) == [], "a gap of a gap would never end"
+    assert balance(journal)
+
+
+def used(folder: Path) -> int:
+    """Bytes of the journal's file on the disk."""
+    return (folder / "journal.db").stat().st_size
+
+
+@pytest.mark.parametrize("size", [300, 3000, 30_000])
+def test_the_limit_holds_after_each_commit_however_much_one_brings(tmp_path: Path, size: int) -> None:
+    """A month with every reading in the results, the broker away: each block is larger than a tenth of the limit."""
+    limit = 1_000_000
+    journal = Journal(tmp_path, limit)
+    read = 0
+    for _ in range(6):
+        journal.commit(block(read, 400, refused=20, size=size))
+        read += 400
+        assert journal.outbox().bytes <= limit
+        assert used(tmp_path) <= limit
+        assert balance(journal)
+    gaps = [json.loads(message.data) for message in Outbox(journal.path).pending(0, 9999) if message.event == "gap"]
+    (day,) = journal.ledger()
+    assert day.evicted == sum(gap["lines"] for gap in gaps)
+    assert day.evicted + day.pending == read
+
+
+def test_at_the_last_alerts_give_up_their_evidence_and_stay(tmp_path: Path) -> None:
+    limit = 1_000_000
+    journal = Journal(tmp_path, limit)
+    for number in range(120):
+        text = json.dumps({"alert_id": str(number), "sensors": [], "evidence": {"z": "x" * 30_000}})
+        journal.commit(Commit(Progress(), {}, {}, [], [Draft("alert", DAY, text)]))
+        assert used(tmp_path) <= limit
+    messages = Outbox(journal.path).pending(0, 999)
+    alerts = [json.loads(message.data) for message in messages if message.event == "alert"]
+    assert [alert["alert_id"] for alert in alerts] == [str(number) for number in range(120)]
+    bare = sum("evidence" not in alert for alert in alerts)
+    told = [json.loads(message.data)["detail"] for message in messages if message.event == "gap"]
+    assert bare == sum(int(detail.rpartition("; ")[2].split()[0]) for detail in told) > 60
+
+
+def test_the_low_water_mark_is_read_in_one_statement(tmp_path: Path) -> None:
+    """Between two, another connection may add a row and have it acknowledged: the mark would lie above it."""
+    journal = Journal(tmp_path, 1 << 30)
+    outbox = Outbox(journal.path)
+    statements: list[str] = []
+    outbox._db.set_trace_callback(statements.append)
+    assert outbox.floor() == 1
+    journal.commit(block(0, 3))
+    assert outbox.floor() == 1
+    outbox._db.set_trace_callback(None)
+    assert len(statements) == 2
+    outbox.acknowledge(Ack(epoch=journal.epoch, upto=3))
+    assert outbox.floor() == 4
+
+
+def test_commits_are_on_the_disk(tmp_path: Path) -> None:
+    """Under WAL anything less than FULL forgets the last commits in a power cut (measured)."""
+    journal = Journal(tmp_path, 1 << 30)
+    for db in (journal._db, Outbox(journal.path)._db):
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+class Synced:
+    """Which files and folders were flushed, made and renamed, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[tuple[str, str]] = []
+        fsync, replace, mkdir = os.fsync, Path.replace, Path.mkdir
+
+        def flushed(handle: int) -> None:
+            self.steps.append(("sync", os.path.realpath(f"/proc/self/fd/{handle}")))
+            fsync(handle)
+
+        def replaced(path: Path, target: Path) -> Path:
+            self.steps.append(("rename", str(target)))
+            return replace(path, target)
+
+        def made(path: Path, *arguments: int, **more: bool) -> None:
+            self.steps.append(("mkdir", str(path)))
+            mkdir(path, *arguments, **more)
+
+        monkeypatch.setattr(os, "fsync", flushed)
+        monkeypatch.setattr(Path, "replace", replaced)
+        monkeypatch.setattr(Path, "mkdir", made)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_file_is_flushed_before_it_gets_its_name_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = Synced(monkeypatch)
+    durable.write(tmp_path / "a.json", b"{}")
+    assert synced.steps == [
+        ("sync", str(tmp_path / "a.json.tmp")),
+        ("rename", str(tmp_path / "a.json")),
+        ("sync", str(tmp_path)),
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_new_state_folder_and_journal_survive_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = Synced(monkeypatch)
+    state = tmp_path / "var" / "state"
+    Journal(state, 1 << 30)
+    assert synced.steps == [
+        ("mkdir", str(tmp_path / "var")),
+        ("sync", str(tmp_path)),
+        ("mkdir", str(state)),
+        ("sync", str(tmp_path / "var")),
+        ("sync", str(state / "journal.db.new")),
+        ("rename", str(state / "journal.db")),
+        ("sync", str(state)),
+    ]
 
 
 WRITER = """

@@ -278,7 +278,5 @@ def test_never_more_than_the_window_is_under_way(tmp_path: Path) -> None:
     world.produce(3, 0.0)
     world.produce(4 * LIMIT, 1.0)
     world.send(1000)
-    assert LIMIT <= world.sender.plan.unacked <= LIMIT + 400, (
-        "and one batch from the lowest number"
-    )
+    assert LIMIT <= world.sender.plan.unacked <= LIMIT + 400, "and one batch from the lowest number"
     world.close()

@@ -1,0 +1,445 @@
+"""A damaged journal: healed in place or row by row, or set aside; announced; never a traceback, never wrong data sent.
+
+Two journals: one that this program made, and one of the first version, whose rows have no checksums.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, Progress, read_status
+from fieldwatch_contract.alerts import AlertState
+from fieldwatch_contract.events import Ack
+
+from tests.unit.agent.test_journal import DAY, balance, block
+
+OLD = Path(__file__).parents[2] / "data" / "journal-v1" / "journal.sql"
+
+
+def old_journal(folder: Path) -> Path:
+    """The journal of the first version, as its own program left it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "journal.db"
+    db = sqlite3.connect(path)
+    db.executescript("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;" + OLD.read_text(encoding="utf-8"))
+    db.close()
+    return path
+
+
+def new_journal(folder: Path, results: int = 20) -> Path:
+    """A journal with results, an alert and a gap in its outbox."""
+    journal = Journal(folder, 1 << 30)
+    journal.commit(block(0, results, refused=2))
+    journal.enqueue([Draft("alert", DAY, '{"alert_id":"a","sensors":[]}'), Draft("gap", DAY, '{"reason":"evicted"}')])
+    journal.commit(block(results, 5))
+    journal.close()
+    return journal.path
+
+
+def change(path: Path, *statements: str) -> None:
+    """Damage a journal by SQL."""
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        db.execute(statement)
+    db.close()
+
+
+def drain(journal: Journal) -> list[tuple[int, str, str]]:
+    """Send everything and have it settled; return number, event and data of what went out."""
+    outbox = journal.open_outbox()
+    sent = []
+    while page := outbox.pending(0, 7):
+        sent += [(message.seq, message.event, message.data) for message in page]
+        outbox.acknowledge(Ack(epoch=outbox.epoch, upto=page[-1].seq))
+    journal.close_outbox(outbox)
+    return sent
+
+
+def told(sent: list[tuple[int, str, str]]) -> list[dict[str, object]]:
+    """The gaps among what was sent."""
+    return [json.loads(data) for _, event, data in sent if event == "gap"]
+
+
+# ---- the first version --------------------------------------------------------------------------------------------
+
+
+def test_the_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    path = old_journal(tmp_path)
+    before = sqlite3.connect(path)
+    rows = before.execute("SELECT seq, event, data FROM outbox ORDER BY seq").fetchall()
+    epoch = before.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()[0]
+    before.close()
+    for _ in range(2):  # the second time it is a journal of today
+        journal = Journal(tmp_path, 1 << 30)
+        assert not journal.crashed
+        assert journal.epoch == epoch
+        found = journal.progress()
+        assert (found.position, found.rewind, found.newest) == ('{"offset": 100}', '{"offset": 0}', 1768608000000000)
+        assert found.alerts == {"detector": AlertState(3, 0, None, 1768608000000000, 4.5, 4.5, 3)}
+        (day,) = journal.ledger()
+        assert (day.read, day.scored, day.refused, day.pending) == (12, 3, {"columns": 2}, 7)
+        outbox = journal.open_outbox()
+        assert [(each.seq, each.event, each.data) for each in outbox.pending(0, 99)] == rows
+        assert not outbox.foreign(Ack(epoch=epoch, upto=9))
+        assert outbox.foreign(Ack(epoch=epoch, upto=10)), "the high-water mark came along"
+        journal.stopped()
+        journal.close()
+        assert not list(tmp_path.glob("*.damaged-*"))
+    journal = Journal(tmp_path, 1 << 30)
+    journal.enqueue([Draft("alert", DAY, "{}")])
+    assert [number for number, _, _ in drain(journal)] == [3, *range(5, 15)], "nothing is renumbered"
+    assert balance(journal)
+    journal.close()
+
+
+def test_a_takeover_that_fails_half_way_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = old_journal(tmp_path)
+    monkeypatch.setattr(
+        "fieldwatch_agent.send.database.MIGRATIONS",
+        {2: ("ALTER TABLE meta ADD COLUMN sum INTEGER", "ALTER TABLE no_such ADD COLUMN sum INTEGER")},
+    )
+    with pytest.raises(sqlite3.OperationalError):
+        from fieldwatch_agent.send.database import connect, migrate
+
+        db = connect(path)
+        migrate(db, 1)
+    assert db.execute("PRAGMA user_version").fetchone() == (1,)
+    assert len(db.execute("PRAGMA table_info(meta)").fetchall()) == 2
+    db.close()
+
+
+# ---- what does not parse, wherever it stands ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [new_journal, old_journal], ids=["new", "old"])
+@pytest.mark.parametrize(
+    "value", ["'{'", "'null'", "'[1]'", "CAST(x'ff00' AS TEXT)", "''", "7", "x'00'"], ids=lambda v: v[:12]
+)
+@pytest.mark.parametrize("key", ["progress", "epoch", "sent", "last_alert"])
+def test_a_value_that_does_not_parse_is_healed_and_announced(
+    tmp_path: Path, make: object, key: str, value: str
+) -> None:
+    path: Path = make(tmp_path)  # type: ignore[operator]
+    change(path, f"UPDATE meta SET value = {value} WHERE key = '{key}'")
+    journal = Journal(tmp_path, 1 << 30)
+    journal.progress()
+    assert balance(journal)
+    read_status(path)
+    sent = drain(journal)
+    harmless = key == "sent" and value in ("'7'", "7", "''")
+    assert harmless or any(gap["reason"] == "journal_rebuilt" for gap in told(sent))
+    assert {event for _, event, _ in sent} >= {"alert", "gap"}, "what no log brings again is not lost"
+    assert balance(journal)
+    journal.close()
+    again = Journal(tmp_path, 1 << 30)
+    assert drain(again) == [], "it is healed for good"
+    again.close()
+
+
+def test_one_of_two_positions_is_mended_from_the_other_and_nothing_is_lost(tmp_path: Path) -> None:
+    for key in ("progress", "progress_copy"):
+        path = new_journal(tmp_path / key)
+        change(path, f"UPDATE meta SET value = replace(value, '25', '26') WHERE key = '{key}'")
+        journal = Journal(tmp_path / key, 1 << 30)
+        assert journal.progress().position == "25"
+        assert len([event for _, event, _ in drain(journal) if event == "result"]) == 25
+        journal.close()
+        assert not list((tmp_path / key).glob("*.damaged-*"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE ledger SET read = 'x'",
+        "UPDATE ledger SET day = 'yesterday'",
+        "UPDATE ledger SET scored = -1",
+        "UPDATE ledger SET day = CAST(x'ff' AS TEXT)",
+        "UPDATE refused SET lines = 1.5",
+        "UPDATE refused SET reason = CAST(x'fe' AS TEXT)",
+        "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'outbox'",
+        "UPDATE sqlite_sequence SET seq = 1 WHERE name = 'outbox'",
+        "UPDATE sqlite_sequence SET seq = 'x' WHERE name = 'outbox'",
+        "DELETE FROM meta",
+        "DROP TABLE ledger",
+        "PRAGMA user_version = 77",
+    ],
+)
+def test_damage_outside_the_outbox_keeps_nobody_from_starting(tmp_path: Path, damage: str) -> None:
+    path = new_journal(tmp_path)
+    change(path, damage)
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(25, 3))
+    sent = drain(journal)
+    assert any(gap["reason"] == "journal_rebuilt" for gap in told(sent))
+    assert "alert" in {event for _, event, _ in sent}
+    journal.close()
+
+
+DAMAGED_ROWS = [
+    "data = CAST(x'7b22ff227d' AS TEXT)",
+    "data = '{'",
+    "data = x'00ff'",
+    "data = replace(data, '20', '21')",
+    "data = ''",
+    "time = 'noon'",
+    "day = '2026-01-71'",
+    "event = 'resulu'",
+    "sum = 7",
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED_ROWS)
+def test_a_row_of_the_outbox_that_is_damaged_is_set_aside_alone_and_counted(tmp_path: Path, damage: str) -> None:
+    path = new_journal(tmp_path)
+    change(path, f"UPDATE outbox SET {damage} WHERE seq = 5")
+    journal = Journal(tmp_path, 1 << 30)
+    read_status(path)
+    journal.outbox()
+    sent = drain(journal)
+    assert [number for number, event, _ in sent if event == "result"] == [*range(1, 5), *range(6, 21), *range(23, 28)]
+    (gap,) = [gap for gap in told(sent) if gap.get("lines")]
+    assert (gap["reason"], gap["lines"]) == ("evicted", 1)
+    assert "damaged on the disk" in str(gap["detail"])
+    (day,) = journal.ledger()
+    assert (day.read, day.scored, day.evicted, day.pending) == (27, 24, 1, 0)
+    assert balance(journal)
+    assert read_status(path)["rejects"][0]["reason"] == "damaged"  # type: ignore[index]
+    journal.close()
+
+
+@pytest.mark.parametrize("damage", ["data = CAST(x'ff' AS TEXT)", "data = '[1'", "time = 'x'", "event = 'x'"])
+def test_rows_without_a_checksum_are_judged_by_whether_they_parse(tmp_path: Path, damage: str) -> None:
+    change(old_journal(tmp_path), f"UPDATE outbox SET {damage} WHERE seq = 8")
+    journal = Journal(tmp_path, 1 << 30)
+    assert [number for number, _, _ in drain(journal)][:9] == [3, 5, 6, 7, 9, 10, 11, 12, 13]
+    assert balance(journal)
+    journal.close()
+
+
+def test_a_damaged_alert_is_told_too(tmp_path: Path) -> None:
+    change(new_journal(tmp_path), "UPDATE outbox SET data = 'x' WHERE event = 'alert'")
+    journal = Journal(tmp_path, 1 << 30)
+    assert "1 alert(s): damaged on the disk" in str(told(drain(journal))[-1]["detail"])
+    journal.close()
+
+
+def test_an_index_that_lost_a_row_is_built_again(tmp_path: Path) -> None:
+    """Otherwise the row would never be found, and never be sent."""
+    path = new_journal(tmp_path)
+    change(
+        path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, '''result''', '''health''') WHERE name = 'outbox_others'",
+    )
+    change(path, "REINDEX outbox_others")
+    change(
+        path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = replace(sql, '''health''', '''result''') WHERE name = 'outbox_others'",
+    )
+    assert sqlite3.connect(path).execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok"
+    journal = Journal(tmp_path, 1 << 30)
+    outbox = journal.open_outbox()
+    assert [message.event for message in outbox.urgent(0, 9)] == ["alert"]
+    assert journal.progress().position == "25"
+    journal.close()
+
+
+# ---- the file -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_bytes_end_in_no_traceback_and_send_nothing_wrong(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    path = new_journal(tmp_path, results=300)
+    whole = path.read_bytes()
+    original = {(event, data) for _, event, data in _content(path)}
+    data = bytearray(whole)
+    for _ in range(dice.choice([1, 1, 1, 4, 40])):
+        data[dice.randrange(100, len(data))] = dice.randrange(256)
+    path.write_bytes(data)
+    journal = _open(tmp_path)
+    lost = journal.progress().position is None
+    sent = _drained(journal)
+    journal = sent[0]
+    new = [(event, text) for _, event, text in sent[1] if (event, text) not in original]
+    assert {event for event, _ in new} <= {"gap"}, "nothing wrong looks right"
+    results = [event for _, event, _ in sent[1] if event == "result"]
+    if not lost and journal.progress().position is not None:
+        gaps = [gap for gap in told(sent[1]) if gap.get("lines")]
+        assert len(results) + sum(int(str(gap["lines"])) for gap in gaps) >= 305, "what is missing is told"
+    else:
+        assert any(gap["reason"] == "journal_rebuilt" for gap in told(sent[1]))
+    journal.close()
+
+
+def _content(path: Path) -> list[tuple[int, str, str]]:
+    db = sqlite3.connect(path)
+    found = db.execute("SELECT seq, event, data FROM outbox").fetchall()
+    db.close()
+    return found
+
+
+def _open(folder: Path) -> Journal:
+    return Journal(folder, 1 << 30)
+
+
+def _drained(journal: Journal) -> tuple[Journal, list[tuple[int, str, str]]]:
+    """As the service and the uplink do it: damage that shows late is healed with the journal's next step."""
+    for _ in range(5):
+        try:
+            journal.commit(Commit(journal.progress(), {}, {}, [], []))
+            outbox = journal.open_outbox()
+        except JournalError as error:
+            assert "is healed" in str(error)
+            continue
+        sent = []
+        try:
+            while page := outbox.pending(0, 50):
+                sent += [(message.seq, message.event, message.data) for message in page]
+                outbox.acknowledge(Ack(epoch=outbox.epoch, upto=page[-1].seq))
+        except sqlite3.Error as error:
+            journal.close_outbox(outbox, error)
+            continue
+        journal.close_outbox(outbox)
+        return journal, sent
+    pytest.fail("it is not healed")
+
+
+@pytest.mark.parametrize("beside", ["nothing", "new"])
+def test_a_write_ahead_log_of_another_life_is_not_replayed(tmp_path: Path, beside: str) -> None:
+    """The file was lost, or replaced by a new one, and its log stayed."""
+    state = tmp_path / "state"
+    journal = Journal(state, 1 << 30)
+    journal.commit(block(0, 300, size=200))
+    stale = (state / "journal.db-wal").read_bytes()
+    assert len(stale) > 50_000
+    journal.close()
+    (state / "journal.db").unlink()
+    if beside == "new":
+        new_journal(state)
+    (state / "journal.db-wal").write_bytes(stale)
+    again = Journal(state, 1 << 30)
+    again.commit(Commit(Progress(position="1"), {DAY: 1}, {}, [], [Draft("result", DAY, "{}")]))
+    assert drain(again)
+    assert balance(again) or beside == "new", "what SQLite has mixed does not add up, and status shows that"
+    again.close()
+
+
+def test_damage_in_the_middle_of_a_run_is_healed_in_place(tmp_path: Path) -> None:
+    """The file is closed by everybody before it is set aside, the uplink's side too."""
+    journal = Journal(tmp_path, 1 << 30)
+    for start in range(0, 3000, 500):
+        journal.commit(block(start, 500))
+    journal.enqueue([Draft("alert", DAY, '{"alert_id":"a","sensors":[]}')])
+    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    outbox, old = journal.open_outbox(), journal.epoch
+    with journal.path.open("r+b") as file:
+        file.seek(4096 * 4)
+        file.write(os.urandom(4096 * 30))
+    with pytest.raises(sqlite3.DatabaseError) as found:
+        while page := outbox.pending(0, 400):
+            outbox.acknowledge(Ack(epoch=old, upto=page[-1].seq))
+    journal.close_outbox(outbox, found.value)
+    second = journal.open_outbox()
+    with pytest.raises(JournalError, match=r"was damaged .* and is healed"):
+        journal.progress()
+    with pytest.raises(sqlite3.ProgrammingError):
+        second.depth()
+    assert len(list(tmp_path.glob("journal.db.damaged-*"))) == 1
+    assert journal.epoch != old
+    assert journal.progress() == Progress()
+    journal.commit(block(0, 3))
+    sent = drain(journal)
+    assert [event for _, event, _ in sent] == ["alert", "gap", "result", "result", "result"]
+    journal.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+@pytest.mark.parametrize("damage", ["header", "middle", "version"])
+def test_no_handle_is_open_when_a_damaged_file_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Windows would refuse to rename it."""
+    path = new_journal(tmp_path, results=500)
+    if damage == "version":
+        change(path, "PRAGMA user_version = 9")
+    else:
+        with path.open("r+b") as file:
+            file.seek(0 if damage == "header" else 8192)
+            file.write(b"\xff" * 4096)
+    renames = []
+    rename = Path.rename
+
+    def checked(self: Path, target: Path) -> Path:
+        renames.append((self.name, held(path)))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", checked)
+    gc.collect()
+    assert held(path) == []
+    Journal(tmp_path, 1 << 30).close()
+    assert [name for name, _ in renames if name == "journal.db"]
+    assert [held for _, held in renames if held] == []
+
+
+def held(path: Path) -> list[str]:
+    """The files of the journal that this process has open."""
+    names = []
+    for handle in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            names.append(str(handle.readlink()))
+    return [name for name in names if name.startswith(str(path))]
+
+
+# ---- one agent ----------------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from fieldwatch_agent.send.journal import Journal
+journal = Journal(Path(sys.argv[1]), 1 << 30)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_agent_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), str(root)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"ready\n"
+    with pytest.raises(
+        JournalError, match=rf"held by process {holder.pid}\): stop it, or give this one a \[state\] dir"
+    ):
+        Journal(tmp_path, 1 << 30)
+    read_status(tmp_path / "journal.db")  # those who only look are not refused
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    journal = Journal(tmp_path, 1 << 30)  # the lock died with its holder
+    assert journal.crashed, "it never said that it stops"
+    journal.stopped()
+    journal.close()
+    assert not Journal(tmp_path, 1 << 30).crashed
+
+
+def test_a_copy_of_the_file_is_not_touched_when_it_is_set_aside(tmp_path: Path) -> None:
+    path = new_journal(tmp_path)
+    change(path, "PRAGMA user_version = 9")
+    shutil.copy(path, tmp_path / "copy")
+    Journal(tmp_path, 1 << 30).close()
+    (aside,) = tmp_path.glob("journal.db.damaged-*")
+    assert aside.read_bytes() == (tmp_path / "copy").read_bytes()
