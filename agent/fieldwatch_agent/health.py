@@ -56,7 +56,7 @@ class Reporter:
         ``uplink``: what keeps messages from arriving. Raises :class:`.send.journal.JournalError`.
         """
         now = time.monotonic()
-        state = pipeline.tail.state if pipeline is not None else "waiting"
+        state = pipeline.intake.tail.state if pipeline is not None else "waiting"
         found = derive(self._facts(pipeline, now))
         bundle = pipeline.bundle.ref if pipeline is not None else None
         keys = [(each.kind, each.key) for each in found]
@@ -97,16 +97,16 @@ class Reporter:
             return Facts(disk_free=free)
         recent, _ = pipeline.recent.sum(now)
         return Facts(
-            log=pipeline.tail.state,
-            log_detail=pipeline.tail.detail,
+            log=pipeline.intake.tail.state,
+            log_detail=pipeline.intake.tail.detail,
             recent=recent,
             minutes=round(pipeline.recent.span / 60),
-            columns=pipeline.columns,
+            columns=pipeline.intake.columns,
             sensors=len(pipeline.bundle.manifest.sensors),
-            passed_over=pipeline.tail.passed_over,
-            unreadable=pipeline.tail.unreadable,
+            passed_over=pipeline.intake.tail.passed_over,
+            unreadable=pipeline.intake.tail.unreadable,
             unfilled=pipeline.unfilled,
-            clock_wrong=pipeline.clock_wrong,
+            clock_wrong=pipeline.intake.clock_wrong,
             disk_free=free,
         )
 

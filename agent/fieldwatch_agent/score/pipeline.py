@@ -25,19 +25,19 @@ from pathlib import Path
 
 import numpy as np
 from fieldwatch_contract import clock
-from fieldwatch_contract.acceptance import AHEAD, ahead
 from fieldwatch_contract.bundle import Bundle, check_fit
 from fieldwatch_contract.events import GapData
-from fieldwatch_contract.reading.parse import Columns, Parser, Refusal
+from fieldwatch_contract.reading.parse import Refusal
 from fieldwatch_contract.scoring import Scorer, Scores
 from fieldwatch_contract.verdicts import CODES, WHYS, Verdict, Why
 from numpy.typing import NDArray
 
 from fieldwatch_agent.config import Config
-from fieldwatch_agent.log.tail import LogLines, Position, Tail
+from fieldwatch_agent.log.tail import LogLines
 from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Said
+from fieldwatch_agent.score.intake import Accepted, Intake
 from fieldwatch_agent.score.numbering import Numbering
-from fieldwatch_agent.score.past import beginning, read_past
+from fieldwatch_agent.score.refill import Refill
 from fieldwatch_agent.score.tally import Recent, Tally
 from fieldwatch_agent.score.window import Window
 from fieldwatch_agent.send.journal import REJECTS_KEPT, Commit, Draft, Journal, Progress, Reject
@@ -49,13 +49,6 @@ BLOCK_BYTES = 768 * 1024
 memory while a backlog is read (30 MB)."""
 REJECT_BYTES = 4096
 """A refused line is kept aside up to this length."""
-SILENT_PERIODS = 3
-"""A log without a new line for so many periods is silent."""
-HOLD_S = 10.0
-"""New lines wait this long after a restart where the window may be filled in a moment."""
-RETRY_MOST_S = 60.0
-CLOCK_RETRY_S = 60.0
-"""Lines ahead of the clock are judged again this often; the log may have returned to it."""
 
 
 @dataclass(frozen=True)
@@ -65,46 +58,6 @@ class Step:
     lines: int
     scored: int
     alerts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Accepted:
-    """What a block's lines are: readings to be placed, and lines refused; ``position``: after what was read of it.
-
-    ``begun``: where a reading of line -1 begins.
-    """
-
-    ts: NDArray[np.int64]
-    values: NDArray[np.float64]
-    line: NDArray[np.int64]
-    refused: list[Refusal]
-    bad_values: Counter[str]
-    position: Position
-    begun: Position | None
-
-
-@dataclass
-class _Refilling:
-    """Filling the window after a restart: ``since`` the first try, ``due`` the next one (monotonic seconds).
-
-    ``passing``: what stood in the way may be gone in a moment.
-    """
-
-    first: bool = True
-    since: float = 0.0
-    due: float = 0.0
-    pause: float = 1.0
-    passing: bool = False
-
-
-@dataclass(frozen=True)
-class _Ahead:
-    """Lines wait for the clock: the first one's time (µs), their bytes, and when to judge them again (monotonic)."""
-
-    ts: int
-    file: str
-    unread: int
-    due: float
 
 
 class Pipeline:
@@ -118,36 +71,21 @@ class Pipeline:
         manifest = bundle.manifest
         check_fit(manifest, config.device.type, config.log.period)
         self.bundle = replace(bundle, files={})  # the models are loaded; their bytes need not stay
-        self._config = config.log
         self._journal = journal
         self._scorer = Scorer(bundle)
         self._decider = Decider(config.device.id, bundle, config.privacy.evidence)
         self._window = Window(manifest.period, manifest.window, EVIDENCE_ROWS, len(manifest.sensors))
         self._unseen = max(0, EVIDENCE_ROWS - manifest.window)  # rows that an alert shows and no score depends on
         self._numbering = Numbering()
-        self._begun: Position | None = None  # before the first line of a reading that is not complete
         self.recent = Recent(manifest.period_s)
 
         progress = journal.progress()
         self._alerts = dict(progress.alerts)
         self.newest = progress.newest
         self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())
-        self._refilling: _Refilling | None = _Refilling()
-        self._held: LogLines | None = None
-        self._ahead: _Ahead | None = None
-        self._open(progress)
-
-    def _open(self, progress: Progress) -> None:
-        """Begin to read where the journal stands."""
-        self._parser = Parser(self._config, self.bundle.manifest.sensors)
-        self._begun = None
-        self.tail = Tail(
-            self._config.path,
-            Position.from_json(progress.position) if progress.position else None,
-            encoding=self._config.encoding,
-            format=self._parser,
-            silent_after=SILENT_PERIODS * self._config.period / clock.SECOND,
-        )
+        self.intake = Intake(config.log, manifest.sensors, progress.position)
+        self._refill = Refill(self._window, config.log, manifest.sensors, manifest.period)
+        self._held: Accepted | None = None
 
     # ---- what the service calls --------------------------------------------------------------------------------
 
@@ -158,67 +96,44 @@ class Pipeline:
 
         Raises :class:`.send.journal.JournalError` where it cannot be written; the next call tries the same block.
         """
-        if self._waits_for_the_clock():
-            return None
-        lines = self._held or self.tail.read(BLOCK_BYTES)
+        accepted = self._held or self.intake.read(BLOCK_BYTES, self.newest)
         self._announce()
-        if lines is None:
+        if accepted is None:
             return None
-        self._held = lines
-        if not self._may_carry():
+        self._held = accepted
+        if not self._refill.may_carry(self._journal):
             return None
         self._held = None
         with scoring():
-            return self._carry(lines)
+            return self._carry(accepted)
 
     def lag(self) -> int:
         """Return the bytes written and not yet carried, as far as they can be seen."""
-        held = self._held.position.offset - self._held.starts[0] if self._held is not None else 0
-        return self.tail.lag() + held + (self._ahead.unread if self._ahead is not None else 0)
+        held = self._held.position.offset - self._held.lines.starts[0] if self._held is not None else 0
+        return self.intake.lag() + max(0, held)
 
     @property
     def waiting(self) -> str:
         """Why lines that were written are not carried on, in words; empty where they are."""
-        if self._ahead is not None:
-            return self.clock_wrong
-        return self._window.why if self._held is not None else ""
-
-    @property
-    def clock_wrong(self) -> str:
-        """What speaks against this computer's clock, in words; empty where nothing does."""
-        if self._ahead is None:
-            return ""
-        return (
-            f"{Path(self._ahead.file).name} has readings of {clock.iso(self._ahead.ts)}, and other times in the log "
-            f"agree with them, but this computer's clock says {clock.iso(clock.now())}; they wait unread"
-        )
+        return self.intake.clock_wrong or (self._window.why if self._held is not None else "")
 
     @property
     def unfilled(self) -> str:
         """Why the next row cannot be judged for want of the rows before it, in words; empty where it can."""
         return self._window.why if self._window.lacking else ""
 
-    @property
-    def columns(self) -> Columns | None:
-        """The log's columns in effect."""
-        return self._parser.columns
-
     # ---- the steps ---------------------------------------------------------------------------------------------
 
-    def _carry(self, lines: LogLines) -> Step | None:
-        accepted = self._accept(lines)
-        refused = accepted.refused
-        ts, line = accepted.ts, accepted.line
+    def _carry(self, accepted: Accepted) -> Step:
+        refused, ts, line = list(accepted.refused), accepted.ts, accepted.line
         kept: list[NDArray[np.int64]] = []
         tally = Tally(bad_values=accepted.bad_values)
-        if self._ahead is not None and not len(ts) and not refused:
-            return None
         said = (
             self._decider.farewell(self._alerts, max(int(ts[-1]), self.newest or 0))
             if len(ts)
             else Said([], self._alerts)
         )
-        for block in self._window.place(ts, accepted.values, line, lines, accepted.begun):
+        for block in self._window.place(ts, accepted.values, line, accepted.lines, accepted.begun):
             refused += [Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate]
             if len(block.late):
                 newest = clock.iso(int(block.ts[-1]) if len(block.ts) else self.newest or 0)
@@ -233,7 +148,7 @@ class Pipeline:
                 _count(tally, scores, present)
                 said = said.then(self._decider.decide(block, scores, said.alerts))
         rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
-        commit = self._commit(lines, accepted.position, line[rows], ts[rows], refused, said)
+        commit = self._commit(accepted, line[rows], ts[rows], refused, said)
         self._journal.commit(commit)
         self._alerts = dict(said.alerts)
         self.newest = commit.progress.newest
@@ -244,86 +159,9 @@ class Pipeline:
         self.recent.add(time.monotonic(), tally)
         return Step(tally.read, said.scored, said.transitions)
 
-    def _accept(self, lines: LogLines) -> _Accepted:
-        """Parse a block and leave out what is ahead of the clock."""
-        readings = self._parser.parse(lines)
-        for change in readings.changes:
-            log.warning("%s: %s", lines.file, change)
-        ts, line = readings.ts, readings.line
-        judged = ahead(ts, clock.now(), self._log_time(lines) if self._is_ahead(ts) else None)
-        stop, read, before = len(ts), len(lines), self._begun
-        self._begun = beginning(lines, readings, before)
-        position = self._begun or lines.position
-        if judged.waits is not None:
-            stop, read = judged.waits, int(line[judged.waits])
-            position = before if read < 0 and before is not None else lines.position_of(max(0, read))
-            due = time.monotonic() + CLOCK_RETRY_S
-            self._ahead = _Ahead(int(ts[stop]), lines.file, lines.position.offset - position.offset, due)
-        future = judged.future[:stop]
-        refused = [each for each in readings.refused if each.line < read]
-        refused += [
-            Refusal(int(at), "future", "more than a day ahead of this computer's clock") for at in line[:stop][future]
-        ]
-        taken = np.flatnonzero(~future)
-        bad = Counter(readings.bad_values)
-        return _Accepted(ts[taken], readings.values[taken], line[taken], refused, bad, position, before)
-
-    def _is_ahead(self, ts: NDArray[np.int64]) -> bool:
-        return bool((ts > clock.now() + AHEAD).any())
-
-    def _log_time(self, lines: LogLines) -> int | None:
-        """Return what the log knows of the time: the newest row, and when the file was written."""
-        try:
-            written = Path(lines.file).stat().st_mtime_ns // 1000
-        except OSError:
-            return self.newest
-        return max(written, self.newest or written)
-
-    def _waits_for_the_clock(self) -> bool:
-        if self._ahead is None:
-            return False
-        if clock.now() + AHEAD < self._ahead.ts and time.monotonic() < self._ahead.due:
-            return True
-        self._ahead = None
-        self._open(self._journal.progress())
-        return False
-
-    def _may_carry(self) -> bool:
-        """Tell whether new lines may be carried: after a restart the window is filled first.
-
-        What stands in the way may be gone in a moment, so lines wait a little. Then they go on, unknown, and the rows
-        are looked for again until none is missing that a score depends on.
-        """
-        refilling, now = self._refilling, time.monotonic()
-        if refilling is None:
-            return True
-        if now >= refilling.due and self._refill(refilling, now):
-            self._refilling = None
-            return True
-        return not refilling.passing or now - refilling.since >= HOLD_S
-
-    def _refill(self, refilling: _Refilling, now: float) -> bool:
-        """Fill the window with the rows before the position; tell whether all were found that a score depends on."""
-        progress = self._journal.progress()
-        past = read_past(self._config, self.bundle.manifest.sensors, progress, self.bundle.manifest.period)
-        if refilling.first or len(past.missing) < len(self._window.missing):
-            self._window.fill(past, progress)
-        if not self._window.lacking:
-            if not refilling.first:
-                log.info("the rows before the last restart could be read again")
-            return True
-        if refilling.first:
-            log.warning("%s; they are looked for again, and until then the verdict is unknown", past.why)
-            refilling.first, refilling.since = False, now
-        refilling.passing = past.passing
-        refilling.due = now + refilling.pause
-        refilling.pause = min(2 * refilling.pause, RETRY_MOST_S)
-        return False
-
     def _commit(
         self,
-        lines: LogLines,
-        position: Position,
+        block: Accepted,
         accepted: NDArray[np.int64],
         ts: NDArray[np.int64],
         refusals: list[Refusal],
@@ -343,13 +181,13 @@ class Pipeline:
         if len(days):
             self._day = clock.day_of(int(days[-1]) * clock.DAY)
         progress = Progress(
-            position=position.to_json(),
+            position=block.position.to_json(),
             rewind=self._window.rewind(),
             newest=int(ts[-1]) if len(ts) else self.newest,
             alerts=said.alerts,
             rows=self._window.rows.to_text(),
         )
-        kept = refusals[-REJECTS_KEPT:]
+        kept, lines = refusals[-REJECTS_KEPT:], block.lines
         name, number = Path(lines.file).name, self._numbering.first_of(lines) if kept else None
         rejects = [
             Reject(
@@ -364,7 +202,7 @@ class Pipeline:
     def _announce(self) -> None:
         """Journal what happened to the log, and say it."""
         drafts = []
-        for change in self.tail.changes():
+        for change in self.intake.tail.changes():
             log.warning("%s", change.detail)
             self.recent.add(time.monotonic(), Tally(lost=[change.detail]))
             now = clock.day_of(clock.now())

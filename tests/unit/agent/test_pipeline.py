@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from fieldwatch_agent.config import Config
-from fieldwatch_agent.score import past, pipeline
+from fieldwatch_agent.score import intake, past, refill
 from fieldwatch_agent.score.past import Past, read_past
 from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.score.window import REWIND_ROWS
@@ -269,7 +269,7 @@ def test_a_clock_that_is_behind_makes_lines_wait_and_refuses_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The PC was off for three days and believes that it was not; the device has written on."""
-    monkeypatch.setattr(pipeline, "CLOCK_RETRY_S", 0.0)
+    monkeypatch.setattr(intake, "CLOCK_RETRY_S", 0.0)
     wanted = expected(tmp_path / "sound", monkeypatch, range(4400))
     device = Device(tmp_path / "device", monkeypatch)
     device.live(range(3))
@@ -280,7 +280,7 @@ def test_a_clock_that_is_behind_makes_lines_wait_and_refuses_none(
     device.carry()
     taken = len(device.results())
     assert taken == 3 + 1440, "up to a day ahead"
-    assert "this computer's clock says 2026-01-17T00:02:00Z" in device.pipeline.clock_wrong
+    assert "this computer's clock says 2026-01-17T00:02:00Z" in device.pipeline.intake.clock_wrong
     assert device.pipeline.waiting
     assert device.pipeline.lag() > 2900 * 30
     device.restart()
@@ -290,7 +290,7 @@ def test_a_clock_that_is_behind_makes_lines_wait_and_refuses_none(
     device.now = written
     device.carry()
     assert device.results() == wanted
-    assert (device.refused(), device.pipeline.clock_wrong, device.pipeline.lag()) == ({}, "", 0)
+    assert (device.refused(), device.pipeline.intake.clock_wrong, device.pipeline.lag()) == ({}, "", 0)
 
 
 def test_a_clock_behind_at_the_very_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_a_clock_behind_at_the_very_first_start(tmp_path: Path, monkeypatch: pyt
     os.utime(device.log, ns=(START * 1000, START * 1000))
     device.carry()
     assert device.results() == []
-    assert device.pipeline.clock_wrong
+    assert device.pipeline.intake.clock_wrong
     device.now = START
     device.carry()
     assert len(device.results()) == 30
@@ -315,8 +315,8 @@ def test_until_the_window_is_filled_again_rows_are_unknown_for_a_told_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
 ) -> None:
     """The rotated file comes back after a while, as after a move to another folder or a scan for viruses."""
-    monkeypatch.setattr(pipeline, "HOLD_S", 0.0)
-    monkeypatch.setattr(pipeline, "RETRY_MOST_S", 0.0)
+    monkeypatch.setattr(refill, "HOLD_S", 0.0)
+    monkeypatch.setattr(refill, "RETRY_MOST_S", 0.0)
     wanted = expected(tmp_path / "sound", monkeypatch, range(200))
     device = Device(tmp_path / "device", monkeypatch)
     device.live(range(80))
@@ -378,7 +378,7 @@ def test_new_lines_wait_a_moment_for_a_window_that_may_be_filled_at_once(
         found = read(*arguments)
         return replace(found, missing=found.rows.slots, why="locked", passing=True) if next(passing) else found
 
-    monkeypatch.setattr(pipeline, "read_past", blocked)
+    monkeypatch.setattr(refill, "read_past", blocked)
     device.restart()
     device.append(device.reading(80))
     assert device.pipeline.step() is None
