@@ -273,7 +273,7 @@ def _no_change(proposal: Proposal) -> Proposal:
 FORGERIES: dict[str, tuple[Callable[[Proposal], Proposal], str]] = {
     "other bytes than signed": (_other_bytes, "is not the one that it signs"),
     "bytes that are no bundle": (_broken_bytes, "does not hold"),
-    "a file beside the bundle": (_extra_file, "is not the one that it signs"),
+    "a file beside the bundle": (_extra_file, "which it does not sign"),
     "a policy that is not the signed one": (_other_policy, "is not the one that is signed"),
     "a role of the release job": (_online_draft, "a proposal does not carry prod-policy"),
     "a false picture of what is there": (_forged_state, "prod: its signatures do not hold"),

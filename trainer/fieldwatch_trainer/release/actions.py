@@ -7,6 +7,7 @@ how many devices. With ``dry_run`` that is all. A command that would do somethin
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,14 +23,14 @@ from pydantic import ValidationError
 from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
 
-from fieldwatch_trainer.release import disk, effects, proposal, rekey, rollout
+from fieldwatch_trainer.release import disk, effects, proposal, provenance, rekey, rollout
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate, named, read_public, save
 from fieldwatch_trainer.release.proposal import Proposal, Wish
 from fieldwatch_trainer.release.repository import Expiry, File, Published, Repository
-from fieldwatch_trainer.release.roles import LIFETIME, NAMES, POLICY, ROLES
+from fieldwatch_trainer.release.roles import LIFETIME, NAMES, POLICY, PROD, ROLES
 from fieldwatch_trainer.release.verify import offered
 
 ROOT = "root.json"
@@ -141,6 +142,7 @@ def publish(
     with _changing(repo, now, dry_run) as (folder, repository, moment):
         published, policy, changed = _offer(folder, repository, data, opened, Wish(channel, bp, lift), security_floor)
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
+        words += _beside(repository, published, bundle.with_name("run.json"))
         words += effects.tell(policy, changed, fleet, _micros(moment))
         if not dry_run:
             put(folder, repository.seal(Keyring.load(keys)))
@@ -167,7 +169,7 @@ def promote(
     Proven is what its whole channel may run, not halted, not revoked. Raises :class:`ReleaseError`, :class:`Refused`.
     """
     name, _, version = reference.partition("/")
-    data, policy = offered(source, source_root, name, version, source_channel, now)
+    data, stated, policy = offered(source, source_root, name, version, source_channel, now)
     where = f"{reference} in channel {source_channel} of {source}"
     release = next((r for r in policy.releases if effects.bundle_of(r.target) == reference), None)
     if release is None or release.sha256 in policy.revoke or policy.halt:
@@ -179,6 +181,9 @@ def promote(
         opened = read_bundle(data)
         published, before, changed = _offer(folder, repository, data, opened, Wish(channel, bp))
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, 0)
+        if stated is not None and repository.changes(PROD):
+            repository.put_target(PROD, provenance.path_of(published.target), stated)
+            words += provenance.read(stated, published.target, published.sha256)
         words += effects.tell(before, changed, fleet, _micros(moment))
         if not dry_run:
             put(folder, repository.seal(Keyring.load(keys)))
@@ -403,14 +408,14 @@ def sign(
     with _changing(repo, now, True) as (folder, repository, moment):
         published, policy, changed = _offer(folder, repository, data, opened, wish, security_floor)
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
+        words += _beside(repository, published, bundle.with_name("run.json"))
         words += effects.tell(policy, changed, fleet, _micros(moment))
         drafts = repository.draft(Keyring.load(keys))
         if not drafts:
             raise Refused(f"{effects.bundle_of(published.target)} is published already: 'publish' or 'rollout set' it")
         path = policy_path(opened.manifest.name, wish.channel)
         policies = {path: policy.model_dump_json(indent=1).encode()}
-        info = repository.target_of(published.target)
-        files = (File(f"targets/{info.get_prefixed_paths()[0]}", data),)
+        files = tuple(file for file in repository.waiting() if file.path.startswith("targets/prod/"))
         if not dry_run:
             disk.write(out, Proposal(folder.state(), drafts, policies, files, wish).to_bytes())
         words += _waiting(repository, drafts)
@@ -505,6 +510,21 @@ def _offer(
     changed = wish.apply(policy, published.target, published.sha256)
     _write_policy(repository, path, changed)
     return published, policy, changed
+
+
+def _beside(repository: Repository, published: Published, run: Path) -> list[str]:
+    """Put a bundle's provenance beside it, out of the run's folder; return what it says."""
+    path = provenance.path_of(published.target)
+    if not repository.changes(PROD):
+        return []  # it is published already, as it was signed then
+    if not run.is_file():
+        return [f"There is no {run.name} beside it: it is published without provenance."]
+    try:
+        data = provenance.statement(published.target, published.sha256, json.loads(_read(run)))
+    except (ValueError, AttributeError) as error:
+        raise ReleaseError(f"{run}: not what a training run writes: {error}") from error
+    repository.put_target(PROD, path, data)
+    return provenance.read(data, published.target, published.sha256)
 
 
 def _kept(before: Policy, after: Policy) -> list[str]:

@@ -21,6 +21,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle
 from fieldwatch_contract.policy import Policy, bundle_path, policy_path
@@ -30,7 +31,7 @@ from securesystemslib.formats import encode_canonical
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile
 
-from fieldwatch_trainer.release import effects, rekey, rollout
+from fieldwatch_trainer.release import effects, provenance, rekey, rollout
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.repository import File, Published, Repository, State
@@ -177,7 +178,8 @@ def _added(
     if lost := sorted(path for path in old if new.get(path) != old[path]):
         raise Refused(f"the proposal takes away or changes {', '.join(lost)}: bundles never change, do not sign it")
     come = [item for item in after.bundles() if item.target not in old]
-    if len(come) != len(new) - len(old) or len(come) > 1:
+    fresh = set(new) - set(old) - {provenance.path_of(item.target) for item in come}
+    if fresh != {item.target for item in come} or len(come) > 1:
         raise Refused("the proposal brings in more than one bundle, or something that is none: do not sign it")
     if not come:
         if proposal.files or proposal.wish:
@@ -187,13 +189,14 @@ def _added(
     if made.target != bundle_path(facts.name, facts.version):
         raise Refused(f"{made.target} is not the place of {facts.name}/{facts.version}")
     info = TargetFile.from_dict(dict(new[made.target]), made.target)
-    data = {file.path: file.data for file in proposal.files}.get(f"targets/{info.get_prefixed_paths()[0]}", b"")
+    files = {file.path: file.data for file in proposal.files}
+    data = files.pop(f"targets/{info.get_prefixed_paths()[0]}", b"")
     try:
         bundle = read_bundle(data, hashlib.sha256(data).hexdigest())
         self_test(bundle)
     except BundleError as error:
         raise Refused(f"the bundle in the proposal does not hold: {error}") from error
-    if hashlib.sha256(data).hexdigest() != made.sha256 or len(proposal.files) != 1 or info.length != len(data):
+    if hashlib.sha256(data).hexdigest() != made.sha256 or info.length != len(data):
         raise Refused("the bundle in the proposal is not the one that it signs: do not sign it")
     manifest = bundle.manifest
     if new[made.target] != {"length": len(data), "hashes": {"sha256": made.sha256}, "custom": facts.model_dump()}:
@@ -202,7 +205,27 @@ def _added(
         raise Refused(f"the facts speak of {facts.name}/{facts.version}, the bundle's manifest of another")
     if facts.release_seq <= max((b.facts.release_seq for b in before.bundles(facts.name)), default=0):
         raise Refused(f"release number {facts.release_seq} is taken: do not sign it")
-    return made, describe(bundle, made.sha256, facts.release_seq, facts.security_floor)
+    said = describe(bundle, made.sha256, facts.release_seq, facts.security_floor)
+    return made, said + _origin(new.get(provenance.path_of(made.target)), made, files)
+
+
+def _origin(stated: Mapping[str, Any] | None, made: Published, files: dict[str, bytes]) -> list[str]:
+    """Tell the provenance, and refuse any file that is left."""
+    said = ["Nothing states where it comes from: there is no provenance beside it."]
+    if stated is not None:
+        path = provenance.path_of(made.target)
+        info = TargetFile.from_dict(dict(stated), path)
+        data = files.pop(f"targets/{info.get_prefixed_paths()[0]}", b"")
+        try:
+            info.verify_length_and_hashes(data)
+            said = provenance.read(data, made.target, made.sha256)
+        except (RepositoryError, ReleaseError) as error:
+            raise Refused(f"the provenance in the proposal does not hold: {error}") from error
+        if set(stated) != {"length", "hashes"}:
+            raise Refused("the proposal says more of the provenance than its hash: do not sign it")
+    if files:
+        raise Refused(f"the proposal carries {', '.join(files)}, which it does not sign: do not sign it")
+    return said
 
 
 def _wished(before: Repository, proposal: Proposal, made: Published, fleet: Fleet, now: datetime) -> list[str]:

@@ -7,6 +7,7 @@ against the bundles that they name.
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 from urllib3.exceptions import HTTPError
 
+from fieldwatch_trainer.release import provenance
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.repository import Expiry
 from fieldwatch_trainer.release.roles import POLICY, PROD, ROLES
@@ -49,15 +51,19 @@ def verify(source: str, root: bytes, now: datetime | None = None) -> Verified:
 
 def offered(
     source: str, root: bytes, name: str, version: str, channel: str, now: datetime | None = None
-) -> tuple[bytes, Policy]:
-    """Return a bundle and the policy of its channel from another repository, verified. Raises :class:`ReleaseError`."""
+) -> tuple[bytes, bytes | None, Policy]:
+    """Return a bundle, its provenance and the policy of its channel from another repository, verified.
+
+    Raises :class:`ReleaseError`.
+    """
     with _cold(source, root, now) as client:
         policy = client.optional(policy_path(name, channel))
         bundle = client.optional(bundle_path(name, version))
         if bundle is None or policy is None:
             what = f"bundle {name}/{version}" if bundle is None else f"channel {channel} for {name}"
             raise ReleaseError(f"{source}: there is no {what}")
-        return bundle, Policy.model_validate_json(policy)
+        stated = client.optional(provenance.path_of(bundle_path(name, version)))
+        return bundle, stated, Policy.model_validate_json(policy)
 
 
 @contextmanager
@@ -88,8 +94,15 @@ class _Client:
     def bundles(self) -> dict[str, str]:
         """Check every bundle; return sha256 by target path."""
         found = {}
-        for target in self._listed(PROD):
+        listed = self._listed(PROD)
+        for target in listed:
             data, custom = self._download(target)
+            if target.endswith(".intoto.json"):
+                bundle_data, _ = self._download(target.removesuffix(".intoto.json") + ".zip")
+                provenance.read(
+                    data, target.removesuffix(".intoto.json") + ".zip", hashlib.sha256(bundle_data).hexdigest()
+                )
+                continue
             try:
                 facts = BundleFacts.model_validate(custom)
                 bundle = read_bundle(data)

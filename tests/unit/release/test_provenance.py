@@ -1,0 +1,111 @@
+"""Where a bundle comes from is stated beside it, signed with it, and read by whoever countersigns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_trainer.release import actions
+from fieldwatch_trainer.release.__main__ import main
+from fieldwatch_trainer.release.errors import ReleaseError
+from fieldwatch_trainer.release.folder import Folder
+from fieldwatch_trainer.release.proposal import Proposal, Wish
+from fieldwatch_trainer.release.repository import File
+from fieldwatch_trainer.release.verify import verify
+
+from tests.updates import Site
+
+
+@pytest.fixture
+def run(tmp_path: Path, v1: bytes) -> Path:
+    """A run's folder, as training leaves it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "bundle.zip").write_bytes(v1)
+    facts: dict[str, Any] = {
+        "name": "press",
+        "version": "v1",
+        "sha256": read_bundle(v1).sha256,
+        "device_type": "press",
+        "versions": {"fieldwatch": "0.1.0"},
+        "seed": 7,
+        "data": {"lake": "s3://lake/press", "device_days": 90, "devices": 3, "first": "2026-01-01T00:00:00Z",
+                 "last": "2026-01-31T00:00:00Z", "labels": {"fault": 4}},
+        "gate": {"rows": 4096, "differing": 0},
+        "evaluation": {"detector": {"average_precision": 0.9}},
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(facts))
+    return folder
+
+
+def stated(site: Site) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(next((site.repo / "targets/prod/press").glob("*.v1.intoto.json")).read_bytes())
+    return found
+
+
+def test_it_is_a_statement_about_these_bytes_that_other_tools_read(site: Site, run: Path, v1: bytes) -> None:
+    done = actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable")
+    assert "Trained by urn:fieldwatch:trainer:0.1.0 on 90 days of 3 devices from s3://lake/press" in done.words[1]
+    made = stated(site)
+    assert made["subject"] == [{"name": "prod/press/v1.zip", "digest": {"sha256": read_bundle(v1).sha256}}]
+    assert (made["_type"], made["predicateType"]) == (
+        "https://in-toto.io/Statement/v1",
+        "https://slsa.dev/provenance/v1",
+    )
+    assert site.file(done).read_bytes() == v1, "the bundle's bytes know nothing of it"
+    assert verify(str(site.repo), site.root).bundles == ["prod/press/v1.zip"]
+
+
+def test_publishing_again_needs_no_key_of_prod(site: Site, run: Path) -> None:
+    (run / "run.json").rename(run / "later.json")
+    done = actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable", 1000)
+    assert "published without provenance" in done.words[1]
+    (run / "later.json").rename(run / "run.json")
+    for path in site.keys.glob("prod-*.pem"):
+        path.unlink()
+    actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable", 2000)
+
+
+def test_a_run_of_another_bundle_is_refused(site: Site, run: Path, v2: bytes) -> None:
+    (run / "bundle.zip").write_bytes(v2)
+    with pytest.raises(ReleaseError, match=r"run\.json beside the bundle is of press/v1: bring its own"):
+        actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable")
+    (run / "run.json").write_text("no json")
+    with pytest.raises(ReleaseError, match=r"run\.json: not what a training run writes"):
+        actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable")
+    assert Folder(site.repo).load(actions._now()).bundles() == []
+
+
+def test_who_countersigns_reads_data_and_gate(site: Site, run: Path, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "proposal"
+    actions.sign(site.repo, [site.keys], run / "bundle.zip", file, Wish("stable"))
+    assert main(["countersign", str(file), "--keys", str(site.keys), "--dry-run"]) == 3, "all keys have signed"
+    one = tmp_path / "one"
+    one.mkdir()
+    (site.keys / "prod-1.pem").rename(one / "prod-1.pem")
+    actions.sign(site.repo, [site.keys], run / "bundle.zip", file, Wish("stable"))
+    capsys.readouterr()
+    root = ["--root", str(site.keys / "root.json")]
+    assert main(["countersign", str(file), "--keys", str(one), "--dry-run", *root]) == 0
+    said = capsys.readouterr().out
+    assert "on 90 days of 3 devices from s3://lake/press, 2026-01-01T00:00:00Z to" in said
+    assert 'Gate, as the run states it: {"differing": 0, "rows": 4096}.' in said
+    held = Proposal.from_bytes(file.read_bytes())
+    forged = tuple(
+        File(f.path, f.data.replace(b"lake/press", b"lake/evil!")) if "intoto" in f.path else f for f in held.files
+    )
+    file.write_bytes(dataclasses.replace(held, files=forged).to_bytes())
+    assert main(["countersign", str(file), "--keys", str(one), "--yes", *root]) == 3
+    assert "the provenance in the proposal does not hold" in capsys.readouterr().err
+
+
+def test_promotion_takes_it_along(tmp_path: Path, site: Site, run: Path) -> None:
+    dev = Site.make(tmp_path / "dev")
+    actions.publish(dev.repo, [dev.keys], run / "bundle.zip", "stable")
+    actions.promote(site.repo, [site.keys], "press/v1", "stable", str(dev.repo), dev.root, "stable")
+    assert stated(site) == stated(dev)
+    assert verify(str(site.repo), site.root).bundles == ["prod/press/v1.zip"]
