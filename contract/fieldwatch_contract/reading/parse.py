@@ -210,7 +210,9 @@ class Parser:
         self._times.last = ts
         self._opening = self._seeking = False
         if self.columns is not columns:
-            self._numbers.signs.european = _EUROPEAN.match(text) is not None
+            form = self._log.timestamp.format or ""
+            day_first = columns.delimiter == b";" and form.startswith("%d")
+            self._numbers.signs.european = day_first or _EUROPEAN.match(text) is not None
             self.columns = columns
             self._tell(columns, found)
         return ts, fields

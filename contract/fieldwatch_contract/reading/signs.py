@@ -17,7 +17,8 @@ Without proof, three digits after each sign are taken for decimals where that is
     | columns are separated by | ``1.002`` | ``1,002`` |
     |---|---|---|
     | comma | decimal | ambiguous |
-    | semicolon; any, beside dates such as 17.01.2026 | decimal, but … | decimal, but … |
+    | any, beside dates such as 17.01.2026; semicolon, beside a day-first format | decimal, but … | decimal, but … |
+    | semicolon | decimal, but … | decimal, where no column holds whole numbers such as ``998`` |
     | tab, ``|``, blank, … | decimal, but … | ambiguous |
 
 … but ambiguous in a column that holds whole numbers such as ``998`` as well,
@@ -144,11 +145,17 @@ class Signs:
     def _is_habit(self, place: int, sign: int, delimiter: bytes) -> bool:
         if delimiter == b",":
             return sign == _POINT
-        if self._whole[place] or self._habit & ~sign or (sign == _COMMA and not self._comma_is_usual(delimiter)):
+        if self._habit & ~sign or (sign == _COMMA and not self._comma_is_usual(delimiter)):
+            return False
+        if self._against(sign, self._whole)[place]:
             return False
         self._habit |= sign
         self._assumed[place] = True
         return True
+
+    def _against(self, sign: int, whole: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Tell for which sensors whole numbers speak against decimals with this sign."""
+        return whole if sign == _POINT or self.european else whole | whole.any()
 
     def _comma_is_usual(self, delimiter: bytes) -> bool:
         return delimiter == b";" or self.european
@@ -211,7 +218,7 @@ class Signs:
         whole[places] |= (~signed & (size >= 1) & (size < 1000) & (values == np.trunc(values))).any(axis=0)
         if len(at):
             sign, with_sign = _POINT if text[at[0]] == ord(".") else _COMMA, signed.any(axis=0)
-            if self._habit & ~sign or whole[places][with_sign].any():
+            if self._habit & ~sign or self._against(sign, whole)[places][with_sign].any():
                 return 0
             self._habit |= sign
             self._assumed[places] |= with_sign
@@ -222,7 +229,7 @@ class Signs:
         """Say, once, that fields were read as decimals out of habit before the log showed that this is not certain."""
         if self._doubtful or not self._habit or self._proven == self._habit:
             return []
-        unsure = self._assumed & (self._whole | bool(self._proven))
+        unsure = self._assumed & (self._against(self._habit, self._whole) | bool(self._proven))
         if not unsure.any():
             return []
         self._doubtful = True

@@ -53,6 +53,7 @@ AMBIGUOUS = {
     "nothing else tells": ("time|rpm|n", ["998|3", "1,002|4"], 1, "'rpm' is '1,002': 1002 or 1.002?"),
     "from the first row on": ("time|rpm", ["1,002", "1,003"], 0, "'rpm' is '1,002': 1002 or 1.002?"),
     "a semicolon, whole numbers beside it": ("time;rpm", ["998", "1,002"], 1, "'rpm' is '1,002': 1002 or 1.002?"),
+    "a semicolon, whole numbers in another column": ("time;rpm;n", ["1,002;21"], 0, "'rpm' is '1,002': 1002 or 1.002?"),
     "a point": ("time;rpm", ["998", "1.002"], 1, "'rpm' is '1.002': 1002 or 1.002?"),
     "in quotes": ("time,rpm", ['"998"', '"1,002"'], 1, "'rpm' is '1,002': 1002 or 1.002?"),
     "two ways of writing": ("time|a|b", ["1.5|1,5", "1,002|2"], 1, "decimals with a point and with a comma"),
