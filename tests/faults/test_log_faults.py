@@ -311,11 +311,11 @@ def test_a_title_that_is_written_anew_does_not_make_it_another_log(
     assert reader.reasons() == []
 
 
-def test_preallocated_space_is_not_unread(tmp_path: Path) -> None:
-    """A file whose space is reserved beforehand, more than is read at once: nothing is unread, nothing is silent."""
+@pytest.mark.parametrize("space", [5000, 3 * LINE_LIMIT], ids=["little", "more than is read at once"])
+def test_preallocated_space_is_not_unread(tmp_path: Path, space: int) -> None:
     log = tmp_path / "readings.csv"
     written = HEADER + readings(0, 1)
-    log.write_bytes(written + b"\0" * (3 * LINE_LIMIT))
+    log.write_bytes(written + b"\0" * space)
     reader = Reader(log, silent_after=0.0)
     assert reader.read() == [0, 1]
     assert reader.tail.lag() == 0

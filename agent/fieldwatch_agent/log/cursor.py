@@ -164,9 +164,6 @@ class Cursor:
     def _overlong(self, folder: Folder, now: Identity) -> Piece | None:
         """Step over a line of more than :data:`LINE_LIMIT` bytes; None while it has no end."""
         encoding = self.encoding or ""
-        if self._is_reserved(folder, now[1]):
-            self._ended(now, b"")
-            return None
         at = max(self.scanned, self.offset)
         at -= (at - self.offset) % unit(encoding)
         while chunk := folder.fetch(self, at, LINE_LIMIT):
@@ -195,11 +192,6 @@ class Cursor:
         self.window = folder.fetch(self, max(0, end - MARK), min(end, MARK))
         self._forget_titles()
         return replace(piece, overlong=long)
-
-    def _is_reserved(self, folder: Folder, size: int) -> bool:
-        """Tell whether there is nothing but preallocated space behind what was read."""
-        ends = (self.offset, max(self.offset, size - LINE_LIMIT))
-        return not any(folder.fetch(self, at, LINE_LIMIT).strip(b"\0") for at in ends)
 
     def _recognise(self, folder: Folder) -> bool:
         """Find out the encoding from the file's first bytes and step over its byte order mark."""

@@ -190,3 +190,11 @@ def test_read_file_reads_all_of_one_file(tmp_path: Path) -> None:
     assert [block.torn for block in blocks] == [False, False, True]
     with pytest.raises(FileNotFoundError):
         list(read_file(tmp_path / "none.csv", log))
+
+
+def test_a_byte_order_mark_before_any_line_is_dropped(tmp_path: Path) -> None:
+    """Some programs write one each time they open the file."""
+    path = tmp_path / "log.csv"
+    mark = b"\xef\xbb\xbf"
+    path.write_bytes(mark + b"time,a\n1,2\n" + mark + b"time,a\n" + mark + b"2,3\n")
+    assert lines_of(drain(Tail(path))) == [b"time,a", b"1,2", b"time,a", b"2,3"]

@@ -10,6 +10,8 @@ from typing import Any
 
 import fieldwatch_agent.log.files
 import pytest
+from fieldwatch_agent.log.files import Folder
+from fieldwatch_agent.log.shared_file import file_id, open_same
 from fieldwatch_agent.log.tail import LogLines, Position, Tail
 from fieldwatch_contract.clock import DAY, now
 from fieldwatch_contract.reading.parse import Parser
@@ -286,4 +288,27 @@ def test_a_torn_last_line_that_is_written_anew_is_no_loss(tmp_path: Path) -> Non
     reader.tail.read()
     append(log, 3)
     assert reader.read() == [3]
+    assert reader.told() == []
+
+
+def test_a_file_that_was_replaced_between_the_look_and_the_read_is_not_read_for_it(tmp_path: Path) -> None:
+    log, next_one = write(tmp_path / "readings.csv", 0), write(tmp_path / "next.csv", 1)
+    seen = file_id(log.stat())
+    open_same(log, seen).close()
+    next_one.replace(log)
+    with pytest.raises(FileNotFoundError, match="replaced meanwhile"):
+        open_same(log, seen)
+
+
+def test_no_file_is_begun_while_an_earlier_one_may_be_missing_in_the_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder is read in pieces: a file that is renamed meanwhile may be in none of them."""
+    write(tmp_path / "readings.csv.1", *range(5))
+    log = write(tmp_path / "readings.csv", *range(5, 9))
+    whole = Folder._paths
+    partial = iter([[log]])  # the first listing; those after it see all
+    monkeypatch.setattr(Folder, "_paths", lambda folder: next(partial, None) or list(whole(folder)))
+    reader = Reader(log)
+    assert reader.read() == list(range(9))
     assert reader.told() == []
