@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldwatch_agent.send.journal import Outbox
+from fieldwatch_agent.send.journal import Outbox, read_status
 from fieldwatch_agent.send.uplink import Uplink
 from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.broker import Broker as OwnBroker
@@ -244,26 +244,65 @@ def test_a_cloud_that_stores_and_stays_silent_is_asked_again(
     store.close()
 
 
-def test_the_will_tells_of_a_device_that_vanished_and_goodbye_of_one_that_left(
+def test_why_a_device_is_there_or_gone_is_told(
     mosquitto: MakeBroker, linked: Linked, taken: Taken, tmp_path: Path
 ) -> None:
+    """A cable that was pulled, a main loop that hangs, a wanted stop, a crash: each sends another person."""
     broker = mosquitto()
     store = taken(broker.url)
     journal = make_journal(tmp_path / "state", [result(0)])
 
-    def status() -> str:
-        return str(next((row["status"] for row in rows(store, t.device)), None))
+    def told(status: str, reason: str) -> None:
+        def found() -> bool:
+            return [(row["status"], row["status_reason"]) for row in rows(store, t.device)] == [(status, reason)]
+
+        wait_until(found, f"{status}: {reason}")
 
     uplink = linked(journal, broker.url)
-    wait_until(lambda: status() == "online" and waiting(journal.path) == 0, "the device to be online")
+    told("online", "started")
     link = uplink._link
     assert link is not None
     sock: Any = link._client.socket()
     sock.shutdown(2)  # the cable is pulled
-    wait_until(lambda: status() == "offline", "the last will")
-    wait_until(lambda: status() == "online", "the device to come back")
+    told("offline", "connection lost")
+    told("online", "reconnected")
+    uplink.beat()  # the main loop lives, once
+    told("online", "stalled")
+    uplink.beat()
+    told("online", "reconnected")
+    journal.stopped()
     uplink.stop()
-    wait_until(lambda: status() == "offline", "the goodbye")
+    told("offline", "stopped")
+    journal.close()
+
+    journal = make_journal(tmp_path / "state")
+    uplink = linked(journal, broker.url)
+    told("online", "started")
+    uplink.stop(wanted=False)  # an exception ends the agent
+    told("offline", "connection lost")
+    journal.close()
+    linked(make_journal(tmp_path / "state"), broker.url)
+    told("online", "started after a crash or power loss")
+
+
+def test_status_tells_of_the_uplink_at_once(
+    mosquitto: MakeBroker, linked: Linked, taken: Taken, tmp_path: Path
+) -> None:
+    """Whatever the main loop does: what keeps messages away, that they are on their way, and that all is well."""
+    broker = mosquitto()
+    broker.stop()
+    journal = make_journal(tmp_path / "state", [result(minute) for minute in range(100)])
+
+    def line() -> str:
+        return str(read_status(journal.path)["uplink"])
+
+    linked(journal, broker.url)
+    wait_until(lambda: "nobody listens there" in line(), "the broker to be missed")
+    broker.start()
+    wait_until(lambda: "nobody takes our events" in line() or "connected, sending" in line(), "the reconnection")
+    taken(broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    wait_until(lambda: line() == "", "all to be well")
 
 
 def test_a_failing_callback_does_not_end_the_uplink(

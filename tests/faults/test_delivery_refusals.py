@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import random
+import socket
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +24,7 @@ from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.store import Store
 from fieldwatch_contract.events import Ack, Evidence
 
+from tests.brokers import Hostile
 from tests.conftest import Broker, find_port, wait_until
 from tests.delivery import (
     DEVICE,
@@ -260,12 +264,12 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self._write(self.file, self._certificate(self._name, self._key, True, ""))
 
-    def issue(self, name: str, host: str = "") -> tuple[Path, Path]:
-        """Return certificate and key for ``name``."""
+    def issue(self, name: str, host: str = "", days: int = 1) -> tuple[Path, Path]:
+        """Return certificate and key for ``name``, good for ``days`` from now on; less than none: it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate, secret = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        self._write(certificate, self._certificate(subject, key, False, host))
+        self._write(certificate, self._certificate(subject, key, False, host, days))
         secret.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -274,7 +278,7 @@ class Authority:
         return certificate, secret
 
     def _certificate(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, authority: bool, host: str
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, authority: bool, host: str, days: int = 1
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -283,8 +287,8 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now - timedelta(days=9))
+            .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
@@ -355,3 +359,115 @@ def test_a_plain_port_for_tls_is_named(mosquitto: MakeBroker, linked: Linked, tm
     broker = mosquitto()
     journal = make_journal(tmp_path / "state", [result(0)])
     error_of(linked(journal, f"mqtts://127.0.0.1:{broker.port}"), "is mqtt:// or mqtts:// right for this port?")
+
+
+def test_a_tls_port_for_plain_mqtt_is_named(secure: tuple[Authority, Broker], linked: Linked, tmp_path: Path) -> None:
+    _, broker = secure
+    journal = make_journal(tmp_path / "state", [result(0)])
+    uplink = linked(journal, f"mqtt://127.0.0.1:{broker.port}")
+    error_of(uplink, "does this port want TLS, mqtts://")
+
+
+def test_certificates_that_have_expired_are_named(
+    secure: tuple[Authority, Broker], mosquitto: MakeBroker, linked: Linked, tmp_path: Path
+) -> None:
+    """Ours, and the broker's: another person has to renew each."""
+    authority, broker = secure
+    certificate, key = authority.issue(DEVICE, days=-2)
+    old = linked(
+        make_journal(tmp_path / "one", [result(0)]),
+        f"mqtts://localhost:{broker.port}",
+        ca=authority.file,
+        certificate=certificate,
+        key=key,
+    )
+    error_of(old, "our certificate has expired: renew mqtt.certificate")
+    certificate, key = authority.issue("old-server", "localhost", days=-2)
+    other = mosquitto(extra=[f"certfile {certificate}", f"keyfile {key}"])
+    url = f"mqtts://localhost:{other.port}"
+    error_of(
+        linked(make_journal(tmp_path / "two", [result(0)]), url, ca=authority.file),
+        "its certificate has expired, or this computer's clock is wrong",
+    )
+
+
+def test_a_certificate_that_is_asked_for_is_named(
+    secure: tuple[Authority, Broker], linked: Linked, tmp_path: Path
+) -> None:
+    authority, broker = secure
+    journal = make_journal(tmp_path / "state", [result(0)])
+    uplink = linked(journal, f"mqtts://localhost:{broker.port}", ca=authority.file)
+    error_of(uplink, "it asks for a certificate: set mqtt.certificate and mqtt.key")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "words"),
+    [("mqtt", "it takes the connection and does not answer; does this port want TLS"), ("mqtts", "the TLS handshake")],
+)
+def test_a_port_that_takes_connections_and_says_nothing_is_named(
+    linked: Linked, tmp_path: Path, scheme: str, words: str
+) -> None:
+    broker = Hostile(lambda _: None, silent=True)
+    journal = make_journal(tmp_path / "state", [result(0)])
+    error_of(linked(journal, f"{scheme}://127.0.0.1:{broker.port}"), words)
+    broker.close()
+
+
+def test_a_name_server_that_is_silent_is_named_and_does_not_hold_up_the_end(
+    linked: Linked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def silent(*_: object, **__: object) -> None:
+        answered.wait(60)
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    uplink = linked(make_journal(tmp_path / "state", [result(0)]), "mqtt://broker.example:1883")
+    error_of(uplink, "the name server has not answered within")
+    before = threading.active_count()
+    time.sleep(2)
+    assert threading.active_count() <= before, "it is not asked again before it has answered"
+    answered.set()
+    error_of(uplink, "this host name is unknown: broker.example")
+
+
+def test_a_twin_with_our_identity_is_named_and_stays_named(
+    mosquitto: MakeBroker, linked: Linked, taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    broker = mosquitto()
+    taken(broker.url)
+    first = linked(make_journal(tmp_path / "one", [result(0)]), broker.url)
+    wait_until(lambda: first.connected, "the first one")
+    second = linked(make_journal(tmp_path / "two", [result(1)]), broker.url)
+    for uplink in (first, second):
+        error_of(uplink, "this device's id")
+    wait_until(lambda: first.connected, "it to come back")
+    assert first.error is not None, "what it could send meanwhile is no news"
+
+
+# ---- a broker that misbehaves --------------------------------------------------------------------------------------
+
+
+def test_a_broker_that_answers_pings_and_confirms_nothing_is_left(linked: Linked, tmp_path: Path) -> None:
+    broker = Hostile(lambda topic: None if "/evt/" in topic else 0)
+    uplink = linked(make_journal(tmp_path / "state", [result(0)]), broker.url)
+    error_of(uplink, "nothing was confirmed for 3 s")
+    wait_until(lambda: broker.connections > 1, "the next connection")
+    broker.close()
+
+
+def test_a_broker_that_is_over_its_quota_is_asked_again_with_one_message_only(linked: Linked, tmp_path: Path) -> None:
+    """Not with the whole window, and not at once; when it takes messages again everything follows."""
+    full = [True]
+    broker = Hostile(lambda topic: 0 if topic.endswith("/state") or not full[0] else 0x97)
+    journal = make_journal(tmp_path / "state", [alert_draft(alert(minute)) for minute in range(30)])
+    uplink = linked(journal, broker.url, acknowledge="puback")
+    error_of(uplink, "0x97")
+    wait_until(lambda: sum("/evt/" in topic for topic in broker.published) >= 32, "two more tries")
+    time.sleep(1.5)
+    assert sum("/evt/" in topic for topic in broker.published) <= 30 + 6, "one at a time, with longer pauses"
+    assert broker.connections == 1
+    full[0] = False
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    broker.close()
