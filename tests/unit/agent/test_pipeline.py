@@ -273,7 +273,7 @@ def test_a_clock_that_is_behind_makes_lines_wait_and_refuses_none(
     wanted = expected(tmp_path / "sound", monkeypatch, range(4400))
     device = Device(tmp_path / "device", monkeypatch)
     device.live(range(3))
-    device.append("".join(map(device.reading, range(3, 4400))))
+    device.append("".join(map(device.reading, range(3, 4400))) + "nonsense,1,2,3\n")
     written = START + 4400 * clock.MINUTE
     os.utime(device.log, ns=(written * 1000, written * 1000))
     device.restart()
@@ -290,7 +290,8 @@ def test_a_clock_that_is_behind_makes_lines_wait_and_refuses_none(
     device.now = written
     device.carry()
     assert device.results() == wanted
-    assert (device.refused(), device.pipeline.intake.clock_wrong, device.pipeline.lag()) == ({}, "", 0)
+    assert device.refused() == {"2026-01-20": {"timestamp": 1}}, "counted once, when it was read"
+    assert (device.pipeline.intake.clock_wrong, device.pipeline.lag()) == ("", 0)
 
 
 def test_a_clock_behind_at_the_very_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,6 +365,27 @@ def test_a_log_that_is_gone_for_good_leaves_unknown_rows_only_while_they_are_in_
     assert unlike == list(range(100, 129)), "row 79 is in the window of 50 up to row 128"
     assert all(score["why"] == "window_unfilled" for place in unlike for score in found[place]["scores"])
     assert device.pipeline.unfilled == ""
+
+
+def test_rows_that_are_gone_were_scored_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest of them too: a line of their time does not become a second row."""
+    device = Device(tmp_path, monkeypatch)
+    device.live(range(80))
+    device.log.rename(device.folder / "readings.csv.1")
+    device.log.write_text("timestamp,s0,s1,s2\n")
+    device.live(range(80, 100))
+    device.log.unlink()
+    device.log.write_text("timestamp,s0,s1,s2\n")
+    device.restart()
+    device.append(device.reading(90))
+    device.carry()
+    assert device.refused() == {"2026-01-17": {"late": 1}}
+    device.live(range(100, 102))
+    assert [each["ts"] for each in device.results()] == [clock.iso(START + row * clock.MINUTE) for row in range(102)]
+    assert [score["why"] for each in device.results()[100:] for score in each["scores"]] == ["window_unfilled"] * 2
+    device.restart()
+    device.live(range(102, 103))
+    assert device.results()[-1]["scores"][0]["why"] == "window_unfilled", "after a second restart too"
 
 
 def test_new_lines_wait_a_moment_for_a_window_that_may_be_filled_at_once(
