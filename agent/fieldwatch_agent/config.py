@@ -143,10 +143,12 @@ class MqttConfig(Section):
 
 
 class UpdatesConfig(Section):
-    """``[updates]``: where signed bundles come from. ``root`` is the trusted root.json installed with the agent."""
+    """``[updates]``: where signed bundles come from. ``root`` is the trusted root.json installed with the agent; ``ca``
+    None = the system's certificate store."""
 
     url: Annotated[str, AfterValidator(_web_url)]
     root: File = Field(default=Path("root.json"), validate_default=True)
+    ca: File | None = None
     channel: str = Field(default="stable", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     interval: Annotated[Duration, at_least(SECOND, '"1s"')] = 15 * MINUTE
 

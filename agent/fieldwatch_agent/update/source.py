@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -121,12 +122,12 @@ class Source(FetcherInterface):
 class WebSource(Source):
     """Files behind ``http://`` or ``https://``, through the system's proxy where there is one."""
 
-    def __init__(self, url: str, limits: Limits) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, url: str, limits: Limits, ca: Path | None = None) -> None:
+        """Connect to nothing yet. ``ca``: PEM of who vouches for the server; None: the system's certificate store."""
         self.base = url.rstrip("/") + "/"
         self._limits = limits
         self._end = time.monotonic() + limits.total
-        self._pool = _pool(url)
+        self._pool = _pool(url, ca)
 
     def _open(self, url: str, offset: int) -> tuple[int, Iterator[bytes]]:
         headers = {"User-Agent": f"fieldwatch-agent/{__version__}", "Accept-Encoding": "identity"}
@@ -198,11 +199,19 @@ class FolderSource(Source):
         return offset, chunks()
 
 
-def _pool(url: str) -> urllib3.PoolManager:
-    """Return a connection pool, through the proxy that the environment or Windows names; never for this machine."""
+def _pool(url: str, ca: Path | None) -> urllib3.PoolManager:
+    """Return a connection pool, through the proxy that the environment or Windows names; never for this machine.
+
+    A proxy that wants a name and a password has them in its address: ``http://name:password@proxy:3128``.
+    """
+    options: dict[str, Any] = {} if ca is None else {"ca_certs": str(ca)}
     parts = urlsplit(url)
     proxy = getproxies().get(parts.scheme)
     host = parts.hostname or ""
     if proxy is None or host in {"localhost", "127.0.0.1", "::1"} or proxy_bypass(host):
-        return urllib3.PoolManager()
-    return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}")
+        return urllib3.PoolManager(**options)
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    named = urlsplit(proxy)
+    login = f"{unquote(named.username)}:{unquote(named.password or '')}" if named.username else None
+    headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)

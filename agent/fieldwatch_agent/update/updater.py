@@ -116,8 +116,12 @@ def _configured(config: Config, source: str | Path) -> UpdateResult:
     except OSError as error:
         detail = f"updates.root: {config.updates.root} cannot be read ({error.strerror}); it says whom to trust"
         return UpdateResult("failed", detail, "configuration")
-    device, log = config.device, config.log
-    return pull(source, root, config.state.dir, device.id, device.type, config.updates.channel, log)
+    device, log, ca = config.device, config.log, config.updates.ca
+    if ca is not None and not ca.is_file():
+        return UpdateResult(
+            "failed", f"updates.ca: there is no file {ca}; it says which server to trust", "configuration"
+        )
+    return pull(source, root, config.state.dir, device.id, device.type, config.updates.channel, log, ca=ca)
 
 
 def pull(
@@ -129,19 +133,21 @@ def pull(
     channel: str,
     log: LogConfig | None = None,
     limits: Limits | None = None,
+    ca: Path | None = None,
 ) -> UpdateResult:
     """Bring the device to the bundle that the channel's policy wants it to run.
 
     ``source`` is a URL or a folder, ``root`` the bytes of the trusted ``root.json``, ``family`` the model family,
-    ``log`` the device's log where it is known. Never raises for what a server, a network or a disk can do; see
-    :class:`UpdateResult`.
+    ``log`` the device's log where it is known, ``ca`` who vouches for the server. Never raises for
+    what a server, a network or a disk can do; see :class:`UpdateResult`.
     """
     activation = Activation(state_dir)
     try:
         durable.make_folder(state_dir)
         with durable.lock(state_dir / "update.lock"):
             activation.require()
-            result = _Pull(source, root, state_dir, activation, limits or Limits()).run(device, family, channel, log)
+            where = WebSource(source, limits or Limits(), ca) if isinstance(source, str) else FolderSource(source)
+            result = _Pull(where, root, state_dir, activation).run(device, family, channel, log)
     except durable.Busy:
         return UpdateResult("failed", "another update is running on this device; let it end", "busy")
     except _Refused as error:
@@ -160,12 +166,12 @@ def pull(
 class _Pull:
     """The steps of one update, in order; each leaves the active bundle alone but the last."""
 
-    def __init__(self, source: str | Path, root: bytes, folder: Path, activation: Activation, limits: Limits) -> None:
+    def __init__(self, source: Source, root: bytes, folder: Path, activation: Activation) -> None:
         self._activation = activation
         self._folder = folder
         self._metadata = folder / "tuf"
         self._spool = folder / "spool"
-        self._source: Source = WebSource(source, limits) if isinstance(source, str) else FolderSource(source)
+        self._source = source
         for path in (self._metadata, self._spool):
             durable.make_folder(path)
         try:
