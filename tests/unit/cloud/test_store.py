@@ -370,6 +370,13 @@ def test_a_reading_of_the_future_gives_way_to_the_next(store: Store) -> None:
     assert (device["last_ts"], device["ahead_at"]) == (now - 4 * 60 * clock.MINUTE, later + 1)
 
 
+def test_a_reading_of_the_future_gives_way_within_its_batch(store: Store) -> None:
+    now = clock.parse_iso("2026-11-05T04:00:00Z")
+    store.ingest(decode([single(1, at("2026-11-06")), single(2, at("2026-11-05"))]), now)
+    (device,) = rows(store, t.device)
+    assert (device["last_ts"], device["ahead_at"]) == (now - 4 * 60 * clock.MINUTE, now)
+
+
 # ---- what is told to those who watch ---------------------------------------------------------------------------
 
 
