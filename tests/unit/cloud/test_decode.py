@@ -10,7 +10,7 @@ import pytest
 import zstandard
 from fieldwatch_cloud.decode import UNPACKED_LIMIT, Batch, Message, decode, floor_of
 from fieldwatch_contract import topics
-from fieldwatch_contract.events import BULK_EVENTS, GapData, envelope
+from fieldwatch_contract.events import BULK_EVENTS, GapData, LineCounts, Trouble, envelope
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +139,8 @@ def put(document: dict[str, Any], path: str, value: object) -> str:
     return json.dumps(document)
 
 
+TROUBLE = Trouble(kind="log_silent", detail="no new line", since=TIME)
+LINES = LineCounts(since=TIME, read=3, scored=1, unknown=0, refused={"late": 2})
 LATE, EARLY, NEVER, HUGE = "2200-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2026-13-45T00:00:00Z", 10**400
 
 
@@ -155,6 +157,9 @@ LATE, EARLY, NEVER, HUGE = "2200-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2026
         *(("health", path, HUGE) for path in ("lag_bytes", "outbox.events", "outbox.bytes", "ledger.0.read")),
         *(("health", path, -1) for path in ("lag_bytes", "outbox.events", "outbox.bytes", "ledger.0.read")),
         *(("health", "ledger.0.day", day) for day in ("x", "20261101", "2026-W01-1", "9999-12-31", "2026-11-31")),
+        *(("health", path, NEVER) for path in ("troubles.0.since", "lines.since")),
+        *(("health", f"lines.{path}", -1) for path in ("read", "scored", "unknown", "refused.late")),
+        *(("health", "period", seconds) for seconds in (0, -60, 1e300, math.inf)),
         ("gap", "start", NEVER),
         ("gap", "end", LATE),
     ],
@@ -163,7 +168,7 @@ def test_a_value_that_nobody_could_show_is_set_aside_alone(kind: str, path: str,
     documents = {
         "alert": alert(0).model_dump_json(),
         "result": result(0).data,
-        "health": health(0).model_dump_json(),
+        "health": health(0).model_copy(update={"troubles": [TROUBLE], "lines": LINES}).model_dump_json(),
         "gap": GapData(reason="evicted", detail="full").model_dump_json(),
     }
     bad = envelope(DEVICE, "ab12", 2, kind, TIME, put(json.loads(documents[kind]), path, value))
