@@ -443,7 +443,7 @@ def test_a_front_that_stays_locked_is_announced_and_its_rest_read_later(open_fol
 
 
 def test_a_position_in_a_locked_file_is_not_gone(open_folder: Path) -> None:
-    """At a restart: whoever asks whether it was found hears "not yet", until patience ends."""
+    """At a restart the answer is "not yet" until patience ends."""
     paths = days(open_folder, 2)
     reader = Reader(open_folder / "readings-*.csv")
     block = reader.tail.read()
