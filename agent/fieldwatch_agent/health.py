@@ -50,7 +50,7 @@ class Reporter:
     def report(
         self, pipeline: Pipeline | None, others: Sequence[Trouble], update: str, uplink: str, every: float
     ) -> None:
-        """Journal the health event ``every`` so many seconds, or sooner where its essentials have changed.
+        """Journal the health event every ``every`` seconds, or sooner where its essentials have changed.
 
         ``others``: what bundles and updates have to tell, worst first; ``update``: the updater's state in words;
         ``uplink``: what keeps messages from arriving. Raises :class:`.send.journal.JournalError`.

@@ -42,9 +42,9 @@ ALERTS_SAID = 10
 """Transitions named in the log for one block; a backlog brings many at once."""
 MANY_LINES = 50
 RELEASE_S = 10.0
-"""So long after more than so many lines in one go, when they have been sent too, memory is handed back."""
+"""Seconds after a backlog of more than :data:`MANY_LINES` until memory is handed back: it has been sent by then."""
 RELEASE_AGAIN_S = 600.0
-"""And this often while the device is live."""
+"""Seconds between two releases while the device is live."""
 
 log = logging.getLogger("fieldwatch.agent")
 

@@ -26,7 +26,7 @@ from fieldwatch_agent.score.past import beginning
 log = logging.getLogger("fieldwatch.agent")
 
 SILENT_PERIODS = 3
-"""A log without a new line for so many periods is silent."""
+"""A log without a new line for this many periods is silent."""
 CLOCK_RETRY_S = 60.0
 """Lines ahead of the clock are judged again this often; the log may have returned to it."""
 

@@ -119,7 +119,7 @@ class Pipeline:
 
     @property
     def unfilled(self) -> str:
-        """Why the next row cannot be judged for want of the rows before it, in words; empty where it can."""
+        """Which rows the next one's window lacks since the restart, in words; empty where it lacks none."""
         return self._window.why if self._window.lacking else ""
 
     # ---- the steps ---------------------------------------------------------------------------------------------
