@@ -81,13 +81,26 @@ class Outbox:
         query = f"SELECT seq, event, time, day, data, sum FROM outbox WHERE {which} ORDER BY seq LIMIT ?"  # noqa: S608
         while True:
             with self._lock:
-                rows = self._db.execute(query, (after, limit)).fetchall()
+                rows = self._rows(query, (after, limit))
             damaged = [row[0] for row in rows if not verified(*row[1:])]
             if damaged:
                 self.give_up(damaged, "damaged", "damaged on the disk")
             sound = [Message(seq, event, time, data) for seq, event, time, _, data, _ in rows if seq not in damaged]
             if sound or not rows:
                 return sound
+
+    def _rows(self, query: str, values: tuple[int, int]) -> list[tuple[int, str, str, str, str, int | None]]:
+        """Read rows as SQLite decodes them, which is quick; where one is no UTF-8, with its bytes escaped."""
+        escaping = self._db.text_factory
+        self._db.text_factory = str
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        finally:
+            self._db.text_factory = escaping
+        return self._db.execute(query, values).fetchall()
 
     def give_up(self, numbers: Sequence[int], reason: str, detail: str) -> None:
         """Set messages aside that will never arrive, and say so: ``detail`` tells why, ``reason`` in a word."""
