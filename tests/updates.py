@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldwatch_contract.policy import SHARES
-from fieldwatch_trainer.release import actions
+from fieldwatch_trainer.release import actions, work
 from fieldwatch_trainer.release.repository import Published
 
 
@@ -34,7 +34,7 @@ class Site:
     @property
     def root(self) -> bytes:
         """What an installer embeds."""
-        return (self.repo / actions.ROOT).read_bytes()
+        return (self.repo / work.ROOT).read_bytes()
 
     def publish(self, data: bytes, channel: str = "stable", bp: int = SHARES, **more: Any) -> Published:
         path = self.repo.with_name("bundle.zip")

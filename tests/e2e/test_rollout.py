@@ -212,8 +212,8 @@ def _publish_unchecked(tmp_path: Path, version: str) -> None:
     bundle = tmp_path / f"{version}.zip"
     bundle.write_bytes(make_bundle(3, version, lookback=5, wrong_golden=True))
     script = (
-        "import sys, fieldwatch_trainer.release.actions as actions\n"
-        "actions.self_test = lambda scorer: None\n"
+        "import sys, fieldwatch_trainer.release.work as work\n"
+        "work.self_test = lambda scorer: None\n"
         "from fieldwatch_trainer.release.__main__ import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )

@@ -32,7 +32,7 @@ from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.bundle import Bundle, read_bundle
 from fieldwatch_contract.policy import Policy, policy_path
 from fieldwatch_contract.reading.settings import LogConfig
-from fieldwatch_trainer.release import actions, rollout
+from fieldwatch_trainer.release import actions, ceremony, rollout
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring
 from fieldwatch_trainer.release.repository import Published
@@ -216,7 +216,7 @@ def test_metadata_that_nobody_signed_anew(tmp_path: Path) -> None:
         assert (stale.outcome, stale.trouble) == ("failed", "stale")
         assert "timestamp.json is expired" in stale.detail
         assert "clock" in stale.detail
-        actions.refresh(site.repo, [site.keys])
+        ceremony.refresh(site.repo, [site.keys])
         assert device.pull().outcome == "activated"
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fieldwatch_trainer.release import actions, drill, keys, rekey
+from fieldwatch_trainer.release import actions, ceremony, drill, keys, rekey
 from fieldwatch_trainer.release.__main__ import main
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
@@ -32,7 +32,7 @@ def rotation(name: str) -> Edit:
 
 
 def rotate(site: Site, name: str, now: datetime | None = None) -> None:
-    actions.change_keys(site.repo, [site.keys], rotation(name), now)
+    ceremony.change_keys(site.repo, [site.keys], rotation(name), now)
 
 
 def names(site: Site, role: str) -> list[str]:
@@ -46,7 +46,7 @@ def test_any_one_lost_key_is_replaced_and_devices_follow(site: Site, v1: bytes, 
     (site.keys / f"{lost}.pem").unlink()
     rotate(site, lost)
     site.publish(v2)
-    actions.refresh(site.repo, [site.keys], everything=True)
+    ceremony.refresh(site.repo, [site.keys], everything=True)
     assert verify(str(site.repo), installed).bundles == ["prod/press/v1.zip", "prod/press/v2.zip"]
     role = (
         rekey.role_of(Folder(site.repo).load(datetime.now(UTC)), lost.replace("-1", "-2"))
@@ -62,7 +62,7 @@ def test_two_lost_prod_keys_are_replaced_by_the_holders_of_root(site: Site, v1: 
         (site.keys / f"{name}.pem").unlink()
     with pytest.raises(ReleaseError, match="role prod is signed by 2 of"):
         site.publish(v1)
-    actions.change_keys(
+    ceremony.change_keys(
         site.repo,
         [site.keys],
         lambda repository, new: rekey.rotate(repository, "prod-1", new("prod")),
@@ -79,10 +79,10 @@ def test_root_rotated_five_times_while_a_device_was_off(tmp_path: Path, v1: byte
     for step in range(5):
         now = start + timedelta(days=200 * (step + 1))
         old = names(site, "root")[step % 3]
-        actions.refresh(site.repo, [site.keys], everything=True, now=now)
+        ceremony.refresh(site.repo, [site.keys], everything=True, now=now)
         rotate(site, old, now)
         (site.keys / f"{old}.pem").unlink()
-    actions.refresh(site.repo, [site.keys], everything=True)
+    ceremony.refresh(site.repo, [site.keys], everything=True)
     found = verify(str(site.repo), installed)
     assert found.expiries[0].version >= 6
     assert not {"root-1", "root-2", "root-3"} & set(names(site, "root")[:2])
@@ -110,7 +110,7 @@ def test_the_power_goes_while_a_key_is_replaced(tmp_path: Path, v1: bytes, name:
             left = record.after(tmp_path / f"{cut}-{way}", way)
             there = Site(left / "repo", left / "repo-keys")
             with Disk(left).recorded():
-                actions.refresh(there.repo, [there.keys], everything=True)
+                ceremony.refresh(there.repo, [there.keys], everything=True)
             assert verify(str(there.repo), site.root).bundles == ["prod/press/v1.zip"]
             ring, repository = Keyring.load([there.keys]), Folder(there.repo).load(datetime.now(UTC))
             for role in rekey.MEMBERS:
@@ -127,7 +127,7 @@ def test_a_root_that_was_put_out_alone_is_taken_up(site: Site, v1: bytes) -> Non
     (site.repo / "metadata" / "3.root.json").unlink()
     (site.keys / "timestamp-1.pem").unlink()
     (site.keys / "timestamp-2.pem").unlink()
-    actions.refresh(site.repo, [site.keys])
+    ceremony.refresh(site.repo, [site.keys])
     assert verify(str(site.repo), installed).bundles == ["prod/press/v1.zip"]
 
 
@@ -142,7 +142,7 @@ def test_a_key_made_elsewhere_is_added_by_its_public_half(site: Site, v1: bytes,
     bundle.write_bytes(v1)
     actions.publish(site.repo, [site.keys, mine], bundle, "stable")
     with pytest.raises(Refused, match="counts for prod already"):
-        actions.change_keys(
+        ceremony.change_keys(
             site.repo,
             [site.keys, mine],
             lambda repository, _: rekey.add(repository, "snapshot", keys.read_public(mine / "prod-7.pub")),
@@ -213,9 +213,9 @@ def test_drill_lost_key(site: Site, v1: bytes) -> None:
 
 
 def test_drill_lost_key_finds_a_role_without_a_spare(site: Site) -> None:
-    actions.change_keys(site.repo, [site.keys], lambda repository, _: rekey.remove(repository, "prod-3"))
+    ceremony.change_keys(site.repo, [site.keys], lambda repository, _: rekey.remove(repository, "prod-3"))
     assert "prod CANNOT be signed without it; replaced" in next(drill.lost_key(site.repo, "prod-1"))
-    actions.change_keys(site.repo, [site.keys], lambda repository, _: rekey.remove(repository, "root-3"))
+    ceremony.change_keys(site.repo, [site.keys], lambda repository, _: rekey.remove(repository, "root-3"))
     with pytest.raises(ReleaseError, match="root-1 lost: nobody can sign root any more"):
         list(drill.lost_key(site.repo, "root-1"))
 

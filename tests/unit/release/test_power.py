@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fieldwatch_trainer.release import actions, rollout
+from fieldwatch_trainer.release import actions, ceremony, rollout
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring
@@ -56,7 +56,7 @@ def revoke(site: Site) -> None:
 
 
 def refresh(site: Site) -> None:
-    actions.refresh(site.repo, [site.keys], everything=True)
+    ceremony.refresh(site.repo, [site.keys], everything=True)
 
 
 VERBS: dict[str, Verb] = {"init": init, "publish": publish, "halt": halt, "revoke": revoke, "refresh": refresh}
@@ -133,7 +133,7 @@ def test_refresh_signs_nothing_over_a_file_that_is_lost(
     timestamp = (site.repo / "metadata" / "timestamp.json").read_bytes()
     damage(next(site.repo.glob(lost)))
     with pytest.raises(ReleaseError, match="is lost or damaged"):
-        actions.refresh(site.repo, [site.keys])
+        ceremony.refresh(site.repo, [site.keys])
     assert (site.repo / "metadata" / "timestamp.json").read_bytes() == timestamp
 
 
@@ -142,7 +142,7 @@ def test_publishing_the_same_bundle_again_brings_a_lost_file_back(site: Site, v1
     file.write_bytes(b"")
     site.publish(v1)
     assert file.read_bytes() == v1
-    actions.refresh(site.repo, [site.keys])
+    ceremony.refresh(site.repo, [site.keys])
 
 
 def test_metadata_that_is_not_what_was_signed_above_it_is_not_signed_on(site: Site, v1: bytes, v2: bytes) -> None:
@@ -152,7 +152,7 @@ def test_metadata_that_is_not_what_was_signed_above_it_is_not_signed_on(site: Si
     metadata = site.repo / "metadata"
     (metadata / "3.prod.json").write_bytes((metadata / "2.prod.json").read_bytes())
     with pytest.raises(ReleaseError, match="prod: not the file that was signed"):
-        actions.refresh(site.repo, [site.keys])
+        ceremony.refresh(site.repo, [site.keys])
 
 
 def test_an_init_that_was_cut_short_is_finished_with_its_own_keys(tmp_path: Path) -> None:

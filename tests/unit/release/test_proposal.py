@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldwatch_trainer.release import actions, rekey
+from fieldwatch_trainer.release import actions, ceremony, rekey
 from fieldwatch_trainer.release.__main__ import main
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
@@ -136,7 +136,7 @@ Signed = dict[str, Any]
 
 
 def made(desks: Desks, tmp_path: Path) -> Proposal:
-    actions.sign(desks.site.repo, [desks.a], tmp_path / "v2.zip", desks.file, Wish("stable", 1000))
+    ceremony.sign(desks.site.repo, [desks.a], tmp_path / "v2.zip", desks.file, Wish("stable", 1000))
     return Proposal.from_bytes(desks.file.read_bytes())
 
 
@@ -306,7 +306,7 @@ def test_without_a_root_of_ones_own_nothing_is_signed(desks: Desks, tmp_path: Pa
 def test_what_is_no_proposal_is_said(desks: Desks, data: bytes) -> None:
     desks.file.write_bytes(data)
     with pytest.raises(ReleaseError, match=r"not a proposal|another version"):
-        actions.countersign(desks.file, [desks.b], (desks.b / "root.json").read_bytes(), lambda _: True)
+        ceremony.countersign(desks.file, [desks.b], (desks.b / "root.json").read_bytes(), lambda _: True)
 
 
 def test_the_publisher_believes_a_proposal_no_more_than_the_signers(desks: Desks, tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_the_publisher_believes_a_proposal_no_more_than_the_signers(desks: Desks
 def refuse(desks: Desks, says: str) -> None:
     before = desks.file.read_bytes()
     with pytest.raises(ReleaseError) as caught:
-        actions.countersign(desks.file, [desks.b], (desks.b / "root.json").read_bytes(), lambda _: True)
+        ceremony.countersign(desks.file, [desks.b], (desks.b / "root.json").read_bytes(), lambda _: True)
     assert says in str(caught.value)
     assert desks.file.read_bytes() == before, "no signature was given"
 
@@ -330,5 +330,5 @@ def test_a_no_is_a_no(desks: Desks, tmp_path: Path) -> None:
     made(desks, tmp_path)
     before = desks.file.read_bytes()
     with pytest.raises(Refused, match="not signed"):
-        actions.countersign(desks.file, [desks.b], (desks.b / "root.json").read_bytes(), lambda _: False)
+        ceremony.countersign(desks.file, [desks.b], (desks.b / "root.json").read_bytes(), lambda _: False)
     assert desks.file.read_bytes() == before

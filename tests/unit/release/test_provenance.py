@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fieldwatch_contract.bundle import read_bundle
-from fieldwatch_trainer.release import actions
+from fieldwatch_trainer.release import actions, ceremony
 from fieldwatch_trainer.release.__main__ import main
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.folder import Folder
@@ -77,17 +78,17 @@ def test_a_run_of_another_bundle_is_refused(site: Site, run: Path, v2: bytes) ->
     (run / "run.json").write_text("no json")
     with pytest.raises(ReleaseError, match=r"run\.json: not what a training run writes"):
         actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable")
-    assert Folder(site.repo).load(actions._now()).bundles() == []
+    assert Folder(site.repo).load(datetime.now(UTC)).bundles() == []
 
 
 def test_who_countersigns_reads_data_and_gate(site: Site, run: Path, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "proposal"
-    actions.sign(site.repo, [site.keys], run / "bundle.zip", file, Wish("stable"))
+    ceremony.sign(site.repo, [site.keys], run / "bundle.zip", file, Wish("stable"))
     assert main(["countersign", str(file), "--keys", str(site.keys), "--dry-run"]) == 3, "all keys have signed"
     one = tmp_path / "one"
     one.mkdir()
     (site.keys / "prod-1.pem").rename(one / "prod-1.pem")
-    actions.sign(site.repo, [site.keys], run / "bundle.zip", file, Wish("stable"))
+    ceremony.sign(site.repo, [site.keys], run / "bundle.zip", file, Wish("stable"))
     capsys.readouterr()
     root = ["--root", str(site.keys / "root.json")]
     assert main(["countersign", str(file), "--keys", str(one), "--dry-run", *root]) == 0

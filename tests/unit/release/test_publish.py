@@ -13,7 +13,7 @@ import pytest
 from fieldwatch_contract.bundle import read_bundle, write_bundle
 from fieldwatch_contract.features import KERNEL
 from fieldwatch_contract.policy import Policy
-from fieldwatch_trainer.release import actions, rollout
+from fieldwatch_trainer.release import actions, ceremony, rollout
 from fieldwatch_trainer.release.__main__ import main
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.roles import KEYS, NAMES, OFFLINE
@@ -112,7 +112,7 @@ def test_a_bundle_that_fails_its_own_test_is_not_published(site: Site, tmp_path:
 def test_any_one_key_can_be_missing(site: Site, v1: bytes, lost: str) -> None:
     (site.keys / f"{lost}.pem").unlink()
     assert site.publish(v1).facts.version == "v1"
-    actions.refresh(site.repo, [site.keys], everything=True)
+    ceremony.refresh(site.repo, [site.keys], everything=True)
     assert verify(str(site.repo), site.root).bundles == ["prod/press/v1.zip"]
 
 
@@ -161,14 +161,14 @@ def test_the_daily_refresh_needs_the_online_keys_alone(tmp_path: Path, v1: bytes
         verify(str(site.repo), site.root)
     for name in OFFLINE:
         (site.keys / f"{name}.pem").unlink()
-    expiries = {item.role: item for item in actions.refresh(site.repo, [site.keys])}
+    expiries = {item.role: item for item in ceremony.refresh(site.repo, [site.keys])}
     assert expiries["prod"].version == 2
     assert expiries["prod-policy"].version == 3, "past half of its life, its key at hand: renewed too"
     assert verify(str(site.repo), site.root).bundles == ["prod/press/v1.zip"]
-    again = {item.role: item.version for item in actions.refresh(site.repo, [site.keys])}
+    again = {item.role: item.version for item in ceremony.refresh(site.repo, [site.keys])}
     assert again["prod-policy"] == 3
     (site.keys / "policy-1.pem").unlink()
-    actions.refresh(site.repo, [site.keys], now=start + timedelta(days=30))
+    ceremony.refresh(site.repo, [site.keys], now=start + timedelta(days=30))
 
 
 def test_an_expired_root_is_said_and_the_yearly_ceremony_mends_it(tmp_path: Path, v1: bytes) -> None:
@@ -177,8 +177,8 @@ def test_an_expired_root_is_said_and_the_yearly_ceremony_mends_it(tmp_path: Path
     site.publish(v1, now=start)
     installed = site.root
     with pytest.raises(ReleaseError, match=r"root expired at .*root-1, root-2, root-3.*refresh --all"):
-        actions.refresh(site.repo, [site.keys])
-    assert {item.version for item in actions.refresh(site.repo, [site.keys], everything=True)} == {2, 3}
+        ceremony.refresh(site.repo, [site.keys])
+    assert {item.version for item in ceremony.refresh(site.repo, [site.keys], everything=True)} == {2, 3}
     assert verify(str(site.repo), installed).bundles == ["prod/press/v1.zip"], "devices with the old root follow"
     assert site.root != installed
 

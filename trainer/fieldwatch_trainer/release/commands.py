@@ -14,7 +14,7 @@ from typing import Any
 from fieldwatch_contract.policy import Policy
 from securesystemslib.signer import Key
 
-from fieldwatch_trainer.release import actions, rekey, rollout, watch
+from fieldwatch_trainer.release import actions, ceremony, rekey, rollout, watch, work
 from fieldwatch_trainer.release import drill as drills
 from fieldwatch_trainer.release import export as exports
 from fieldwatch_trainer.release import keys as files
@@ -44,9 +44,7 @@ def init(args: Namespace) -> int:
     secret = files.passphrase(keys, new=True) if args.encrypt else None
     actions.init(args.folder, keys, channels=channels, secret=secret)
     print(f"Repository {args.folder}: offer it with any static web server.")
-    print(
-        f"Trust root {args.folder / actions.ROOT}: give it to the agents (updates.root); it names the keys that count."
-    )
+    print(f"Trust root {args.folder / work.ROOT}: give it to the agents (updates.root); it names the keys that count.")
     print(f"Keys in {keys}, each with a copy of the root beside it for its holder:")
     print(f"  keep off line, apart from one another: {', '.join(f'{name}.pem' for name in OFFLINE)}")
     print(f"  needed daily by the release job:       {', '.join(f'{name}.pem' for name in ONLINE)}")
@@ -59,7 +57,7 @@ def publish(args: Namespace) -> int:
     if args.bundle.is_file() and looks_like_one(args.bundle.read_bytes()):
         if args.channel or args.bp is not None:
             return _usage("a proposal says its channel and share itself: leave --channel and the share away")
-        done = actions.complete(args.repo, _keys(args), args.bundle, fleet=_fleet(args), dry_run=args.dry_run)
+        done = ceremony.complete(args.repo, _keys(args), args.bundle, fleet=_fleet(args), dry_run=args.dry_run)
         return _tell(args, {}, done.words, "The proposal is published.")
     if not args.channel:
         return _usage("publish BUNDLE needs --channel")
@@ -76,7 +74,7 @@ def promote(args: Namespace) -> int:
     remote = source.startswith(("http://", "https://"))
     if remote and args.from_root is None:
         return _usage("promote --from URL needs --from-root: the root.json of that repository")
-    root = args.from_root or Path(source) / actions.ROOT
+    root = args.from_root or Path(source) / work.ROOT
     bundle = actions.promote(
         args.repo, _keys(args), args.bundle, args.channel, source, root.read_bytes(), args.from_channel, args.bp,
         fleet=_fleet(args), dry_run=args.dry_run,
@@ -208,7 +206,7 @@ def keys_remove(args: Namespace) -> int:
 def _rekey(args: Namespace, edit: Any) -> int:
     keys = _keys(args)
     secret = files.passphrase(keys[0], new=True) if args.encrypt and not args.dry_run else None
-    done = actions.change_keys(
+    done = ceremony.change_keys(
         args.repo, keys, edit, secret=secret, public=args.public, propose=args.propose, dry_run=args.dry_run
     )
     text = (
@@ -219,7 +217,7 @@ def _rekey(args: Namespace, edit: Any) -> int:
 
 def sign(args: Namespace) -> int:
     """Make a proposal."""
-    done = actions.sign(
+    done = ceremony.sign(
         args.repo, _keys(args), args.bundle, args.out, Wish(args.channel, args.bp, args.lift), args.security_floor,
         fleet=_fleet(args), dry_run=args.dry_run,
     )  # fmt: skip
@@ -228,7 +226,7 @@ def sign(args: Namespace) -> int:
 
 def countersign(args: Namespace) -> int:
     """Add a signature to a proposal."""
-    root = args.root or args.keys[0] / actions.ROOT
+    root = args.root or args.keys[0] / work.ROOT
     if not root.is_file():
         return _usage(
             f"no {root}: name your own root.json by --root (the one from the key ceremony, not the proposer's)"
@@ -245,7 +243,7 @@ def countersign(args: Namespace) -> int:
         return input("Sign this? (yes/no) ").strip() == "yes"
 
     try:
-        done = actions.countersign(args.proposal, args.keys, root.read_bytes(), agree, fleet=_fleet(args))
+        done = ceremony.countersign(args.proposal, args.keys, root.read_bytes(), agree, fleet=_fleet(args))
     except _Told as told:
         return _tell(args, {}, told.words, "")
     return _tell(args, {}, done.words, f"Your signature is in {args.proposal}.")
@@ -272,9 +270,9 @@ def refresh(args: Namespace) -> int:
     if args.propose is not None:
         if not args.all:
             return _usage("refresh --propose is for what people sign: say --all as well")
-        done = actions.propose_refresh(args.repo, _keys(args), args.propose)
+        done = ceremony.propose_refresh(args.repo, _keys(args), args.propose)
         return _tell(args, {}, done.words, f"The proposal {args.propose} is made; nothing is published yet.")
-    expiries = actions.refresh(args.repo, _keys(args), args.all)
+    expiries = ceremony.refresh(args.repo, _keys(args), args.all)
     said = watch.ending(expiries, _now())
     print(json.dumps({"expires": _ends(expiries), "attention": said}) if args.json else _table(expiries, said))
     return ATTENTION if said else 0
@@ -285,7 +283,7 @@ def verify(args: Namespace) -> int:
     remote = args.source.startswith(("http://", "https://"))
     if remote and args.root is None:
         return _usage("verify URL needs --root: the root.json that installers embed")
-    root = args.root or Path(args.source) / actions.ROOT
+    root = args.root or Path(args.source) / work.ROOT
     found = look(args.source, root.read_bytes())
     said = watch.ending(found.expiries, _now())
     value = {"bundles": found.bundles, "policies": found.policies, "expires": _ends(found.expiries), "attention": said}

@@ -19,7 +19,7 @@ from typing import Any
 from securesystemslib.signer import Key, Signer
 from tuf.api.metadata import Metadata, MetaFile
 
-from fieldwatch_trainer.release import actions, rekey, watch
+from fieldwatch_trainer.release import ceremony, rekey, watch, work
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate, key_name, save
@@ -65,8 +65,8 @@ def twin(repo: Path, now: datetime) -> Iterator[Twin]:
         copy.repo.mkdir()
         if (repo / "targets").is_dir():
             shutil.copytree(repo / "targets", copy.repo / "targets")
-        actions.put(Folder(copy.repo), repository.seal(Keyring(signers.values())))
-        copy.root = (copy.repo / actions.ROOT).read_bytes()
+        work.put(Folder(copy.repo), repository.seal(Keyring(signers.values())))
+        copy.root = (copy.repo / work.ROOT).read_bytes()
         yield copy
 
 
@@ -78,7 +78,7 @@ def lost_key(repo: Path, only: str | None = None, now: datetime | None = None) -
                 one = whole.copy(Path(folder))
                 (one.keys / f"{name}.pem").unlink()
                 try:
-                    actions.refresh(one.repo, [one.keys], everything=True, now=one.now)
+                    ceremony.refresh(one.repo, [one.keys], everything=True, now=one.now)
                     goes_on = f"{role} is signed without it"
                 except ReleaseError as error:
                     goes_on = f"{role} CANNOT be signed without it"
@@ -87,7 +87,7 @@ def lost_key(repo: Path, only: str | None = None, now: datetime | None = None) -
                             f"{name} lost: nobody can sign {role} any more, for ever: {error}"
                         ) from error
                 _rotate(one, name)
-                actions.refresh(one.repo, [one.keys], everything=True, now=one.now)
+                ceremony.refresh(one.repo, [one.keys], everything=True, now=one.now)
                 yield f"{name} lost: {goes_on}; replaced by 'keys rotate {name}'; {one.device()}."
 
 
@@ -121,7 +121,7 @@ def expired(repo: Path, now: datetime | None = None) -> Iterator[str]:
                 yield "  devices still update"
             except ReleaseError as error:
                 yield f"  devices keep what they run and take no update ({error.__cause__})"
-            actions.refresh(one.repo, [one.keys], everything=days > 300, now=one.now)
+            ceremony.refresh(one.repo, [one.keys], everything=days > 300, now=one.now)
             yield f"  '{'refresh --all' if days > 300 else 'refresh'}' mends it: {one.device()}."
 
 
@@ -132,13 +132,13 @@ def offline(repo: Path, now: datetime | None = None) -> Iterator[str]:
         names = [key_name(key) for key in root]
         for step in range(5):
             one.now += 210 * DAY
-            actions.refresh(one.repo, [one.keys], everything=True, now=one.now)
+            ceremony.refresh(one.repo, [one.keys], everything=True, now=one.now)
             old = names[step % len(names)]
             names[step % len(names)] = new = _rotate(one, old)
             (one.keys / f"{old}.pem").unlink()
             yield f"{one.now:%Y-%m}: ceremony; {old} gives way to {new}."
         one.now += 45 * DAY
-        actions.refresh(one.repo, [one.keys], now=one.now)
+        ceremony.refresh(one.repo, [one.keys], now=one.now)
         yield f"{one.now:%Y-%m}: {one.device()}."
 
 
@@ -157,7 +157,7 @@ def _rotate(one: Twin, name: str) -> str:
         made.append(key_name(key))
         rekey.rotate(repository, name, key)
 
-    actions.change_keys(one.repo, [one.keys], edit, one.now)
+    ceremony.change_keys(one.repo, [one.keys], edit, one.now)
     return made[0]
 
 

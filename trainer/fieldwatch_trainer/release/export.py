@@ -12,7 +12,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fieldwatch_trainer.release import actions, disk
+from fieldwatch_trainer.release import disk, work
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate, save
@@ -22,7 +22,7 @@ from fieldwatch_trainer.release.roles import NAMES, PROD, ROLES, TABLE
 
 def export(
     repo: Path, out: Path, keys: Path, valid: timedelta, now: datetime | None = None, *, dry_run: bool = False
-) -> actions.Changed:
+) -> work.Changed:
     """Make or renew the site's repository at ``out`` from ``repo``. Raises :class:`ReleaseError`, :class:`Refused`."""
     moment = now or datetime.now(UTC)
     source, folder = Folder(repo), Folder(out)
@@ -46,10 +46,10 @@ def export(
     if ends < moment + valid:
         words.append(f"Not longer, because prod ends then: 'refresh --all' at {repo} renews it.")
     if fresh:
-        words.append(f"It has a root of its own: give {out / actions.ROOT} to the site's agents (updates.root).")
+        words.append(f"It has a root of its own: give {out / work.ROOT} to the site's agents (updates.root).")
     words.append("Carry the folder there; each device takes it by 'fieldwatch-agent update --from FOLDER'.")
     if dry_run:
-        return actions.Changed(tuple(words))
+        return work.Changed(tuple(words))
     files = [File(f"targets/{info.get_prefixed_paths()[0]}", b"") for info in theirs.files()]
     files = [File(file.path, source.read(file.path)) for file in files if not (out / file.path).exists()]
     ring = Keyring(made.values()) if fresh else Keyring.load([keys])
@@ -60,5 +60,5 @@ def export(
         save(keys, made)
     disk.make_folder(out)
     with folder.only_publisher():
-        actions.put(folder, [*files, *sealed])
-    return actions.Changed(tuple(words))
+        work.put(folder, [*files, *sealed])
+    return work.Changed(tuple(words))

@@ -1,0 +1,160 @@
+"""What the verbs have in common: a repository under its lock, a bundle put into a channel, files put out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+
+from fieldwatch_contract.bundle import Bundle, BundleError, read_bundle
+from fieldwatch_contract.policy import Policy, policy_path
+from fieldwatch_contract.scoring import self_test
+from pydantic import ValidationError
+from tuf.api.exceptions import RepositoryError
+
+from fieldwatch_trainer.release import effects, provenance
+from fieldwatch_trainer.release.effects import Fleet
+from fieldwatch_trainer.release.errors import Refused, ReleaseError
+from fieldwatch_trainer.release.folder import Folder
+from fieldwatch_trainer.release.proposal import Wish
+from fieldwatch_trainer.release.repository import File, Published, Repository
+from fieldwatch_trainer.release.roles import PROD
+
+ROOT = "root.json"
+"""Copy of the newest root beside ``metadata/``: what an installer embeds. Devices never fetch it."""
+CHANNEL = r"[a-z0-9][a-z0-9._-]{0,63}"
+ANYBODY = Fleet()
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A change and what it does; ``policy`` where it is one of a channel's."""
+
+    words: tuple[str, ...]
+    policy: Policy | None = None
+
+
+@contextmanager
+def changing(repo: Path, now: datetime | None, dry_run: bool) -> Iterator[tuple[Folder, Repository, datetime]]:
+    """Load the repository, under its lock where it will be changed; give the moment too."""
+    folder, moment = Folder(repo), now or utc_now()
+    if dry_run:
+        yield folder, folder.load(moment), moment
+        return
+    with folder.only_publisher():
+        yield folder, folder.load(moment), moment
+
+
+def offer_bundle(
+    folder: Folder, repository: Repository, data: bytes, opened: Bundle, wish: Wish, security_floor: int = 0
+) -> tuple[Published, Policy, Policy]:
+    """Add the bundle and edit the channel's policy; return the bundle, the policy so far and the new one."""
+    named_well(wish.channel)
+    known_channel(repository, wish.channel)
+    manifest = opened.manifest
+    published = repository.add_bundle(manifest.name, manifest.version, manifest.kernel, data, security_floor)
+    path = policy_path(manifest.name, wish.channel)
+    policy = read_policy(folder, repository, path) or Policy()
+    top = next((r for r in policy.releases if r.sha256 not in policy.revoke), None)
+    seqs = {bundle.sha256: bundle.facts.release_seq for bundle in repository.bundles(manifest.name)}
+    if top is not None and published.facts.release_seq < seqs.get(top.sha256, 0):
+        reference = f"{manifest.name}/{manifest.version}"
+        raise Refused(
+            f"{reference} (release {published.facts.release_seq}) is older than {effects.bundle_of(top.target)} "
+            f"(release {seqs[top.sha256]}) in channel {wish.channel}: publishing it again would change nothing. To go "
+            f"back: "
+            f"'rollback {manifest.name} --channel {wish.channel} --to {manifest.version}'"
+        )
+    changed = wish.apply(policy, published.target, published.sha256)
+    write_policy(repository, path, changed)
+    return published, policy, changed
+
+
+def place_provenance(repository: Repository, published: Published, run: Path) -> list[str]:
+    """Put a bundle's provenance beside it, out of the run's folder; return what it says."""
+    path = provenance.path_of(published.target)
+    if not repository.changes(PROD):
+        return []  # it is published already, as it was signed then
+    if not run.is_file():
+        return [f"There is no {run.name} beside it: it is published without provenance."]
+    try:
+        data = provenance.statement(published.target, published.sha256, json.loads(read_file(run)))
+    except (ValueError, AttributeError) as error:
+        raise ReleaseError(f"{run}: not what a training run writes: {error}") from error
+    repository.put_target(PROD, path, data)
+    return provenance.read(data, published.target, published.sha256)
+
+
+def open_bundle(path: Path) -> tuple[bytes, Bundle]:
+    """Read a bundle and let it prove itself. Raises :class:`ReleaseError`."""
+    data = read_file(path)
+    try:
+        opened = read_bundle(data)
+        self_test(opened)
+    except BundleError as error:
+        raise ReleaseError(f"{path}: {error}") from error
+    return data, opened
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes. Raises :class:`ReleaseError`."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReleaseError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_policy(folder: Folder, repository: Repository, path: str) -> Policy | None:
+    """Return a channel's policy, None where it has none. Raises :class:`ReleaseError`."""
+    if repository.target(path) is None:
+        return None
+    try:
+        return Policy.model_validate_json(folder.target(repository, path))
+    except (RepositoryError, ValidationError) as error:
+        raise ReleaseError(f"{folder.path}: {path} is damaged, restore it: {error}") from error
+
+
+def write_policy(repository: Repository, path: str, policy: Policy) -> None:
+    """Make a policy the one of its channel."""
+    repository.put_policy(path, policy.model_dump_json(indent=1).encode())
+
+
+def put(folder: Folder, files: Sequence[File]) -> None:
+    """Put out what :meth:`.Repository.seal` gave, and beside it the newest root for installers."""
+    roots = [File(ROOT, file.data) for file in files if file.path.endswith(".root.json")]
+    folder.put([*files[:-1], *roots, *files[-1:]])  # a root that installers get is out already
+
+
+def named_well(channel: str) -> None:
+    """Raise :class:`ReleaseError` for what cannot name a channel."""
+    if not re.fullmatch(CHANNEL, channel):
+        raise ReleaseError(
+            f"{channel!r} cannot name a channel: small letters, digits, '.', '_' and '-', such as stable"
+        )
+
+
+def known_channel(repository: Repository, channel: str) -> None:
+    """Raise :class:`Refused` for a channel that nobody has made."""
+    known = repository.channels()
+    if channel not in known:
+        near = get_close_matches(channel, known, 1)
+        raise Refused(
+            f"there is no channel {channel}"
+            + (f"; did you mean {near[0]}?" if near else f"; channels: {', '.join(known) or 'none'}.")
+            + f" 'channel create {channel}' makes a new one"
+        )
+
+
+def micros(moment: datetime) -> int:
+    """Return a moment in µs since 1970, as devices count."""
+    return int(moment.timestamp() * 1_000_000)
+
+
+def utc_now() -> datetime:
+    """Return the time now."""
+    return datetime.now(UTC)
