@@ -126,7 +126,7 @@ def _of_lines(facts: Facts) -> list[Finding]:
         found.append(Finding("lines_lost", some(recent.lost, 2), "see how the log is rotated", tuple(recent.lost)))
     if facts.passed_over:
         remedy = "move copies out of the folder; else see whether the device's clock was set back"
-        detail = f"files passed over: {some(facts.passed_over)}"
+        detail = f"files skipped: {some(facts.passed_over)}"
         found.append(Finding("file_passed_over", detail, remedy, tuple(facts.passed_over)))
     if facts.unfilled:
         remedy = "none, if the files come back; else the verdict returns when the window is full of new readings"

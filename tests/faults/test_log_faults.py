@@ -409,7 +409,7 @@ def test_a_locked_file_is_waited_for_then_announced_and_read_when_it_opens(open_
         hasty = Reader(open_folder / "readings-*.csv", patience=0.0)
         assert hasty.read() == [0, 1, 20, 21]
         (change,) = hasty.tail.changes()
-        assert f"{paths[1]} is passed over: it cannot be read" in change.detail
+        assert f"{paths[1]} is skipped: it cannot be read" in change.detail
         assert hasty.tail.lag() == paths[1].stat().st_size
         assert hasty.tail.passed_over == [str(paths[1])]
     paths[1].chmod(0o644)

@@ -1,1 +1,1 @@
-"""Reads: which files the log is, which comes next, bytes → whole lines."""
+"""Reading: which files make up the log, which one comes next, bytes → whole lines."""

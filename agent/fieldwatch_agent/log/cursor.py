@@ -1,7 +1,7 @@
-"""Reads one file on from where it was left: bytes → whole lines, and a check that it is still the same file.
+"""Continues reading one file: bytes → whole lines, and a check that it is still the same file.
 
-A poll opens, reads and closes. What was read before is compared each time: a file that was truncated, replaced or
-rotated away under its name is noticed even where the new one has the same inode, the same header and more bytes.
+A poll opens, reads and closes. Each poll compares the bytes that were read last: a file that was truncated, replaced or
+rotated away is noticed even where the new one has the same inode, the same header and more bytes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, id
 from fieldwatch_agent.log.text import cut, line_end, text, unit
 
 LINE_LIMIT = 1024 * 1024
-"""Bytes; a longer line is handed on cut, and marked."""
+"""Bytes; a longer line is truncated and marked."""
 CUT = 1024
-"""Bytes kept of such a line."""
+"""Bytes kept of a truncated line."""
 
 
 class LostError(Exception):
-    """The file under the cursor is not the one that was read."""
+    """The file at the cursor's path is not the one that was read."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Whole lines of a file. ``ends``: offsets, of the first line's start and of each line's end. ``raw``: the bytes
-    before and of them, of which the first is ``base``. ``data``: as in :class:`.position.Place`."""
+    """Whole lines of a file. ``ends``: offsets of the first line's start and of each line's end. ``raw``: the window
+    before them and their own bytes, from offset ``base`` on. ``data``: as in :class:`.position.Place`."""
 
     lines: list[bytes]
     ends: list[int]
@@ -42,13 +42,13 @@ class Piece:
 
 @dataclass
 class Cursor:
-    """Where reading stands in a file.
+    """The read position in one file.
 
     ``window``: the bytes before ``offset`` by which the file is recognised. ``data``, ``first``: as in
     :class:`.position.Place`. ``encoding``: None = not yet known. ``start``: length of the byte order mark. ``torn``:
-    the beginning of a line that has no end yet; ``pending`` counts its bytes. ``scanned``: how far no line end was
-    found. ``at_end``: the file's identity, size and time when it was last read to its end. ``titled``: its column names
-    were read.
+    the beginning of a line that has no end yet; ``pending`` counts its bytes. ``scanned``: offset up to which there is
+    no line end. ``at_end``: the file's identity, size and time when it was last read to its end. ``titled``: its column
+    names were read.
     """
 
     path: Path
@@ -67,9 +67,9 @@ class Cursor:
 
     @classmethod
     def at(cls, folder: Folder, file: File, offset: int = 0, place: Place | None = None) -> Cursor:
-        """Begin with a file, or go on in it; ``place`` tells what the present configuration does not find in it.
+        """Begin a file, or continue it at ``offset``; ``place`` supplies what the current configuration cannot find.
 
-        Raises :class:`FileNotFoundError` where another file has its path by now.
+        Raises :class:`FileNotFoundError` where the path now belongs to another file.
         """
         first, data = file.first, file.data
         if place is not None:
@@ -83,28 +83,28 @@ class Cursor:
         return cursor
 
     def is_at_end(self) -> bool:
-        """Tell whether the file is as it was when it was read to its end."""
+        """Tell whether the file is unchanged since it was read to its end."""
         return identity(self.path.stat()) == self.at_end
 
     def unread(self) -> int:
-        """Return how many bytes are there and not yet read; preallocated space is nothing. Raises OSError."""
+        """Return how many bytes are not yet read; preallocated space does not count. Raises OSError."""
         if self.is_at_end():
             return self.pending
         size = claimed_size(self.path) if self.path.suffix == ".gz" else self.path.stat().st_size
         return max(0, size - self.offset)
 
     def place(self) -> Place:
-        """Return where reading stands."""
+        """Return the read position."""
         mark, data = fingerprint(self.window, self.offset - len(self.window), self.data)
         return Place(str(self.path), self.file, self.offset, mark, self.first, data)
 
     @property
     def has_data(self) -> bool:
-        """Whether a reading was read: by it the file is told from others, by its column names alone it is not."""
+        """Whether a reading was read: readings distinguish a file from others, column names alone do not."""
         return self.offset > (HEAD if self.data is None else self.data)
 
     def read(self, folder: Folder, limit: int, most: int | None) -> Piece | None:
-        """Read on; None at the end. Raises :class:`LostError` if it is another file by now, or :class:`OSError`."""
+        """Read on; None at the end. Raises :class:`LostError` if it is now another file, or :class:`OSError`."""
         status = self.path.stat()
         now = identity(status)
         if now == self.at_end and os.name == "posix":
@@ -129,7 +129,7 @@ class Cursor:
         return None
 
     def rest(self, folder: Folder) -> Piece | None:
-        """Return the torn last line of a file that gets no more, marked; None if there is none."""
+        """Return the torn last line of a finished file, marked; None if there is none."""
         encoding = self.encoding or "8-bit"
         raw = folder.fetch(self, self.offset, LINE_LIMIT)
         line = text(raw[: len(raw) // unit(encoding) * unit(encoding)], encoding).rstrip(b"\0")
@@ -139,11 +139,11 @@ class Cursor:
         return replace(self._piece(folder, self.window + raw, [line if whole else line[:CUT]], [len(raw)]), torn=True)
 
     def _ended(self, now: Identity, chunk: bytes) -> None:
-        filled = chunk.rstrip(b"\0")  # NULs may yet be overwritten
+        filled = chunk.rstrip(b"\0")  # NULs may be preallocated space
         self.torn, self.pending, self.at_end = filled[:CUT], len(filled), now
 
     def _piece(self, folder: Folder, raw: bytes, lines: list[bytes], lengths: list[int]) -> Piece:
-        """Move over ``lines``; ``raw`` is the window before them and their bytes."""
+        """Advance past ``lines``; ``raw`` is the window before them and their bytes."""
         base, started = self.offset - len(self.window), self.offset
         ends = list(itertools.accumulate(lengths, initial=started))
         self.offset, self.window = ends[-1], raw
@@ -155,14 +155,14 @@ class Cursor:
         return piece
 
     def _forget_titles(self) -> None:
-        """Keep of the window what the fingerprint is made of."""
+        """Keep only that part of the window which the fingerprint is made of."""
         base = self.offset - len(self.window)
         if self.data is not None and base < self.data < self.offset:
             self.window = self.window[self.data - base :]
         self.window = self.window[-MARK:]
 
     def _overlong(self, folder: Folder, now: Identity) -> Piece | None:
-        """Step over a line of more than :data:`LINE_LIMIT` bytes; None while it has no end."""
+        """Skip a line of more than :data:`LINE_LIMIT` bytes; None while it has no end."""
         encoding = self.encoding or ""
         at = max(self.scanned, self.offset)
         at -= (at - self.offset) % unit(encoding)
@@ -170,7 +170,7 @@ class Cursor:
             ending = line_end(chunk, encoding)
             if ending is None:
                 if filled := chunk.rstrip(b"\0"):
-                    self.scanned = at + len(filled)  # NULs may yet be overwritten, so they are looked at again
+                    self.scanned = at + len(filled)  # NULs may be preallocated space, so they are scanned again
                 at += len(chunk)
                 continue
             return self._over(folder, at + ending)
@@ -179,7 +179,7 @@ class Cursor:
         return None
 
     def _over(self, folder: Folder, end: int) -> Piece:
-        """Return the line that ends at ``end``: cut and marked, or whole where NULs alone made it long."""
+        """Return the line that ends at ``end``: truncated and marked, or whole where only NULs made it long."""
         encoding = self.encoding or ""
         begin = self.offset
         while begin + MARK < end and not folder.fetch(self, begin, MARK).strip(b"\0"):
@@ -194,7 +194,7 @@ class Cursor:
         return replace(piece, overlong=long)
 
     def _recognise(self, folder: Folder) -> bool:
-        """Find out the encoding from the file's first bytes and step over its byte order mark."""
+        """Detect the encoding from the file's first bytes and skip its byte order mark."""
         found = folder.encoding(self)
         if found is None:
             return False

@@ -1,8 +1,8 @@
-"""The files that a log consists of: listing them, looking at them, reading bytes from them. No file stays open.
+"""The files of a log: listing them, examining them, reading bytes from them. No file stays open.
 
-A listing is a moment of a folder in which files are being renamed, packed and deleted. So a file that is gone before it
-could be looked at makes the listing be taken again, and one that cannot be read is listed with the reason rather than
-left out: what is not listed could not be missed.
+A listing is a snapshot of a folder in which files are being renamed, packed and deleted. So when a file disappears
+before it was examined, the folder is listed again; and a file that cannot be read is listed with the reason rather than
+left out, because nobody would notice a file that is not listed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from fieldwatch_agent.log.shared_file import file_id, open_same
 from fieldwatch_agent.log.text import Format, cut, detect, looks_like_data, unit
 
 HEAD = 64 * 1024
-"""Bytes at a file's beginning among which its first reading is looked for."""
+"""Bytes at a file's beginning that are searched for its first reading."""
 SANE = 946_684_800 * SECOND
-"""2000-01-01: an earlier first reading tells of a dead clock battery, not of an old file."""
+"""2000-01-01: an earlier first reading means a dead clock battery, not an old file."""
 TRIES = 5
 """Listings taken in a row while files vanish under them."""
 
@@ -40,9 +40,9 @@ class File:
     """One file as the last listing found it.
 
     ``file``: device and inode. ``size``: unpacked bytes. ``mtime``: µs. ``first``: time of the first reading (µs), None
-    if there is none that can be dated. ``data``: offset of the first reading, of what looks like one, or of the first
-    line after the column names; None if there is none. ``blank``: there is nothing but column names. ``problem``: why
-    it cannot be read.
+    if none can be dated. ``data``: offset of the first reading, of what looks like one, or of the first line after the
+    column names; None if there is none. ``blank``: it holds nothing but column names. ``problem``: why it cannot be
+    read.
     """
 
     path: Path
@@ -57,12 +57,12 @@ class File:
 
     @property
     def key(self) -> tuple[int, tuple[object, ...]]:
-        """Its place in the order of the log."""
+        """Sort key: its place in the order of the log."""
         return (self.mtime if self.first is None else self.first), natural(self.path.name)
 
 
 class Source(Protocol):
-    """A file that was seen under a path: device and inode are ``file``."""
+    """A file that was seen at a path; ``file`` is its device and inode."""
 
     @property
     def path(self) -> Path:
@@ -70,14 +70,14 @@ class Source(Protocol):
 
     @property
     def file(self) -> str:
-        """Which it was."""
+        """Its device and inode."""
 
 
 class Folder:
-    """The files that match a pattern, and rotated ones beside them."""
+    """The files that match a pattern, and the rotated ones next to them."""
 
     def __init__(self, pattern: str, encoding: str | None, format: Format | None, *, alone: bool = False) -> None:
-        """``alone``: the pattern is a path, and nothing beside it is looked for."""
+        """``alone``: the pattern is the path of a single file; no rotated files are looked for."""
         self.pattern = pattern
         self.files: list[File] = []
         """As last listed, oldest first."""
@@ -93,7 +93,7 @@ class Folder:
     # ---- listing -----------------------------------------------------------------------------------------------
 
     def relist(self) -> bool:
-        """List the files anew; one entry a file, whatever its names. False: they changed meanwhile, again and again.
+        """List the files again, one entry per inode. False: they kept changing meanwhile.
 
         Raises :class:`OSError` where the folder cannot be read.
         """
@@ -110,7 +110,7 @@ class Folder:
         return settled
 
     def settles(self) -> bool:
-        """List again; tell whether that finds the same files under the same names."""
+        """List again and tell whether the files and their names are still the same."""
         before = [(file.path, file.file) for file in self.files]
         return self.relist() and before == [(file.path, file.file) for file in self.files]
 
@@ -128,7 +128,7 @@ class Folder:
                 if not file.problem:
                     known[key] = file
             except FileNotFoundError:
-                settled = path.is_symlink() and settled  # a link to nowhere is no file, and stays none
+                settled = path.is_symlink() and settled  # a dangling link is not a file about to be renamed
                 continue
             except OSError as error:
                 file = File(path, str(path), 0, 0, _packed(path), problem=_reason(error))
@@ -169,7 +169,7 @@ class Folder:
         return File(path, file_id(status), size, mtime, packed, first, data, blank)
 
     def _beginning(self, file: Source) -> tuple[int | None, int | None, bool]:
-        """Return time and offset of the file's first reading, and whether there is nothing but column names.
+        """Return time and offset of the file's first reading, and whether it holds nothing but column names.
 
         What is once known of a file holds as long as it begins with the same bytes.
         """
@@ -202,11 +202,11 @@ class Folder:
         return result
 
     def beginning(self, file: Source) -> tuple[int | None, int | None]:
-        """Return time (µs) and offset of the file's first reading, as far as there is one."""
+        """Return time (µs) and offset of the file's first reading; None where there is none."""
         return self._beginning(file)[:2]
 
     def _place_of_first(self, lines: list[bytes]) -> int:
-        """Return which line is the first reading: the last of the fewest lines in which there is one."""
+        """Return the index of the first reading, by bisection: the last line of the shortest prefix that has one."""
         assert self._format is not None
         none, some = 0, len(lines)
         while some - none > 1:
@@ -215,7 +215,7 @@ class Folder:
         return some - 1
 
     def last(self, file: File) -> int | None:
-        """Return the time of the file's last reading (µs), None if there is none or it is nonsense."""
+        """Return the time of the file's last reading (µs), None if there is none or it is implausible."""
         if file not in self._lasts:
             self._lasts[file] = self._ending(file)
         return self._lasts[file]
@@ -233,11 +233,11 @@ class Folder:
         return sane(self._format.first_time([*header, *reversed(ending)]))
 
     def encoding(self, file: Source) -> tuple[str, int] | None:
-        """Return how the file is written, and the length of its byte order mark; None: not known yet."""
+        """Return the file's encoding and the length of its byte order mark; None: not known yet."""
         return detect(self.fetch(file, 0, 4), self._encoding)
 
     def find(self, file: File, place: Place) -> int | None:
-        """Return the offset at which ``file`` has what was read up to ``place``, None if it has not."""
+        """Return the offset in ``file`` up to which it holds what was read at ``place``; None if it does not."""
         if (file, place) not in self._holds:
             self._holds[file, place] = self._find(file, place)
         return self._holds[file, place]
@@ -255,13 +255,13 @@ class Folder:
         return None
 
     def is_whole(self, file: File) -> bool:
-        """Tell whether a packed file has its end; a plain one always has."""
+        """Tell whether a packed file is complete; a plain one always is."""
         return not file.packed or self._inflate(file).is_whole()
 
     def fetch(self, source: Source, offset: int, size: int) -> bytes:
         """Return up to ``size`` bytes from ``offset`` of the (unpacked) file; fewer only at its end.
 
-        Raises :class:`FileNotFoundError` where another file has its path by now.
+        Raises :class:`FileNotFoundError` where the path now belongs to another file.
         """
         if _packed(source.path):
             return self._inflate(source).read(offset, size)
@@ -284,12 +284,12 @@ def _digest(content: bytes) -> bytes:
 
 
 def sane(time: int | None) -> int | None:
-    """Return a time by which files can be put in order, None for nonsense."""
+    """Return a time that files can be ordered by, None for an implausible one."""
     return time if time is not None and SANE <= time <= now() + DAY else None
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """Order names as rotation means them: ``a.2``, ``a.1``, ``a``; ``a-20260117``, ``a-20260118``, ``a``."""
+    """Order names as rotation numbers them: ``a.2``, ``a.1``, ``a``; ``a-20260117``, ``a-20260118``, ``a``."""
     match = _ROTATED.match(name)
     assert match is not None
     suffix = match["suffix"] or ""
@@ -308,9 +308,9 @@ def _reason(error: OSError) -> str:
 
 
 def _in_the_making(file: File, plain: dict[Path, File]) -> bool:
-    """Tell whether a packed file is the copy of a plain one beside it, finished or not.
+    """Tell whether a packed file is the copy of the plain one next to it, finished or not.
 
-    Not every ``x.1.gz`` beside an ``x.1`` is: that may be the next file, renamed before the older one was moved on.
+    Not every ``x.1.gz`` next to an ``x.1`` is: that may be the next file, renamed before the older one was shifted.
     """
     original = plain.get(file.path.with_suffix("")) if file.packed else None
     if original is None:
@@ -319,7 +319,7 @@ def _in_the_making(file: File, plain: dict[Path, File]) -> bool:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Tell whether a file name is the pattern's, or that of a rotated file of it."""
+    """Tell whether a file name matches the pattern, or is a rotated file of one that does."""
     if name.startswith(".") and not pattern.startswith("."):
         return False
     if fnmatch(name, pattern):

@@ -16,11 +16,11 @@ CHUNK = 64 * 1024
 class Inflater:
     """The unpacked bytes of one gzip file.
 
-    A file that is damaged, or not yet written to its end, gives what stands before the damage; :meth:`is_whole` tells.
+    A file that is damaged or incomplete yields what comes before the damage; :meth:`is_whole` tells.
     """
 
     def __init__(self, path: Path, file: str) -> None:
-        """Raises :class:`FileNotFoundError`, here as later, where another file than ``file`` has the path."""
+        """Raises :class:`FileNotFoundError`, here and in later calls, where the path is not that of ``file``."""
         self._path = path
         self._file = file
         self._identity = identity(path.stat())
@@ -48,7 +48,7 @@ class Inflater:
         return self._buffer[start : start + size]
 
     def is_whole(self) -> bool:
-        """Tell whether the file has its end; unpacks the rest of it."""
+        """Tell whether the file is complete; unpacks the rest of it."""
         while not self._ended:
             self._inflate()
             spare = max(0, len(self._buffer) - 2 * MARK)
@@ -63,7 +63,7 @@ class Inflater:
         self._ended = not packed
         try:
             while packed:
-                if self._engine.eof:  # gzip files may be appended to one another
+                if self._engine.eof:  # gzip files may be concatenated
                     if not packed.strip(b"\0"):
                         return
                     self._engine = zlib.decompressobj(wbits=31)
@@ -74,7 +74,7 @@ class Inflater:
 
 
 def claimed_size(path: Path) -> int:
-    """Return the unpacked size that a gzip file's last four bytes claim; of one that is not whole, anything."""
+    """Return the unpacked size that a gzip file's last four bytes claim; meaningless if it is incomplete."""
     with open_shared(path) as file:
         packed = file.seek(0, os.SEEK_END)
         file.seek(max(0, packed - 4))

@@ -1,7 +1,7 @@
-"""What the tail remembers of files that it does not read at the moment.
+"""What the tail remembers of files other than the one it is reading.
 
-Bounded: the last :data:`LEFT` files that were left, and as many that were empty until then, with the place where each
-was left, committed with the position; of older ones, while the program runs, that they were read and their size.
+Bounded. Committed with the position: the last :data:`LEFT` files that were left, and as many that were still empty
+then, with the offset where each was left. In memory only: that older files were read, and their size at that time.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from fieldwatch_agent.log.order import Front, Known, Last, is_suspect
 from fieldwatch_agent.log.position import MARK, Place, Position
 
 LEFT = 8
-"""Files that are watched after they were left: what a writer flushes late is read from them."""
+"""Files that stay watched after they were left, for late flushes by their writer."""
 
 Key = int | str
 
 
 def key(file: File | Place) -> Key:
-    """Return what stays when a file grows, is renamed or packed: its first reading, or else device and inode."""
+    """Return what does not change when a file grows, is renamed or packed: its first reading, or device and inode."""
     return file.first if file.first is not None else file.file
 
 
 @dataclass
 class Memory:
-    """``floor``: the latest first reading (µs) of all files begun. ``left``: where files were left, oldest first.
+    """The other files. ``floor``, the low-water mark: the latest first reading (µs) of all files begun.
 
-    ``presumed``: sizes of files that are taken for read. ``told``: files announced as passed over.
+    ``left``: where files were left, oldest first. ``presumed``: sizes of files presumed read. ``told``: skipped files
+    that were announced (``file_passed_over``).
     """
 
     floor: int | None = None
@@ -42,7 +43,7 @@ class Memory:
         return Position(**vars(place), floor=self.floor, header=header, left=tuple(self.left))
 
     def begin(self, first: int | None) -> None:
-        """A file is begun, or its first reading is known now: raise the floor."""
+        """A file is begun, or its first reading became known: raise the floor."""
         if first is not None and (self.floor is None or first > self.floor):
             self.floor = first
 
@@ -57,7 +58,7 @@ class Memory:
                 self.presumed[key(alike[0])] = alike[0].offset
 
     def watch(self, files: Iterable[File], folder: Folder) -> None:
-        """Remember those in which there was nothing to read yet, or that could not be read: all of them is unread."""
+        """Remember files that had nothing to read yet or could not be read: they are unread from offset 0."""
         for file in files:
             if (file.blank or file.problem) and not file.packed and key(file) not in self.presumed:
                 known = None if file.problem else self.place_of(file, folder)
@@ -65,11 +66,11 @@ class Memory:
                     self.leave(Place(str(file.path), file.file, 0, "", file.first))
 
     def moved(self, place: int, to: Place) -> None:
-        """The rest of a file that was left is read up to ``to``."""
+        """A file that was left has now been read up to ``to``."""
         self.left[place] = replace(to, first=self.left[place].first if to.first is None else to.first)
 
     def place_of(self, file: File, folder: Folder) -> tuple[int, int] | None:
-        """Return which of :attr:`left` a file is, and how many of its bytes were read; None if it is none of them."""
+        """Return a file's index in :attr:`left` and how many of its bytes were read; None if it is not there."""
         weak = None
         for index, place in enumerate(self.left):
             same = place.file == file.file
@@ -82,11 +83,11 @@ class Memory:
             if found is not None:
                 if place.data is not None:
                     return index, found
-                weak = index, found  # by column names alone: an inode is soon another file's
+                weak = index, found  # recognised by column names alone, and inodes are reused
         return weak
 
     def known(self, file: File, cursor: Cursor, folder: Folder) -> Known:
-        """Return what is known of a file beside the one that is read."""
+        """Return what is known of a file other than the one being read."""
         presumed = self.presumed.get(key(file))
         if file.problem:
             left = next((each for each in self.left if each.file == file.file), None)
@@ -104,7 +105,7 @@ class Memory:
         return Known(file, read=read, later=min(after or firsts, default=None), presumed=presumed)
 
     def presume(self, files: Iterable[File], front: Front, last: Last, folder: Folder) -> None:
-        """After a restart: take for read what the position's floor says, if nothing speaks against it."""
+        """After a restart: presume files at or below the position's floor read, unless there is evidence against it."""
         for file in files:
             if file is front.file or (not file.problem and self.place_of(file, folder) is not None):
                 continue
@@ -120,7 +121,7 @@ class Memory:
 
 
 def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:
-    """Tell whether a file begins with what was read of the one that is read."""
+    """Tell whether a file begins with what was read of the one being read."""
     shared = min(file.size, cursor.offset)
     if file.first != cursor.first or not cursor.has_data or shared <= cursor.start:
         return False

@@ -1,25 +1,26 @@
 """Which file comes next: rules without I/O.
 
-One file is the *front*: the newest that was begun. Every other file stands to it in one of these ways:
+One file is the *front*: the newest that was begun, the one being read. Every other file relates to it in one of these
+ways (:class:`Standing`):
 
 | the file | standing | what becomes of it |
 |---|---|---|
-| was read to its end, or before this program's memory | done | nothing |
+| was read to its end, or is too old to be remembered | done | nothing |
 | has the same content as the front and nothing new | done | nothing |
-| has the same content as the front and more | longer | reading goes on in it, at the same offset |
-| has the name under which the front was followed before it was renamed | next | it is the front now |
-| begins later (first reading) than every file that was begun | next | it is the front, the earliest of them first |
+| has the same content as the front and more | longer | reading continues in it, at the same offset |
+| has the name that the front had before it was renamed | next | it becomes the front |
+| begins later (first reading) than every file that was begun | next | becomes the front, the earliest first |
 | has lines, but no reading that can be dated, and was not begun | next | in order of modification times |
-| holds column names alone, or nothing | blank | waits until it has a line, or the one after it has |
-| was left and has grown, and no file with readings was begun after it | next | it is the front again |
-| was left and has grown by readings older than those of all files begun after it | flush | its rest is read |
-| begins no later than what was read, or grew otherwise, and outruns a silent front | next | it is the front now |
-| the same, but does not outrun it | passed | announced; its bytes count as lag |
-| cannot be read, and whether it was read is not known | locked | waited for, then announced |
+| holds only column names, or nothing | blank | waits until it, or the one after it, has a line |
+| was left and has grown, and no file with readings was begun after it | next | it becomes the front again |
+| was left and has grown by readings older than those of all files begun after it | flush | the rest is read |
+| begins no later than what was read, or grew otherwise, and outruns a silent front | next | it becomes the front |
+| the same, but does not outrun it | passed | skipped and announced; its bytes count as lag |
+| cannot be read, and it is not known whether it was | locked | waited for, then announced |
 
-To outrun: its last reading is later than the front's and it was written when the front had been silent for a while. Two
-logs that are both written would otherwise send us to and fro. A clock that was set back, an hour that comes twice, an
-edited copy all end up there.
+A file *outruns* the front if its last reading is later and it was written after the front had been silent for a while.
+Without this rule two logs written at the same time would make us switch between them. A clock that was set back, an
+hour that comes twice (end of daylight saving) and an edited copy all end up here.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Last = Callable[[File], int | None]
 
 
 class Standing(Enum):
-    """How a file stands to the front; see the table above."""
+    """How a file relates to the front; see the table above."""
 
     DONE = "done"
     BLANK = "blank"
@@ -52,7 +53,7 @@ class Standing(Enum):
 @dataclass(frozen=True)
 class Front:
     """``file``: the front as listed. ``offset``: how far it was read. ``floor``: the latest first reading (µs) of all
-    files that were begun. ``name``: the path that the front had before it was renamed. ``silent_after``: seconds."""
+    files begun. ``name``: the front's path before it was renamed. ``silent_after``: seconds."""
 
     file: File
     offset: int
@@ -65,9 +66,9 @@ class Front:
 class Known:
     """What is known of another file.
 
-    ``read``: bytes of it that were read before it was left, None if that is not remembered. ``later``: the earliest
-    first reading (µs) of the files begun after that. ``presumed``: its size when it was taken for read. ``copy``: it
-    begins with what was read of the front.
+    ``read``: bytes that were read before it was left, None if not remembered. ``later``: the earliest first reading
+    (µs) of the files begun after that. ``presumed``: its size when it was presumed read. ``copy``: it begins with what
+    was read of the front.
     """
 
     file: File
@@ -78,12 +79,12 @@ class Known:
 
     @property
     def unread(self) -> int:
-        """Return its bytes that were not read."""
+        """Return how many of its bytes were not read."""
         return max(0, self.file.size - (self.read or 0))
 
 
 def standing(known: Known, front: Front, last: Last) -> Standing:
-    """Return how a file that is not the front stands to it."""
+    """Return how a file other than the front relates to it."""
     file, floor = known.file, front.floor
     grown = known.presumed is None or (file.size > known.presumed and not file.packed)
     if file.problem:
@@ -112,7 +113,7 @@ def standing(known: Known, front: Front, last: Last) -> Standing:
 
 
 def outruns(file: File, front: Front, last: Last) -> bool:
-    """Tell whether ``file`` is the one that is written now, though it does not begin later than what was read."""
+    """Tell whether ``file`` is the one being written now, although it does not begin later than what was read."""
     if file.packed or file.mtime - front.file.mtime <= front.silent_after * SECOND:
         return False
     last_of_file, last_of_front = last(file), last(front.file)
@@ -120,9 +121,9 @@ def outruns(file: File, front: Front, last: Last) -> bool:
 
 
 def is_suspect(file: File, front: Front, last: Last) -> bool:
-    """Tell whether a file that begins no later than the front may be unread, after a restart that remembers nothing.
+    """Tell whether a file that begins no later than the front may be unread, after a restart without memory of it.
 
-    It is if it was written last and is no part of what comes before the front.
+    It may be if it was written last and does not belong before the front.
     """
     if file.packed or file.problem or file.first is None or front.file.first is None or file.mtime < front.file.mtime:
         return False
@@ -132,7 +133,7 @@ def is_suspect(file: File, front: Front, last: Last) -> bool:
 
 
 def earliest(files: Iterable[File]) -> File | None:
-    """Return the file to be read first: by first readings; one without, by modification times, then by names."""
+    """Return the file to read first: by first reading; where there is none, by modification time, then by name."""
     chosen: File | None = None
     for file in sorted(files, key=lambda file: (file.first is None, file.key)):
         if chosen is None or (file.first is None and _written(file) < _written(chosen)):
@@ -143,7 +144,7 @@ def earliest(files: Iterable[File]) -> File | None:
 def between(front: File, blank: Iterable[File], chosen: File) -> list[File]:
     """Return the files without a line that were written after the front and before ``chosen``.
 
-    Their column names may be those of a file that has none.
+    Their column names may belong to a later file that has none.
     """
     return [file for file in blank if _written(front) < _written(file) < _written(chosen)]
 

@@ -1,9 +1,9 @@
-"""Places in the log that can be found again by content, and what the tail hands on.
+"""Read positions that can be found again by content, and the blocks of lines that the tail returns.
 
 A file is recognised by its fingerprint: a hash of the 64 KiB that were read last. Names change in rotation, inodes are
-reused and unknown to network shares, and a hundred column names make every file begin with the same kilobytes; content
-that has been read is the one thing that a copy, a rename and gzip all keep. Only the readings count: what stands before
-the first of them may be written anew (a count of rows, a closing time), also in another length.
+reused and do not exist on network shares, and a hundred column names make every file begin with the same kilobytes; the
+content that was read is the one thing that a copy, a rename and gzip all preserve. Only readings count: what comes
+before the first of them may be rewritten (a row count, a closing time), even with another length.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_agent.log.shared_file import file_id
 
 MARK = 64 * 1024
-"""Bytes before a place by which it is recognised."""
+"""Bytes before a place that its fingerprint covers."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Place:
     """A place between two lines of one file.
 
     ``offset`` counts bytes of the (unpacked) file, ``data`` those before its first reading (None: none was read yet, or
-    an earlier version wrote this). ``mark`` is the fingerprint: of the bytes from ``data`` to ``offset``, the last
-    64 KiB. ``first`` is the time of the file's first reading, None if there was none. ``path`` and ``file`` (device and
-    inode) are where it was seen last.
+    an earlier version wrote this). ``mark`` is the fingerprint: a hash of the last 64 KiB of the bytes from ``data`` to
+    ``offset``. ``first`` is the time of the file's first reading, None if there was none. ``path`` and ``file`` (device
+    and inode) are where it was last seen.
     """
 
     path: str
@@ -45,9 +45,9 @@ class Place:
 class Position(Place):
     """How far the log has been read: a place in the newest file, and what is remembered of those before it.
 
-    ``floor``: the latest first reading of all files that were begun, the low-water mark: a file that begins later is
-    unread. ``header``: the column names in effect, None where the position was written by a version that did not keep
-    them. ``left``: the places where the last few files were left, oldest first; what grows there is read too.
+    ``floor``: the low-water mark, the latest first reading of all files begun: a file that begins later is unread.
+    ``header``: the column names in effect, None where the position was written by a version that did not keep them.
+    ``left``: where the last few files were left, oldest first; what is appended to them is read too.
     """
 
     floor: int | None = None
@@ -95,10 +95,10 @@ def _whole(value: object) -> int | None:
 
 @dataclass(frozen=True, kw_only=True)
 class LogLines(Lines):
-    """A block of whole lines of one file, in order, with their place.
+    """A block of whole lines of one file, in order, with their positions.
 
-    ``starts``: byte offset of each in the file. ``position``: after the last. ``file``: where they stand.
-    ``encoding``: "8-bit", "utf-16-le" or "utf-16-be", what the file has; the lines are 8-bit.
+    ``starts``: byte offset of each line in the file. ``position``: after the last. ``file``: its path.
+    ``encoding``: that of the file, "8-bit", "utf-16-le" or "utf-16-be"; the lines themselves are 8-bit.
     """
 
     starts: list[int]
@@ -118,7 +118,7 @@ class LogLines(Lines):
             return self.position
         offset = self.starts[index]
         mark, data = fingerprint(self._raw[: offset - self._base], self._base, self._data)
-        if self._late is not None:  # the rest of a file that was left: the position itself does not move
+        if self._late is not None:  # lines of a file that was left: the position itself does not move
             left = list(self.position.left)
             left[self._late] = replace(left[self._late], offset=offset, mark=mark, data=data)
             return replace(self.position, left=tuple(left))
@@ -126,13 +126,13 @@ class LogLines(Lines):
         return replace(self.position, offset=offset, mark=mark, data=data, header=header)
 
     def without_text(self) -> LogLines:
-        """Return the block without its lines: half the memory, and :meth:`position_of` all the same."""
+        """Return the block without its lines: half the memory, and :meth:`position_of` still works."""
         return replace(self, lines=[], before=[])
 
 
 @dataclass(frozen=True)
 class LogChange:
-    """Something happened to the log by which lines may be missing; ``lines`` None where it cannot be known."""
+    """Something happened to the log because of which lines may be missing; ``lines``: how many, None = unknown."""
 
     reason: Literal["log_truncated", "log_vanished"]
     detail: str
@@ -140,9 +140,9 @@ class LogChange:
 
 
 def fingerprint(window: bytes, base: int, data: int | None) -> tuple[str, int | None]:
-    """Return the mark of a place and its ``data``; ``window`` are the bytes before it, of which the first is ``base``.
+    """Return a place's fingerprint and its ``data``; ``window``: the bytes before it, from offset ``base`` on.
 
-    Where no reading was read the mark covers what was: titles, column names.
+    Where no reading was read yet, the fingerprint covers what was: titles, column names.
     """
     if data is not None and data >= base + len(window):
         data = None
@@ -153,5 +153,5 @@ Identity = tuple[str, int, int, int]
 
 
 def identity(status: os.stat_result) -> Identity:
-    """Return what changes when a file is replaced or written to, be its modification time set by hand."""
+    """Return what changes when a file is replaced or written to, even if its modification time is set by hand."""
     return file_id(status), status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,16 +1,16 @@
-"""Finds again what was read: in which file of a listing a place stands, and which header was in effect there.
+"""Finds a committed read position again: in which listed file it is, and which header was in effect there.
 
 | what was read up to the place | the file is |
 |---|---|
-| readings | the one that holds their bytes; of copies the one with that first reading, that inode, the longest |
-| titles and column names, and the beginning of a line | the earliest unread one that goes on with it |
+| readings | the one that holds their bytes; among copies: same first reading, then same inode, then the longest |
+| titles and column names, and the beginning of a line | the earliest unread one that continues with it |
 | titles and column names, of a file whose first reading was known | the one with that first reading |
-| titles and column names, of a file without a reading | the one with that path and inode, if it is still without |
+| titles and column names, of a file without a reading | the one with that path and inode, if it still has none |
 
-Titles may be written anew (a count of rows); where nothing else was read, the file is begun again.
+Titles may be rewritten (a row count); where nothing else was read, the file is read from its beginning again.
 
-Bytes decide. The time of the first reading follows from the configured format and zone and from this computer's clock
-too, all of which are corrected some day; it is asked only where no reading was read yet.
+The bytes decide. The time of the first reading also depends on the configured format and zone and on this computer's
+clock, all of which may be corrected some day; it is used only where no reading was read yet.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fieldwatch_agent.log.text import Format, cut
 
 
 def locate(folder: Folder, place: Place, floor: int | None, torn: bytes = b"") -> tuple[File, int] | None:
-    """Return the file that holds what was read up to ``place``, and the offset there; None if none does.
+    """Return the file that holds what was read up to ``place``, and the offset in it; None if there is none.
 
     ``floor``: the latest first reading of all files begun. ``torn``: what was seen of a line after the place.
     """
@@ -56,7 +56,7 @@ def _has(folder: Folder, file: File, offset: int, content: bytes) -> bool:
 
 
 def has_data(file: File, offset: int, place: Place) -> bool:
-    """Tell whether a reading stands before ``offset``, be it one that the present format does not understand."""
+    """Tell whether there is a reading before ``offset``, even one that the current format does not understand."""
     if place.data is not None:
         return True
     return offset > (HEAD if file.data is None else file.data)

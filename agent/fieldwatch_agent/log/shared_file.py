@@ -1,9 +1,9 @@
-"""Opening a file that belongs to somebody else, so that its owner notices nothing.
+"""Opens a file that another program owns without getting in its way.
 
-On POSIX any open file may be renamed, truncated and deleted by others. On Windows the *reader* decides what others may
+On POSIX an open file may be renamed, truncated and deleted by others. On Windows the *reader* decides what others may
 do meanwhile, and Python's ``open`` forbids renaming and deleting: an instrument's nightly rotation would fail because
-of us. So files are opened there with every sharing right given away. Nobody should hold one open longer than a read
-takes.
+of us. So there files are opened with all sharing modes (read, write, delete) allowed. Keep a file open no longer than a
+read takes.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ else:
 
 
 def open_same(path: Path, file: str) -> BinaryIO:
-    """Open the file of that device and inode; raises :class:`FileNotFoundError` where the path is another's by now.
+    """Open the file with that device and inode; raises :class:`FileNotFoundError` where the path is now another file's.
 
-    Between a look at a path and a read from it a rotation may come.
+    A rotation may happen between examining a path and reading from it.
     """
     opened = open_shared(path)
     try:

@@ -1,20 +1,20 @@
 """Follows a log through growth, rotation, truncation and restarts: each line exactly once, or announced.
 
 What it promises
-    * Lines come whole, in order, once. However the writer's bytes trickle in and however blocks are cut, the lines are
-      the same; a torn last line waits for its end, and is given away only when its file has been left for a newer one
-      (then marked torn: it may be half a number).
+    * Lines come whole, in order, once. They do not depend on how the writer's bytes arrive or how blocks are cut. An
+      incomplete last line is held back until its end arrives, and returned only once its file has been left for a newer
+      one (then marked torn: it may end in half a number).
     * ``Tail(pattern, position)`` continues exactly after ``position``, also after renames, copies and compression, and
       when several rotations happened meanwhile.
-    * A file is left only when its end was read or its rest is announced (:meth:`Tail.changes`). The last few files are
-      watched: what a writer flushes into them late is read too.
-    * What may pass (a lock, a half-written gzip file, a folder in the midst of a rotation) is waited for, a minute at
-      most; :attr:`Tail.state` says so. Then it is announced, and the live file goes on.
-    * The log's writer is never disturbed: a poll opens, reads and closes, with every sharing right given away.
+    * A file is left only after its end was read or its unread rest was announced (:meth:`Tail.changes`). The last few
+      files stay watched: what a writer flushes into them late is read too.
+    * A temporary obstacle (a lock, a half-written gzip file, a folder being rotated) is waited for, at most a minute;
+      :attr:`Tail.state` shows it. After that it is announced, and reading goes on with the live file.
+    * The log's writer is never disturbed: a poll opens, reads and closes, and lets others share the file in every way.
 
-Where to look: :mod:`.position` how a place is found again, :mod:`.files` listing and bytes, :mod:`.text` bytes → lines,
-:mod:`.cursor` one file, :mod:`.order` which comes next, :mod:`.memory` what is known of the others, :mod:`.trail` how
-they work together.
+Where to look: :mod:`.position` how a read position is found again (by content fingerprint), :mod:`.files` listing and
+bytes, :mod:`.text` bytes → lines, :mod:`.cursor` one file, :mod:`.order` which file comes next, :mod:`.memory` what is
+known of the other files, :mod:`.trail` the rotation follower that puts these together.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from fieldwatch_agent.log.trail import CROWD, Chosen, NotYetError, State, Trail,
 __all__ = ["LINE_LIMIT", "MARK", "Format", "LogChange", "LogLines", "Position", "Tail", "read_file"]
 
 PATIENCE = 60.0
-"""Seconds for which something that may pass is waited for."""
+"""Seconds to wait for a temporary obstacle."""
 LINGER = 5.0
-"""Seconds after the last write for which the end of a torn line is waited for in a file that was left."""
+"""Seconds after the last write to wait for the end of a torn line in a file that was left."""
 
 
 class Tail:
@@ -59,10 +59,10 @@ class Tail:
     ) -> None:
         """Continue after ``position``, or begin with the oldest file. No file is touched yet.
 
-        ``encoding``: of the files, None = told by their first bytes. ``format``: the parser; without it, files are
-        ordered by modification time and headers are not looked for. ``silent_after``: seconds without a new line
-        until ``state`` says ``silent``. ``patience``: seconds for which something that may pass is waited for.
-        ``alone``: the pattern is one file's path, and nothing beside it is looked for.
+        ``encoding``: of the files, None = detected from their first bytes. ``format``: the parser; without it, files
+        are ordered by modification time and headers are not looked for. ``silent_after``: seconds without a new line
+        until ``state`` is ``silent``. ``patience``: seconds to wait for a temporary obstacle.
+        ``alone``: the pattern is the path of a single file; no rotated files are looked for.
         """
         self._trail = Trail(Folder(str(pattern), encoding, format, alone=alone), format, silent_after, patience)
         self._format = format
@@ -74,15 +74,15 @@ class Tail:
         self.detail = ""
         self.resumed: bool | None = None
         """Whether ``position`` was found: True, or False when it is gone for good (announced by :meth:`changes`). None
-        = not known yet: no file is there, or something stands in the way that may pass; ask :meth:`read` again."""
+        = not known yet: there is no file, or a temporary obstacle; call :meth:`read` again."""
 
     # ---- what the pipeline uses --------------------------------------------------------------------------------
 
     def read(self, limit: int = 1 << 20, most: int | None = None, *, final: bool = False) -> LogLines | None:
         """Return the next whole lines, about ``limit`` bytes and at most ``most`` of them, or None if there are none.
 
-        ``final``: nobody writes the log any more; a torn last line is returned too, marked. Raises nothing for a file
-        that is missing, locked or unreadable: :attr:`state` and :attr:`detail` say so, and the next call tries again.
+        ``final``: the log is no longer being written, so a torn last line is returned too, marked. Does not raise for a
+        file that is missing, locked or unreadable: :attr:`state` and :attr:`detail` show it, and the next call retries.
         """
         try:
             block = self._read_settled(min(limit, LINE_LIMIT), most, final)
@@ -108,7 +108,7 @@ class Tail:
 
     @property
     def passed_over(self) -> list[str]:
-        """Files that are not read though they may hold unread lines; each was announced."""
+        """Files that are skipped although they may hold unread lines; each was announced."""
         return sorted(str(file.path) for file in self._trail.memory.told.values())
 
     @property
@@ -117,12 +117,12 @@ class Tail:
         return [f"{file.path}: {file.problem}" for file in self._trail.folder.files if file.problem]
 
     def changes(self) -> list[LogChange]:
-        """Return what is to be announced and has not been yet."""
+        """Return what must be announced and has not been yet."""
         found, self._trail.changes = self._trail.changes, []
         return found
 
     def lag(self) -> int:
-        """Return the bytes written and not yet read, as far as they can be seen; also of files that are passed over."""
+        """Return the bytes written and not yet read, as far as they can be seen; skipped files included."""
         trail = self._trail
         if not trail.is_begun:
             return sum(file.size for file in trail.folder.files)
@@ -144,7 +144,7 @@ class Tail:
         return [file.path for file in self._trail.folder.files]
 
     def _silence(self, quiet: float) -> str:
-        """Say since when nothing is new, and whether what is there could not be cut into lines."""
+        """Describe how long nothing new has come, and whether there are bytes that cannot be cut into lines."""
         try:
             unread = self._trail.cursor.unread()
         except OSError:
@@ -192,7 +192,7 @@ class Tail:
         return None
 
     def _go_on(self, limit: int, most: int | None) -> LogLines | None:
-        """Read on in the front; None at its end."""
+        """Read on in the front (the file being read); None at its end."""
         trail = self._trail
         if not trail.cursor.has_data and self._format is not None and not trail.cursor.is_at_end():
             trail.check_beginning()
@@ -207,7 +207,7 @@ class Tail:
         return block
 
     def _late_lines(self, limit: int, most: int | None) -> LogLines | None:
-        """Return what was written into a file after it was left, as far as that belongs before the front."""
+        """Return what was written into a file after it was left, where it belongs before the front (a late flush)."""
         trail = self._trail
         self._dry.intersection_update(trail.folder.files)
         for known, how in trail.others():
@@ -234,19 +234,19 @@ class Tail:
         return None
 
     def _rest(self) -> LogLines | None:
-        """Return the torn last line of the front, which gets no more."""
+        """Return the torn last line of the front, which will not be completed."""
         piece = self._trail.cursor.rest(self._trail.folder)
         return None if piece is None else self._block(self._trail.cursor, piece, self._trail.header)
 
     def _rest_before(self, chosen: Chosen) -> LogLines | None:
-        """Return it when another file is begun, unless the rest of the line may still come: then it is read late."""
+        """Return it before another file is begun, unless its end may still come: then it is read as a late line."""
         file = self._trail.file()
         return None if chosen.offset is not None or (file is not None and _is_warm(file)) else self._rest()
 
     def _block(self, cursor: Cursor, piece: Piece, header: bytes | None, late: int | None = None) -> LogLines:
         """Describe lines that were read; ``header`` was in effect before them.
 
-        ``late``: they are of a file that was left, which has this place among the remembered ones.
+        ``late``: the lines come from a file that was left; its index among the remembered places.
         """
         trail = self._trail
         fresh, at_start, found = trail.fresh, piece.ends[0] == cursor.start, []
@@ -283,7 +283,7 @@ class Tail:
 
 
 def _is_warm(file: File) -> bool:
-    """Tell whether a file was written so recently that the writer may be about to end its line."""
+    """Tell whether a file was written so recently that its writer may still complete the last line."""
     return now() - file.mtime < LINGER * SECOND
 
 

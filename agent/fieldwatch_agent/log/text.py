@@ -1,13 +1,13 @@
-"""Bytes → lines: how a file is encoded, where its lines end, what is taken off them. No I/O.
+"""Bytes → lines: how a file is encoded, where its lines end, what is stripped from them. No I/O.
 
-| the bytes | what becomes of them |
+| the bytes | what happens to them |
 |---|---|
 | ``\\n`` or ``\\r\\n`` | ends a line; a carriage return alone does not |
-| UTF-16, told by its byte order mark, its zeros or the configuration | rewritten as UTF-8 |
-| a byte order mark before the first or any later line (the writer opened the file again) | dropped |
-| NULs in front of a line (what a crash or preallocated space leaves behind) | dropped |
-| NULs behind the last line (preallocated space) | not there yet |
-| anything else | handed on as it is, 8-bit |
+| UTF-16, recognised by its byte order mark, its zero bytes or the configuration | converted to UTF-8 |
+| a byte order mark before the first or any later line (the writer reopened the file) | dropped |
+| NULs before a line (left behind by a crash or by preallocated space) | dropped |
+| NULs after the last line (preallocated space) | treated as not written yet |
+| anything else | passed on unchanged, 8-bit |
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NUMERIC = b"0123456789+-. \t"
 
 
 class Format(Protocol):
-    """What the tail asks of the parser."""
+    """What the tail needs from the parser."""
 
     def is_header(self, line: bytes, current: bytes | None) -> bool:
         """Tell whether ``line`` names columns; ``current`` is the header in effect before it."""
@@ -31,9 +31,9 @@ class Format(Protocol):
 
 
 def detect(head: bytes, configured: str | None) -> tuple[str, int] | None:
-    """Return how lines are written ("8-bit", "utf-16-le", "utf-16-be") and the length of the byte order mark.
+    """Return the encoding ("8-bit", "utf-16-le", "utf-16-be") and the length of the byte order mark.
 
-    ``head``: the first four bytes, fewer if there are no more yet. None: they do not tell yet.
+    ``head``: the first four bytes, fewer if there are no more yet. None: not yet known from them.
     """
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (BOM, "8-bit")):
         if head.startswith(mark):
@@ -55,12 +55,12 @@ def detect(head: bytes, configured: str | None) -> tuple[str, int] | None:
 
 
 def unit(encoding: str) -> int:
-    """Return the bytes of the smallest piece that can be decoded."""
+    """Return the size of a code unit in bytes."""
     return 1 if encoding == "8-bit" else 2
 
 
 def text(raw: bytes, encoding: str) -> bytes:
-    """Return one line as 8-bit text without its end and without what is dropped in front of it."""
+    """Return one line as 8-bit text without its line end and without what is dropped before it."""
     if encoding != "8-bit":
         return raw.decode(encoding, "replace").rstrip("\r\n").lstrip("\0\ufeff").encode("utf-8", "replace")
     line = raw.rstrip(b"\r\n").lstrip(b"\0")
@@ -68,7 +68,7 @@ def text(raw: bytes, encoding: str) -> bytes:
 
 
 def line_end(chunk: bytes, encoding: str, at: int = 0) -> int | None:
-    """Return the offset after the first line end from ``at`` on; ``chunk`` begins at a whole character."""
+    """Return the offset after the first line end from ``at`` on; ``chunk`` starts at a character boundary."""
     if encoding == "8-bit":
         found = chunk.find(b"\n", at)
         return None if found < 0 else found + 1
@@ -80,7 +80,7 @@ def line_end(chunk: bytes, encoding: str, at: int = 0) -> int | None:
 
 
 def cut(chunk: bytes, encoding: str, most: int | None = None) -> tuple[list[bytes], list[int]]:
-    """Return the whole lines of ``chunk`` (at most ``most``) and how many bytes each took, its end included."""
+    """Return the whole lines of ``chunk`` (at most ``most``) and how many bytes each took, including its line end."""
     if encoding != "8-bit":
         return _cut_wide(chunk, encoding, most)
     raw = chunk.split(b"\n") if most is None else chunk.split(b"\n", most)
@@ -107,10 +107,10 @@ def _cut_wide(chunk: bytes, encoding: str, most: int | None) -> tuple[list[bytes
 
 
 def headers(lines: Sequence[bytes], format: Format, current: bytes | None, opening: int) -> list[tuple[int, bytes]]:
-    """Return which of ``lines`` name columns, with their place; ``current`` is the header in effect before them.
+    """Return which of ``lines`` name columns, with their index; ``current`` is the header in effect before them.
 
-    ``opening``: how many of the lines, from the first on, stand before the file's first reading; there a header need
-    not be like the one before it. Lines that look like readings are not asked: that would cost more than to read them.
+    ``opening``: how many of the lines come before the file's first reading; there a header need not resemble the
+    previous one. Lines that look like readings are not tested: that would cost more than parsing them.
     """
     found: list[tuple[int, bytes]] = []
     numeric = current is not None and current[:1] in _NUMERIC
@@ -125,6 +125,6 @@ def headers(lines: Sequence[bytes], format: Format, current: bytes | None, openi
 
 
 def looks_like_data(line: bytes) -> bool:
-    """Tell whether a line begins as a reading does, or is hardly anything but digits."""
+    """Tell whether a line begins like a reading, or consists mostly of digits."""
     start = line[1:2] if line[:1] == b'"' else line[:1]
     return start in _NUMERIC or 4 * len(line.translate(None, _DIGITS)) < len(line)

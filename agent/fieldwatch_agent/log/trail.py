@@ -1,8 +1,8 @@
-"""Which file is read: finds it after a restart, finds it again after a rotation, goes on to the next.
+"""The rotation follower: which file is read. Finds it after a restart and after a rotation, and goes on to the next.
 
-The rules are in :mod:`.order`, what is remembered in :mod:`.memory`; here they meet the folder. Two things never
-happen: that a file is begun while an earlier one may just be missing in the listing, and that the front is left without
-its end read or its rest announced.
+The rules are in :mod:`.order`, the remembered state in :mod:`.memory`; this module applies them to the folder. The file
+being read is called the *front*. Two invariants: no file is begun while an earlier one may be missing from the listing
+only for a moment, and the front is never left before its end was read or its unread rest announced.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from fieldwatch_agent.log.resume import header_before, locate
 from fieldwatch_agent.log.text import Format
 
 CROWD = 64
-"""Above this many files the folder is listed only every :data:`CROWD_PAUSE` seconds while nothing seems to change."""
+"""With more files than this the folder is listed only every :data:`CROWD_PAUSE` seconds while nothing changes."""
 CROWD_PAUSE = 10.0
 ANCESTORS = 8
-"""Older files searched for the header of a file that has none, where the position does not name it."""
+"""Number of older files searched for the header of a file that has none, where the position does not name it."""
 
 State = Literal["following", "silent", "missing", "unreadable", "waiting"]
 
 
 class NotYetError(Exception):
-    """Nothing can be read for the moment; ``state`` and ``detail`` say why."""
+    """Nothing can be read at the moment; ``state`` and ``detail`` say why."""
 
     def __init__(self, state: State, detail: str) -> None:
         super().__init__(state, detail)
@@ -43,36 +43,36 @@ class NotYetError(Exception):
 
 
 class UnsettledError(Exception):
-    """Files are being renamed: an unread one may be missing in the listing. The next try will tell."""
+    """Files are being renamed, so the listing may lack an unread one; try again."""
 
 
 @dataclass
 class Patience:
-    """Since when something stands in the way that may pass; each thing has a name."""
+    """Deadlines for temporary obstacles, by name: since when each is there."""
 
     seconds: float
     since: dict[str, float] = field(default_factory=dict)
 
     def is_over(self, what: str) -> bool:
-        """Begin or go on waiting for ``what``; tell whether that has lasted long enough."""
+        """Start or continue waiting for ``what``; tell whether the time is up."""
         since = self.since.setdefault(what, time.monotonic())
         return time.monotonic() - since >= self.seconds
 
     def forget(self, what: str) -> None:
-        """It passed."""
+        """The obstacle is gone."""
         self.since.pop(what, None)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The next front; ``offset``: where to go on in a longer copy of the last one."""
+    """The next front; ``offset``: where to continue in a longer copy of the current one."""
 
     file: File
     offset: int | None = None
 
 
 class Trail:
-    """The front, and the way from file to file. ``cursor`` is None until one was begun."""
+    """The front, and the moves from file to file. There is no ``cursor`` until a file was begun."""
 
     def __init__(self, folder: Folder, format: Format | None, silent_after: float, patience: float) -> None:
         """``silent_after``, ``patience``: seconds; see :class:`.tail.Tail`."""
@@ -83,9 +83,9 @@ class Trail:
         self.header: bytes | None = None
         """The column names in effect at the cursor."""
         self.fresh = True
-        """Whether what is read next does not continue what was read before."""
+        """Whether the next block does not continue the one before it."""
         self.tell_header = False
-        """Whether the parser cannot know the header."""
+        """Whether the parser must be told the header because it cannot know it."""
         self._cursor: Cursor | None = None
         self._format = format
         self._silent_after = silent_after
@@ -106,7 +106,7 @@ class Trail:
     # ---- finding it ----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin with the oldest file; raises :class:`NotYetError` where there is none or it is locked."""
+        """Begin with the oldest file; raises :class:`NotYetError` if there is none or it is locked."""
         self._list_some("waiting")
         readable = [file for file in self.folder.files if not file.problem]
         locked = [file for file in self.folder.files if file.problem]
@@ -118,7 +118,7 @@ class Trail:
         self._enter(Chosen(chosen))
 
     def resume(self, wanted: Position) -> bool:
-        """Go on at a position; tell whether it was found. Raises :class:`NotYetError` while that is not known."""
+        """Resume at a position; tell whether it was found. Raises :class:`NotYetError` while that is not known."""
         settled = self._list_some("missing")
         self.memory.floor, self.memory.left = wanted.floor, list(wanted.left)
         self.header, self.tell_header = wanted.header, True
@@ -129,7 +129,7 @@ class Trail:
             return nothing_read
         file, offset = found
         if file.first is not None and wanted.first is not None and wanted.floor is not None:
-            self.memory.floor = wanted.floor + file.first - wanted.first  # read with another zone than now
+            self.memory.floor = wanted.floor + file.first - wanted.first  # it was read with another time zone
         self._cursor = Cursor.at(self.folder, file, offset, wanted)
         self._name = Path(wanted.path) if Path(wanted.path) != file.path else None
         self._presume(file)
@@ -139,7 +139,7 @@ class Trail:
         return True
 
     def find_again(self) -> None:
-        """The front is no longer what it was: look for what has been read under another name."""
+        """The front's path no longer holds what was read: look for it under another name."""
         cursor = self.cursor
         settled = self._list()
         found = locate(self.folder, cursor.place(), self.memory.floor, cursor.torn)
@@ -154,9 +154,9 @@ class Trail:
         self.patience.forget("lost")
 
     def check_beginning(self) -> None:
-        """Before the first reading of a file: see that it is still the file, and the earliest that is unread.
+        """Before a file's first reading is read: check that it is still that file, and the earliest unread one.
 
-        By column names alone, or by a piece of a line, it cannot be told from one that took its place.
+        Column names alone, or part of a line, cannot tell it from a file that took its place.
         """
         cursor = self.cursor
         self._list()
@@ -176,9 +176,9 @@ class Trail:
                 self._enter(Chosen(chosen))
 
     def _lose(self, place: Place, settled: bool, nothing_read: bool) -> None:
-        """What was read is nowhere: go on with the earliest unread file and say so, if it is certain.
+        """What was read is in no file: once that is certain, announce it and go on with the earliest unread file.
 
-        ``nothing_read``: but column names, so that nothing can be missing.
+        ``nothing_read``: nothing but column names was read, so nothing can be missing.
         """
         floor = self.memory.floor
         readable = [file for file in self.folder.files if not file.problem]
@@ -202,7 +202,7 @@ class Trail:
         self._enter(Chosen(chosen))
 
     def _obstacle(self, settled: bool) -> str:
-        """Say what may hide a file for a moment; empty if nothing does."""
+        """Describe what may be hiding a file temporarily; empty if nothing is."""
         if not (settled and self.folder.settles()):
             return "the folder is changing"
         for file in self.folder.files:
@@ -215,7 +215,7 @@ class Trail:
     # ---- going on ------------------------------------------------------------------------------------------------
 
     def choose(self) -> Chosen | None:
-        """Return what comes after the front, which was read to its end; tells what is passed over."""
+        """Return what comes after the front, which was read to its end; announces the files that are skipped."""
         front = self.file()
         if front is None:
             raise LostError  # it is listed under another name
@@ -239,7 +239,7 @@ class Trail:
         return Chosen(earliest(between(front, blank, chosen)) or chosen)
 
     def move_on(self, chosen: Chosen) -> None:
-        """Leave the front, which was read to its end, and begin with the next."""
+        """Leave the front, which was read to its end, and begin the next file."""
         file = self.file()
         if file is not None and not self.folder.is_whole(file):
             if self._is_fresh(file) and not self.patience.is_over(str(file.path)):
@@ -251,7 +251,7 @@ class Trail:
         self._enter(chosen)
 
     def give_up(self, error: OSError) -> bool:
-        """The front cannot be read: tell whether that is announced, and another file begun."""
+        """The front cannot be read: once patience is over, announce it and begin another file; tell whether it was."""
         self._list()
         place = self.cursor.place()
         if self.file() is None or not self.patience.is_over(place.path):
@@ -265,7 +265,7 @@ class Trail:
         return True
 
     def _enter(self, chosen: Chosen) -> None:
-        """Make a file the front; one that was left before is gone on with where it was left."""
+        """Make a file the front; one that was left before is continued where it was left."""
         file, offset = chosen.file, chosen.offset
         self.memory.told.pop(key(file), None)
         self._name = None
@@ -301,7 +301,7 @@ class Trail:
     # ---- what the listing says -----------------------------------------------------------------------------------
 
     def list_if_due(self) -> None:
-        """List the folder, if it is small or that is long ago."""
+        """List the folder, unless it is large and was listed recently."""
         crowd = len(self.folder.files) > CROWD
         if self._listed is None or not crowd or time.monotonic() - self._listed > CROWD_PAUSE:
             self._list()
@@ -312,7 +312,7 @@ class Trail:
         return next((file for file in self.folder.files if file.path == path), None)
 
     def others(self) -> Iterator[tuple[Known, Standing]]:
-        """Yield the other files and how they stand to the front; none while that is not listed."""
+        """Yield the other files and how they relate to the front; none while the front is not listed."""
         file = self.file()
         if file is None:
             return
@@ -323,7 +323,7 @@ class Trail:
                 yield known, standing(known, front, self.folder.last)
 
     def header_at(self, file: File, offset: int) -> bytes | None:
-        """Return the header in effect at a place of a file, the present one where none is found."""
+        """Return the header in effect at an offset of a file; the current one where none is found."""
         if self._format is None:
             return None
         return header_before(self.folder, file, offset, self._format, ANCESTORS) or self.header
@@ -339,7 +339,7 @@ class Trail:
         return settled
 
     def _see_it_settle(self) -> None:
-        """Before a file is begun: see that no earlier one is just being renamed; raises :class:`UnsettledError`."""
+        """Before a file is begun: check that no earlier one is being renamed; raises :class:`UnsettledError`."""
         if not self.folder.settles():
             raise UnsettledError
 
@@ -348,7 +348,7 @@ class Trail:
         return Front(file, offset, self.memory.floor, self._name, self._silent_after)
 
     def _presume(self, file: File) -> None:
-        """After a restart: take for read what comes before ``file``, if nothing speaks against it."""
+        """After a restart: presume that what comes before ``file`` was read, unless there is evidence against it."""
         self.memory.presume(self.folder.files, self._front(file), self.folder.last, self.folder)
 
     def _is_fresh(self, file: File) -> bool:

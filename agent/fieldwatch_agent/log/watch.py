@@ -1,6 +1,6 @@
-"""Wakes the service when the log's folder changes: a hint that saves waiting for the next poll, never relied upon.
+"""Wakes the service when the log's folder changes: only a hint, so that it need not wait for the next poll.
 
-Network shares and some containers deliver no events; then the poll alone finds new lines, one second later at most.
+Network shares and some containers deliver no file events; then polling alone finds new lines, at most a second later.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Handler(FileSystemEventHandler):
         self._wake = wake
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """Reading the log raises events too; only changes are news."""
+        """Wake on changes only: reading the log raises events too."""
         if event.event_type in _CHANGES:
             self._wake()
 
@@ -31,7 +31,7 @@ class Watcher:
     """Watches the folder of a log pattern while it exists."""
 
     def __init__(self, pattern: Path | str, wake: Callable[[], None]) -> None:
-        """Start watching; a folder that cannot be watched is left to the poll."""
+        """Start watching; if the folder cannot be watched, polling has to do."""
         folder = Path(pattern).parent
         self._observer = Observer()
         try:

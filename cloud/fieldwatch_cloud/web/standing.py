@@ -94,7 +94,7 @@ _KINDS: dict[str, tuple[State, str, str]] = {
     "lines_refused": ("refused", "lines refused", PC),
     "clock_wrong": ("clock", "clock wrong", PC),
     "lines_lost": ("lost", "lines lost", PC),
-    "file_passed_over": ("lost", "file passed over", PC),
+    "file_passed_over": ("lost", "file skipped", PC),
     "no_bundle": ("unknown", "no bundle", MODELS),
     "bundle_misfit": ("unknown", "bundle does not fit", PC),
     "bundle_failing": ("unknown", "bundle failing", MODELS),

@@ -147,7 +147,7 @@ def test_a_file_begun_after_the_clock_was_set_back_is_read_when_it_is_the_one_th
     append(log, *range(600, 650))
     assert reader.read() == []
     (told,) = reader.told()
-    assert f"{log} is passed over: its first reading, 2026-01-17T09:50:00Z, is not later" in told
+    assert f"{log} is skipped: its first reading, 2026-01-17T09:50:00Z, is not later" in told
     assert reader.tail.lag() == log.stat().st_size
     append(log, *range(650, 710))
     assert reader.read() == list(range(590, 710))
@@ -170,7 +170,7 @@ def test_the_file_of_an_hour_that_comes_twice_is_not_passed_over_in_silence(tmp_
     write(tmp_path / "readings-3.csv", *range(120, 180), at=240)
     assert reader.read() == list(range(120, 180))
     (told,) = reader.told()
-    assert "readings-2.csv is passed over" in told
+    assert "readings-2.csv is skipped" in told
     assert reader.tail.lag() == (tmp_path / "readings-2.csv").stat().st_size
 
 
@@ -194,7 +194,7 @@ def test_an_edited_copy_does_not_lead_away_from_the_live_log(tmp_path: Path) -> 
     append(log, *range(60, 80))
     assert reader.read() == list(range(60, 80))
     (told,) = reader.told()
-    assert f"{copy} is passed over" in told
+    assert f"{copy} is skipped" in told
     assert "move it out of the folder" in told
 
 

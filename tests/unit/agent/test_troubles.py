@@ -50,7 +50,7 @@ EXAMPLE = {"columns": "readings.csv line 12: has 4 fields, the header has 3"}
         (Facts(recent=refusals(1, future=1)), "lines_refused", "1 of 1 lines", "clock"),
         (Facts(recent=refusals(1, nobody_knows=1)), "lines_refused", "1 nobody_knows", ""),
         (Facts(recent=Tally(lost=["x was truncated"])), "lines_lost", "x was truncated", "rotated"),
-        (Facts(passed_over=["b.csv"]), "file_passed_over", "files passed over: b.csv", "move copies"),
+        (Facts(passed_over=["b.csv"]), "file_passed_over", "files skipped: b.csv", "move copies"),
         (Facts(unfilled="3 rows"), "window_unfilled", "3 rows", "verdict returns"),
         (
             Facts(columns=columns(missing=("s1", "s2")), sensors=3),
