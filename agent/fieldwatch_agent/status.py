@@ -36,7 +36,7 @@ def describe(status: dict[str, Any], device: str) -> str:
     lines.append(f"outbox    {outbox['events']} events wait{waits}")
     if status["disk_free"] < LITTLE_ROOM:
         lines.append(f"disk      {status['disk_free'] / 1e6:.1f} MB free where the state is: make room")
-    lines += [f"damaged   {what}; the agent heals it at its next start" for what in status["damaged"]]
+    lines += [f"damaged   {what}; the agent repairs it at its next start" for what in status["damaged"]]
     if status["uplink"]:
         lines.append(f"uplink    {status['uplink']}")
     lines += _alerts(status)

@@ -1,16 +1,16 @@
-"""Why messages do not arrive, in words for the person at the device: what is wrong, and what would help.
+"""Why messages are not delivered, in words for the person at the device: what is wrong, and what would help.
 
 =====================================================  ======================================================
-seen                                                   said
+error                                                  message
 =====================================================  ======================================================
-a name server that is silent, one that knows no name   which name, and which of the two it is
-a port where nobody listens, or nobody answers         is the broker running, is a firewall between
+a name server that does not answer, an unknown name    which name, and which of the two it is
+a port where nothing listens, or nothing answers       is the broker running, is a firewall in between
 TLS at a plain port; plain MQTT at a TLS port          which of ``mqtt://`` and ``mqtts://`` would be right
 the broker's certificate: expired, not yet valid,      its certificate or this computer's clock; ``mqtt.ca``
 unknown, of another name
 our certificate: expired, revoked, unknown, missing    ``mqtt.certificate``
 a reason code of MQTT 5                                the code and what it asks for
-another client with our id                             two computers run with one configuration
+another client with our id                             two computers use the same configuration
 =====================================================  ======================================================
 """
 
@@ -66,7 +66,7 @@ def code(reason: ReasonCode) -> str:
 
 
 def network(error: OSError | ValueError, host: str) -> str:
-    """Explain why no connection to ``host`` came about."""
+    """Explain why connecting to ``host`` failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         advice = "check mqtt.ca and the host name in mqtt.url"
         return _VERIFY.get(error.verify_code, f"its certificate is not trusted: {error.verify_message}; {advice}")
@@ -88,12 +88,12 @@ def network(error: OSError | ValueError, host: str) -> str:
 
 
 def alert(text: str) -> str:
-    """Explain a TLS alert that the broker sent, from OpenSSL's words; empty where there is none in ``text``."""
+    """Explain a TLS alert that the broker sent, from OpenSSL's text; empty where there is none in ``text``."""
     return next((advice for name, advice in _ALERTS.items() if name in text.upper().replace(" ", "_")), "")
 
 
 def dropped(text: str, answered: bool, tls: bool) -> str:
-    """Explain a connection that was cut: ``text`` are the last words of the socket, ``answered``: it had let us in."""
+    """Explain a connection that was cut; ``text``: the socket's last error, ``answered``: it had accepted us."""
     if said := alert(text):
         return said
     if answered:

@@ -1,8 +1,8 @@
-"""One connection to the broker, from resolving its name to the last byte; a new one is made for the next attempt.
+"""One connection to the broker, from name resolution to the last byte; each attempt creates a new one.
 
 The MQTT library's own reconnection has no jitter, sends everything queued at once whatever the broker's limits are, and
-dies silently of an exception in a callback. So a client lives for one connection, and its callbacks do nothing but
-hand on what happened. Connecting runs in a thread of its own: a name server may be silent for minutes.
+dies silently of an exception in a callback. So a client is used for one connection only, and its callbacks do nothing
+but pass events on. Connecting runs in a separate thread: name resolution may block for minutes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from fieldwatch_agent.send.packer import Parcel
 
 WINDOW = 100
-"""Messages under way that the broker has not confirmed; less where the broker says so."""
+"""Messages in flight that the broker has not confirmed; fewer where the broker's Receive Maximum is lower."""
 _LOG_ERROR = 8
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds. Delays are drawn at random below the given bound, so that a fleet does not come back at once."""
+    """Seconds. Delays are random below the given bound (jitter), so that a fleet does not reconnect all at once."""
 
     start_delay: float = 2.0
     first_retry: float = 4.0
@@ -59,34 +59,34 @@ class Timing:
 
 
 class Listener(Protocol):
-    """Who is told what happens on a connection; always in the thread that :attr:`Connection.post` leads to."""
+    """Receives a connection's events, always in the thread that ``post`` dispatches to."""
 
     def on_failed(self, link: Connection, reason: str) -> None:
-        """No connection came about."""
+        """Connecting failed."""
 
     def on_connect(self, link: Connection, code: ReasonCode, properties: Properties) -> None:
         """The broker has answered."""
 
     def on_disconnect(self, link: Connection, code: ReasonCode) -> None:
-        """The connection is over."""
+        """The connection has ended."""
 
     def on_subscribe(self, link: Connection, codes: list[ReasonCode]) -> None:
         """The broker has answered the subscription."""
 
     def on_publish(self, link: Connection, mid: int, code: ReasonCode) -> None:
-        """The broker has taken or refused a message."""
+        """The broker has accepted or refused a message."""
 
     def on_message(self, link: Connection, payload: bytes) -> None:
-        """An acknowledgement has come."""
+        """An acknowledgement has arrived."""
 
 
 class Connection:
-    """One connection. ``under_way``: by packet identifier, channel and numbers of what the broker has not confirmed."""
+    """One connection. ``under_way``: messages in flight, by packet identifier: channel and event numbers."""
 
     def __init__(
         self, config: MqttConfig, device: str, timing: Timing, post: Callable[[Callable[[], None]], None]
     ) -> None:
-        """``post`` carries a call into the listener's thread. Nothing happens before :meth:`open`."""
+        """``post`` dispatches a call to the listener's thread. Does nothing before :meth:`open`."""
         self._config = config
         self._device = device
         self._timing = timing
@@ -105,7 +105,7 @@ class Connection:
         self.under_way: dict[int, tuple[str, tuple[int, ...]]] = {}
 
     def open(self, listener: Listener, will: bytes, retain: bool) -> None:
-        """Connect, with ``will`` as the state that the broker tells when we vanish.
+        """Connect, with ``will`` as the last will, published by the broker if we disappear.
 
         Raises :class:`ValueError` where a file of the configuration cannot be used.
         """
@@ -120,25 +120,25 @@ class Connection:
         self.opener.start()
 
     def confirm(self, window: int, now: float) -> None:
-        """Note that the broker has let us in."""
+        """Note that the broker has accepted the connection."""
         self.connected = self.progress = now
         self.window = max(1, min(WINDOW, window))
 
     def publish(self, parcel: Parcel, floor: int) -> bool:
-        """Hand a parcel to the library, with the low-water mark; tell whether it was taken."""
+        """Hand a parcel to the library, with the low-water mark; tell whether it was accepted."""
         bulk = parcel.channel == "bulk"
         properties = _event_properties(bulk, floor)
         topic = topics.topic(self._device, parcel.channel)
         info = self._client.publish(topic, parcel.payload, qos=1, properties=properties)
         if info.rc != 0:
-            return False  # not taken, or the connection is going: it stays in the outbox
+            return False  # not accepted, or the connection is ending: it stays in the outbox
         if not self.under_way:
             self.progress = time.monotonic()
         self.under_way[info.mid] = (parcel.channel, parcel.numbers)
         return True
 
     def publish_state(self, payload: bytes, retain: bool) -> Any:
-        """Publish the device's state and return the library's handle of it."""
+        """Publish the device's state and return the library's handle for it."""
         properties = _json_properties()
         topic = topics.topic(self._device, "state")
         info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
@@ -146,24 +146,24 @@ class Connection:
         return info
 
     def subscribe(self) -> None:
-        """Ask for our acknowledgements."""
+        """Subscribe to our acknowledgements."""
         self._client.subscribe(topics.topic(self._device, "ack"), qos=1)
 
     def why_lost(self, code: ReasonCode) -> str:
-        """Say why the connection ended, from the reason code or the last words of the socket."""
+        """Say why the connection ended, from the reason code or the socket's last error."""
         if code.value == causes.LOST:
             return causes.dropped(self._heard, self.connected is not None, self._config.tls)
         return causes.code(code) if code.is_failure else "disconnected"
 
     def leave(self) -> None:
-        """Disconnect in good order: the broker then keeps our will to itself."""
+        """Disconnect cleanly: the broker then discards our last will."""
         self._client.disconnect()
         end = time.monotonic() + self._timing.goodbye
         while self._client.socket() is not None and time.monotonic() < end:
-            time.sleep(0.01)  # cut earlier, the broker would publish our will
+            time.sleep(0.01)  # if we cut the connection earlier, the broker would publish our last will
 
     def discard(self) -> None:
-        """Cut the connection and end the library's thread, also where the broker has stopped answering."""
+        """Cut the connection and end the library's thread, even if the broker has stopped answering."""
         self._discarded = True
         sock = cast("socket.socket | None", self._client.socket())
         if sock is not None:
@@ -183,13 +183,13 @@ class Connection:
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
         )
-        client.connect_timeout = 0.8 * self._timing.connect  # its own words come before our patience ends
-        client.max_inflight_messages_set(0)  # the window is ours
+        client.connect_timeout = 0.8 * self._timing.connect  # so that its error message comes before our own timeout
+        client.max_inflight_messages_set(0)  # we enforce the window ourselves
         client.max_queued_messages_set(2 * WINDOW)
         return client
 
     def _open(self, listener: Listener) -> None:
-        """Resolve and connect, in a thread of its own."""
+        """Resolve and connect, in a separate thread."""
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
 
@@ -215,14 +215,14 @@ class Connection:
         self._post(self._begin)
 
     def _begin(self) -> None:
-        """Let the library's thread read and write, unless we were given up while connecting."""
+        """Start the library's network thread, unless this connection was discarded while connecting."""
         if self._discarded:
             self.discard()
         else:
             self._client.loop_start()
 
     def _listen(self, listener: Listener) -> None:
-        """Hand on what happens: callbacks run in the library's thread and must not fail there."""
+        """Pass events on: callbacks run in the library's thread and must not fail there."""
         client, post = self._client, self._post
 
         def hear(_client: Any, _data: Any, level: int, text: str) -> None:

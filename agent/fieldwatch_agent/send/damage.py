@@ -1,20 +1,20 @@
-"""What is done about a damaged journal: heal what can be healed in place, else set the file aside and begin anew.
+"""Recovery of a damaged journal: repair in place what can be repaired, otherwise move the file away and start anew.
 
 =====================================  ==============================================================================
-found                                  done
+damaged                                what is done
 =====================================  ==============================================================================
-an index that disagrees                built again from its table
-one of the two read positions          taken from the other one
-epoch or high-water mark               a new epoch: nothing is renumbered, everything that waits is sent again
+an index that disagrees                rebuilt from its table
+one of the two read positions          restored from the other one
+epoch or high-water mark               a new epoch: nothing is renumbered, everything waiting is sent again
 a day of the ledger                    removed
 what only ``status`` shows             removed
-a message in the outbox                set aside when it is its turn (:mod:`.send.outbox`)
-both read positions, the structure,    the file is set aside whole; a new one, with a new epoch, takes over the alerts,
-another format                         gaps and bundle changes that can be read, and the log is read again
+a message in the outbox                moved to the rejects when it would be sent (:mod:`.send.outbox`)
+both read positions, the structure,    the whole file is set aside (renamed); a new one, with a new epoch, takes over
+another format                         the alerts, gaps and bundle changes that are readable, and the log is re-read
 =====================================  ==============================================================================
 
-Whatever is found is announced with a ``gap`` of reason ``journal_rebuilt``. A file that is set aside is never deleted,
-and it takes its write-ahead log along: one that stayed would be replayed into the new file.
+All damage is announced with a ``gap`` of reason ``journal_rebuilt``. A file that was set aside is never deleted, and
+its write-ahead log is renamed with it: left behind, it would be replayed into the new file.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from fieldwatch_agent.send.database import (
 from fieldwatch_agent.send.progress import COPIES, Progress
 
 CARRIED = ("alert", "gap", "model")
-"""Events that a new journal takes over; results come again from the log, health from the device."""
+"""Events that a new journal takes over; results are recomputed from the log, and health is reported again."""
 _SHOWN = ("health", "uplink", "last_alert", "running")
 _MOST = 2**53
 
@@ -61,9 +61,9 @@ log = logging.getLogger("fieldwatch.journal")
 
 
 def open_sound(path: Path, suspicion: str = "") -> sqlite3.Connection:
-    """Open the journal at ``path``, healed or made anew where it was damaged, new where there was none.
+    """Open the journal at ``path``: repaired or replaced if it was damaged, created if there was none.
 
-    ``suspicion``: why it must not be trusted whatever a look at it says. Raises :class:`OSError` and
+    ``suspicion``: why it must not be trusted even if the check finds it sound. Raises :class:`OSError` and
     :class:`sqlite3.Error` where the file cannot be used now.
     """
     if not path.exists():
@@ -79,7 +79,7 @@ def open_sound(path: Path, suspicion: str = "") -> sqlite3.Connection:
 
 
 def verified(event: object, time: object, day: object, data: object, total: object) -> bool:
-    """Tell whether a row of the outbox is what was written; without a checksum, whether it parses."""
+    """Tell whether an outbox row is intact, by its checksum; where it has none, whether it parses."""
     if not (isinstance(event, str) and isinstance(time, str) and isinstance(day, str) and isinstance(data, str)):
         return False
     if total is not None:
@@ -87,7 +87,7 @@ def verified(event: object, time: object, day: object, data: object, total: obje
     if event not in topics.EVENTS or not TIME.fullmatch(time) or not DAY.fullmatch(day):
         return False
     try:
-        data.encode()  # bytes that were no UTF-8 cannot
+        data.encode()  # fails for bytes that were not UTF-8
         return isinstance(json.loads(data), dict)
     except ValueError:
         return False
@@ -99,14 +99,14 @@ def _gap(detail: str) -> Draft:
 
 
 def _heal(path: Path) -> str:
-    """Mend in place what can be mended; return what is damaged beyond that, empty where the journal is sound."""
+    """Repair in place what can be repaired; return the damage that remains, empty where the journal is sound."""
     try:
         with closing(connect(path)) as db:
             verdict = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
             healed = []
             if "index outbox_" in verdict:
                 db.execute("REINDEX")
-                healed.append(f"an index was built again ({verdict})")
+                healed.append(f"an index was rebuilt ({verdict})")
                 verdict = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
             if verdict != "ok":
                 return verdict
@@ -120,7 +120,7 @@ def _heal(path: Path) -> str:
             with transaction(db):
                 healed += _heal_rows(db)
                 if healed:
-                    detail = f"the journal was damaged and healed: {'; '.join(healed)}"
+                    detail = f"the journal was damaged and repaired: {'; '.join(healed)}"
                     log.error("%s: %s", path, detail)
                     enqueue(db, clock.iso(clock.now()), [_gap(detail)])
             return ""
@@ -139,7 +139,7 @@ def _expected() -> dict[str, list[str]]:
 
 
 def _heal_rows(db: sqlite3.Connection) -> list[str]:
-    """Mend meta and ledger; return what was wrong. Raises :class:`.Damaged` where the read position is lost."""
+    """Repair meta and ledger; return what was wrong. Raises :class:`.Damaged` where the read position is lost."""
     healed = _heal_progress(db)
     highest = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
     newest = db.execute("SELECT max(seq) FROM outbox").fetchone()[0] or 0
@@ -151,7 +151,7 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
             raise Damaged("there is no epoch")
     except ValueError as error:
         new_epoch(db)
-        healed.append(f"{error}: all that waits is sent under a new epoch")
+        healed.append(f"{error}: everything that waits is sent under a new epoch")
     for key in _SHOWN:
         try:
             text = read_meta(db, key)
@@ -185,7 +185,7 @@ def _heal_progress(db: sqlite3.Connection) -> list[str]:
 
 
 def new_epoch(db: sqlite3.Connection) -> str:
-    """Draw a new epoch, under which nothing was sent yet, and return it."""
+    """Draw a new epoch, under which nothing has been sent yet, and return it."""
     epoch = secrets.token_hex(8)
     write_meta(db, "epoch", epoch)
     write_meta(db, "sent", "0")
@@ -193,7 +193,7 @@ def new_epoch(db: sqlite3.Connection) -> str:
 
 
 def _set_aside(path: Path) -> Path:
-    """Rename a damaged journal, with its write-ahead log first: left behind it would be replayed into another file."""
+    """Rename a damaged journal, its write-ahead log first: left behind, it would be replayed into the new file."""
     stamp = clock.now() // clock.SECOND
     while (aside := path.with_name(f"{path.name}.damaged-{stamp}")).exists():
         stamp += 1
@@ -205,9 +205,9 @@ def _set_aside(path: Path) -> Path:
 
 
 def _salvage(aside: Path) -> list[Draft]:
-    """Return the events of a damaged journal that can be read and that nothing else would bring again, oldest first.
+    """Return the readable events of a damaged journal that cannot be recomputed, oldest first.
 
-    Read from both ends, so that one unreadable page in the middle costs itself.
+    It is read from both ends, so that an unreadable page in the middle costs only that page.
     """
     found: dict[int, Draft] = {}
     for order in ("ASC", "DESC"):
@@ -229,10 +229,10 @@ def _salvage(aside: Path) -> list[Draft]:
 
 
 def _make(path: Path, drafts: list[Draft]) -> sqlite3.Connection:
-    """Make a journal with ``drafts`` in its outbox; it is whole before it has its name."""
+    """Create a journal with ``drafts`` in its outbox; it gets its name only when it is complete."""
     fresh = path.with_name(path.name + ".new")
     for name in (fresh.name, fresh.name + "-wal", fresh.name + "-shm", path.name + "-wal", path.name + "-shm"):
-        path.with_name(name).unlink(missing_ok=True)  # a log that lost its file would be replayed into the new one
+        path.with_name(name).unlink(missing_ok=True)  # an orphaned write-ahead log would be replayed into the new file
     with closing(connect(fresh, new=True)) as db, transaction(db):
         for statement in SCHEMA.split(";"):
             db.execute(statement)

@@ -1,17 +1,17 @@
 """The journal's file: its tables and versions, how it is opened, and which of its errors mean damage.
 
 ==========================  =================================================================================
-SQLite says                 what it means
+SQLite reports              meaning
 ==========================  =================================================================================
-full, busy, locked, I/O,    not now: try again, nothing has changed (:class:`JournalError`)
+full, busy, locked, I/O,    not possible now: try again, nothing has changed (:class:`JournalError`)
 read-only, no memory
-corrupt, not a database,    the file is damaged: set it aside (:func:`is_damage`, :mod:`.send.damage`)
-a table that is gone, a
-number given out twice
+corrupt, not a database,    the file is damaged: repair or replace it (:func:`is_damage`, :mod:`.send.damage`)
+a missing table, a number
+assigned twice
 ==========================  =================================================================================
 
-What SQLite does not notice is a changed byte in a value. So ``meta`` and ``outbox`` carry a checksum a row; rows of a
-journal of the first version have none (NULL) and are judged by whether they parse.
+SQLite does not notice a changed byte in a value. So each row of ``meta`` and ``outbox`` has a checksum; rows of a
+version 1 journal have none (NULL) and are checked by parsing them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CREATE TABLE reject (
     line BLOB NOT NULL);
 """
 MIGRATIONS = {2: ("ALTER TABLE meta ADD COLUMN sum INTEGER", "ALTER TABLE outbox ADD COLUMN sum INTEGER")}
-"""By version: what makes a journal of the version before it one of this version."""
+"""Schema migrations, by the version they lead to."""
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 EPOCH = re.compile(r"[0-9a-f]{16}")
@@ -55,16 +55,16 @@ _ERROR, _CORRUPT, _CONSTRAINT, _NOTADB = 1, 11, 19, 26
 
 
 class JournalError(Exception):
-    """The journal cannot be used now; the message says why and what would help. Trying again may succeed."""
+    """The journal cannot be used now; the message says why and what would help. A retry may succeed."""
 
 
 class Damaged(ValueError):
-    """A value in the journal does not parse or has another checksum; the message names it."""
+    """A value in the journal does not parse or fails its checksum; the message names it."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """An event to be journalled; ``day`` is the UTC day of the reading it tells of."""
+    """An event to be journalled; ``day`` is the UTC day of the reading it is about."""
 
     event: str
     day: str
@@ -72,24 +72,24 @@ class Draft:
 
 
 def connect(path: Path, new: bool = False) -> sqlite3.Connection:
-    """Open the file; ``new``: it has no page yet."""
+    """Open the file; ``new``: it is still empty."""
     db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     try:
         db.text_factory = _text
         if new:
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # the file keeps it; saying it again would need room
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # stored in the file; setting it again would need disk space
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA journal_size_limit = 4194304")
         db.execute("PRAGMA cache_size = -512")  # KiB: rows are written once and read once, in order
     except BaseException:
-        db.close()  # a file that is held open cannot be renamed on Windows
+        db.close()  # an open file cannot be renamed on Windows
         raise
     return db
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Tell whether an error speaks of a damaged file, and not of a moment when it cannot be used."""
+    """Tell whether an error means a damaged file rather than one that cannot be used at the moment."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     text = str(error)
     return (
@@ -121,7 +121,7 @@ def columns(db: sqlite3.Connection) -> dict[str, list[str]]:
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Bring a journal of an older version up to this one, in one transaction."""
+    """Migrate a journal of an older version to this one, in one transaction."""
     with transaction(db):
         for step in range(version + 1, VERSION + 1):
             for statement in MIGRATIONS[step]:
@@ -173,17 +173,17 @@ def enqueue(db: sqlite3.Connection, now: str, drafts: Iterable[Draft]) -> None:
 
 
 def given(db: sqlite3.Connection) -> int:
-    """Return the highest number given out."""
+    """Return the highest number assigned."""
     last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
     return int(last[0]) if last else 0
 
 
 def size(db: sqlite3.Connection) -> int:
-    """Return the bytes in use: free pages wait to be reused."""
+    """Return the bytes in use, without free pages."""
     pages = db.execute("PRAGMA page_count").fetchone()[0] - db.execute("PRAGMA freelist_count").fetchone()[0]
     return int(pages * db.execute("PRAGMA page_size").fetchone()[0])
 
 
 def _text(raw: bytes) -> str:
-    """Decode what SQLite holds as text; bytes that are no UTF-8 survive, to fail their checksum."""
+    """Decode what SQLite holds as text; bytes that are not UTF-8 survive, to fail their checksum."""
     return raw.decode("utf-8", "surrogateescape")

@@ -3,20 +3,20 @@
 What it promises
     * The read position, the results and alert states that follow from it, the ledger and the messages to send are
       one transaction. Kill the process anywhere, cut the power anywhere: nothing is lost, nothing counts twice.
-    * A message leaves the outbox only when the cloud has said that it is settled (:mod:`.send.outbox`), or when the
-      outbox is full and a ``gap`` event, in the same transaction, says what was given up. The limit holds after each
-      commit. Alerts are never given up; at the very last their evidence is.
-    * ``epoch`` names this incarnation of the file and ``seq`` never repeats within it: together with the device they
-      name a message for ever. A file that comes back from an image of the disk would break this; it is noticed by an
-      acknowledgement of what it never sent, and a new epoch is drawn (:meth:`.Outbox.renew`).
-    * Damage is healed, at a start or in the middle of a run (:mod:`.send.damage`): the log brings everything back
-      under the natural keys of results and alerts, so the cloud sees nothing twice.
-    * One agent a state folder: a second one is refused, and told which process holds it.
+    * A message leaves the outbox only when the cloud has acknowledged it as settled (:mod:`.send.outbox`), or when the
+      outbox is full and a ``gap`` event, in the same transaction, reports what was evicted. The limit holds after each
+      commit. Alerts are never evicted; as a last resort they lose their evidence.
+    * ``epoch`` identifies this incarnation of the file, and ``seq`` is never reused within it: device, epoch and seq
+      identify a message for good. A file restored from a disk image would break this; it is detected when the cloud
+      acknowledges what this file never sent, and a new epoch is drawn (:meth:`.Outbox.renew`).
+    * Damage is repaired, at a start or while running (:mod:`.send.damage`): reading the log again produces everything
+      under the same natural keys of results and alerts, so the cloud stores nothing twice.
+    * One agent per state folder (a lock file): a second one is refused, with the process that holds the lock.
 
-Why so
+Why it is built this way
     ``synchronous=FULL`` costs about a millisecond a minute and makes the promise hold under power loss. WAL lets the
-    uplink's thread read and acknowledge on a connection of its own while the pipeline commits. Data is kept as the
-    JSON text that goes out, so sending copies and does not compute.
+    uplink's thread read and acknowledge on its own connection while the pipeline commits. Data is stored as the JSON
+    text that is sent, so sending only copies it.
 """
 
 from __future__ import annotations
@@ -70,22 +70,22 @@ __all__ = [
 
 LOCK = "agent.lock"
 REJECTS_KEPT = 1000
-"""Refused lines kept aside for a look, newest last."""
+"""Refused lines kept for inspection, newest last."""
 HEALTH_HOLD = clock.SECOND * 3600
-"""While an older health event waits to be acknowledged, a new one is queued only after this long (µs)."""
+"""While a health event is still unacknowledged, another one is queued only after this long (µs)."""
 DAYS_KEPT = 40
-"""Ledger days kept at least; older ones go once the cloud has been told how they ended."""
+"""Ledger days kept at least; older ones are deleted once their final counts were reported."""
 DAYS_TOLD = 8
-"""The newest days of the ledger are in every health event."""
+"""Number of newest ledger days in every health event."""
 DAYS_AT_ONCE = 200
-"""Days of the ledger in one health event at most: a year of backlog is told in two."""
+"""Most ledger days in one health event: a year of backlog is reported in two."""
 
 log = logging.getLogger("fieldwatch.journal")
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A refused line, kept aside."""
+    """A refused line, kept for inspection."""
 
     reason: str
     detail: str
@@ -104,15 +104,15 @@ class Commit:
 
 
 class Journal:
-    """The pipeline's side: the one that reads progress and commits.
+    """The pipeline's side: it reads progress and commits.
 
-    ``crashed``: whether the life before this one ended without :meth:`stopped`.
+    ``crashed``: whether the previous run ended without :meth:`stopped`.
     """
 
     def __init__(self, state_dir: Path, outbox_limit: int) -> None:
-        """Open or make the journal in ``state_dir``; ``outbox_limit`` in bytes of the whole file.
+        """Open or create the journal in ``state_dir``; ``outbox_limit``: bytes, of the whole file.
 
-        Raises :class:`.JournalError` where the folder cannot be written, or another agent works in it.
+        Raises :class:`.JournalError` where the folder cannot be written, or another agent is using it.
         """
         self.path = state_dir / FILE
         self._limit = outbox_limit
@@ -143,12 +143,12 @@ class Journal:
         self._opened.close()
 
     def stopped(self) -> None:
-        """Note that the agent ends because it was asked to; without room on the disk it will look like a crash."""
+        """Record a clean shutdown; if the disk is full, the next start will take it for a crash."""
         with suppress(JournalError), self._write() as db:
             write_meta(db, "running", "")
 
     def open_outbox(self) -> Outbox:
-        """Open the uplink's side. Where the journal has to set its file aside, it closes this before.
+        """Open the uplink's side. The journal closes it before it moves a damaged file away.
 
         Raises :class:`sqlite3.Error` where it cannot be opened now.
         """
@@ -158,7 +158,7 @@ class Journal:
         return outbox
 
     def close_outbox(self, outbox: Outbox, error: sqlite3.Error | None = None) -> None:
-        """Close the uplink's side; ``error``: what made it fail. Damage is healed with the journal's next step."""
+        """Close the uplink's side; ``error``: what made it fail. Damage is repaired in the journal's next operation."""
         outbox.close()
         with self._mending:
             self._outboxes = [other for other in self._outboxes if other is not outbox]
@@ -166,7 +166,7 @@ class Journal:
             self._suspicion = str(error)
 
     def progress(self) -> Progress:
-        """Return where reading stood at the last commit."""
+        """Return the progress of the last commit."""
         with self._reading():
             try:
                 return Progress.from_json(read_meta(self._db, COPIES[0]))
@@ -176,8 +176,8 @@ class Journal:
     def commit(self, commit: Commit) -> None:
         """Write one block: position, ledger, results, alerts, messages, in one transaction.
 
-        Raises :class:`.JournalError` where the disk is full or the file cannot be written; nothing has changed then,
-        and the same block can be tried again.
+        Raises :class:`.JournalError` where the disk is full or the file cannot be written; then nothing has changed,
+        and the same block can be committed again.
         """
         now = clock.iso(clock.now())
         text = commit.progress.to_json()
@@ -197,16 +197,16 @@ class Journal:
         limit.shrink(self._db, self._limit)
 
     def enqueue(self, drafts: Iterable[Draft]) -> None:
-        """Queue events that follow from no line: gaps of the log, bundle changes."""
+        """Queue events that do not result from lines: gaps in the log, bundle changes."""
         now = clock.iso(clock.now())
         with self._write() as db:
             enqueue(db, now, drafts)
             limit.evict(db, self._limit, now)
 
     def report(self, health: HealthData) -> None:
-        """Keep ``health`` for ``status``, queue it as an event, and note which days of the ledger it tells.
+        """Keep ``health`` for ``status``, queue it as an event, and record which ledger days it reports.
 
-        While the cloud has not acknowledged the last one, at most one an hour is queued: the newest tells it all.
+        While the last one is unacknowledged, at most one an hour is queued: the newest one contains everything.
         """
         now = clock.now()
         text = health.model_dump_json()
@@ -229,10 +229,10 @@ class Journal:
         limit.shrink(self._db, self._limit)
 
     def news(self) -> list[LedgerDay]:
-        """Return what the next health event tells of the ledger, oldest first.
+        """Return the ledger days for the next health event, oldest first.
 
-        The newest days, and before them the days whose numbers are no longer those of the last event that told them:
-        a backlog is read faster than it is reported, and each of its days is owed its final count.
+        The newest days, and before them the days whose counts have changed since they were last reported: a backlog is
+        read faster than it is reported, and the final count of each of its days must still be reported.
         """
         with self._reading(), transaction(self._db, "DEFERRED") as db:
             days = ledger.days(db)
@@ -240,12 +240,12 @@ class Journal:
         return changed[: DAYS_AT_ONCE - DAYS_TOLD] + [day for day, _ in days[-DAYS_TOLD:]]
 
     def told(self) -> bool:
-        """Tell whether a health event was queued with the numbers of every day as they are now."""
+        """Tell whether the current counts of every day were queued in a health event."""
         with self._reading(), transaction(self._db, "DEFERRED") as db:
             return all(told for _, told in ledger.days(db))
 
     def ledger(self) -> list[LedgerDay]:
-        """Return all days that are kept, oldest first."""
+        """Return all stored days, oldest first."""
         with self._reading():
             return ledger.read(self._db)
 
@@ -267,24 +267,24 @@ class Journal:
 
     @contextmanager
     def _healing(self, what: str, question: str) -> Iterator[None]:
-        """Turn errors into :class:`.JournalError`, and heal the file first where it is damaged."""
+        """Turn errors into :class:`.JournalError`, after repairing the file where it is damaged."""
         try:
             if self._suspicion:
                 raise Damaged(self._suspicion)
             yield
         except Damaged as error:
             self._mend(str(error))
-            raise JournalError(f"{self.path}: was damaged ({error}) and is healed: going on where it stands") from error
+            raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
         except sqlite3.Error as error:
             if not is_damage(error):
                 raise JournalError(f"{self.path}: cannot {what} the journal: {error}; {question}") from error
             self._mend(str(error))
-            raise JournalError(f"{self.path}: was damaged ({error}) and is healed: going on where it stands") from error
+            raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
 
     def _mend(self, damage: str) -> None:
-        """Heal the file in the middle of a run, as at a start; the uplink's connections are closed before.
+        """Repair the file while running, as at a start; the uplink's connections are closed first.
 
-        Damage that a look at the whole file does not find, and that comes again at once, is believed all the same.
+        Damage that the integrity check does not find, but that shows again at once, is believed all the same.
         """
         with self._mending:
             for outbox in self._outboxes:
@@ -301,7 +301,7 @@ class Journal:
             self.epoch = read_meta(self._db, "epoch") or ""
 
     def _begin(self) -> bool:
-        """Note that we run; return whether the life before this one ended without a word."""
+        """Record that we are running; return whether the previous run ended without a clean shutdown."""
         with self._reading():
             self.epoch = read_meta(self._db, "epoch") or ""
             crashed = bool(read_meta(self._db, "running"))
@@ -311,7 +311,7 @@ class Journal:
 
 
 def read_progress(path: Path) -> Progress:
-    """Return where reading stood at the last commit, from a journal that may be in use; nowhere if there is none.
+    """Return the progress of the last commit, from a journal that may be in use; an empty one if there is no journal.
 
     Raises :class:`.JournalError` where it cannot be read.
     """
@@ -327,7 +327,7 @@ def read_progress(path: Path) -> Progress:
 def read_status(path: Path) -> dict[str, object]:
     """Return what ``status`` shows, from a journal that may be in use: epoch, progress, health, ledger, outbox, disk.
 
-    ``damaged`` names what does not parse: the agent heals it at its next start. Raises :class:`.JournalError` where
+    ``damaged`` names what does not parse: the agent repairs it at its next start. Raises :class:`.JournalError` where
     there is no journal, or the file cannot be read at all.
     """
     status: dict[str, object] = {
@@ -366,7 +366,7 @@ def read_status(path: Path) -> dict[str, object]:
                 except (ValueError, TypeError, AttributeError) as error:
                     damaged.append(f"{name}: {error}")
     except sqlite3.Error as error:
-        remedy = "; the agent heals it at its next start" if is_damage(error) else ""
+        remedy = "; the agent repairs it at its next start" if is_damage(error) else ""
         raise JournalError(f"{path}: cannot read the journal: {error}{remedy}") from error
     return status | {"damaged": damaged}
 

@@ -1,7 +1,7 @@
-"""The ledger: what became of each day's lines, ``read = scored + refused + evicted + pending``, each counted apart.
+"""The ledger: what became of each day's lines, ``read = scored + refused + evicted + pending``, counted independently.
 
-``scored`` are results the cloud has stored, ``pending`` results in the outbox, ``evicted`` results that were given up
-with a ``gap`` that says so. What the cloud could not store counts as refused, reason :data:`QUARANTINED`.
+``scored`` are results the cloud has stored, ``pending`` results in the outbox, ``evicted`` results that were dropped
+and announced with a ``gap``. What the cloud could not store counts as refused, reason :data:`QUARANTINED`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def add_refused(db: sqlite3.Connection, counts: Iterable[tuple[str, str, int]]) 
 
 
 def days(db: sqlite3.Connection) -> list[tuple[LedgerDay, bool]]:
-    """Return every day, oldest first, and whether it was told with these numbers; call it inside a transaction.
+    """Return every day, oldest first, and whether these counts were reported; call it inside a transaction.
 
     Raises :class:`.send.database.Damaged` where a row does not parse.
     """
@@ -70,9 +70,9 @@ def read(db: sqlite3.Connection) -> list[LedgerDay]:
 
 
 def settle(db: sqlite3.Connection) -> None:
-    """Count as evicted what has no account left: the results of outbox rows that were damaged and set aside.
+    """Count as evicted what is otherwise unaccounted for: the results in damaged outbox rows that were removed.
 
-    Their own ``day`` may be what was damaged, so the equation tells where they are missing.
+    Their own ``day`` may be what was damaged, so the equation shows on which day they are missing.
     """
     for day, _ in days(db):
         missing = day.read - day.scored - sum(day.refused.values()) - day.evicted - day.pending
@@ -81,7 +81,7 @@ def settle(db: sqlite3.Connection) -> None:
 
 
 def sift(db: sqlite3.Connection) -> list[str]:
-    """Remove rows that do not parse and return what they held; all others stay."""
+    """Remove rows that do not parse and return their content; all others stay."""
     lost = []
     for table, key, columns in (("ledger", 1, 5), ("refused", 2, 3)):
         rows = db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608 (names of ours)
@@ -94,7 +94,7 @@ def sift(db: sqlite3.Connection) -> list[str]:
 
 
 def _parses(row: tuple[object, ...], key: int) -> bool:
-    """Tell whether a row has a day, texts that are texts and counts that are counts; ``key`` columns are its key."""
+    """Tell whether a row's first ``key`` columns (a day first) are texts and its counts are counts."""
     texts = (*row[:key], *([row[4]] if key == 1 else []))
     counts = row[key:4] if key == 1 else row[key:]
     return (

@@ -1,14 +1,14 @@
-"""The limit of the journal's file: it holds after each commit, and what was given up for it is announced.
+"""The journal's size limit: it holds after each commit, and what is evicted to keep it is announced.
 
 =========================================  ============================================================
-given up, in this order                    until
+evicted, in this order                     until
 =========================================  ============================================================
-refused lines that are kept for a look     a hundred are left
+refused lines kept for inspection          a hundred are left
 results, the oldest first                  the pages in use are :data:`EVICT_TO` of the limit
-the evidence of alerts, the oldest first   the same; alerts themselves are never given up
+the evidence of alerts, the oldest first   the same; alerts themselves are never evicted
 =========================================  ============================================================
 
-Results count as ``evicted`` in the ledger; the ``gap`` that tells of them is queued in the same transaction.
+Results count as ``evicted`` in the ledger; the ``gap`` that announces them is queued in the same transaction.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fieldwatch_agent.send.database import TIME, Draft, checksum, enqueue, size
 from fieldwatch_agent.send.outbox import without_evidence
 
 EVICT_TO = 0.9
-"""A full journal is brought down to this share of its limit at once, so that eviction is rare and its gaps are few."""
+"""A full journal is reduced to this share of its limit at once, so that evictions and their gaps are few."""
 REJECTS_LEFT = 100
 ALERTS_AT_ONCE = 50
-"""Alerts that lose their evidence in one go."""
+"""Alerts that lose their evidence in one step."""
 FREE_PAGES = 1000
-"""Free pages that the file keeps for its next messages."""
+"""Free pages kept in the file for the next messages."""
 
 _WHICH = "FROM outbox WHERE event = 'result' AND seq <= ?"
 
 
 def evict(db: sqlite3.Connection, limit: int, now: str) -> None:
-    """Bring a journal that has outgrown ``limit`` (bytes) below it; call it in the transaction that made it grow."""
+    """Reduce a journal that exceeds ``limit`` (bytes); call it in the transaction that made it grow."""
     if size(db) <= limit:
         return
     target = int(EVICT_TO * limit)
@@ -52,7 +52,7 @@ def evict(db: sqlite3.Connection, limit: int, now: str) -> None:
 
 
 def shrink(db: sqlite3.Connection, limit: int) -> None:
-    """Give free pages back to the disk: all where the file is larger than ``limit``, else those beyond need."""
+    """Return free pages to the disk: all if the file exceeds ``limit``, otherwise those beyond :data:`FREE_PAGES`."""
     with suppress(sqlite3.OperationalError):
         pages, free = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count"))
         over = pages * int(db.execute("PRAGMA page_size").fetchone()[0]) > limit
@@ -69,7 +69,7 @@ def keep_rejects(db: sqlite3.Connection, count: int) -> None:
 
 
 def _evict_results(db: sqlite3.Connection, target: int) -> tuple[int, str | None, str | None]:
-    """Delete the oldest results until the pages in use fit; return how many, and the first and last time of them."""
+    """Delete the oldest results until the pages in use fit; return how many, and their first and last time."""
     lines, start, end = 0, None, None
     while (excess := size(db) - target) > 0:
         count, total = db.execute("SELECT count(*), sum(length(data)) FROM outbox WHERE event = 'result'").fetchone()
@@ -89,7 +89,7 @@ def _evict_results(db: sqlite3.Connection, target: int) -> tuple[int, str | None
 
 
 def _strip_evidence(db: sqlite3.Connection, target: int) -> int:
-    """Take the evidence off the oldest alerts until the journal fits; return off how many."""
+    """Remove the evidence of the oldest alerts until the journal fits; return of how many."""
     bare = after = 0
     while size(db) > target:
         rows = db.execute(

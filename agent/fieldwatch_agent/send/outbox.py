@@ -1,7 +1,8 @@
-"""The outbox as the uplink sees it, with a connection of its own: what to send, and what has arrived.
+"""The outbox as the uplink sees it, on a database connection of its own: what to send, and what has arrived.
 
-A row leaves when the cloud has settled it, or when it cannot be sent: damaged on the disk (its checksum tells), or
-refused for what it is. Those are set aside among the journal's rejects, counted, and announced with a ``gap``.
+A row leaves when the cloud has settled it, or when it can never be sent: damaged on the disk (its checksum is wrong),
+or rejected by the broker because of its content. Such rows move to the journal's ``reject`` table (a dead-letter
+queue), are counted, and announced with a ``gap``.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from fieldwatch_agent.send.database import (
 from fieldwatch_agent.send.message import Message
 
 LOSSES = ("result", "alert")
-"""Events whose loss is told. A gap that is lost tells of itself in the log; a gap about it might be lost as well."""
+"""Events whose loss is announced with a gap. A lost gap is only logged: a gap about it might be lost as well."""
 
 
 @dataclass(frozen=True)
 class Depth:
-    """How much waits in the outbox; ``oldest`` is RFC 3339."""
+    """How much is waiting in the outbox; ``oldest`` is RFC 3339."""
 
     events: int
     bytes: int
@@ -46,11 +47,11 @@ class Depth:
 
 
 class Outbox:
-    """The uplink's side of a journal. Its methods may be used from any thread; closed, they raise
-    :class:`sqlite3.ProgrammingError`: the journal is healing its file."""
+    """The uplink's side of a journal. Its methods may be used from any thread. After :meth:`close` they raise
+    :class:`sqlite3.ProgrammingError`; the journal closes it while it repairs its file."""
 
     def __init__(self, path: Path) -> None:
-        """Open the journal at ``path``, which :class:`.send.journal.Journal` has made."""
+        """Open the journal at ``path``, which :class:`.send.journal.Journal` has created."""
         self._lock = threading.RLock()
         self._db = connect(path)
         self.epoch = read_meta(self._db, "epoch") or ""
@@ -66,15 +67,15 @@ class Outbox:
         return self._messages("seq > ?", after, limit)
 
     def urgent(self, after: int, limit: int) -> list[Message]:
-        """Return at most ``limit`` of the alerts with ``seq`` above ``after``, oldest first: they overtake everything.
+        """Return at most ``limit`` of the alerts with ``seq`` above ``after``, oldest first: they have priority.
 
-        An alert may carry tens of kilobytes of evidence, so they are never read all at once.
+        An alert may carry tens of kilobytes of evidence, so they are never all read at once.
         """
-        # "<> 'result'" is what the index is for: without it every alert would cost a walk over a whole backlog
+        # "<> 'result'" makes SQLite use the partial index: otherwise every alert would cost a scan of the backlog
         return self._messages("event <> 'result' AND event = 'alert' AND seq > ?", after, limit)
 
     def others(self, after: int, limit: int) -> list[Message]:
-        """Return at most ``limit`` messages that are no alerts with ``seq`` above ``after``, oldest first."""
+        """Return at most ``limit`` messages other than alerts with ``seq`` above ``after``, oldest first."""
         return self._messages("event <> 'alert' AND seq > ?", after, limit)
 
     def _messages(self, which: str, after: int, limit: int) -> list[Message]:
@@ -103,7 +104,7 @@ class Outbox:
         return self._db.execute(query, values).fetchall()
 
     def give_up(self, numbers: Sequence[int], reason: str, detail: str) -> None:
-        """Set messages aside that will never arrive, and say so: ``detail`` tells why, ``reason`` in a word."""
+        """Move messages that can never be sent to the rejects, and announce it: why in words, ``reason`` in one."""
         now = clock.now()
         with self._lock, transaction(self._db) as db:
             lost = dict.fromkeys(LOSSES, 0)
@@ -129,8 +130,8 @@ class Outbox:
         enqueue(db, clock.iso(now), [Draft("gap", clock.day_of(now), gap.model_dump_json())])
 
     def floor(self) -> int:
-        """Return the low-water mark: what is below it is settled or given up, and never sent again."""
-        # one statement: between two, a row may be added and acknowledged
+        """Return the low-water mark: everything below it is settled or evicted, and never sent again."""
+        # a single statement: between two of them a row may be added and acknowledged
         query = (
             "SELECT coalesce((SELECT min(seq) FROM outbox), "
             "(SELECT seq + 1 FROM sqlite_sequence WHERE name = 'outbox'), 1)"
@@ -139,10 +140,10 @@ class Outbox:
             return int(self._db.execute(query).fetchone()[0])
 
     def sending(self, seq: int) -> None:
-        """Move the high-water mark before ``seq`` goes out: nothing above it can have been acknowledged to us.
+        """Raise the high-water mark before ``seq`` is sent: nothing above it can have been acknowledged to us.
 
-        A disk that takes no more must not keep an alert from going out. Then the number is known only until the
-        program ends, and its acknowledgement after that draws a new epoch for nothing.
+        A full disk must not keep an alert from going out. In that case the mark is kept in memory only, and an
+        acknowledgement that comes after a restart causes a new epoch that was not necessary.
         """
         if seq > self._sent:
             self._sent = seq
@@ -150,11 +151,11 @@ class Outbox:
                 write_meta(db, "sent", str(seq))
 
     def foreign(self, ack: Ack) -> bool:
-        """Tell whether an acknowledgement of our epoch speaks of what we never sent: it belongs to another life."""
+        """Tell whether an acknowledgement of our epoch covers what we never sent: this file was set back."""
         return delivery.foreign(ack, self._sent)
 
     def renew(self) -> None:
-        """Draw a new epoch and say why: this file has been set back, and its numbers mean something else elsewhere."""
+        """Draw a new epoch and announce why: this file was set back, so its numbers stand for other events."""
         detail = (
             "the cloud holds more than this journal ever sent: it was set back, as when a disk is restored from an "
             "image; all that waits is sent under a new epoch"
@@ -167,10 +168,10 @@ class Outbox:
         self.epoch, self._sent = epoch, 0
 
     def acknowledge(self, ack: Ack) -> int:
-        """Delete what the cloud has settled and return how many messages that were.
+        """Delete what the cloud has settled and return how many messages were deleted.
 
-        Results that are stored count as scored, those in quarantine as refused, with a ``gap``. Another epoch is
-        ignored, and so is one that names a number which was never given out: it speaks of others.
+        Stored results count as scored, those in quarantine as refused, with a ``gap``. An acknowledgement of another
+        epoch is ignored, and so is one that names a number we never assigned.
         """
         with self._lock:
             if ack.epoch != self.epoch or delivery.foreign(ack, given(self._db)):
@@ -187,7 +188,7 @@ class Outbox:
                 return int(db.execute(f"DELETE FROM outbox WHERE {settled}", (ack.upto, beyond)).rowcount)  # noqa: S608
 
     def _refuse(self, db: sqlite3.Connection, settled: str, which: tuple[int, str], refused: Sequence[int]) -> None:
-        """Take out what is settled but not stored."""
+        """Remove what is settled but not stored (negative acknowledgement)."""
         query = f"SELECT seq, event, day FROM outbox WHERE {settled} AND seq IN (SELECT value FROM json_each(?))"  # noqa: S608
         rows = db.execute(query, (*which, json.dumps(list(refused)))).fetchall()
         ledger.add_refused(db, [(day, ledger.QUARANTINED, 1) for _, event, day in rows if event == "result"])
@@ -196,18 +197,18 @@ class Outbox:
         self._announce(db, clock.now(), lost, "the cloud could not read them and keeps them in quarantine, not stored")
 
     def note(self, words: str) -> None:
-        """Keep for ``status`` how the uplink is; a disk that takes no more loses nothing but this."""
+        """Keep the uplink's state for ``status``; if the disk is full, only this is lost."""
         with self._lock, suppress(sqlite3.OperationalError), transaction(self._db) as db:
             write_meta(db, "uplink", words)
 
     def depth(self) -> Depth:
-        """Return how much waits."""
+        """Return how much is waiting."""
         with self._lock:
             return depth(self._db)
 
 
 def depth(db: sqlite3.Connection) -> Depth:
-    """Return how much waits in the outbox of this journal."""
+    """Return how much is waiting in the outbox of this journal."""
     events, oldest = db.execute("SELECT count(*), min(seq) FROM outbox").fetchone()
     row = db.execute("SELECT time FROM outbox WHERE seq = ?", (oldest,)).fetchone() if events else None
     time = row[0] if row is not None and isinstance(row[0], str) and TIME.fullmatch(row[0]) else None
@@ -215,7 +216,7 @@ def depth(db: sqlite3.Connection) -> Depth:
 
 
 def without_evidence(data: str) -> str | None:
-    """Return an alert's data without the readings around it, None where there were none."""
+    """Return an alert's data without its evidence, None where it has none."""
     value = json.loads(data)
     if value.pop("evidence", None) is None:
         return None

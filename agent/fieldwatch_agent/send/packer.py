@@ -1,4 +1,4 @@
-"""Events into MQTT payloads: one event as it is, a backlog as zstd batches, as many as fit under the broker's limit."""
+"""Packs events into MQTT payloads: single events unchanged, a backlog as zstd batches that fit the broker's limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH_ROWS = 400
 BATCH_BYTES = 4 * 1024 * 1024
 """Largest batch before compression."""
 HEADER_BYTES = 1024
-"""What topic and properties of a message may take of the broker's maximum packet size."""
+"""Bytes of the broker's maximum packet size reserved for a message's topic and properties."""
 SMALLEST_LIMIT = 1024
 
 log = logging.getLogger("fieldwatch.uplink")
@@ -30,7 +30,7 @@ class Parcel:
 
 
 class Packer:
-    """Knows how large a payload may be, and how many events made one of the right size lately.
+    """Packs payloads; adapts to the broker's size limit and to how many events recently filled a payload.
 
     ``limit``: bytes of a payload; ``rows``: events to offer for the next batch.
     """
@@ -41,7 +41,7 @@ class Packer:
         self.rows = BATCH_ROWS // 2
 
     def packet_limit(self, size: int) -> None:
-        """Take the broker's maximum packet size."""
+        """Apply the broker's maximum packet size."""
         self.limit = max(SMALLEST_LIMIT, min(self.limit, size - HEADER_BYTES))
 
     def shrink(self) -> bool:
@@ -52,9 +52,9 @@ class Packer:
         return True
 
     def pack(self, epoch: str, messages: list[Message]) -> Parcel | None:
-        """Put as many of ``messages`` as fit into one payload, from the first on; None where not even that one fits.
+        """Pack as many of ``messages`` as fit into one payload, from the first on; None where not even that one fits.
 
-        An alert that is too large goes without its evidence.
+        An alert that is too large is sent without its evidence.
         """
         events = [envelope(self._device, epoch, each.seq, each.event, each.time, each.data) for each in messages]
         if len(events) == 1 and len(events[0]) <= self.limit:
@@ -78,7 +78,7 @@ class Packer:
 
 
 def _zstd(text: bytes) -> bytes:
-    """Compress a batch. The compressor, a megabyte, is made anew each time: mostly there is no backlog."""
+    """Compress a batch. The compressor (a megabyte) is not kept: usually there is no backlog."""
     from zstandard import ZstdCompressor
 
     return ZstdCompressor(level=3).compress(text)

@@ -1,14 +1,14 @@
-"""What is sent next and what is sent again, and how long to wait after a failure: rules without I/O.
+"""What is sent next, what is retransmitted, and how long to wait after a failure (backoff): rules without I/O.
 
 ==============================================  ==============================================================
-a number is under way                           from being sent until an acknowledgement names it
-the window is full (:mod:`.delivery`)           only the lowest number that waits may go
-the oldest under way waits longer than the      everything is sent again from the start; the retry time doubles
-retry time                                      from ``no_ack`` to ``no_ack_longest``, and falls back with news
-one sent :data:`OVERTAKEN` seconds later was    it is lost: everything is sent again
+a number is in flight                           from being sent until an acknowledgement names it
+the window is full (:mod:`.delivery`)           only the lowest waiting number may be sent
+the oldest in flight exceeds the                everything is retransmitted; the timeout doubles from ``no_ack``
+retransmission timeout                          to ``no_ack_longest``, and is reset when something is acknowledged
+one sent :data:`OVERTAKEN` seconds later was    it is lost: everything is retransmitted
 acknowledged before it
-a new connection                                everything is sent again: the outbox holds what is not settled
-the broker refuses a number for what it is      set aside until the next connection; after :data:`TRIES` given up
+a new connection                                everything in the outbox (all that is not settled) is sent again
+the broker rejects a number for its content     excluded until the next connection; given up after :data:`TRIES`
 ==============================================  ==============================================================
 """
 
@@ -23,13 +23,16 @@ from fieldwatch_contract import delivery
 from fieldwatch_agent.send.message import Message
 
 OVERTAKEN = 5.0
-"""Several ingest workers may store messages in another order, but not this many seconds apart."""
+"""Seconds. Several ingest workers may store messages out of order, but not by this much."""
 TRIES = 5
-"""Connections on which the same event was refused for what it is."""
+"""Connections on which an event is rejected for its content before it is given up."""
 
 
 class Plan:
-    """Two cursors over the outbox, ``urgent`` over alerts and ``cursor`` over the rest, and what is under way."""
+    """Two cursors over the outbox, ``urgent`` for alerts and ``cursor`` for the rest, and the numbers in flight.
+
+    ``rewinds`` counts retransmissions, so that others notice them.
+    """
 
     def __init__(self, no_ack: float, no_ack_longest: float, window: int = delivery.WINDOW) -> None:
         self._no_ack = no_ack
@@ -55,23 +58,23 @@ class Plan:
         return len(self._unacked) < self._window
 
     def restart(self) -> None:
-        """Begin from the oldest number: a new connection."""
+        """Start from the oldest number, for a new connection."""
         self._aside.clear()
         self.rewind()
 
     def rewind(self) -> None:
-        """Send again whatever the outbox still holds."""
+        """Retransmit everything that is still in the outbox."""
         self._unacked.clear()
         self.cursor = self.urgent = 0
         self.rewinds += 1
 
     def sent(self, numbers: Iterable[int], now: float) -> None:
-        """Note numbers as under way."""
+        """Note numbers as in flight."""
         for number in numbers:
             self._unacked.setdefault(number, now)
 
     def set_aside(self, numbers: Iterable[int]) -> list[int]:
-        """Leave these out until the next connection; return those that were refused too often to try again."""
+        """Exclude these until the next connection; return those that were refused too often to retry."""
         hopeless = []
         for number in numbers:
             self._aside.add(number)
@@ -83,18 +86,18 @@ class Plan:
         return hopeless
 
     def wanted(self, messages: Iterable[Message]) -> list[Message]:
-        """Leave out what was set aside and what is under way."""
+        """Filter out what is excluded or in flight."""
         return [message for message in messages if message.seq not in self._aside and message.seq not in self._unacked]
 
     def lowest(self, messages: Iterable[Message]) -> list[Message]:
-        """Return what may go though the window is full, of the oldest ``messages``: from the lowest number on."""
+        """Return which of the oldest ``messages`` may be sent although the window is full: the lowest number and on."""
         waiting = [message for message in messages if message.seq not in self._aside]
         if not waiting or not delivery.admits(self._unacked.keys(), waiting[0].seq, self._window):
             return []
         return self.wanted(waiting)
 
     def acknowledged(self, upto: int, also: Collection[int], now: float) -> bool:
-        """Take an acknowledgement and tell whether it had news."""
+        """Process an acknowledgement and tell whether it settled anything in flight."""
         extra = set(also)
         gone = [number for number in self._unacked if number <= upto or number in extra]
         for number in gone:
@@ -108,12 +111,12 @@ class Plan:
         return next(iter(self._unacked.values()), None)  # kept in the order of sending
 
     def overdue(self, now: float) -> bool:
-        """Tell whether it is time to send again, and double the retry time if so."""
+        """Tell whether it is time to retransmit; doubles the timeout if so."""
         since = self.waiting_since()
         if since is None:
             return False
         if since < self._newest_acked - OVERTAKEN:
-            return True  # lost: what was sent after it has arrived
+            return True  # lost: something sent after it has arrived
         if now - since < self._retry:
             return False
         self._retry = min(2 * self._retry, self._longest)
@@ -121,7 +124,7 @@ class Plan:
 
 
 class Backoff:
-    """How long to wait before the next attempt: random, with a bound that doubles; forgotten after a stable while."""
+    """Exponential backoff with jitter: random below a bound that doubles; reset by a stable connection."""
 
     def __init__(self, first: float, last: float, stable: float) -> None:
         self._first = first
@@ -130,7 +133,7 @@ class Backoff:
         self._bound = first
 
     def failed(self, held: float) -> float:
-        """Return the delay after a connection that held for ``held`` seconds (0 where none came about)."""
+        """Return the delay after a connection that lasted ``held`` seconds (0 where connecting failed)."""
         if held >= self._stable:
             self._bound = self._first
         delay = random.uniform(self._bound / 8, self._bound)  # noqa: S311 (spread, not secrecy)
@@ -139,7 +142,7 @@ class Backoff:
 
 
 class Hold:
-    """A pause after a refusal that concerns us and not one message; it doubles until something passes."""
+    """A pause after the broker refused us rather than one message; it doubles until a message is accepted."""
 
     def __init__(self, first: float) -> None:
         self._first = first
@@ -147,15 +150,15 @@ class Hold:
         self._until = 0.0
 
     def active(self, now: float) -> bool:
-        """Whether nothing may be sent."""
+        """Whether sending is paused."""
         return now < self._until
 
     def begin(self, now: float, longest: float, again: bool) -> None:
-        """Begin a pause; ``again``: the try after the last one was refused. Several refusals at once are one."""
+        """Begin a pause; ``again``: the probe after the last one was refused. Simultaneous refusals count once."""
         if not again or now >= self._until:
             self._until = now + self._length
             self._length = min(2 * self._length, longest)
 
     def passed(self) -> None:
-        """Note that the broker takes messages."""
+        """Note that the broker accepts messages."""
         self._length = self._first

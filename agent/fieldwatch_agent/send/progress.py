@@ -1,7 +1,7 @@
-"""Where reading stands: what a restart needs, as it lies in the journal.
+"""Progress, the checkpoint of reading: what a restart needs, as stored in the journal.
 
-The position is the one thing that no log can bring again, so it is kept twice (:data:`COPIES`): a changed byte in one
-copy is noticed by its checksum and mended from the other.
+The position is the one thing that cannot be recovered from the log, so it is stored twice (:data:`COPIES`): a corrupt
+copy is detected by its checksum and restored from the other.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ COPIES = ("progress", "progress_copy")
 
 @dataclass(frozen=True)
 class Progress:
-    """Where reading stands, and what a restart needs: all of it a function of the log read so far.
+    """How far the log was read, and what a restart needs: all of it a function of the log read so far.
 
-    ``position``: after the last line journalled. ``rewind``: the line from which on a restart reads again to fill the
-    window. Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: by model name. ``rows``: which
-    periods since ``rewind`` have a row, the text of :class:`.acceptance.Rows`; empty in older journals.
+    ``position``: after the last journalled line. ``rewind``: where a restart begins to re-read in order to refill the
+    window (replay position). Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: by model name.
+    ``rows``: which periods since ``rewind`` have a row, as text of :class:`.acceptance.Rows`; empty in older journals.
     """
 
     position: str | None = None
@@ -31,12 +31,12 @@ class Progress:
     rows: str = ""
 
     def to_json(self) -> str:
-        """Write it as it lies in the journal."""
+        """Return it as stored in the journal."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | None) -> Progress:
-        """Read what :meth:`to_json` wrote; None is the beginning. Raises :class:`ValueError` for anything else."""
+        """Read what :meth:`to_json` wrote; None: nothing was read yet. Raises :class:`ValueError` for anything else."""
         if text is None:
             return cls()
         try:

@@ -1,6 +1,6 @@
-"""The sender: outbox, plan and packer together say what goes out next, and take in what was acknowledged.
+"""The sender combines outbox, plan and packer: it decides what is sent next and processes acknowledgements.
 
-It knows nothing of MQTT, so that a simulator can stand in for broker and cloud.
+It knows nothing about MQTT, so that tests can simulate broker and cloud.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from fieldwatch_agent.send.packer import BATCH_ROWS, Packer, Parcel
 from fieldwatch_agent.send.plan import Plan
 
 LIVE_LIMIT = 20
-"""With more events than this waiting, they go in batches."""
+"""When more events than this are waiting, they are sent in batches."""
 ALERTS_AT_ONCE = 20
-"""Alerts read at once; each may be as long as a message can be."""
+"""Alerts read at once; each may be as large as a message can be."""
 
 log = logging.getLogger("fieldwatch.uplink")
 
 
 class Sender:
-    """What goes out next. Alerts first, one a message; then the rest, live events one a message, a backlog in batches.
+    """Decides what is sent next: alerts first, one per message; then live events one per message, a backlog in batches.
 
-    ``probing``: something was refused, so the next message is a batch of whatever size, sent alone.
+    ``probing``: the broker refused something, so the next message, a batch of any size, is sent alone.
     """
 
     def __init__(self, outbox: Outbox, plan: Plan, packer: Packer) -> None:
@@ -42,18 +42,18 @@ class Sender:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way and nothing waits."""
+        """Whether nothing is in flight and nothing is waiting."""
         return self.plan.unacked == 0 and not self.outbox.pending(0, 1)
 
     def begin(self) -> None:
-        """Begin a round: what was read before may have been acknowledged or evicted meanwhile."""
+        """Begin a round: drop what was read before, as it may have been acknowledged or evicted meanwhile."""
         self._alerts, self._others = [], []
 
     def next(self, spare: bool) -> Parcel | None:
-        """Return the next message, None where nothing may go now; ``spare``: there is room for more than alerts.
+        """Return the next message, None where nothing may be sent now; ``spare``: there is room for more than alerts.
 
-        It is the same one until :meth:`sent` is called for it. Numbers that cannot be sent at all are set aside, and
-        :attr:`refusal` says so.
+        Returns the same one until :meth:`sent` is called for it. Numbers that cannot be sent at all are excluded, and
+        :attr:`refusal` says why.
         """
         if self._rewinds != self.plan.rewinds:
             self._rewinds = self.plan.rewinds
@@ -72,18 +72,18 @@ class Sender:
             self._forget({first.seq})
 
     def sent(self, parcel: Parcel, now: float) -> None:
-        """Note that a message is under way."""
+        """Note that a message is in flight."""
         numbers = set(parcel.numbers)
         self.plan.sent(parcel.numbers, now)
         self._forget(numbers)
 
     def refused(self, numbers: Iterable[int], detail: str) -> None:
-        """Set events aside that the broker refuses for what they are; those refused too often are given up."""
+        """Exclude events that the broker rejects because of their content; those rejected too often are given up."""
         if hopeless := self.plan.set_aside(numbers):
             self.outbox.give_up(hopeless, "unsendable", detail)
 
     def acknowledged(self, ack: Ack, now: float) -> int:
-        """Take an acknowledgement of our epoch; return how many messages left the outbox or were under way."""
+        """Process an acknowledgement of our epoch; return how many messages left the outbox or were in flight."""
         fresh = ack.model_copy(update={"also": [number for number in ack.also if number not in self._applied]})
         removed = self.outbox.acknowledge(fresh)
         self._applied = frozenset(ack.also)
@@ -103,7 +103,7 @@ class Sender:
         return self._others[: self.packer.rows] if bulk else self._others[:1]
 
     def _lowest(self) -> list[Message]:
-        """Return what may go though the window is full: from the lowest number that waits."""
+        """Return what may be sent although the window is full: from the lowest waiting number on."""
         waiting = self.plan.lowest(self.outbox.pending(0, self.packer.rows))
         if not waiting:
             return []
@@ -130,7 +130,7 @@ class Sender:
         return []
 
     def _forget(self, numbers: set[int]) -> None:
-        """Take numbers off what was read, and move each cursor to the last one that was dealt with."""
+        """Drop numbers from what was read, and move each cursor past the last one that was handled."""
         while self._alerts and self._alerts[0].seq in numbers:
             self.plan.urgent = self._alerts.pop(0).seq
         gone = 0

@@ -1,22 +1,22 @@
-"""The uplink: carries the outbox to the cloud over MQTT 5, for as long as it takes.
+"""The uplink: delivers the outbox to the cloud over MQTT 5, however long that takes (store and forward).
 
 What it promises
     * A message leaves the outbox only when the cloud has settled it (or, with ``acknowledge = "puback"``, when the
-      broker takes it, which is weaker). Until then it is sent again: after every reconnection, and when no
-      acknowledgement came for a while.
-    * An acknowledgement of what this journal never sent is not believed: the file was set back, as by a restored
-      disk image, so it takes a new epoch and sends all that waits.
-    * Alerts overtake: a new alert is the next message out, whatever backlog is being sent.
-    * Live events go out one a message as they come; a backlog goes out in compressed batches.
-    * Nothing the broker or the network does ends the thread or fills the memory: at most a window of messages is under
-      way, at most :data:`.delivery.WINDOW` events wait for their acknowledgement.
-    * Whoever looks at the cloud learns why a device is there or gone (:data:`STARTED` and the other reasons), also
-      where the agent's main loop hangs while this thread lives.
+      broker has taken it, which is weaker). Until then it is retransmitted: after every reconnection, and when no
+      acknowledgement arrives for a while.
+    * An acknowledgement of what this journal never sent is not believed: the file was set back, for example by a
+      restored disk image, so it draws a new epoch and sends everything that is waiting.
+    * Alerts have priority: a new alert is the next message sent, whatever the backlog.
+    * Live events are sent one per message as they occur; a backlog is sent in compressed batches.
+    * Nothing the broker or the network does ends the thread or exhausts memory: at most a window of messages is in
+      flight, at most :data:`.delivery.WINDOW` events are unacknowledged.
+    * The cloud shows why a device is online or offline (:data:`STARTED` and the other reasons), also when the agent's
+      main loop hangs while this thread is alive.
 
 How
-    One thread owns outbox, window and clock; what happens on a :class:`.Connection` comes to it through an inbox.
-    What goes out next is decided by :class:`.Sender`. MQTT 5 because only there a broker says that it has refused a
-    message; under 3.1.1 it would be lost in silence.
+    One thread owns outbox, window and clock; events of a :class:`.Connection` reach it through an inbox queue. What is
+    sent next is decided by :class:`.Sender`. MQTT 5, because only there does a broker report that it refused a message;
+    under 3.1.1 it would be lost silently.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ STALLED, STOPPED, LOST = "stalled", "stopped", "connection lost"
 """Reasons of the retained ``state``: why the device is online or offline."""
 
 SHORT = 10.0
-"""A connection that the broker ends within this many seconds, three times in a row, looks like a twin of ours."""
+"""Three connections in a row that the broker ends within this many seconds suggest another client with our id."""
 NO_SUBSCRIBERS = 0x10
 RETAIN_UNSUPPORTED = 0x9A
 _HOLD_CODES = frozenset({causes.NOT_AUTHORISED, causes.QUOTA})
@@ -63,7 +63,7 @@ class Uplink:
     """The thread that sends. All public members may be used from any thread."""
 
     def __init__(self, config: MqttConfig, device: str, journal: Journal, timing: Timing | None = None) -> None:
-        """Nothing happens before :meth:`start`."""
+        """Does nothing before :meth:`start`."""
         self._config = config
         self._device = device
         self._journal = journal
@@ -89,18 +89,18 @@ class Uplink:
 
     @property
     def idle(self) -> bool:
-        """Whether everything in the outbox was acknowledged when last looked at."""
+        """Whether the outbox was fully acknowledged when last checked."""
         return self._idle
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has let us in."""
+        """Whether the broker has accepted our connection."""
         link = self._link
         return link is not None and link.connected is not None
 
     @property
     def error(self) -> str | None:
-        """What keeps messages from arriving, in words; None while all is well."""
+        """What keeps messages from being delivered, in words; None while all is well."""
         return self._words.error
 
     def start(self) -> None:
@@ -110,17 +110,17 @@ class Uplink:
         self._thread.start()
 
     def wake(self) -> None:
-        """Tell that the outbox has something new."""
+        """Signal that the outbox has something new."""
         self._inbox.put(None)
 
     def beat(self) -> None:
-        """Tell that the main loop makes progress; from the first call on its silence is told to the cloud."""
+        """Heartbeat of the main loop; once the first one came, their absence is reported to the cloud."""
         self._watch.beat()
 
     def stop(self, wanted: bool = True) -> None:
-        """Say goodbye to the broker and end the thread; what was not acknowledged stays in the outbox.
+        """Disconnect from the broker and end the thread; what is unacknowledged stays in the outbox.
 
-        Not ``wanted``: the agent fails. Nothing is said then, and the broker tells of a connection that was lost.
+        Not ``wanted``: the agent is failing. Then no clean disconnect is made, and the broker publishes our last will.
         """
         self._wanted = wanted
         self._stop.set()
@@ -138,15 +138,15 @@ class Uplink:
                     self._sender = Sender(self._journal.open_outbox(), self._plan, self._packer)
                 self._step(self._sender)
             except sqlite3.ProgrammingError:
-                self._close_outbox(None)  # the journal is healing its file
-                self._drop("the journal was damaged and is healed")
+                self._close_outbox(None)  # the journal is repairing its file
+                self._drop("the journal was damaged and has been repaired")
             except sqlite3.Error as error:
-                # An acknowledgement finds no room, for example: trying at once would send the whole outbox again
+                # For example, no room to apply an acknowledgement: an immediate retry would resend the whole outbox
                 self._fail(f"{self._journal.path}: the outbox cannot be read or cleared: {error}; is the disk full?")
                 self._close_outbox(error)
                 self._stop.wait(self._timing.hold)
             except Exception as error:
-                log.exception("uplink: unexpected; the connection is made anew")
+                log.exception("uplink: unexpected error; reconnecting")
                 self._drop(f"unexpected: {type(error).__name__}: {error}")
         self._goodbye()
         self._close_outbox(None)
@@ -176,7 +176,7 @@ class Uplink:
         self._wait()
 
     def _wait(self) -> None:
-        """Sleep until something happens or is due, and take in everything that has happened."""
+        """Sleep until something happens or is due, and process everything in the inbox."""
         link, now = self._link, time.monotonic()
         timeout = self._timing.poll
         if link is None:
@@ -196,7 +196,7 @@ class Uplink:
 
     def _connect(self, sender: Sender) -> None:
         if self._opener is not None and self._opener.is_alive():
-            self._next_attempt = time.monotonic() + self._timing.poll  # the last attempt still asks the name server
+            self._next_attempt = time.monotonic() + self._timing.poll  # the last attempt is still resolving the name
             return
         link = Connection(self._config, self._device, self._timing, self._inbox.put)
         self._link = link
@@ -208,12 +208,12 @@ class Uplink:
         self._opener = link.opener
 
     def on_failed(self, link: Connection, reason: str) -> None:
-        """Plan the next attempt: no connection came about."""
+        """Plan the next attempt: the connection failed."""
         if link is self._link:
             self._drop(f"{self._where()}: {reason}")
 
     def on_connect(self, link: Connection, code: ReasonCode, properties: Properties) -> None:
-        """Take the broker's limits, say that we are online, and ask for our acknowledgements."""
+        """Take over the broker's limits, publish that we are online, and subscribe to our acknowledgements."""
         if link is not self._link or self._sender is None:
             return
         if code.is_failure:
@@ -237,7 +237,7 @@ class Uplink:
             link.ready = link.connected
 
     def on_subscribe(self, link: Connection, codes: list[ReasonCode]) -> None:
-        """Begin to send, a moment later: a retained acknowledgement may spare much of it."""
+        """Begin to send after a short delay: a retained acknowledgement may save much of it."""
         if link is not self._link:
             return
         if refused := [code for code in codes if code.is_failure]:
@@ -247,7 +247,7 @@ class Uplink:
         link.ready = time.monotonic() + self._timing.retained_ack
 
     def on_disconnect(self, link: Connection, code: ReasonCode) -> None:
-        """Plan the next connection."""
+        """Plan the next connection, and find out why this one ended."""
         if link is not self._link:
             return
         if code.value == causes.TOO_LARGE:
@@ -263,7 +263,7 @@ class Uplink:
         self._drop(f"{self._where()}: {why}")
 
     def _drop(self, reason: str) -> None:
-        """End the connection, whatever state it is in, and plan the next one."""
+        """Close the connection, whatever state it is in, and plan the next one (backoff)."""
         link, self._link = self._link, None
         held = 0.0
         if link is not None:
@@ -277,7 +277,7 @@ class Uplink:
         log.info("next connection in %.1f s", delay)
 
     def _goodbye(self) -> None:
-        """Tell the cloud that we leave on purpose, wait briefly for the broker to take it, and disconnect."""
+        """Publish that we stop on purpose, wait briefly for the broker to confirm it, and disconnect."""
         link, self._link = self._link, None
         if link is None:
             return
@@ -306,7 +306,7 @@ class Uplink:
     # ---- sending and answers ----
 
     def _send(self, link: Connection, sender: Sender) -> None:
-        """Fill the window; a tenth of it is for alerts alone."""
+        """Fill the window; a tenth of it is reserved for alerts."""
         window = 1 if sender.probing else link.window
         spare = 1 if sender.probing else max(1, window - max(1, window // 10))
         floor = sender.outbox.floor()
@@ -322,7 +322,7 @@ class Uplink:
         self._idle = not link.under_way and sender.idle
 
     def on_publish(self, link: Connection, mid: int, code: ReasonCode) -> None:
-        """Take the broker's answer to a message."""
+        """Process the broker's answer to a message."""
         sender = self._sender
         if link is not self._link or sender is None:
             return
@@ -354,13 +354,13 @@ class Uplink:
             sender.refused(numbers, f"refused by the broker: {causes.code(code)}")
 
     def _hold_back(self, sender: Sender, longest: float) -> None:
-        """Wait before anything is sent again, and then try with one message."""
+        """Pause sending, then probe with one message."""
         self._hold.begin(time.monotonic(), longest, again=sender.probing)
         sender.probing = True
         self._plan.rewind()
 
     def on_message(self, link: Connection, payload: bytes) -> None:
-        """Take an acknowledgement."""
+        """Process an acknowledgement."""
         sender = self._sender
         if link is not self._link or sender is None:
             return
@@ -380,7 +380,7 @@ class Uplink:
         since = self._plan.waiting_since()
         late = since is not None and time.monotonic() - since > min(5.0, self._timing.no_ack / 2)
         if not self._acknowledged(sender, ack) and late:
-            # It has nothing new, and yet it was sent: ingest has come back and tells everybody where it stands.
+            # It brings nothing new, yet it was sent: ingest has restarted and is telling every device where it stands.
             self._plan.rewind()
 
     def _acknowledged(self, sender: Sender, ack: Ack) -> int:
@@ -402,7 +402,7 @@ class Uplink:
 
 
 class Watch:
-    """Watches the main loop: :meth:`beat` is its heartbeat."""
+    """Watchdog of the main loop: :meth:`beat` is its heartbeat."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -410,11 +410,11 @@ class Watch:
         self.silent = False
 
     def beat(self) -> None:
-        """Note that the loop lives."""
+        """Note that the loop is alive."""
         self._last = time.monotonic()
 
     def turned(self, now: float) -> bool:
-        """Tell whether the loop has fallen silent, or lives again, since this was last asked."""
+        """Tell whether the loop has stalled or recovered since the last call."""
         silent = self._last is not None and now - self._last > self._patience
         if silent == self.silent:
             return False
@@ -425,10 +425,10 @@ class Watch:
 
 
 class Words:
-    """How the uplink is, in words: ``error`` is what keeps messages from arriving.
+    """The uplink's status text for ``status``: ``error`` is what keeps messages from being delivered.
 
-    A reason that :meth:`stick` marked stays, over reconnections and acknowledgements, until a connection has held for
-    a while: a twin lets everything pass between two takings-over.
+    An error that :meth:`stick` marked persists over reconnections and acknowledgements until a connection has been
+    stable for a while: with another client under our id, everything works between two session takeovers.
     """
 
     def __init__(self, hold: float, stable: float) -> None:
@@ -440,18 +440,18 @@ class Words:
         self.error: str | None = None
 
     def stick(self) -> None:
-        """Keep the error at hand for a while."""
+        """Make the current error persist for a while."""
         self._stuck = time.monotonic() + self._stable
 
     def connected(self) -> None:
-        """Note that the broker has let us in."""
+        """Note that the broker has accepted our connection."""
         if time.monotonic() >= self._stuck:
             self.error = None
 
     arrived = connected
 
     def due(self, now: float, connected: bool, idle: bool) -> str | None:
-        """Return what to keep for ``status`` where it has changed for good; None where nothing is to be written."""
+        """Return the text for ``status`` once it has been stable (debounced); None where there is nothing to write."""
         if self._stuck and now >= self._stuck and connected and idle:
             self._stuck, self.error = 0.0, None
         words = self.error or ("" if idle else "connected, sending what waits" if connected else "connecting")

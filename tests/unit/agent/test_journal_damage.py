@@ -301,7 +301,7 @@ def _drained(journal: Journal) -> tuple[Journal, list[tuple[int, str, str]]]:
             journal.commit(Commit(journal.progress(), {}, {}, [], []))
             outbox = journal.open_outbox()
         except JournalError as error:
-            assert "is healed" in str(error)
+            assert "is repaired" in str(error)
             continue
         sent = []
         try:
@@ -352,7 +352,7 @@ def test_damage_in_the_middle_of_a_run_is_healed_in_place(tmp_path: Path) -> Non
             outbox.acknowledge(Ack(epoch=old, upto=page[-1].seq))
     journal.close_outbox(outbox, found.value)
     second = journal.open_outbox()
-    with pytest.raises(JournalError, match=r"was damaged .* and is healed"):
+    with pytest.raises(JournalError, match=r"was damaged .* and is repaired"):
         journal.progress()
     with pytest.raises(sqlite3.ProgrammingError):
         second.depth()
