@@ -1,1 +1,1 @@
-"""Judges: lines → rows → scores → results and alerts, and the shadow and the replay of the same."""
+"""Scoring: lines → rows → scores → results and alerts; also the shadow test of a new bundle, and replay."""

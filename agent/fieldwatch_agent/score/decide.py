@@ -1,7 +1,7 @@
-"""Scores → what is said of them: result events, and alerts that open, are updated and end.
+"""Scores → decisions: result events, and alerts that open, are updated and are resolved.
 
-No I/O and no clock: everything here follows from the rows, the bundle and the alert states, so a journal that was
-lost is made again from the log, with the same results and the same ``alert_id`` for the same alert.
+No I/O and no clock: everything here follows from the rows, the bundle and the alert states, so a lost journal can be
+recomputed from the log, with the same results and the same ``alert_id`` for the same alert.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ NAMED_SENSORS = 5
 ALERT_SENSORS = 10
 """Sensors named in an alert at most, and drawn in its evidence."""
 ALERT_SHARE = 0.02
-"""A sensor with less of the score than this explains nothing and is not named, unless it is the first."""
+"""A sensor with a smaller share of the score explains nothing and is not named, unless it is the first."""
 EVIDENCE_ROWS = 120
 """Rows shown before a transition; blocks must bring at least this much history."""
 EVIDENCE_CELLS = 16_000
-"""At most this many cells of the all-sensor picture, so that an alert stays below the size brokers accept."""
+"""Most cells of the all-sensor picture, so that an alert stays below the size brokers accept."""
 Z_STEPS = 16
 
 
 @dataclass(frozen=True)
 class Said:
-    """What follows from a block; ``scored`` readings got a result; ``transitions`` are its alerts, in words."""
+    """The decisions on a block: ``drafts`` of its events, the new alert states, the number of ``scored`` readings, and
+    ``transitions``: its alerts, in words."""
 
     drafts: list[Draft]
     alerts: Mapping[str, AlertState]
@@ -51,7 +52,7 @@ class Said:
     transitions: tuple[str, ...] = ()
 
     def then(self, more: Said) -> Said:
-        """Return both, ``more`` being what follows from the next block."""
+        """Return both combined; ``more`` are the decisions on the next block."""
         transitions = self.transitions + more.transitions
         return Said(self.drafts + more.drafts, more.alerts, self.scored + more.scored, transitions)
 
@@ -60,7 +61,7 @@ class Decider:
     """Turns the scores of one device under one bundle into drafts for the journal."""
 
     def __init__(self, device: str, bundle: Bundle, privacy: Privacy) -> None:
-        """``privacy`` tells what may leave the lab besides scores; see ``docs/operate-agent.md``."""
+        """``privacy``: what may leave the lab besides scores; see ``docs/operate-agent.md``."""
         self._device = device
         self._bundle = bundle
         self._privacy = privacy
@@ -68,7 +69,7 @@ class Decider:
         self._label = json.dumps(f"{bundle.manifest.name}/{bundle.manifest.version}")
 
     def decide(self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, AlertState]) -> Said:
-        """Say what follows from ``block``, whose rows ``scores`` judge: results first, then alerts, each in order."""
+        """Return the decisions on ``block``, whose rows have ``scores``: results first, then alerts, each in order."""
         present = np.flatnonzero(block.source >= 0)
         states = dict(alerts)
         changes: list[tuple[Change, Scores]] = []
@@ -88,9 +89,9 @@ class Decider:
         return Said(drafts, states, len(present), tuple(in_words(alert) for alert in told))
 
     def farewell(self, alerts: Mapping[str, AlertState], ts: int) -> Said:
-        """Resolve the alerts of models that this bundle does not have: nobody would ever end them.
+        """Resolve orphaned alerts, those of models that this bundle does not have: nothing else would ever end them.
 
-        ``ts``: time (µs) of the row at which that is found out. The states of such models are forgotten.
+        ``ts``: time (µs) of the row at which that is noticed. The states of such models are dropped.
         """
         models = {spec.name for spec in self._bundle.manifest.models}
         gone = [
@@ -123,7 +124,7 @@ class Decider:
         )
 
     def _results(self, block: Block, scores: Sequence[Scores], present: NDArray[np.int64]) -> list[Draft]:
-        """One result event a reading. JSON is written directly, by the column: this runs for a year of lines."""
+        """One result event per reading. JSON is written directly, column by column: this runs for a year of lines."""
         if not len(present):
             return []
         columns = [self._entries(judged, present) for judged in scores]
@@ -150,7 +151,7 @@ class Decider:
         return [f'{head}{value}{middle}{word}"{who}}}' for value, word, who in zip(score, verdict, named, strict=True)]
 
     def _named(self, contributions: NDArray[np.float32]) -> list[str]:
-        """JSON of the responsible sensors of each row; a quiet classifier names none, and costs nothing."""
+        """JSON of the responsible sensors of each row; a quiet classifier names none and costs nothing."""
         result = [""] * len(contributions)
         explained = np.flatnonzero(contributions.any(axis=1))
         if not len(explained):

@@ -1,7 +1,7 @@
-"""The next lines of the log, and what they are: readings, refused lines, or lines that wait for the clock.
+"""Classifies the next lines of the log: readings, refused lines, or lines that must wait for the clock.
 
-Joins the tail, the parser and the part of the acceptance rule that looks at the clock (:mod:`.acceptance`); which
-readings are duplicates or late is known when they are placed.
+Combines the tail, the parser and the clock part of the acceptance rule (:mod:`.acceptance`); which readings are
+duplicates or late is only known when they are placed on the grid.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ log = logging.getLogger("fieldwatch.agent")
 SILENT_PERIODS = 3
 """A log without a new line for this many periods is silent."""
 CLOCK_RETRY_S = 60.0
-"""Lines ahead of the clock are judged again this often; the log may have returned to it."""
+"""Lines ahead of the clock are checked again this often; the log may have returned to the clock's time."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A block of lines: readings to be placed, and lines refused; ``position``: after what was read of it.
+    """A block of lines: readings to be placed, and refused lines; ``position``: after the last line that was used.
 
     ``ts`` int64 ``[n]`` µs, ``values`` float64 ``[n, S]``, ``line`` int64 ``[n]``: their lines; ``begun``: where a
     reading of line -1 begins.
@@ -51,7 +51,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class _Ahead:
-    """Lines wait for the clock: the first one's time (µs), their bytes, and when to judge them again (monotonic)."""
+    """Lines that wait for the clock: the first one's time (µs), their bytes, when to check again (monotonic)."""
 
     ts: int
     file: str
@@ -60,7 +60,7 @@ class _Ahead:
 
 
 class Intake:
-    """Reads one log on from a position."""
+    """Reads one log from a position on."""
 
     def __init__(self, config: LogConfig, sensors: Sequence[str], position: str | None) -> None:
         """``position``: the tail's JSON, None to begin with the oldest file. No file is touched yet."""
@@ -82,7 +82,7 @@ class Intake:
         )
 
     def read(self, limit: int, newest: int | None) -> Accepted | None:
-        """Return the next block of about ``limit`` bytes; None when there is nothing new, or what is there waits.
+        """Return the next block of about ``limit`` bytes; None when there is nothing new or it must wait for the clock.
 
         ``newest``: time (µs) of the newest row.
         """
@@ -101,7 +101,7 @@ class Intake:
         return accepted
 
     def _waits(self) -> bool:
-        """Tell whether lines still wait for the clock; where they need not, they are read again."""
+        """Tell whether lines still wait for the clock; otherwise they are read again."""
         if self._ahead is None:
             return False
         if clock.now() + AHEAD < self._ahead.ts and time.monotonic() < self._ahead.due:
@@ -111,7 +111,7 @@ class Intake:
         return False
 
     def _accept(self, lines: LogLines, readings: Readings, newest: int | None) -> Accepted:
-        """Leave out what is ahead of the clock."""
+        """Refuse, or leave unread, what is ahead of the clock."""
         ts, line, now = readings.ts, readings.line, clock.now()
         beyond = bool((ts > now + AHEAD).any())
         judged = ahead(ts, now, _log_time(lines, newest) if beyond else None)
@@ -143,7 +143,7 @@ class Intake:
 
     @property
     def clock_wrong(self) -> str:
-        """What speaks against this computer's clock, in words; empty where nothing does."""
+        """The evidence that this computer's clock is wrong, in words; empty where there is none."""
         if self._ahead is None:
             return ""
         return (
@@ -153,7 +153,7 @@ class Intake:
 
 
 def _log_time(lines: LogLines, newest: int | None) -> int | None:
-    """Return what the log knows of the time: the newest row, and when the file was written."""
+    """Return the latest time that the log itself vouches for: its newest row, or when the file was written."""
     try:
         written = Path(lines.file).stat().st_mtime_ns // 1000
     except OSError:

@@ -1,7 +1,7 @@
-"""Which line of its file a line is: what a person looks for in an editor.
+"""Line numbers within a file, as an editor shows them.
 
-The tail knows bytes. Blocks that follow one another are counted on; only for the first refused line after a restart is
-the file read from its beginning, and not if it is very large or packed.
+The tail knows only byte offsets. Consecutive blocks are counted; only for the first refused line after a restart is the
+file read from its beginning, unless it is very large or packed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fieldwatch_agent.log.shared_file import open_shared
 from fieldwatch_agent.log.tail import LogLines
 
 LARGEST = 256 * 1024 * 1024
-"""Bytes; line numbers beyond this are not worth the reading."""
+"""Bytes; beyond this offset counting lines costs too much."""
 CHUNK = 1024 * 1024
 
 

@@ -1,9 +1,9 @@
-"""The past: the rows before the read position, read again from the log.
+"""The past: the rows before the read position, read again from the log (replay after a restart).
 
-A score depends on the last W rows alone, so a restart needs no state but the place where they begin. Which readings
-they are follows from what was committed (:class:`.acceptance.Rows`), not from a second judgement: the clock has gone
-on. What is committed also tells what is missing: a log in the midst of a rotation, a locked file and a file that is
-gone look alike from here, and none of them may pass for a quiet device.
+A score depends on the last W rows alone, so a restart needs no state except the position where they begin. Which
+readings they are follows from what was committed (:class:`.acceptance.Rows`), not from applying the rule again: time
+has passed. The commit also shows what is missing: a log being rotated, a locked file and a deleted file look the same
+from here, and none of them may be mistaken for a quiet device.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Place:
 class Past:
     """What was found of the rows from :attr:`.send.journal.Progress.rewind` to the newest one.
 
-    ``ts`` int64 ``[n]`` µs and ``values`` float64 ``[n, S]``, in order. ``rows``: which there were. ``places``: where
-    they were read. ``missing``: slots of rows that were not found. ``why``: in words, empty where none is missing.
-    ``passing``: what stands in the way may be gone in a moment. ``lines``: how many lines were read.
+    ``ts`` int64 ``[n]`` µs and ``values`` float64 ``[n, S]``, in order. ``rows``: which rows there were. ``places``:
+    where they were read. ``missing``: slots of rows that were not found. ``why``: in words, empty where none is
+    missing. ``passing``: the obstacle may be temporary. ``lines``: how many lines were read.
     """
 
     ts: NDArray[np.int64]
@@ -56,7 +56,7 @@ class Past:
 
 
 def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress, period: int) -> Past:
-    """Read again what was read from ``progress.rewind`` on, without a trace; never raises for the log's sake."""
+    """Read again what was read from ``progress.rewind`` on, without side effects; never raises because of the log."""
     nothing = Past(np.empty(0, np.int64), np.empty((0, len(sensors))), Rows(period, np.empty(0, np.int64)))
     if progress.rewind is None or progress.newest is None:
         return nothing
@@ -80,7 +80,7 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
         begun = beginning(lines, readings, begun)
     ts = np.concatenate([each[0] for each in found]) if found else nothing.ts
     slots = np.floor_divide(ts, period)
-    if rows is None:  # written by an earlier version: the rule again, as good as it gets
+    if rows is None:  # written by an earlier version: applying the rule again is the best that can be done
         chosen = in_order(slots, None)[0]
         newest = progress.newest // period
         missing = np.array([] if newest in slots else [newest], np.int64)
@@ -110,14 +110,14 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
 
 
 def beginning(lines: LogLines, readings: Readings, before: Position | None) -> Position | None:
-    """Return where the reading begins that a block leaves open; ``before``: that of the block before it."""
+    """Return where the reading that a block leaves incomplete begins; ``before``: that of the block before it."""
     if readings.open_line is None:
         return None
     return lines.position_of(readings.open_line) if readings.open_line >= 0 else before
 
 
 def committed_rows(progress: Progress, period: int) -> Rows | None:
-    """Return which periods had a row; None where the journal does not tell, or tells it of another period."""
+    """Return which periods had a row; None where the journal does not record it, or for another period length."""
     if not progress.rows:
         return None
     try:

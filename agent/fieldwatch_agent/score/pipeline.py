@@ -1,16 +1,16 @@
-"""A line's way: tail → parse → accept → grid → features and score → decide → one commit.
+"""The pipeline of a line: tail → parse → accept → grid → features and score → decide → one commit.
 
-One direction, one writer, plain values between the steps. Live lines and a year of backlog take the same way in
-blocks of different size. After a restart reading goes on at the committed position; before the first new row the
-window is filled from the lines before it (:mod:`.score.past`). So no state but the position has to survive, and none
-can be wrong.
+One direction, one writer, plain values between the steps. Live lines and a year of backlog take the same path, in
+blocks of different sizes. After a restart reading continues at the committed position; before the first new row the
+window is refilled from the lines before it (:mod:`.score.past`). So no state except the position has to survive, and
+none can be wrong.
 
 | a line | ends as |
 |---|---|
-| a reading that is accepted (:mod:`.acceptance`) | a row, scored, with one result |
-| a reading that is not, a line that is none | refused, counted by reason, the last thousand kept aside |
-| a row whose window could not be filled again | a result that says ``unknown``, and why |
-| a reading ahead of a clock that is behind | unread, with all after it, until the clock is put right |
+| an accepted reading (:mod:`.acceptance`) | a row, scored, with one result |
+| a reading that is not accepted, or a line that is no reading | refused, counted by reason, the last thousand kept |
+| a row whose window could not be refilled | a result with verdict ``unknown``, and why |
+| a reading ahead of a clock that is behind | unread, with all after it, until the clock is corrected |
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from fieldwatch_agent.send.journal import REJECTS_KEPT, Commit, Draft, Journal, 
 log = logging.getLogger("fieldwatch.agent")
 
 BLOCK_BYTES = 768 * 1024
-"""Read at once; about 1,000 lines of 100 sensors. Larger blocks score faster (a tenth against 256 KiB) and take more
-memory while a backlog is read (30 MB)."""
+"""Bytes read at once; about 1,000 lines of 100 sensors. Larger blocks score faster (10 % faster than 256 KiB) and take
+more memory while a backlog is read (30 MB)."""
 REJECT_BYTES = 4096
-"""A refused line is kept aside up to this length."""
+"""Bytes kept of a refused line."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Step:
 class Pipeline:
     """Carries the lines of one device's log into the journal under one bundle.
 
-    A new bundle means a new pipeline: it starts where the journal stands, by the way of every restart.
+    A new bundle means a new pipeline: it starts from the last commit, exactly like a restart.
     """
 
     def __init__(self, config: Config, bundle: Bundle, journal: Journal) -> None:
@@ -75,7 +75,7 @@ class Pipeline:
         self._scorer = Scorer(bundle)
         self._decider = Decider(config.device.id, bundle, config.privacy.evidence)
         self._window = Window(manifest.period, manifest.window, EVIDENCE_ROWS, len(manifest.sensors))
-        self._unseen = max(0, EVIDENCE_ROWS - manifest.window)  # rows that an alert shows and no score depends on
+        self._unseen = max(0, EVIDENCE_ROWS - manifest.window)  # rows that an alert shows but no score depends on
         self._numbering = Numbering()
         self.recent = Recent(manifest.period_s)
 
@@ -92,9 +92,9 @@ class Pipeline:
     def step(self, scoring: Callable[[], AbstractContextManager[None]] = nullcontext) -> Step | None:
         """Carry one block from the log into the journal; None when there is nothing new.
 
-        A block is scored within ``scoring()``, which is not called where there is none.
+        A block is scored inside the context manager ``scoring()``, which is entered only if there is one.
 
-        Raises :class:`.send.journal.JournalError` where it cannot be written; the next call tries the same block.
+        Raises :class:`.send.journal.JournalError` where it cannot be written; the next call retries the same block.
         """
         accepted = self._held or self.intake.read(BLOCK_BYTES, self.newest)
         self._announce()
@@ -108,13 +108,13 @@ class Pipeline:
             return self._carry(accepted)
 
     def lag(self) -> int:
-        """Return the bytes written and not yet carried, as far as they can be seen."""
+        """Return the bytes written to the log and not yet processed, as far as they can be seen."""
         held = self._held.position.offset - self._held.lines.starts[0] if self._held is not None else 0
         return self.intake.lag() + max(0, held)
 
     @property
     def waiting(self) -> str:
-        """Why lines that were written are not carried on, in words; empty where they are."""
+        """Why available lines are not being processed, in words; empty where they are."""
         return self.intake.clock_wrong or (self._window.why if self._held is not None else "")
 
     @property
@@ -167,7 +167,7 @@ class Pipeline:
         refusals: list[Refusal],
         said: Said,
     ) -> Commit:
-        """Put together what follows from a block; ``accepted`` are the lines that made rows, ``ts`` their times."""
+        """Assemble the commit of a block; ``accepted`` are the lines that became rows, ``ts`` their times."""
         read: Counter[str] = Counter()
         refused: Counter[tuple[str, str]] = Counter()
         days = ts // clock.DAY
@@ -200,7 +200,7 @@ class Pipeline:
         return Commit(progress, read, refused, rejects, said.drafts)
 
     def _announce(self) -> None:
-        """Journal what happened to the log, and say it."""
+        """Journal and log what happened to the log's files."""
         drafts = []
         for change in self.intake.tail.changes():
             log.warning("%s", change.detail)
@@ -213,7 +213,7 @@ class Pipeline:
 
 
 def _count(tally: Tally, scores: Sequence[Scores], present: NDArray[np.bool_]) -> None:
-    """Count the readings that no model judged, and why each did not."""
+    """Count the readings that no model judged, and why."""
     nobody = present.copy()
     for judged in scores:
         unknown = present & (judged.verdict == CODES[Verdict.UNKNOWN])

@@ -1,10 +1,10 @@
-"""Fills the window after a restart, again and again until nothing is missing that a score depends on.
+"""Refills the window after a restart; retries (with backoff) until nothing that a score depends on is missing.
 
 | what is found of the rows before the position | new lines |
 |---|---|
-| all that the next scores depend on | are carried |
-| not all, and what stands in the way may be gone in a moment | wait a little, then go on with unknown verdicts |
-| not all, and the lines are gone | go on; verdicts are unknown until what is missing has left the window |
+| all that the next scores depend on | are processed |
+| not all, and the obstacle may be temporary | wait a little, then are processed with unknown verdicts |
+| not all, and the lines are gone | are processed; verdicts are unknown until the gap has left the window |
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from fieldwatch_agent.send.journal import Journal
 log = logging.getLogger("fieldwatch.agent")
 
 HOLD_S = 10.0
-"""New lines wait this long after a restart where the window may be filled in a moment."""
+"""New lines wait at most this long after a restart for a temporary obstacle."""
 PAUSE_S = 1.0
 RETRY_MOST_S = 60.0
 
 
 class Refill:
-    """Knows when the window of a pipeline was last tried to be filled, and with what success."""
+    """The attempts to refill a pipeline's window: when the last one was made, and with what result."""
 
     def __init__(self, window: Window, config: LogConfig, sensors: Sequence[str], period: int) -> None:
         self._window = window
@@ -41,7 +41,7 @@ class Refill:
         self._passing = False
 
     def may_carry(self, journal: Journal) -> bool:
-        """Try to fill the window where that is due; tell whether new lines may be carried.
+        """Try to refill the window when that is due; tell whether new lines may be processed.
 
         Raises :class:`.send.journal.JournalError`.
         """
@@ -51,7 +51,7 @@ class Refill:
         return self._done or not self._passing or now - (self._since or now) >= HOLD_S
 
     def _fill(self, journal: Journal, now: float) -> bool:
-        """Read again where the journal stands; tell whether all was found that the next row depends on."""
+        """Read the past again; tell whether everything was found that the next row depends on."""
         progress = journal.progress()
         past = read_past(*self._log, progress, self._period)
         first = self._since is None
@@ -59,10 +59,10 @@ class Refill:
             self._window.fill(past, progress)
         if not self._window.lacking:
             if not first:
-                log.info("nothing is missing any more of the rows before the last restart")
+                log.info("the rows before the last restart are complete again")
             return True
         if first:
-            log.warning("%s; they are looked for again, and until then the verdict is unknown", past.why)
+            log.warning("%s; retrying, and until they are found the verdict is unknown", past.why)
             self._since = now
         self._passing = past.passing
         self._due = now + self._pause

@@ -1,8 +1,8 @@
-"""Replay: score a log with a bundle as the agent would, without side effects.
+"""Replay: scores a log with a bundle as the agent would, without side effects.
 
-The same tail, parser, acceptance, grid and scorer as the service, no journal and no network; so what replay prints for
-a line is what the agent said or would have said of it, and what the trainer's ``score`` says of the same row in the
-lake.
+It uses the same tail, parser, acceptance, grid and scorer as the service, but no journal and no network. So it prints
+for a line what the agent reported or would have reported, and what the trainer's ``score`` gives for the same row in
+the lake.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BLOCK_BYTES = 256 * 1024
 
 @dataclass(frozen=True)
 class Row:
-    """What one model says of one reading; the fields of the trainer's ``score`` in the same order."""
+    """One model's result for one reading; the fields of the trainer's ``score`` in the same order."""
 
     ts: str
     model: str
@@ -61,7 +61,7 @@ class Replay:
         self.columns = ""
 
     def rows(self, logs: list[Path]) -> Iterator[Row]:
-        """Yield the rows of ``logs``; counts what is refused in :attr:`refused`; :attr:`columns` tells in what the last
+        """Yield the rows of ``logs``. Counts refused lines in :attr:`refused`; :attr:`columns` describes how the last
         header differs from the bundle's sensors.
 
         Raises :class:`OSError` where a file cannot be read.
@@ -88,7 +88,7 @@ class Replay:
                         yield from of_one_reading
 
     def _judge(self, ts: NDArray[np.int64], judged: Scores, present: NDArray[np.int64]) -> list[Row]:
-        """Put what one model says of the present rows into words."""
+        """Return one model's results for the present rows."""
         names = self._manifest.sensors
         order, shares = rank(judged.contributions[present])
         return [
@@ -115,11 +115,11 @@ class Replay:
 
 WIDTH, HEIGHT, MARGIN = 1000, 180, 40
 BUCKETS = 1000
-"""A picture shows the largest score of each of at most this many stretches."""
+"""A chart shows the largest score of each of at most this many intervals."""
 
 
 def picture(rows: list[Row], title: str) -> str:
-    """Return a self-contained HTML page: one chart a model, score over time with its threshold."""
+    """Return a self-contained HTML page: one chart per model, score over time with its threshold."""
     charts = []
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]

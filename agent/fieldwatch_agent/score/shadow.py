@@ -1,15 +1,15 @@
-"""Shadow: a new bundle judges this device's last day beside the running one, before it may raise an alert.
+"""Shadow test: a new bundle scores this device's last day next to the running one before it may raise an alert.
 
-A model is a pure function of the last W rows, so the shadow need not wait for the future: the updater reads again the
-lines that a restart would read (:attr:`.send.journal.Progress.rewind`) and scores them under both bundles, without a
-trace. What the two say is compared by :func:`objection`:
+A model is a pure function of the last W rows, so the shadow need not wait for new data: the updater re-reads the lines
+that a restart would read (:attr:`.send.journal.Progress.rewind`) and scores them under both bundles, without side
+effects. :func:`objection` compares the two:
 
-1. The new bundle must judge: not ``unknown`` where the running one has a verdict. Sensors that have other names here
-   or a range that this device does not keep look like that.
-2. It must not cry wolf: of a day that the running bundle found quiet it may tell one or two alerts more, for it may
-   be the better one, but not a dozen; and it may not be in alarm most of the day.
+1. The new bundle must give verdicts: not ``unknown`` where the running one has one. Sensors with other names here, or
+   a range that this device does not keep, show up this way.
+2. It must not raise false alarms: on a day that was quiet under the running bundle it may raise one or two alerts
+   more (it may be the better one), but not a dozen; and it may not be in alarm most of the day.
 
-An objection holds for the day that was looked at, not for good; with the next update the bundle is tried again.
+An objection applies to the day that was examined, not for good; the bundle is tried again at the next update.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from fieldwatch_agent.score.past import read_past
 from fieldwatch_agent.send.journal import Progress
 
 LEAST_READINGS = 30
-"""Fewer readings than this say nothing of a bundle."""
+"""With fewer readings than this no conclusion is drawn."""
 JUDGED_SHARE = 0.5
 """The new bundle must judge at least this share of what the running one judges."""
 MORE_ALERTS = 2
-"""It may raise so many alerts more than the running one."""
+"""How many more alerts than the running bundle it may raise."""
 MORE_ALARMED = 0.5
-"""And find so large a share of the readings faulty or anomalous beyond what the running one finds."""
+"""How much larger its share of anomalous or faulty readings may be than the running bundle's."""
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """What a bundle says of some lines: ``readings`` in them; of those, how many any model judged, and how many it
-    found anomalous or faulty; ``alerts`` opened."""
+    """A bundle's results on some lines: ``readings`` in them; how many of those any model judged, and found anomalous
+    or faulty; ``alerts`` opened."""
 
     readings: int = 0
     judged: int = 0
@@ -49,9 +49,9 @@ class Shadow:
 
 
 def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
-    """Score the lines before ``progress.position`` with ``bundle``; nothing is written.
+    """Run the shadow test: score the lines before ``progress.position`` with ``bundle``; nothing is written.
 
-    Where the log is gone or was never read the shadow is empty. Raises what :class:`.scoring.Scorer` raises where the
+    If the log is gone or was never read, the result is empty. Raises what :class:`.scoring.Scorer` raises where the
     bundle does not load or fails on a line.
     """
     manifest = bundle.manifest
@@ -61,7 +61,7 @@ def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     readings = judged = alarmed = alerts = 0
     past = read_past(log, manifest.sensors, progress, manifest.period)
     if past.lines and not len(past.ts):
-        return Shadow(readings=len(past.rows.slots))  # the lines are there, and hold none of the bundle's sensors
+        return Shadow(readings=len(past.rows.slots))  # there are lines, but none of the bundle's sensors in them
     for block in grid.blocks(past.ts, past.values):
         present = block.source >= 0
         if not present.any():
@@ -82,7 +82,7 @@ def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
 
 
 def objection(running: Shadow, new: Shadow) -> str:
-    """Say what speaks against the new bundle; empty where nothing does.
+    """Return the reason to reject the new bundle for now; empty where there is none.
 
     >>> objection(Shadow(1440, 1440, 9, 1), Shadow(1440, 1440, 30, 3))
     ''

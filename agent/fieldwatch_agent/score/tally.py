@@ -1,6 +1,6 @@
-"""What became of the lines of the last minutes: the counts that ``status``, health and the service's log show.
+"""Sliding-window counts of what became of the last minutes' lines, for ``status``, health and the service's log.
 
-Buckets of a minute, summed over the span. Pure: the caller says what time it is, by a clock that is never set back.
+One-minute buckets, summed over the span. Pure: the caller passes the time, from a monotonic clock.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BUCKET_S = 60.0
 class Tally:
     """Counts of lines. ``refused`` by reason, ``bad_values`` by sensor, ``unjudged`` by model and reason.
 
-    ``scored`` are the readings that got a result, ``unknown`` those that every model called unknown. ``examples``: of
-    each reason the newest line, with file and number. ``lost``: what is gone from the log, in words.
+    ``scored`` are the readings that got a result, ``unknown`` those that every model called unknown. ``examples``: the
+    newest line of each reason, with file and line number. ``lost``: what is gone from the log, in words.
     """
 
     read: int = 0
@@ -34,7 +34,7 @@ class Tally:
     lost: list[str] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Count ``other`` too; it is the newer one."""
+        """Add the counts of ``other``, the newer one."""
         self.read += other.read
         self.scored += other.scored
         self.unknown += other.unknown
@@ -49,7 +49,7 @@ class Recent:
     """The tallies of the last minutes."""
 
     def __init__(self, period_s: float) -> None:
-        """``period_s``: seconds between two readings; hours of them make the span longer."""
+        """``period_s``: seconds between two readings; a long period makes the span longer."""
         self.span = max(SPAN_S, SPAN_PERIODS * period_s)
         self._buckets: deque[tuple[float, Tally]] = deque()
 
@@ -61,7 +61,7 @@ class Recent:
         self._forget(at)
 
     def sum(self, at: float) -> tuple[Tally, float]:
-        """Return the counts of the span before ``at``, and how many seconds ago they begin."""
+        """Return the counts of the span before ``at``, and how many seconds ago it begins."""
         self._forget(at)
         total = Tally()
         for _, tally in self._buckets:

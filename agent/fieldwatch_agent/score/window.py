@@ -1,8 +1,8 @@
-"""The window: the rows before each new one, where a restart finds them again, and what of them is missing.
+"""The sliding window: the rows before each new one, where a restart finds them again, and which of them are missing.
 
-A row whose window lacks a row that was there before a restart may not be judged: it would get another score, and look
-like any other. :meth:`Window.unfilled` names such rows until the missing ones are found (:meth:`Window.fill` may be
-called again) or have left the window.
+A row whose window lacks a row that was there before a restart must not be judged: it would get a different score and
+look like any other. :meth:`Window.unfilled` marks such rows until the missing ones are found (:meth:`Window.fill` may
+be called again) or have left the window.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from fieldwatch_agent.score.past import Past, Place
 from fieldwatch_agent.send.journal import Progress
 
 REWIND_ROWS = 1440
-"""A restart re-reads at least this many rows, a day of minutes: a new bundle with a longer window finds its past, and
-its shadow (:mod:`.score.shadow`) something to judge."""
+"""A restart re-reads at least this many rows, a day of minutes, so that a new bundle with a longer window finds its
+past, and the shadow test (:mod:`.score.shadow`) has something to judge."""
 SMALL_BLOCK = 16
-"""Up to this many lines are not worth keeping their block for; see :class:`_Recent`."""
+"""A block of at most this many lines is not worth keeping in memory; see :class:`_Recent`."""
 
 
 @dataclass(frozen=True)
 class _Recent:
-    """Where the lines of recent rows begin: of one block, the rows' slots and their lines' indices.
+    """Where the lines of recent rows begin: one block's slots and line indices.
 
-    A position costs a hash of 64 KiB, and a block keeps at least as many bytes alive. So of a large block only the
-    row that turns out oldest is asked; of live lines, a block each, the positions are made at once and the block let
-    go. ``first``: of a first row that began before the block.
+    Computing a position hashes 64 KiB, and a block keeps at least as many bytes alive. So for a large block only the
+    position of the row that turns out to be the oldest is computed; for live lines, which come one per block, the
+    positions are computed at once and the block is released. ``first``: of a first row that began before the block.
     """
 
     slots: NDArray[np.int64]
@@ -44,7 +44,7 @@ class _Recent:
 
     @classmethod
     def of(cls, place: Place) -> _Recent:
-        """Take what is worth keeping of a block."""
+        """Keep what is needed of a block."""
         slots, at, lines = place.slots, place.at, place.lines
         first = place.begun if at[0] < 0 else None
         if len(lines.starts) > SMALL_BLOCK:
@@ -63,7 +63,7 @@ class Window:
     """The last rows of one device's grid."""
 
     def __init__(self, period: int, window: int, shown: int, sensors: int) -> None:
-        """``window``: rows that a score depends on; ``shown``: rows that blocks bring, at least as many."""
+        """``window``: rows that a score depends on; ``shown``: rows that each block includes, at least as many."""
         self._shape = period, max(window, shown), sensors
         self._window = window
         self._reach = max(window - 1, shown - 1, REWIND_ROWS)
@@ -78,7 +78,7 @@ class Window:
         self.why = ""
 
     def fill(self, past: Past, progress: Progress) -> None:
-        """Begin anew with the rows before ``progress.position``, as far as they were found."""
+        """Start over with the rows before ``progress.position``, as far as they were found."""
         self._begin()
         for _ in self._grid.blocks(past.ts, past.values):
             pass
@@ -97,9 +97,9 @@ class Window:
         lines: LogLines,
         begun: Position | None = None,
     ) -> Iterator[Block]:
-        """Place readings and yield them as blocks of rows with their past.
+        """Place readings on the grid and yield them as blocks of rows with their past.
 
-        Their lines are ``line`` of ``lines``; ``begun``: where a reading of line -1 begins.
+        Their lines are ``line`` of ``lines``; ``begun``: where a reading with line -1 begins.
         """
         for block in self._grid.blocks(ts, values):
             rows = np.flatnonzero(block.source >= 0)
@@ -111,7 +111,7 @@ class Window:
         self._missing = self._missing[self._missing > self._before]
 
     def unfilled(self, block: Block) -> NDArray[np.bool_]:
-        """Tell of each row of ``block`` whether its window lacks rows that could not be read again."""
+        """Tell for each row of ``block`` whether its window lacks rows that could not be read again."""
         if not len(self._missing):
             return np.zeros(len(block.ts), np.bool_)
         slots = np.floor_divide(block.ts, self._grid.period)
@@ -125,18 +125,18 @@ class Window:
 
     @property
     def missing(self) -> NDArray[np.int64]:
-        """The periods of the rows that were not found again, as far back as a restart reads."""
+        """The slots of rows that were not found again, as far back as a restart reads."""
         return self._missing
 
     @property
     def rows(self) -> Rows:
-        """Which periods have a row, as far back as a restart reads."""
+        """The slots that have a row, as far back as a restart reads."""
         return self._rows
 
     def rewind(self) -> str | None:
-        """Return the place from which a restart must read, the tail's JSON; None before the first row."""
+        """Return the position from which a restart must read, as the tail's JSON; None before the first row."""
         if self._rewind is not None and len(self._missing):
-            return self._rewind  # what is missing may yet be found there
+            return self._rewind  # what is missing may still be found there
         return self._recent[0].first_after(self._before).to_json() if self._recent else self._rewind
 
     def _remember(self, place: Place) -> None:

@@ -9,7 +9,7 @@ from fieldwatch_contract.events import AlertData
 
 
 def in_words(alert: AlertData | Mapping[str, Any]) -> str:
-    """Tell an alert's transition in a line.
+    """Describe an alert's transition in one line.
 
     >>> in_words({"transition": "opened", "model": "detector", "ts": "2026-01-17T10:54:00Z", "score": 41.26,
     ...           "threshold": 36.0, "sensors": ["pump.flow"], "opened_at": "2026-01-17T10:52:00Z", "reason": ""})

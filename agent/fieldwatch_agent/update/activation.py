@@ -1,26 +1,29 @@
-"""Which bundle this device runs, kept on the disk so that it is never left with none.
+"""The durable record of which bundle this device runs; the device is never left without one.
+
+This module is the storage (files, locks, recovery); the state machine is :mod:`.update.states`, and loading the bundle
+into the running service is :mod:`.update.takeup`.
 
 What it promises
-    * The active bundle is always whole: it was written to the disk in full before one rename of ``activation.json``
-      made it active, and it is hashed again whenever it is read.
-    * A new bundle is on probation until it has scored; what an event makes of it is told in :mod:`.update.states`.
-      Each attempt to load its models or to score a block is written down *before* it is made (:meth:`attempt`), so a
-      model that crashes the process is found out; a start without a block to score counts for nothing.
-    * A bundle refused here is not tried again by the same version of this program; a new program gives it a chance.
-    * What cannot be read at this moment is not damaged: what is known goes on, nothing is written over it, and it is
-      tried again. Only a file that is missing or whose content is wrong is recovered, from its copy or, failing that,
-      from the whole bundles beside it. So the security floor never falls.
-    * What happened is kept as events until the service has journalled them, so no crash swallows one. A crash
-      between journalling and :meth:`Activation.announced` repeats one.
+    * The active bundle is always complete: it was written to disk in full before an atomic rename of
+      ``activation.json`` made it active, and its hash is checked whenever it is read.
+    * A new bundle is on probation until it has scored. Each attempt to load its models or to score a block is recorded
+      *before* it is made (:meth:`attempt`), so a model that crashes the process is detected (crash-loop detection); a
+      start without a block to score does not count.
+    * A bundle refused here is not tried again by the same version of this program; a new version tries it again.
+    * A file that cannot be read at the moment is not treated as damaged: the known state stays in force, the file is
+      not overwritten, and reading is retried. Only a missing or corrupt file is recovered, from its copy or, failing
+      that, from the intact bundles. So the security floor never falls.
+    * Events are kept until the service has journalled them, so no crash loses one. A crash between journalling and
+      :meth:`Activation.announced` repeats one.
 
-On the disk, in the state folder
+On disk, in the state folder
     ``bundles/<sha256>.zip``   immutable; only the current, the previous and a staged one are kept
-    ``activation.json``        :class:`.states.State`, replaced as a whole
-    ``activation.copy.json``   the same, written first, for when the other is lost
-    ``activation.lock``        held for the milliseconds of a change: service and updater are two processes
+    ``activation.json``        :class:`.states.State`, replaced atomically
+    ``activation.copy.json``   the same, written first, in case the other is lost
+    ``activation.lock``        lock file, held only while changing state: service and updater are two processes
 
-Scoring matters more than bookkeeping: where the service cannot write its change (a full disk), the change holds in
-memory and goes on.
+Scoring matters more than bookkeeping: where the service cannot write a change (full disk), the change takes effect in
+memory only.
 """
 
 from __future__ import annotations
@@ -43,21 +46,21 @@ from fieldwatch_agent.update.states import RULES, TRIES, Happening, State
 
 LOCK_S = 5.0
 AGAIN_S = 1.0
-"""Pause before a file that cannot be read is looked at again."""
+"""Seconds before an unreadable file is tried again."""
 EMPTY = State(rules=RULES)
 
 log = logging.getLogger("fieldwatch.agent")
 
 
 class Activation:
-    """The state folder's bundles. One instance a process; not for several threads.
+    """The bundles in the state folder. One instance per process; not thread-safe.
 
-    Methods the service calls never raise for a disk that cannot be written; :meth:`stage` and :meth:`switch`, which
-    the updater calls, raise :class:`OSError`.
+    The methods that the service calls never raise because the disk cannot be written; :meth:`stage` and :meth:`switch`,
+    which the updater calls, raise :class:`OSError`.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Look into ``folder``, the state folder; nothing is written yet."""
+        """``folder``: the state folder; nothing is written yet."""
         self._folder = folder
         self._file = folder / "activation.json"
         self._copy = folder / "activation.copy.json"
@@ -67,7 +70,7 @@ class Activation:
         self._unreadable: OSError | None = None
         self._again = 0.0
         self._unwritten: State | None = None
-        self._to_heal = False  # the file does not hold what was recovered
+        self._to_heal = False  # the recovered state must still be written to the file
         self._told = 0
 
     def state(self) -> State:
@@ -85,11 +88,11 @@ class Activation:
         return self.state().generation
 
     def note(self) -> str:
-        """Return how the updater is, in words; empty when all is well."""
+        """Return the updater's status in words; empty when all is well."""
         return self.state().note
 
     def troubles(self) -> list[Trouble]:
-        """Return what a person must know of bundle and updates, worst first."""
+        """Return the troubles with bundle and updates, worst first."""
         return troubles.of(self.state(), self._unreadable)
 
     # ---- for the service ---------------------------------------------------------------------------------------
@@ -97,21 +100,21 @@ class Activation:
     def start(self) -> Bundle | None:
         """Return the bundle to load; None where there is none.
 
-        One that was tried :data:`.states.TRIES` times without an end gives way first. Raises
+        One that crashed the program :data:`.states.TRIES` times is replaced first. Raises
         :class:`.bundle.BundleMisfit` and :class:`.bundle.BundleFailed`, see :meth:`current`.
         """
         state = self.state()
         if self._to_heal:
             self._change(lambda state: state)
         if state.current is not None and state.crashes():
-            reason = f"tried {TRIES} times and never got to an end: it ends the program"
+            reason = f"tried {TRIES} times without finishing: it crashes the program"
             self.happened("crashed", state.current.sha256, reason)
         return self.current()
 
     def current(self) -> Bundle | None:
-        """Return the active bundle, whole; None where there is none.
+        """Return the active bundle; None where there is none.
 
-        A file that is missing or damaged is announced and the previous bundle takes over; the updater then fetches
+        If its file is missing or damaged, that is announced and the previous bundle takes over; the updater fetches
         the lost one again. Raises :class:`.bundle.BundleMisfit` where this program cannot run it, and
         :class:`.bundle.BundleFailed` where it, or ``activation.json``, cannot be read now.
         """
@@ -128,7 +131,7 @@ class Activation:
 
     @contextmanager
     def attempt(self, sha256: str, survivable: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Count an attempt to load or to score with the bundle before it is made, and take it back when it has ended.
+        """Record an attempt to load or score before it is made, and remove the record when it has ended.
 
         An exception that is not ``survivable`` ends the program, so the attempt stays counted.
         """
@@ -141,19 +144,19 @@ class Activation:
         self.happened("survived", sha256)
 
     def commit(self, sha256: str) -> None:
-        """The bundle has scored enough live blocks: its probation ends, and older files go."""
+        """The bundle has scored enough live blocks: its probation ends, and older files are deleted."""
         if self.state().probation is not None:
             self.happened("committed", sha256)
             self._collect()
 
     def happened(self, event: Happening, sha256: str, reason: str = "") -> None:
-        """Something happened to the current bundle; see :mod:`.update.states` for what follows."""
+        """Apply an event to the current bundle; see :mod:`.update.states` for the transitions."""
         step = partial(State.after, event=event, sha256=sha256, reason=reason, now=clock.now())
         if step(self.state()) != self.state():
             self._change(step)
 
     def events(self) -> list[ModelData]:
-        """Return what has happened and is not announced yet, oldest first."""
+        """Return the events that are not announced yet, oldest first."""
         state = self.state()
         return list(state.pending[max(self._told - state.told, 0) :])
 
@@ -165,17 +168,17 @@ class Activation:
     # ---- for the updater ---------------------------------------------------------------------------------------
 
     def require(self) -> State:
-        """Return the state as the disk has it. Raises :class:`OSError` where it cannot be read: then nothing is known
-        of refusals and of the security floor, and nothing may be decided."""
+        """Return the state on disk. Raises :class:`OSError` where it cannot be read: then refusals and the security
+        floor are unknown, and nothing may be decided."""
         self._refresh()
         return self.state()
 
     def refuse(self, bundle: BundleRef, reason: str) -> None:
-        """Never run a bundle that is offered with this program."""
+        """Never run an offered bundle with this version of the program."""
         self._change(partial(State.refusing, bundle=bundle, reason=reason))
 
     def stage(self, data: bytes) -> str:
-        """Write a bundle to the disk and return its sha256; it does not run yet.
+        """Write a bundle to disk and return its sha256; it does not run yet.
 
         Raises :class:`.bundle.BundleError` for bytes that are no bundle, :class:`OSError` for the disk.
         """
@@ -187,36 +190,36 @@ class Activation:
         return bundle.sha256
 
     def switch(self, sha256: str, security_floor: int = 0) -> None:
-        """Make a staged bundle the current one, by one write.
+        """Make a staged bundle the current one, atomically.
 
-        Raises :class:`.bundle.BundleError` or :class:`OSError` where it is not there, or not whole.
+        Raises :class:`.bundle.BundleError` or :class:`OSError` where it is missing or incomplete.
         """
         bundle = self._open(sha256)
         step = partial(State.switched, bundle=bundle.ref, security_floor=security_floor, now=clock.now())
         self._change(step, must=True)
 
     def trying(self, bundle: BundleRef) -> bool:
-        """Count a self-test before it begins; False where too many of this bundle never ended."""
+        """Record a self-test before it begins; False where too many self-tests of this bundle never ended."""
         return self._change(partial(State.tried, bundle=bundle, now=clock.now()), must=True).trial is not None
 
     def tested(self) -> None:
-        """The test that :meth:`trying` counted has ended."""
+        """The self-test that :meth:`trying` recorded has ended."""
         self._change(State.tested)
 
     def forget_previous(self, sha256: str) -> None:
-        """Do not fall back to a bundle that was revoked."""
+        """Rule out a revoked bundle as the one to fall back to."""
         previous = self.state().previous
         if previous is not None and previous.sha256 == sha256:
             self._change(State.without_previous)
 
     def end_update(self, trouble: str = "", note: str = "", announce: bool = True) -> None:
-        """Keep how an update ended: the kind of trouble and what to say of it; nothing where all is well."""
+        """Record how an update ended: the kind of trouble and its description; both empty where all is well."""
         state = self.state()
         if (state.trouble, state.note) != (trouble, note):
             self._change(partial(State.noted, trouble=trouble, note=note, announce=announce, now=clock.now()))
 
     def path(self, sha256: str) -> Path:
-        """Return where a bundle's file lies."""
+        """Return the path of a bundle's file."""
         return self._bundles / f"{sha256}.zip"
 
     # ---- within ------------------------------------------------------------------------------------------------
@@ -234,7 +237,7 @@ class Activation:
         return read_bundle(data, sha256)
 
     def _change(self, step: Callable[[State], State], must: bool = False) -> State:
-        """Take a step from the newest state and write it; without ``must`` a failing disk leaves it in memory."""
+        """Apply ``step`` to the newest state and write it; without ``must``, if the disk fails, keep it in memory."""
         try:
             durable.make_folder(self._folder)
             with durable.lock(self._folder / "activation.lock", LOCK_S):
@@ -256,7 +259,7 @@ class Activation:
             return self._unwritten
 
     def _refresh(self) -> None:
-        """Read the file where it has changed. Raises :class:`OSError` where it is there and cannot be read."""
+        """Read the file if it has changed. Raises :class:`OSError` where it exists but cannot be read."""
         try:
             mark = self._signature()
             if mark != self._mark:
@@ -298,7 +301,7 @@ class Activation:
         return None
 
     def _recovered(self) -> State:
-        """Make a state from the bundles alone, newest first, when neither file tells."""
+        """Reconstruct a state from the bundles alone, newest first, when neither file is usable."""
         whole = []
         with suppress(OSError):
             files = sorted(self._bundles.glob("*.zip"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
@@ -311,7 +314,7 @@ class Activation:
         return state.switched(whole[0], 0, clock.now())
 
     def _collect(self) -> None:
-        """Delete the files of bundles that nothing refers to; one that is held open goes next time."""
+        """Delete bundle files that nothing refers to; one that is held open is deleted next time."""
         with suppress(OSError), durable.lock(self._folder / "activation.lock", LOCK_S):
             self._refresh()
             state = self.state()
@@ -323,4 +326,4 @@ class Activation:
 
 
 _NEVER = object()
-"""The mark of a file that was not read yet."""
+"""Signature of a file that was not read yet."""

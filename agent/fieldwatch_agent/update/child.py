@@ -1,8 +1,8 @@
-"""Runs the updater as a child process when it is due, and notices how it ends.
+"""Runs the updater as a child process when it is due, and checks how it ends.
 
-A short-lived process of its own, so that neither its memory nor a model that crashes in its self-test is the
-service's. How an update went is told by the updater itself, in ``activation.json``; here is only what it cannot tell:
-that it could not be started, ended by a crash, or had to be stopped.
+A separate, short-lived process, so that neither its memory nor a crash in a model's self-test affects the service. The
+updater itself records how the update went, in ``activation.json``; this module reports only what it cannot record:
+that it could not be started, crashed, or had to be stopped.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.events import Trouble
 
 LIMIT_S = 3600.0
-"""An updater that runs longer is stopped: a self-test that never ends. Its tries are counted."""
+"""An updater that runs longer is stopped: its self-test never ends. Such attempts are counted."""
 ENDS = frozenset({0, 1, 2, 3})
-"""Exit codes with which the updater has told how it went."""
+"""Exit codes with which the updater has recorded its result."""
 
 log = logging.getLogger("fieldwatch.agent")
 
@@ -38,11 +38,11 @@ class Updating:
 
     @property
     def running(self) -> bool:
-        """Whether an update is under way, or has ended and was not looked at."""
+        """Whether an update is running, or has ended and was not evaluated yet."""
         return self._process is not None
 
     def follow(self) -> None:
-        """Start the updater when it is due, note how it ended, stop it when it takes too long."""
+        """Start the updater when it is due, evaluate how it ended, stop it when it takes too long."""
         if self._process is None:
             if time.monotonic() >= self._due:
                 self._start()
@@ -58,7 +58,7 @@ class Updating:
         self._tell("" if code in ENDS else f"the updater ended without a result (exit code {code})")
 
     def stop(self) -> bool:
-        """End an updater that runs; tell whether there was one."""
+        """Stop a running updater; tell whether there was one."""
         if self._process is None or self._process.poll() is not None:
             return False
         self._process.terminate()
@@ -66,7 +66,7 @@ class Updating:
         return True
 
     def trouble(self) -> Trouble | None:
-        """Return what the updater could not tell by itself; None when all is well."""
+        """Return what the updater could not report itself; None when all is well."""
         return self._trouble
 
     def _start(self) -> None:
@@ -85,5 +85,5 @@ class Updating:
             self._trouble = None
         elif self._trouble is None or self._trouble.detail != what:
             log.error("%s", what)
-            remedy = "'fieldwatch-agent update --config F' shows why; report it if it does so again"
+            remedy = "'fieldwatch-agent update --config F' shows why; report it if it happens again"
             self._trouble = Trouble(kind="update_failing", detail=what, remedy=remedy, since=clock.iso(clock.now()))

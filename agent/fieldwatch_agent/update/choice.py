@@ -1,4 +1,4 @@
-"""What to do with what the update server offers: decisions from plain values, without a network or a disk.
+"""Decides what to do with what the update server offers: rules on plain values, without I/O.
 
 Which release (:func:`choose`):
 
@@ -7,17 +7,17 @@ the policy wants                           then
 =========================================  ===========================================================
 another bundle                             fetch it
 one that was refused here, or set aside    fetch the next best that this device is admitted to, if any
-nothing else                               nothing to do, or "halted", or "waiting" where none is here
-nothing else, and the running one is       go on with it, and say so
+nothing else                               nothing to do, or "halted", or "waiting" where none is installed
+nothing else, and the running one is       keep it, and report that
 revoked
 =========================================  ===========================================================
 
-May it run here at all (:func:`objection`), by the facts that the release engineers signed:
+Whether it may run here at all (:func:`objection`), by the facts that the release engineers signed:
 
 =========================================  ===========================================================
 facts                                      then
 =========================================  ===========================================================
-another device type, or another kernel     a misfit: it is looked at again with the next update
+another device type, or another kernel     a misfit: it is examined again at the next update
 a release below the security floor         never
 =========================================  ===========================================================
 """
@@ -42,8 +42,8 @@ class UpdateResult:
     """How an update ended.
 
     ``outcome``: ``current`` nothing to do, ``activated`` another bundle is active now, ``refused`` a bundle is offered
-    that may not run here, ``halted`` the rollout is stopped, ``failed`` nothing could be found out or fetched.
-    ``detail`` says it in words; ``trouble`` is the kind of failure, empty where all is well. ``bundle``
+    that may not run here, ``halted`` the rollout is stopped, ``failed`` the offer could not be determined or fetched.
+    ``detail`` explains it; ``trouble`` is the kind of failure, empty where all is well. ``bundle``
     (``<name>/<version>``) and ``sha256`` name what is active or was refused.
     """
 
@@ -80,7 +80,7 @@ def choose(policy: Policy, device: str, now: int, state: State, running: BundleR
 
 
 def objection(facts: BundleFacts, release: Release, family: str, floor: int) -> BundleError | None:
-    """Say by its signed facts what speaks against a release for a device of type ``family``; None if nothing does."""
+    """Return why a device of type ``family`` may not run a release, by its signed facts; None if it may."""
     if release.target != bundle_path(facts.name, facts.version) or facts.name != family:
         what = f"{release.target} is for {facts.name}, this device is of type {family}"
         return BundleMisfit(what, "correct [device] type, or the channel's policy")

@@ -1,6 +1,6 @@
-"""Says in one sentence for the person on site why an update failed.
+"""Explains in one sentence for the person on site why an update failed.
 
-Each failure has a kind, which :data:`.troubles.REMEDY` knows a remedy for. The order of the cases matters: python-tuf's
+Each failure has a kind; its remedy is in :data:`.troubles.REMEDY`. The order of the cases matters: python-tuf's
 exceptions are subclasses of one another.
 """
 
@@ -28,11 +28,11 @@ from fieldwatch_agent.update.source import Portal, Truncated
 
 
 class BadRoot(RepositoryError):
-    """The installed root.json is no root of trust."""
+    """The installed root.json is not a root of trust."""
 
 
 class Nothing(RepositoryError):
-    """The repository is sound, but has nothing for this device."""
+    """The repository is valid, but has nothing for this device."""
 
 
 def explain(error: Exception, source: str) -> tuple[str, str]:

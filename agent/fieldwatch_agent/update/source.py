@@ -1,8 +1,8 @@
 """Where signed bundles come from: static files behind a web server, or the same files on a USB stick.
 
-Both are fetchers of python-tuf, which decides what to trust; here is only what a download may cost. Nothing can grow
-beyond the length it was announced with, nothing can dribble for ever, and a bundle that broke off goes on where it
-stopped. The kept part is worth nothing by itself: the whole file is hashed in the end, and a wrong one thrown away.
+Both are fetchers for python-tuf, which decides what to trust; this module only limits what a download may cost. Nothing
+may exceed its announced length, nothing may trickle indefinitely (slow-retrieval attack), and an interrupted bundle is
+resumed where it stopped. The partial file is not trusted: the complete file is hashed, and a wrong one discarded.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ CHUNK = 64 * 1024
 
 
 class Portal(DownloadError):
-    """A web page was answered where a file was asked for: a captive portal, a proxy's notice, a log-in."""
+    """A web page came instead of the requested file: a captive portal, a proxy's notice, a login page."""
 
 
 class Truncated(DownloadError):
-    """The answer ended early; what came is kept."""
+    """The response ended early; what was received is kept."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How patient a download is: seconds to connect and between two packets, bytes per second over ``window``
-    seconds below which it is given up, and seconds for the whole update."""
+    """Timeouts of a download: seconds to connect and between two packets; the lowest acceptable rate (bytes per second
+    over ``window`` seconds); seconds for the whole update."""
 
     connect: float = 10.0
     read: float = 30.0
@@ -54,19 +54,19 @@ class Limits:
 
 
 class Source(FetcherInterface):
-    """A folder of static files; ``base`` is put before every name."""
+    """A folder of static files; ``base`` is prepended to every name."""
 
     base: str
 
     @abstractmethod
     def _open(self, url: str, offset: int) -> tuple[int, Iterator[bytes]]:
-        """Return the bytes of a file from ``offset`` on, and where they really start: ``offset`` or 0."""
+        """Return where the returned bytes of a file start (``offset``, or 0 if it cannot resume), and the bytes."""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         return self._open(url, 0)[1]
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a small file whole; python-tuf's own goes through a temporary file."""
+        """Return a small file; python-tuf's own implementation goes through a temporary file."""
         data = bytearray()
         for chunk in self._open(url, 0)[1]:
             data += chunk
@@ -81,9 +81,9 @@ class Source(FetcherInterface):
         return data
 
     def download(self, info: TargetFile, path: Path) -> None:
-        """Fetch a target to ``path``, going on where an earlier attempt stopped, and verify it.
+        """Fetch a target to ``path``, resuming an earlier attempt, and verify it.
 
-        Raises what the fetcher raises; after anything but a wrong content the part that came stays for next time.
+        Raises what the fetcher raises; except for wrong content, the received part is kept for next time.
         """
         kept = path.stat().st_size if path.exists() else 0
         if kept < info.length:

@@ -1,27 +1,27 @@
-"""Which bundle a device runs, and what each event makes of it: rules without a disk or a clock.
+"""The state machine of a device's bundles: which one runs, and what each event changes. No disk, no clock.
 
-The current bundle is in one of three phases, and :data:`TABLE` is the whole of its life:
+The current bundle is in one of three phases; :data:`TABLE` has all its transitions:
 
 ===========  ==========================================  =============  =================  ==========
-event        it happens when                             none           probation          proven
+event        when                                        none           probation          proven
 ===========  ==========================================  =============  =================  ==========
 attempted    its models are about to be loaded, or a     –              count a try        –
              block is about to be scored
-survived     that has ended, whatever came out           –              take the try back  –
+survived     that has ended, whatever the result         –              take the try back  –
 committed    it has scored enough blocks                 –              **proven**         –
-crashed      it is to be loaded, and :data:`TRIES`       –              refuse             –
+crashed      it is to be loaded, but :data:`TRIES`       –              refuse             –
              tries never ended
 broken       its models are wrong                        –              refuse             refuse
 failing      this computer cannot run it for long        –              set aside          set aside
 lost         its file is gone or damaged                 –              drop               drop
 ===========  ==========================================  =============  =================  ==========
 
-* *refuse*, *set aside* and *drop* make the previous bundle the current one. *Refuse* is for good, as far as this
-  version of the program goes; *set aside* lets the updater offer it again after a pause that doubles; *drop* only says
-  that it must be fetched again.
-* *Refuse* and *set aside* need another bundle to give way to, for a proven one a proven one: **the last proven bundle
-  is never refused**. Where there is none the bundle stays, and is tried again.
-* A switch to another bundle leads to probation from every phase.
+* *refuse*, *set aside* and *drop* make the previous bundle the current one (rollback). *Refuse* is permanent for this
+  version of the program; *set aside* lets the updater offer it again after a pause that doubles (backoff); *drop* only
+  means that it must be fetched again.
+* *Refuse* and *set aside* need another bundle to fall back to, and a proven one needs a proven one: **the last proven
+  bundle is never refused**. Where there is none, the bundle stays and is tried again.
+* Switching to another bundle leads to probation from every phase.
 * The security floor never falls.
 """
 
@@ -44,7 +44,7 @@ PAUSE = 60 * clock.MINUTE
 LONGEST_PAUSE = clock.DAY
 """A bundle that was set aside is offered again after a pause (µs) that doubles each time."""
 RULES = 2
-"""Raised when what a state says has changed its meaning; see :meth:`State.taken_over`."""
+"""Raised when the meaning of a stored state changes; see :meth:`State.taken_over`."""
 
 Phase = Literal["none", "probation", "proven"]
 Happening = Literal["attempted", "survived", "committed", "crashed", "broken", "failing", "lost"]
@@ -88,7 +88,7 @@ class Trial(_Model):
 
 
 class Refusal(_Model):
-    """Why a bundle may not run here, and which version of the program said so."""
+    """Why a bundle may not run here, and which version of the program decided it."""
 
     bundle: BundleRef
     reason: str
@@ -98,10 +98,10 @@ class Refusal(_Model):
 class State(_Model):
     """``activation.json``. Each method returns the state after a step.
 
-    ``generation`` grows whenever ``current`` changes. ``probation`` is that of ``current``, ``trial`` that of a bundle
-    in self-test, ``aside`` the bundle that was set aside last. ``told`` counts the events that were announced,
-    ``pending`` are those after them. ``trouble`` names the kind of the updater's last failure, ``note`` says it in
-    words, ``trouble_since`` (µs) when it began; all are empty when all is well.
+    ``generation`` grows whenever ``current`` changes. ``probation`` belongs to ``current``, ``trial`` to a bundle in
+    self-test, ``aside`` to the bundle that was set aside last. ``told`` counts the events that were announced,
+    ``pending`` are those after them. ``trouble`` is the kind of the updater's last failure, ``note`` describes it,
+    ``trouble_since`` (µs) is when it began; all are empty when all is well.
     """
 
     format: Literal[1] = 1
@@ -130,10 +130,10 @@ class State(_Model):
         return "proven" if self.probation is None else "probation"
 
     def taken_over(self) -> State:
-        """Read a state of an earlier version of these rules.
+        """Migrate a state of an earlier version of these rules.
 
-        Before rules 2 a bundle was refused also where the configuration or the memory was at fault, and starts without
-        a block to score counted as tries: neither says anything of the bundle now.
+        Before rules 2 a bundle was also refused where the configuration or a lack of memory was at fault, and starts
+        without a block to score counted as tries: neither says anything about the bundle.
         """
         if self.rules >= RULES:
             return self
@@ -143,7 +143,7 @@ class State(_Model):
     # ---- the current bundle --------------------------------------------------------------------------------------
 
     def after(self, event: Happening, sha256: str, reason: str = "", now: int = 0) -> State:
-        """Apply an event to the current bundle; one that is not current any more is left alone."""
+        """Apply an event to the current bundle; events for any other bundle are ignored."""
         if self.current is None or self.current.sha256 != sha256:
             return self
         match TABLE.get((self.phase, event)):
@@ -157,7 +157,7 @@ class State(_Model):
             case Move.REFUSE if self._can_give_way():
                 return self._with_refusal(self.current, reason)._fallen_back(reason)
             case Move.REFUSE if self.phase == "probation" and event == "broken":
-                return self._with_refusal(self.current, reason)  # stays, but the updater may offer another
+                return self._with_refusal(self.current, reason)  # it stays, but the updater may offer another
             case Move.SET_ASIDE if self._can_give_way():
                 tries = self.aside.tries if self.aside is not None and self.aside.sha256 == sha256 else 0
                 return self._but(aside=Trial(sha256=sha256, tries=tries + 1, since=now))._fallen_back(reason)
@@ -166,13 +166,13 @@ class State(_Model):
         return self
 
     def crashes(self) -> bool:
-        """Tell whether the current bundle was tried too often without an end."""
+        """Tell whether too many attempts with the current bundle never ended."""
         return self.probation is not None and self.probation.tries >= TRIES
 
     def switched(self, bundle: BundleRef, security_floor: int, now: int) -> State:
         """Make a staged bundle the current one, on probation.
 
-        What it replaces becomes the previous one, unless that is unproven and a proven one is there to fall back to.
+        The replaced bundle becomes the previous one, unless it is unproven and there is a proven one to fall back to.
         """
         floor = max(self.security_floor, security_floor)
         if self.current is not None and self.current.sha256 == bundle.sha256:
@@ -194,21 +194,21 @@ class State(_Model):
     # ---- other bundles -------------------------------------------------------------------------------------------
 
     def with_staged(self, bundle: BundleRef) -> State:
-        """A bundle is about to be written to the disk: keep its file."""
+        """A bundle is about to be written to disk: keep its file."""
         return self._but(staged=bundle)
 
     def tried(self, bundle: BundleRef, now: int) -> State:
-        """The updater is about to test a bundle; too many tests without an end leave no trial."""
+        """The updater is about to test a bundle; no trial is left after too many tests that never ended."""
         tries = self.trial.tries if self.trial is not None and self.trial.sha256 == bundle.sha256 else 0
         trial = Trial(sha256=bundle.sha256, tries=tries + 1, since=now)
         return self._but(trial=trial if tries < TRIES else None)
 
     def tested(self) -> State:
-        """A test has ended, whatever it found."""
+        """A self-test has ended, whatever its result."""
         return self._but(trial=None)
 
     def refusing(self, bundle: BundleRef, reason: str) -> State:
-        """A bundle that is offered may not run here; the current one and the last proven one are left alone."""
+        """Refuse an offered bundle; the current one and proven ones cannot be refused this way."""
         if bundle.sha256 in self.proven or (self.current is not None and self.current.sha256 == bundle.sha256):
             return self
         state = self._with_refusal(bundle, reason)
@@ -220,16 +220,16 @@ class State(_Model):
         return state._but(staged=staged, previous=previous)._tell(told)
 
     def without_previous(self) -> State:
-        """Give up the bundle to fall back to: it is revoked."""
+        """Drop the bundle to fall back to: it was revoked."""
         return self._but(previous=None)
 
     def refusal(self, sha256: str) -> Refusal | None:
-        """Return why this program may not run a bundle, or None."""
+        """Return why this version of the program may not run a bundle, or None."""
         found = self.refused.get(sha256)
         return found if found is not None and found.program == __version__ else None
 
     def put_off(self, sha256: str, now: int) -> bool:
-        """Tell whether a bundle was set aside and its pause (µs) is not over; a clock that was set back ends it."""
+        """Tell whether a bundle was set aside and its pause is not over; setting the clock back ends the pause."""
         aside = self.aside
         if aside is None or aside.sha256 != sha256:
             return False
@@ -239,7 +239,7 @@ class State(_Model):
     # ---- what is told --------------------------------------------------------------------------------------------
 
     def noted(self, trouble: str, note: str, announce: bool, now: int = 0) -> State:
-        """Keep how the last update ended; a new kind of trouble is announced once."""
+        """Record how the last update ended; a new kind of trouble is announced once."""
         since = 0 if not trouble else self.trouble_since if trouble == self.trouble else now
         state = self._but(trouble=trouble, note=note, trouble_since=since)
         if announce and trouble and trouble != self.trouble:
@@ -247,7 +247,7 @@ class State(_Model):
         return state
 
     def announced(self, upto: int) -> State:
-        """Forget the events before number ``upto``: they are in the journal."""
+        """Drop the events before number ``upto``: they are in the journal."""
         done = min(max(upto - self.told, 0), len(self.pending))
         return self._but(told=self.told + done, pending=self.pending[done:])
 
@@ -270,7 +270,7 @@ class State(_Model):
         return self._but(refused=dict(list(others.items())[1 - REFUSALS_KEPT :]) | {bundle.sha256: refusal})
 
     def _fallen_back(self, reason: str) -> State:
-        """Return to the previous bundle; it is on probation again if it was never proven."""
+        """Roll back to the previous bundle; it is on probation again if it was never proven."""
         back = self.previous
         unproven = back is not None and back.sha256 not in self.proven
         return self._but(

@@ -1,9 +1,11 @@
-"""Takes up the active bundle, proves it on live blocks, and answers when it does not load or score.
+"""The service's supervisor of the active bundle: loads it, proves it on live blocks, reacts when it does not work.
+
+Which bundle is active is stored by :mod:`.update.activation`; this module decides what a failure of it means.
 
 ========================  ====================================================================================
-it went                   then
+result                    reaction
 ========================  ====================================================================================
-misfit                    wait for another bundle: the configuration, or the program, must be mended first
+misfit                    wait for another bundle: the configuration or the program must be corrected first
 failed                    try again with growing pauses; after :data:`FAILURES` in a row set it aside, where
                           there is another
 broken                    try again at once (it may have been this computer after all); after ``TRIES`` in a
@@ -12,7 +14,7 @@ broken                    try again at once (it may have been this computer afte
 scored
 ========================  ====================================================================================
 
-A block that was not scored waits in the log meanwhile. While one bundle scores, a new one that does not load changes
+Meanwhile a block that was not scored waits in the log. While one bundle scores, a new one that does not load changes
 nothing.
 """
 
@@ -35,7 +37,7 @@ from fieldwatch_agent.update.states import TRIES
 PROVEN_BLOCKS = 3
 """Blocks that a new bundle must score before it counts as proven."""
 FAILURES = 20
-"""Failures in a row, some quarter of an hour, after which a bundle is set aside."""
+"""Consecutive failures (about a quarter of an hour) after which a bundle is set aside."""
 PAUSE_S = 5.0
 LONGEST_PAUSE_S = 60.0
 
@@ -44,7 +46,7 @@ log = logging.getLogger("fieldwatch.agent")
 
 
 class Takeup:
-    """The service's hand on the bundles. ``survivable`` are the exceptions that do not end the program."""
+    """Loads the active bundle into the service. ``survivable``: the exceptions that do not end the program."""
 
     def __init__(self, activation: Activation, survivable: tuple[type[Exception], ...]) -> None:
         """Nothing is loaded yet."""
@@ -56,18 +58,18 @@ class Takeup:
         self._blocks = 0
         self._failures = 0
         self._failing = ""  # the bundle that failed last
-        self._at_load = True  # whether that was while it loaded: then it is over once it loads
+        self._at_load = True  # whether it failed while loading; then the trouble is over once it loads
         self._again = 0.0
         self._trouble: Trouble | None = None
 
     def due(self) -> bool:
-        """Tell whether a bundle is to be loaded: another became active, or it does not run and the pause is over."""
+        """Tell whether a bundle should be loaded: another became active, or it is not running and the pause is over."""
         if self._activation.generation() != self._generation:
             return True
         return not self._settled and time.monotonic() >= self._again
 
     def load(self, load: Callable[[Bundle], Loaded]) -> Loaded | None:
-        """Return what ``load`` makes of the active bundle; None where it did not work, or the bundle runs already."""
+        """Return ``load`` of the active bundle; None if it failed, or if that bundle is already running."""
         self._generation, self._settled = self._activation.generation(), False
         try:
             bundle = self._activation.start()
@@ -92,13 +94,13 @@ class Takeup:
         return loaded
 
     def block(self) -> AbstractContextManager[None]:
-        """Return what a block is scored within, so that one that ends the program is counted."""
+        """Return the context manager to score a block in, so that a crash of the program is counted."""
         return self._activation.attempt(self._running, self._survivable)
 
     def scored(self) -> None:
         """The running bundle has scored a block."""
         if not self._settled:
-            return  # it is the one before, while the active one does not load
+            return  # it is the previous one, while the active one does not load
         self._trouble, self._failures = None, 0
         self._blocks += 1
         if self._blocks == PROVEN_BLOCKS:
@@ -111,11 +113,11 @@ class Takeup:
         self._failed(error)
 
     def dropped(self) -> None:
-        """The running pipeline was given up for another reason; it has to be loaded again."""
+        """The running pipeline was discarded for another reason; it has to be loaded again."""
         self._running, self._settled = "", False
 
     def trouble(self) -> Trouble | None:
-        """Return what is wrong with the bundle that should run; None while it runs."""
+        """Return what is wrong with the active bundle; None while it runs."""
         return self._trouble
 
     def _failed(self, error: BundleError | MemoryError) -> None:

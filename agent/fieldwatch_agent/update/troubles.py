@@ -1,15 +1,15 @@
-"""What a person must know of the bundle and of updates, from the state alone.
+"""Troubles with the bundle and updates that follow from the stored state alone.
 
 ===================================================  ==================  =============================================
 state                                                kind                since
 ===================================================  ==================  =============================================
-``activation.json`` cannot be read                   ``bundle_failing``  not known
-no bundle                                            ``no_bundle``       the updater's last trouble began, if it has one
-the last update failed, or what it found may not     ``update_failing``  it began to end this way
+``activation.json`` cannot be read                   ``bundle_failing``  unknown
+no bundle                                            ``no_bundle``       start of the updater's trouble, if there is one
+the last update failed, or what it found may not     ``update_failing``  the first update that ended this way
 run here
 ===================================================  ==================  =============================================
 
-Nothing is said here of a bundle that does not load or score: :mod:`.update.takeup` sees that happen.
+A bundle that does not load or score is reported by :mod:`.update.takeup`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ REMEDY = {
 
 
 def of(state: State, unreadable: OSError | None) -> list[Trouble]:
-    """Return the troubles that a state tells of, worst first."""
+    """Return the troubles that follow from a state, worst first."""
     found = []
     since = clock.iso(state.trouble_since) if state.trouble_since else None
     if unreadable is not None:

@@ -1,19 +1,19 @@
-"""One update: ask which bundle this device should run, fetch it, prove it here, make it the active one.
+"""One update: determine which bundle this device should run, fetch it, test it here, make it the active one.
 
-It runs as a short-lived child of the service (``fieldwatch-agent update``) or from a person's hand, so its memory goes
-when it ends, and a model that crashes the process in its self-test does not take the scoring with it.
+It runs as a short-lived child of the service (``fieldwatch-agent update``) or by hand, so its memory is freed when it
+ends, and a model that crashes in its self-test does not stop the scoring.
 
 What it promises
     * What may run is decided by signatures up to the root installed with the agent (python-tuf): no server, proxy or
-      stick can bring in anything else, nor anything older than this device has seen.
-    * Who runs what is decided here, from a signed policy file and the device's own id.
-    * A bundle becomes active after it has been read whole, is found to fit this device (type, grid period, feature
-      kernel, security floor), reproduced its golden vectors on this machine, and judged the device's last day beside
-      the running one (:mod:`.score.shadow`).
-    * A bundle is refused for good only where it is itself wrong; one that does not go with this device's configuration
-      or program, or that this computer cannot test now, is looked at again with the next update.
-    * Whatever goes wrong, the bundle that scores goes on scoring. Each outcome is one sentence for the person on
-      site, kept for ``status`` and ``health``.
+      USB stick can introduce anything else, nor anything older than this device has seen (rollback attack).
+    * Which bundle this device runs is decided here, from a signed policy file and the device's own id.
+    * A bundle becomes active only after it was read completely, fits this device (type, grid period, feature kernel,
+      security floor), reproduced its golden vectors on this machine, and passed the shadow test on the device's last
+      day (:mod:`.score.shadow`).
+    * A bundle is refused for good only if the bundle itself is wrong; one that does not match this device's
+      configuration or program, or that this computer cannot test now, is examined again at the next update.
+    * Whatever goes wrong, the running bundle keeps scoring. Each outcome is one sentence for the person on site, kept
+      for ``status`` and ``health``.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ if TYPE_CHECKING:
 POLICY_LIMIT = 1 << 20
 """Largest policy file, in bytes."""
 RESERVE = 64 << 20
-"""Bytes of disk that an update leaves free: the journal needs them more."""
+"""Bytes of disk that an update leaves free for the journal."""
 
 logger = logging.getLogger("fieldwatch.agent")
 
 
 class _Refused(Exception):
-    """A bundle may not run here; ``for_good`` while this version of the program does. ``trouble``: the kind."""
+    """A bundle may not run here; ``for_good``: never under this version of the program. ``trouble``: the kind."""
 
     def __init__(self, bundle: BundleRef, reason: str, trouble: str = "refused", for_good: bool = False) -> None:
         super().__init__(reason)
@@ -82,7 +82,7 @@ class _Refused(Exception):
 
 @contextmanager
 def _judging(bundle: BundleRef) -> Iterator[None]:
-    """Refuse a bundle for good where it is broken, for now where it is a misfit; a failure says nothing of it."""
+    """Refuse a bundle for good if it is broken, for now if it is a misfit; a failure says nothing about it."""
     try:
         yield
     except BundleBroken as error:
@@ -164,7 +164,7 @@ def pull(
 
 
 class _Pull:
-    """The steps of one update, in order; each leaves the active bundle alone but the last."""
+    """The steps of one update, in order; only the last one changes the active bundle."""
 
     def __init__(self, source: Source, root: bytes, folder: Path, activation: Activation) -> None:
         self._activation = activation
@@ -212,7 +212,7 @@ class _Pull:
         return UpdateResult("activated", f"{name(bundle)} is active; it scores on probation first", **names(bundle))
 
     def _running(self) -> BundleRef | None:
-        """Return the active bundle where its file is whole, whether or not this program can run it."""
+        """Return the active bundle if its file is intact, whether or not this program can run it."""
         try:
             bundle = self._activation.current()
         except BundleMisfit:
@@ -220,7 +220,7 @@ class _Pull:
         return bundle.ref if bundle is not None else None
 
     def _floor(self, state: State) -> int:
-        """Return the security floor; that of the bundles here holds though ``activation.json`` were lost."""
+        """Return the security floor; that of the installed bundles holds even if ``activation.json`` was lost."""
         floor = state.security_floor
         for bundle in filter(None, (state.current, state.previous)):
             info = self._updater.get_targetinfo(bundle_path(bundle.name, bundle.version))
@@ -242,7 +242,7 @@ class _Pull:
             raise Nothing(f"{path} is not understood ({error.errors()[0]['msg']}): install a newer agent") from error
 
     def _cached(self, info: TargetFile) -> bytes:
-        """Return a small target, from the last update where it has not changed: an idle poll stays at two requests."""
+        """Return a small target, from the last update if unchanged, so that an idle poll takes only two requests."""
         path = self._metadata / "policy"
         try:
             data = path.read_bytes()
@@ -253,7 +253,7 @@ class _Pull:
         return data
 
     def _facts(self, release: Release, family: str, floor: int) -> tuple[TargetFile, BundleFacts, BundleRef]:
-        """Return what the release engineers signed of the bundle, and refuse what may not run here at all."""
+        """Return what the release engineers signed about the bundle; refuse what may not run here at all."""
         info = self._updater.get_targetinfo(release.target)
         if info is None or info.hashes.get("sha256") != release.sha256:
             raise Nothing(f"the policy offers {release.target}, which is not published with this sha256")
@@ -268,7 +268,7 @@ class _Pull:
         return info, facts, bundle
 
     def _make_room(self, path: Path, length: int) -> None:
-        """Drop other downloads and refuse one for which the disk has no room."""
+        """Delete other downloads, and refuse one that does not fit on the disk."""
         for other in self._spool.iterdir():
             if other != path:
                 other.unlink()
@@ -279,8 +279,8 @@ class _Pull:
             raise OSError(errno.ENOSPC, detail, str(self._spool))
 
     def _prove(self, data: bytes, facts: BundleFacts, bundle: BundleRef, family: str, log: LogConfig | None) -> None:
-        """Raise what speaks against a bundle: it is not what was signed, does not fit this device, scores otherwise
-        here, or judges the last day badly."""
+        """Raise if a bundle is not what was signed, does not fit this device, gives different scores here, or fails the
+        shadow test."""
         opened = read_bundle(data, bundle.sha256)
         manifest = opened.manifest
         if (manifest.name, manifest.version) != (facts.name, facts.version):
@@ -295,12 +295,12 @@ class _Pull:
             if log is not None:
                 self._shadow(opened, bundle, log)
         finally:
-            self._activation.tested()  # however it ended: only what ends the process leaves its trial
+            self._activation.tested()  # however it ended: only a crash of the process leaves the trial recorded
 
     def _shadow(self, new: Bundle, bundle: BundleRef, log: LogConfig) -> None:
-        """Let it judge this device's last day beside the running bundle; refuse it for now where it judges badly.
+        """Run the shadow test against the running bundle; refuse the new one for now if it does badly.
 
-        Without a running bundle that can judge there is nothing to compare with, but the new one must judge.
+        Without a usable running bundle there is nothing to compare with, but the new one must still run.
         """
         from fieldwatch_agent.score.shadow import cast
         from fieldwatch_agent.score.shadow import objection as compare
@@ -308,7 +308,7 @@ class _Pull:
         try:
             progress = read_progress(self._folder / FILE)
         except JournalError as error:
-            raise BundleFailed(f"no shadow can be cast: {error}") from error
+            raise BundleFailed(f"the shadow test cannot run: {error}") from error
         shadow = cast(new, log, progress)
         try:
             running = self._activation.current()
@@ -323,7 +323,7 @@ class _Pull:
             raise _Refused(bundle, against, "shadow")
 
     def _keep_metadata(self) -> None:
-        """Flush the trusted metadata to the disk: python-tuf does not, and it remembers what is too old."""
+        """Flush the trusted metadata to disk (python-tuf does not): they protect against rollback."""
         with suppress(OSError):
             for path in self._metadata.glob("*.json"):
                 with path.open("r+b") as file:
