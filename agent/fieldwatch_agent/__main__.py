@@ -1,6 +1,6 @@
-"""The door of the agent: ``fieldwatch-agent``.
+"""Command line entry point of the agent: ``fieldwatch-agent``.
 
-Heavy libraries are imported by the command that needs them, so that ``--help`` and a Windows service start at once.
+Heavy libraries are imported by the command that needs them, so that ``--help`` and a Windows service start quickly.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fieldwatch-agent",
-        description="Scores a device's log where it is written and sends results and alerts.",
+        description="Scores a device's log on the spot and sends results and alerts.",
         epilog="example: fieldwatch-agent run --config agent.toml",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -53,9 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    sub = add("run", _run, "the service, in the foreground", "run --config agent.toml")
+    sub = add("run", _run, "run the service in the foreground", "run --config agent.toml")
     _config_argument(sub)
-    sub.add_argument("--until-idle", action="store_true", help="exit 0 when all is read and acknowledged")
+    sub.add_argument("--until-idle", action="store_true", help="exit 0 when everything is read and acknowledged")
     sub.add_argument("--verbose", action="store_true", help="log more")
 
     sub = add("check", _check, "validate configuration, paths, certificates and a sample of the log",
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _config_argument(sub)
     sub.add_argument("--json", action="store_true", help="findings as JSON")
 
-    sub = add("status", _status, "what the agent knows of itself, also while it runs", "status --config agent.toml")
+    sub = add("status", _status, "show the agent's state, also while it runs", "status --config agent.toml")
     _config_argument(sub)
     sub.add_argument("--json", action="store_true", help="as JSON")
 
@@ -72,18 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--bundle", type=Path, required=True, help="the bundle to score with")
     sub.add_argument("--config", type=Path, help="take the log's dialect from this agent.toml")
     sub.add_argument("--json", action="store_true", help="JSON lines (what replay prints anyway)")
-    sub.add_argument("--html", type=Path, metavar="OUT", help="write a picture of the scores")
+    sub.add_argument("--html", type=Path, metavar="OUT", help="write charts of the scores")
 
-    sub = add("update", _update, "pull the bundle that this device should run", "update --config agent.toml")
+    sub = add("update", _update, "fetch the bundle that this device should run", "update --config agent.toml")
     _config_argument(sub)
     sub.add_argument("--once", action="store_true", help="once (the default; the service repeats it)")
     sub.add_argument("--from", dest="source", type=Path, metavar="DIR", help="from a folder, for example a USB stick")
     sub.add_argument("--json", action="store_true", help="outcome as JSON")
 
-    sub = add("self-test", _self_test, "prove that this program can score on this machine", "self-test")
+    sub = add("self-test", _self_test, "check that this program scores correctly on this machine", "self-test")
     sub.add_argument("--bundle", type=Path, help="with this bundle instead of the built-in one")
 
-    sub = add("version", _version, "versions of agent, Python, onnxruntime, feature kernel", "version --json")
+    sub = add("version", _version, "show the versions of agent, Python, onnxruntime, feature kernel", "version --json")
     sub.add_argument("--json", action="store_true", help="as JSON")
     return parser
 
@@ -161,7 +161,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _active(config: Config) -> str:
-    """Name the bundle that is active before the first run, as after an update by hand."""
+    """Name the bundle that is active before the first run, for example after a manual update."""
     from fieldwatch_agent.update.activation import Activation
 
     bundle = Activation(config.state.dir).state().current
@@ -204,7 +204,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     if replay.columns:
         print(f"note: {replay.columns}", file=sys.stderr)
     if not replay.readings:
-        print("no reading was found: 'fieldwatch-agent check' says how a log is understood", file=sys.stderr)
+        print("no reading was found: 'fieldwatch-agent check' shows how a log is understood", file=sys.stderr)
     return DONE if replay.readings else FAILED
 
 

@@ -1,8 +1,8 @@
-"""What the service's loop waits on: rung by a signal handler, by the file watcher's thread, or by nobody.
+"""A signal-safe wake-up event for the service's loop: set by a signal handler or by the file watcher's thread.
 
-A signal handler runs in the main thread between any two of its instructions, also while that thread holds a lock. So
-:meth:`Bell.stop` must not take one that the loop takes too: ``threading.Event`` does, and now and then waits for itself
-for ever. ``queue.SimpleQueue.put`` is made for this ("reentrant").
+A signal handler runs in the main thread between any two of its instructions, even while that thread holds a lock. So
+:meth:`Bell.stop` must not take a lock that the loop takes too: ``threading.Event`` does, and would deadlock now and
+then. ``queue.SimpleQueue.put`` is reentrant and made for this.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from queue import Empty, SimpleQueue
 
 
 class Bell:
-    """Wakes the one thread that waits."""
+    """Wakes the thread that waits for it."""
 
     def __init__(self) -> None:
-        """Nobody has rung yet."""
+        """Not set yet."""
         self.stopped = False
         self._rings: SimpleQueue[None] = SimpleQueue()
 
     def ring(self) -> None:
-        """End a wait, or the next one; safe in a signal handler and from any thread."""
+        """End the current wait, or the next one; safe in a signal handler and from any thread."""
         self._rings.put(None)
 
     def stop(self) -> None:
-        """The loop should end; safe in a signal handler and from any thread."""
+        """Ask the loop to end; safe in a signal handler and from any thread."""
         self.stopped = True
         self.ring()
 
     def wait(self, seconds: float) -> None:
-        """Wait until somebody rings, at most ``seconds``; rings since the last wait end it at once."""
+        """Wait until :meth:`ring`, at most ``seconds``; a ring since the last wait ends it at once."""
         try:
             self._rings.get(timeout=seconds)
             while True:

@@ -1,7 +1,7 @@
-"""Everything that can be wrong before the agent starts, found at once, each with what to do about it.
+"""Finds everything that can be wrong before the agent starts, in one go, each with a remedy.
 
-``check`` reads: configuration, paths, certificates, the log, the bundle on this device. It connects to
-nothing and changes nothing, so it may be run beside the service.
+``check`` reads configuration, paths, certificates, the log and the bundle on this device. It connects to nothing and
+changes nothing, so it can be run while the service runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.troubles import LITTLE_ROOM
 
 RENEW_DAYS = 30
-"""A certificate that ends sooner is worth a warning."""
+"""A certificate that expires sooner gets a warning."""
 
 
 def check(config: Config) -> list[Finding]:

@@ -1,13 +1,13 @@
-"""``check`` of the log: what ``run`` would make of the newest file, read the same way, and what a person should settle.
+"""``check`` of the log: what ``run`` would do with the newest file, read the same way, and what a person should decide.
 
-| looked at | a finding, where |
+| examined | reported if |
 |---|---|
-| the whole newest file; of one above :data:`WHOLE` its head and its tail, and that is said | – |
-| each line, parsed and placed on the grid as ``run`` does | it would be refused: how many, why, which, what cures it |
+| the whole newest file; if larger than :data:`WHOLE`, its head and tail, and that is reported | – |
+| each line, parsed and placed on the grid as in ``run`` | it would be refused: how many, why, which, the remedy |
 | the columns | they differ from the bundle's, or change within the file |
-| the values | they are no numbers; one may stand for "no value" |
-| times against each other | the period differs; they run backwards; day and month seem exchanged |
-| the newest time against the time its file was written | another zone, another epoch, or plainly far away |
+| the values | they are not numbers; one may stand for "no value" |
+| times compared with each other | the period differs; they run backwards; day and month seem swapped |
+| the newest time compared with the file's modification time | another zone, another epoch, or simply far off |
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from fieldwatch_agent.log.tail import Tail, read_file
 from fieldwatch_agent.log.text import cut, unit
 
 WHOLE = 64 * 1024 * 1024
-"""Bytes: a larger file is read in part, half of this at each end."""
+"""Bytes: of a larger file only half of this is read at each end."""
 LAST = 20
-"""So many newest lines refused without exception are an error, however many were read before them."""
+"""If this many newest lines are all refused it is an error, however many lines before them are fine."""
 
 
 @dataclass
 class Sample:
-    """What was read of a file. ``skipped``: bytes between head and tail. ``numbers``: line numbers, 0 after a gap."""
+    """What was read of a file. ``skipped``: bytes between head and tail. ``torn``: the last line has no end."""
 
     path: Path
     encoding: str = "8-bit"
@@ -91,7 +91,7 @@ def take_sample(path: Path, log: LogConfig) -> Sample:
 
 @dataclass
 class Outcome:
-    """What ``run`` would make of a sample: all times read, those of rows, and all values; line numbers from 1."""
+    """What ``run`` would do with a sample: all times read, those of rows, and all values; line numbers from 1."""
 
     parser: Parser
     ts: NDArray[np.int64]
@@ -103,7 +103,7 @@ class Outcome:
     skipped: int
 
     def by_reason(self) -> list[tuple[str, list[Refusal]]]:
-        """The refusals by their reasons, the most frequent first."""
+        """The refusals grouped by reason, the most frequent first."""
         counts = Counter(refusal.reason for refusal in self.refused)
         return [
             (reason, [each for each in self.refused if each.reason == reason]) for reason, _ in counts.most_common()
@@ -111,7 +111,7 @@ class Outcome:
 
 
 def outcome(sample: Sample, log: LogConfig, sensors: Sequence[str]) -> Outcome:
-    """Read a sample as ``run`` would: the same parser, the same rule for what is accepted."""
+    """Read a sample as ``run`` would: the same parser, the same acceptance rule."""
     parser = Parser(log, sensors)
     newest: int | None = None
     written = sample.path.stat().st_mtime_ns // 1000
@@ -192,7 +192,7 @@ def _nothing(found: Outcome, sample: Sample) -> Finding:
 
 
 def _dialect(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
-    """Tell how the log is written."""
+    """Report how the log is written."""
     parser, columns = found.parser, found.parser.columns
     zone = "" if not parser.assumed_zone else f", times without zone are {log.timestamp.timezone}"
     if columns is None:
@@ -215,7 +215,7 @@ def _dialect(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding
 
 
 def _refused(found: Outcome, sample: Sample) -> Iterator[Finding]:
-    """Tell what ``run`` would refuse, and why."""
+    """Report what ``run`` would refuse, and why."""
     lines = {refusal.line for refusal in found.refused}
     end = all(number in lines for number in range(max(1, sample.count - LAST + 1), sample.count + 1))
     for reason, refusals in found.by_reason():
@@ -274,7 +274,7 @@ def _columns(found: Outcome, sensors: Sequence[str], path: str) -> Iterator[Find
 
 
 def _times(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
-    """Compare the readings' times with the period, with each other and with when the file was written."""
+    """Compare the readings' times with the period, with each other and with the file's modification time."""
     where = "[log.timestamp]"
     if len(found.ts) > 2:
         observed = abs(float(np.median(np.diff(found.ts))))
@@ -297,7 +297,7 @@ def _times(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
 
 
 def _exchanged(log: LogConfig, found: Outcome, sample: Sample) -> Verdict | None:
-    """Tell whether day and month are exchanged: by the other order more is a time, or times follow one another."""
+    """Report day and month that seem swapped: with the other order more times are valid, or they are more regular."""
     other = exchanged(log.timestamp)
     jump = int(np.abs(np.diff(found.ts)).max()) if len(found.ts) > 2 else 0
     if other is None or (jump < 20 * clock.DAY and not any(each.reason == "timestamp" for each in found.refused)):

@@ -1,14 +1,14 @@
 """The agent's configuration: one TOML file, environment on top, every mistake reported at once.
 
-A device PC stands in a locked laboratory: whoever writes this file sees the errors once, on the phone. So
-:func:`load` collects all problems before it gives up, names file, line and key, and says what would be right; an
-unknown key is an error with the nearest right name, because a silently ignored key is found out months later.
+A device PC stands in a locked laboratory, and its errors are often read out over the phone. So :func:`load` collects
+all problems before it fails, names file, line and key, and says what would be right. An unknown key is an error that
+suggests the nearest known name, because a silently ignored key would be noticed months later.
 
 * Every key can be set by environment, ``FIELDWATCH_<SECTION>__<KEY>`` (``FIELDWATCH_MQTT__URL``), which wins.
 * Relative paths start at the folder of the TOML file, wherever the program was started.
 * A duration is a number with a unit ("500ms", "60s", "15m", "1h", "7d"), here µs; a size is "512MB" (10⁶) or "512MiB"
-  (2²⁰), here bytes. A bare number is refused: nobody knows its unit.
-* ``[mqtt]`` and ``[updates]`` may be absent: the agent then keeps its results, or its bundle, to itself.
+  (2²⁰), here bytes. A bare number is refused: its unit is unknown.
+* ``[mqtt]`` and ``[updates]`` may be absent: then the agent sends no results, or fetches no bundles.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ File = Annotated[Path, AfterValidator(_resolve)]
 
 
 class DeviceConfig(Section):
-    """``[device]``: who this is."""
+    """``[device]``: which device this is."""
 
     id: Annotated[str, AfterValidator(_device_id)] = Field(
         description="^[a-z0-9-]{3,64}$; the certificate's common name"
@@ -154,7 +154,7 @@ class UpdatesConfig(Section):
 
 
 class StateConfig(Section):
-    """``[state]``: where the journal and the bundles live, and how much may wait to be sent (bytes)."""
+    """``[state]``: where journal and bundles are stored, and how much may wait to be sent (bytes)."""
 
     dir: File
     outbox_limit: Annotated[Size, at_least(1_000_000, '"1MB"')] = 512_000_000
@@ -167,7 +167,7 @@ class PrivacyConfig(Section):
 
 
 class Config(Section):
-    """Everything the agent is told."""
+    """The agent's complete configuration."""
 
     device: DeviceConfig
     log: LogConfig
@@ -179,7 +179,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_state(cls, data: Any) -> Any:
-        """Give each device a state folder of its own: two may live on one PC."""
+        """Give each device its own state folder: one PC may serve two devices."""
         if not isinstance(data, dict) or not isinstance(state := data.get("state", {}), dict) or "dir" in state:
             return data
         device = data.get("device")
@@ -227,10 +227,10 @@ def _read(path: Path) -> str:
 
 
 class _Places:
-    """Where keys stand: the environment variable, or file and line.
+    """Where keys are set: the environment variable, or file and line.
 
-    TOML's parser tells no lines. A scan for headers and keys finds all that is written the usual way; for the rest
-    (a key inside an inline table) the line of what holds it is named.
+    The TOML parser reports no line numbers. A scan for headers and keys finds everything written in the usual way; for
+    the rest (a key inside an inline table) the line of the containing table is reported.
     """
 
     def __init__(self, path: Path, text: str) -> None:
@@ -259,9 +259,9 @@ def _keys(text: str) -> tuple[str, ...]:
 
 
 def _overlay(data: dict[str, Any], environ: Mapping[str, str], places: _Places) -> list[str]:
-    """Write the environment's settings into ``data`` and return what is wrong with them.
+    """Apply the environment's settings to ``data`` and return what is wrong with them.
 
-    A variable of a section that is not the agent's belongs to another program, unless it looks like a slip.
+    A variable with an unknown section belongs to another program, unless it looks like a typing mistake.
     """
     problems = []
     for variable, value in sorted(environ.items()):
@@ -331,5 +331,5 @@ def _fields(section: tuple[str, ...]) -> Iterator[str]:
 
 
 def _public(url: str) -> str:
-    """Return the URL without what may be a password."""
+    """Return the URL without anything that may be a password."""
     return re.sub(r"//[^/@]*@", "//…@", url)

@@ -1,8 +1,8 @@
-"""Files that are whole or absent after a power cut, and locks that die with their holder; on Windows and POSIX.
+"""Atomic file replacement that survives a power cut, and lock files released when their holder dies; Windows and POSIX.
 
-``write`` follows the only order that holds: new bytes into a temporary file, flushed to the disk, renamed over the
-old file, and the folder flushed so that the rename itself is on the disk. Windows refuses the rename while a virus
-scanner looks at the file, so it is tried again for about three seconds.
+``write`` follows the only safe order: write a temporary file, flush it to disk, rename it over the old file, and flush
+the folder so that the rename itself is on disk. Windows refuses the rename while a virus scanner has the file open, so
+it is retried for about three seconds.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 RENAMES = 10
-"""Tries to rename over a file that somebody holds open on Windows."""
+"""Attempts to rename over a file that another program holds open on Windows."""
 LOCK_PAUSE_S = 0.01
 READS = 4
-"""Tries to read a file that is there and cannot be read, as while a virus scanner holds it."""
+"""Attempts to read an existing but unreadable file, for example while a virus scanner holds it."""
 
 
 class Busy(OSError):
-    """Another process holds the lock; ``strerror`` says who, where that is known."""
+    """Another process holds the lock; ``strerror`` names it, where that is known."""
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``, all or nothing. Raises :class:`OSError`; the old file is then still there."""
+    """Replace ``path`` with ``data``, atomically. Raises :class:`OSError`; then the old file is still there."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
@@ -42,7 +42,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def read(path: Path) -> bytes:
-    """Return a file's bytes; one that is held for a moment is tried again for a tenth of a second.
+    """Return a file's bytes; one that another program holds briefly is retried for a tenth of a second.
 
     Raises :class:`FileNotFoundError` where there is none, any other :class:`OSError` where it cannot be read now.
     """
@@ -57,7 +57,7 @@ def read(path: Path) -> bytes:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents so that they survive a power cut: each new one is flushed into its parent."""
+    """Create a folder and its parents so that they survive a power cut: the parent of each new one is flushed."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -66,7 +66,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk; Windows does so by itself and cannot be asked."""
+    """Flush a folder's entries to disk; Windows does that by itself and has no call for it."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -78,10 +78,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock(path: Path, patience: float = 0.0, owner: str = "") -> Iterator[None]:
-    """Hold an exclusive lock on ``path`` among processes, waiting at most ``patience`` seconds.
+    """Hold an exclusive inter-process lock on ``path``, waiting at most ``patience`` seconds for it.
 
-    ``owner`` is written into the file, for the message of those who come second. Raises :class:`Busy` where another
-    process keeps it, :class:`OSError` where the file cannot be opened. The system lifts the lock when the holder
+    ``owner`` is written into the file, for the error message of other processes. Raises :class:`Busy` where another
+    process holds it, :class:`OSError` where the file cannot be opened. The system releases the lock when the holder
     ends, however it ends.
     """
     end = time.monotonic() + patience
@@ -115,7 +115,7 @@ def _replace(source: Path, target: Path) -> None:
 if os.name == "nt":  # pragma: no cover
     import msvcrt
 
-    _FAR = 1 << 30  # a locked range cannot be read by others, so it lies beyond what is written into the file
+    _FAR = 1 << 30  # others cannot read a locked range, so it lies beyond the file's content
 
     def _try_lock(handle: int) -> bool:
         os.lseek(handle, _FAR, os.SEEK_SET)

@@ -1,4 +1,4 @@
-"""What ``check`` tells: one finding is one thing seen, good or bad."""
+"""What ``check`` reports: a finding is one observation, good or bad."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Level = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Finding:
-    """``where``: a key, a path; ``what`` was found; ``remedy``: what to do, empty where nothing needs doing."""
+    """``where``: a key or a path; ``what`` was found; ``remedy``: what to do, empty where nothing is needed."""
 
     level: Level
     where: str

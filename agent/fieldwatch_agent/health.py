@@ -1,7 +1,7 @@
-"""Says how the agent is: to the cloud as the health event, to ``status`` through the journal, and in the service's log.
+"""Health reporting: to the cloud as the health event, to ``status`` through the journal, and in the service's log.
 
-Regularly, and at once when something else is wrong than before. The service's log has each trouble when it begins,
-with what to do, once an hour while it lasts, and when it is over.
+Reports are made regularly, and at once when the set of troubles changes. The service's log has each trouble when it
+begins, with its remedy, once an hour while it lasts, and when it is over.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.troubles import Facts, Finding, derive
 
 AGAIN_S = 3600.0
-"""A trouble that lasts is said again in the service's log after this long."""
+"""Seconds after which a lasting trouble is repeated in the service's log."""
 
 log = logging.getLogger("fieldwatch.agent")
 
 
 class Reporter:
-    """Keeps what was told last, and since when each trouble is there."""
+    """Makes the reports; keeps what was reported last, and since when each trouble exists."""
 
     def __init__(self, config: Config, journal: Journal) -> None:
         self._config = config
@@ -39,12 +39,12 @@ class Reporter:
         self._state = ""
 
     def hurry(self) -> None:
-        """Report with the next call, whatever was told."""
+        """Make the next call report in any case."""
         self._due = 0.0
 
     @property
     def hurries(self) -> bool:
-        """Whether a report is owed."""
+        """Whether a report is due at once."""
         return self._due == 0.0
 
     def report(
@@ -52,8 +52,8 @@ class Reporter:
     ) -> None:
         """Journal the health event every ``every`` seconds, or sooner where its essentials have changed.
 
-        ``others``: what bundles and updates have to tell, worst first; ``update``: the updater's state in words;
-        ``uplink``: what keeps messages from arriving. Raises :class:`.send.journal.JournalError`.
+        ``others``: troubles of bundles and updates, worst first; ``update``: the updater's status in words;
+        ``uplink``: what keeps messages from being delivered. Raises :class:`.send.journal.JournalError`.
         """
         now = time.monotonic()
         state = pipeline.intake.tail.state if pipeline is not None else "waiting"
@@ -123,7 +123,7 @@ class Reporter:
         )
 
     def _say(self, state: str, found: Sequence[Finding], now: float) -> None:
-        """Write into the service's log what begins, what lasts, and what is over."""
+        """Write troubles to the service's log: those that begin, that last, and that are over."""
         if state != self._state:
             log.info("log %s", state)
             self._state = state

@@ -1,6 +1,6 @@
-"""Gives memory back after a backlog, so that an idle agent is as small as one that never had any.
+"""Returns freed memory to the system after a backlog, so that an idle agent is as small as one that never had any.
 
-Only glibc keeps freed memory this eagerly and offers a way to hand it back; elsewhere this does nothing.
+Only glibc keeps so much freed memory and offers a call to return it (``malloc_trim``); elsewhere this does nothing.
 """
 
 from __future__ import annotations

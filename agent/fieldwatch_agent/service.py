@@ -1,9 +1,9 @@
-"""The service: carries lines into the journal, keeps the uplink and the updater going, and says how it is.
+"""The service: runs the pipeline, keeps the uplink and the updater going, and reports health.
 
-One loop, one thread that writes. The uplink runs in a thread of its own on its own connection to the journal; the
-updater is a short-lived child process, so that neither its memory nor its crash is ours. Nothing here may stop
-scoring: an update that fails, a broker that refuses and a disk that is full are told in ``health`` and in the log,
-and the last good bundle goes on.
+One loop, one thread that writes. The uplink runs in a separate thread on its own connection to the journal; the updater
+is a short-lived child process, so that neither its memory nor a crash affects the service. Nothing here may stop the
+scoring: a failed update, a broker that refuses and a full disk are reported in ``health`` and in the log, and the last
+good bundle keeps scoring.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from fieldwatch_agent.update.child import Updating
 from fieldwatch_agent.update.takeup import Takeup
 
 POLL_S = 1.0
-"""The log is looked at this often; a file watcher only makes it sooner."""
+"""Poll interval of the log in seconds; the file watcher only shortens it."""
 HEALTH_S = 60.0
 RETRY_S = 5.0
-"""Pause after the journal could not be written."""
+"""Pause in seconds after the journal could not be written."""
 IDLE_LIMIT_S = 60.0
 """``--until-idle`` gives up after this long without progress."""
 ALERTS_SAID = 10
-"""Transitions named in the log for one block; a backlog brings many at once."""
+"""Alert transitions logged per block; a backlog brings many at once."""
 MANY_LINES = 50
 RELEASE_S = 10.0
 """Seconds after a backlog of more than :data:`MANY_LINES` until memory is handed back: it has been sent by then."""
@@ -67,19 +67,18 @@ class Service:
         self._pipeline: Pipeline | None = None
         self._unwritten = ""
         self._reporter = Reporter(config, self._journal)
-        self._release_due = time.monotonic() + RELEASE_S  # what starting up has left behind
+        self._release_due = time.monotonic() + RELEASE_S  # frees the memory that start-up used
 
     def stop(self) -> None:
-        """Ask the loop to end after the block at hand; safe in a signal handler and from any thread."""
+        """Ask the loop to end after the current block; safe in a signal handler and from any thread."""
         self._bell.stop()
 
     def run(self, until_idle: bool = False) -> int:
-        """Run until :meth:`stop`, or until everything is read and acknowledged; return the exit code."""
+        """Run until :meth:`stop` or, with ``until_idle``, until all is read and acknowledged; return the exit code."""
         log.info("agent %s, device %s, journal %s", __version__, self._config.device.id, self._journal.epoch)
         watcher = Watcher(self._config.log.path, self._bell.ring)
         if self._uplink is not None:
             self._uplink.start()
-        wanted = False
         wanted = False
         try:
             code = self._loop(until_idle)
@@ -91,7 +90,7 @@ class Service:
             if self._uplink is not None:
                 self._uplink.stop(wanted)
             if self._updating is not None and self._updating.stop():
-                self._activation.tested()  # a self-test that was ended from here says nothing of the bundle
+                self._activation.tested()  # a self-test that we stopped says nothing about the bundle
             self._journal.close()
 
     def _loop(self, until_idle: bool) -> int:
@@ -108,7 +107,7 @@ class Service:
                 self._report()
             except JournalError as error:
                 if str(error) != self._unwritten:
-                    log.error("%s; nothing is lost, trying again every %.0f s", error, RETRY_S)
+                    log.error("%s; nothing is lost, retrying every %.0f s", error, RETRY_S)
                 self._unwritten = str(error)
                 self._reporter.hurry()  # the next report proves that the journal can be written
                 self._give_up_pipeline()
@@ -117,7 +116,7 @@ class Service:
                 self._bell.pause(RETRY_S)
                 continue
             if self._unwritten:
-                log.info("the journal can be written again: going on where it stands")
+                log.info("the journal can be written again: continuing from the last commit")
                 self._unwritten = ""
             if self._updating is not None:
                 self._updating.follow()
@@ -130,7 +129,7 @@ class Service:
                 continue
             if backlog > MANY_LINES:
                 self._release_due = time.monotonic() + RELEASE_S
-                self._reporter.hurry()  # caught up: what was told on the way no longer holds
+                self._reporter.hurry()  # caught up: what was reported on the way is outdated
             backlog = 0
             if time.monotonic() >= self._release_due:
                 self._release_due = time.monotonic() + RELEASE_AGAIN_S
@@ -139,7 +138,7 @@ class Service:
                 depth = self._journal.outbox().events
                 if self._idle(depth):
                     return 0
-                if depth < waiting:  # a health event that comes and goes is no progress
+                if depth < waiting:  # a health event that is queued and acknowledged is no progress
                     waiting, progress = depth, time.monotonic()
                 if time.monotonic() - progress > IDLE_LIMIT_S:
                     log.error("not idle after %.0f s without progress: %s", IDLE_LIMIT_S, self._why_not_idle(depth))
@@ -169,12 +168,12 @@ class Service:
             log.warning("alert: and %d transitions before these, in the results", len(transitions) - ALERTS_SAID)
 
     def _give_up_pipeline(self) -> None:
-        """Its grid is ahead of the journal: start again where the journal stands."""
+        """Discard the pipeline, whose grid is ahead of the journal: start again from the last commit."""
         self._pipeline = None
         self._takeup.dropped()
 
     def _follow_activation(self) -> None:
-        """Take up the active bundle where it has changed, and journal what the updater has to say."""
+        """Journal the updater's events, and load the active bundle if it has changed."""
         events = self._activation.events()
         if events:
             day = clock.day_of(clock.now())
@@ -186,7 +185,7 @@ class Service:
             self._pipeline = pipeline or self._pipeline
 
     def _bundle_troubles(self) -> list[Trouble]:
-        """What a person must know of bundle and updates, worst first."""
+        """The troubles with bundle and updates, worst first."""
         mine = [self._takeup.trouble(), self._updating.trouble() if self._updating is not None else None]
         return [trouble for trouble in mine if trouble is not None] + self._activation.troubles()
 
@@ -196,7 +195,7 @@ class Service:
         return next((t.detail for t in self._bundle_troubles() if t.kind != "update_failing"), "")
 
     def _report(self) -> None:
-        """Say how the agent is, where that is due or news."""
+        """Report health, if that is due or something has changed."""
         troubles = self._bundle_troubles()
         uplink = (self._uplink.error or "") if self._uplink is not None else ""
         self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink, HEALTH_S)
@@ -208,7 +207,7 @@ class Service:
         if self._uplink is None:
             return True
         if depth == 0 and not self._journal.told():
-            self._reporter.hurry()  # the last acknowledgement has settled days of the ledger: say so too
+            self._reporter.hurry()  # the last acknowledgement changed ledger days: report them too
             return False
         return depth == 0
 

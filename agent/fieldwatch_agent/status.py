@@ -1,4 +1,4 @@
-"""What ``status`` prints: the journal's own account, also while the service runs."""
+"""What ``status`` prints: the state recorded in the journal, also while the service runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fieldwatch_agent.score.words import in_words
 from fieldwatch_agent.troubles import LITTLE_ROOM
 
 STALE_S = 150.0
-"""A running agent reports every minute."""
+"""Seconds after which a report is outdated: a running agent reports every minute."""
 
 
 def describe(status: dict[str, Any], device: str) -> str:
-    """Put a status (see :func:`.send.journal.read_status`) into a few lines for a person."""
+    """Return a status (see :func:`.send.journal.read_status`) as a few lines for a person."""
     health = status["health"] or {}
     outbox = status["outbox"]
     bundle = health.get("bundle")
@@ -57,7 +57,7 @@ def describe(status: dict[str, Any], device: str) -> str:
 
 
 def _log_detail(health: dict[str, Any]) -> str:
-    """What the log's state is about; where there are troubles they tell it, each on a line of its own."""
+    """Details on the log's state; where there are troubles, they explain it, each on its own line."""
     return "" if health.get("troubles") else _with(health.get("log_detail"))
 
 

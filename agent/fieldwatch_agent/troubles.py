@@ -1,14 +1,14 @@
-"""Counters and states → what a person must know of, worst first, each with what to do about it. No I/O.
+"""Counters and states → troubles: what a person must know, worst first, each with a remedy. No I/O.
 
 | kind | there while |
 |---|---|
 | ``clock_wrong`` | lines wait unread because this computer's clock is behind the log |
-| ``log_missing`` | no file matches, or the one that was followed is gone |
-| ``log_unreadable`` | the log, or a file of it, cannot be read |
+| ``log_missing`` | no file matches, or the one being read is gone |
+| ``log_unreadable`` | the log, or one of its files, cannot be read |
 | ``log_silent`` | the log has had no new line for some periods |
 | ``lines_refused`` | a line of the last minutes (:data:`.score.tally.SPAN_S`) was refused |
-| ``lines_lost`` | something in the last minutes took lines away before they were read |
-| ``file_passed_over`` | a file is not read though it may hold unread lines |
+| ``lines_lost`` | in the last minutes lines disappeared before they were read |
+| ``file_passed_over`` | a file is skipped although it may hold unread lines |
 | ``window_unfilled`` | the next row's window lacks rows that could not be read again after a restart |
 | ``sensors_missing`` | the header in effect has no column for a sensor of the bundle |
 | ``models_unknown`` | a model could not judge half of the readings of the last minutes |
@@ -16,8 +16,8 @@
 | ``columns_unknown`` | the header in effect has columns that the bundle does not know, or one twice |
 | ``disk_low`` | the disk with the state folder has little room |
 
-What bundles and updates have to tell is added by the caller. A trouble ends when its state does; there is nothing to
-be acknowledged.
+Troubles of bundles and updates are added by the caller. A trouble ends when its cause does; nobody has to acknowledge
+it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fieldwatch_contract.verdicts import IN_WORDS, Why
 from fieldwatch_agent.score.tally import Tally
 
 LITTLE_ROOM = 20_000_000
-"""Bytes: what SQLite's write-ahead log and a new bundle may want at once."""
+"""Bytes: what SQLite's write-ahead log and a new bundle may need at the same time."""
 UNJUDGED_SHARE = 0.5
 
 _REMEDIES = {
@@ -58,7 +58,7 @@ _LOG_STATES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the agent knows of itself at one moment.
+    """A snapshot of what the agent knows about itself.
 
     ``log``, ``log_detail``: the tail's state. ``recent``: what became of the lines of the last ``minutes``.
     ``sensors``: how many the bundle has. ``unfilled``, ``clock_wrong``: in words, empty where all is well.
@@ -79,7 +79,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Finding:
-    """A trouble without its beginning; ``key`` tells it from another of its kind, counts and examples do not."""
+    """A trouble without its start time; ``key`` identifies it among those of its kind, whatever counts and examples."""
 
     kind: str
     detail: str
@@ -92,7 +92,7 @@ class Finding:
 
 
 def derive(facts: Facts) -> list[Finding]:
-    """Return what a person must know of, worst first."""
+    """Return the troubles that follow from ``facts``, worst first."""
     return [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts), *_of_the_disk(facts)]
 
 
