@@ -11,6 +11,7 @@ resumable download (:mod:`fieldwatch_agent.update.source`).
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from pathlib import Path
 from urllib.parse import quote
@@ -51,7 +52,11 @@ def main() -> int:
             if info is None:
                 print(f"{name} is not found", file=sys.stderr)
                 return 1
-            source.download(info, args.target_dir / f"{next(iter(info.hashes.values()))}.{quote(name, '')}")
+            path = args.target_dir / quote(name, "")
+            if not path.exists() or info.hashes["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+                part = args.metadata_dir.with_name("spool")
+                source.download(info, part)
+                part.replace(path)
     except (RepositoryError, DownloadError, urllib3.exceptions.HTTPError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
