@@ -246,8 +246,9 @@ def _values(found: Outcome, path: str) -> Iterator[Finding]:
         remedy = "they count as missing; a word that stands for no value belongs into [log] missing"
         yield Finding("warning", path, f"values that are no numbers: {told}", remedy)
     for value, names in repeated_extremes(found.values, found.parser.sensors).items():
-        what = f"{value:g} comes again and again in {some(names, 3)}, far from all others: does it stand for no value?"
-        yield Finding("warning", path, what, f"then say [log] missing = [{value:g}]")
+        number = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        what = f"{number} comes again and again in {some(names, 3)}, far from all others: does it stand for no value?"
+        yield Finding("warning", path, what, f"then say [log] missing = [{number}]")
 
 
 def _columns(found: Outcome, sensors: Sequence[str], path: str) -> Iterator[Finding]:

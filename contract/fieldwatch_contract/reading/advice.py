@@ -36,7 +36,9 @@ _CLOCKS = (
 _OTHERS = ("%a %b %d %H:%M:%S %Y", "%H:%M:%S %d/%m/%Y", "%H:%M:%S %m/%d/%Y", "%H:%M:%S %d.%m.%Y", "excel", "labview")
 _WORDS = frozenset("bBapzT")
 """Letters of formats that no text without letters fits."""
-_NUMBERS = ("epoch", "labview", "gps", "filetime", "excel")
+_NUMBERS = (
+    "epoch", "labview", "gps", "filetime", "excel", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%y%m%d%H%M%S", "%y%m%d%H%M",
+)  # fmt: skip
 _PLAUSIBLE = 946_684_800 * clock.SECOND, 4_102_444_800 * clock.SECOND
 """2000 to 2100."""
 

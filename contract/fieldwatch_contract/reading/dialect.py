@@ -7,7 +7,7 @@ Where a line names columns
     | nothing | it names the time, or half of the bundle's sensors, or has three names or more, none a number |
     | a header | it repeats it, or names half of the sensors; or it names the time as and where the header does, is no \
 row of units, and has at least half as many columns |
-    | ``[log] columns`` | it repeats them, and is passed over |
+    | ``[log] columns`` | it has most of their names. It is passed over, or if a place differs what follows is refused |
 
 How many fields a row has (n names, f fields in the first row)
 
@@ -19,22 +19,12 @@ How many fields a row has (n names, f fields in the first row)
     | the last name is that of a remark | one field less where there is no remark |
     | else | refused, both counts are told |
 
-Which column holds the time: the first of these whose field in the first row is a time
-
-    1. the configured ones; they alone, where they are given
-    2. one named as a time with date and clock in one; rather one that tells its zone
-    3. one named as a date with one named as a clock
-    4. one named as a date, where no other is named as a clock
-    5. the first that holds a date and a clock, unless a column named as a time holds something else than time elapsed
-
-A column that says AM or PM and nothing else goes with a time of twelve hours, one that says an offset from UTC with a
-time without any.
+Which columns hold the time: :mod:`.reading.time_columns`.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,22 +34,17 @@ from numpy.typing import NDArray
 
 from fieldwatch_contract.reading.lines import RefusedError
 from fieldwatch_contract.reading.settings import LogConfig
-from fieldwatch_contract.reading.signs import number
+from fieldwatch_contract.reading.signs import is_number
+from fieldwatch_contract.reading.time_columns import TimeColumns, is_clock
 from fieldwatch_contract.reading.times import Times
 from fieldwatch_contract.reading.words import (
-    CLOCK_NAMES,
-    DATE_NAMES,
-    HALVES,
     REMARKS,
     SENSOR_NAMES,
-    TIME_NAMES,
     VALUE_NAMES,
-    ZONE_NAMES,
     is_unit,
     plain,
     some,
     word,
-    zone_in,
 )
 
 MARK = b"\xef\xbb\xbf"
@@ -68,8 +53,6 @@ SPACE = b" "
 """Where blanks separate columns, any run of them counts as one."""
 
 _DELIMITERS: tuple[bytes, ...] = (b"\t", b";", b"|", b",")
-_OFFSET = re.compile(r"[+-]\d\d(:?\d\d)?|Z|UTC|GMT", re.ASCII)
-_CLOCK_ONLY = re.compile(r"\d{1,3}:\d\d(:\d\d([.,:]\d+)?)?\s*([AaPp]\.?[Mm]\.?)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -129,6 +112,7 @@ class Dialects:
         self._log = log
         self._sensors = tuple(sensors)
         self._times = times
+        self.time_columns = TimeColumns(log.timestamp, self._sensors, times)
         self._comment = log.comment.encode() or None
         self._columns = None if log.columns is None else tuple(plain(name) for name in log.columns)
         self.delimiters = _DELIMITERS if log.delimiter is None else (log.delimiter.encode(),)
@@ -147,7 +131,9 @@ class Dialects:
         if self._log.format == "jsonl" or line.startswith(b"{"):
             return False
         if self._columns is not None:
-            return any(self.names(line, each) == self._columns for each in self.delimiters if each in line)
+            asked = set(self._columns)
+            shared = (len(asked.intersection(self.names(line, each))) for each in self.delimiters if each in line)
+            return 2 * max(shared, default=0) > len(asked)
         if current is not None:
             current = current.removeprefix(MARK)
             if line == current:
@@ -165,11 +151,11 @@ class Dialects:
         names = self.names(line, delimiter)
         if any(self._is_time(name) for name in names if not name.isdigit()):
             return False
-        known, time = self._known(names), self._named(names)
+        known, time = self._known(names), self.time_columns.named(names)
         many = known and 2 * known >= len(self._sensors)
         words = not any(is_number(name) for name in names)
         if self._comment is not None and line.startswith(self._comment):
-            return current is None and bool(time) and (bool(many) or not self._sensors)
+            return bool(time) and (bool(many) or (current is None and not self._sensors))
         if many:
             return True
         if delimiter == SPACE and not (time and words and len(names) > 2):
@@ -180,7 +166,7 @@ class Dialects:
             several = words and len(filled) == len(names) == len(set(names)) > 2
             return (bool(time) and not twice) or several
         before = self.names(current, delimiter)
-        where = self._named(before)
+        where = self.time_columns.named(before)
         if not (words and time and 2 * len(names) >= len(before)) or self.is_units(names):
             return False
         if known:
@@ -188,7 +174,7 @@ class Dialects:
         return not where or (where == time and all(names[each] == before[each] for each in time))
 
     def _is_time(self, text: str) -> bool:
-        return self._times.one(text) is not None or _CLOCK_ONLY.fullmatch(text) is not None
+        return self._times.one(text) is not None or is_clock(text)
 
     def _known(self, names: Sequence[str]) -> int:
         """Return how many of the sensors have a name here; of a log with a line a value, whether it is the header."""
@@ -196,9 +182,9 @@ class Dialects:
             return len(self._sensors) if self._pair(names) is not None else 0
         return len(set(names) & set(self._sensors))
 
-    def is_foreign(self, header: bytes, delimiter: bytes) -> bool:
+    def is_foreign(self, header: bytes) -> bool:
         """Tell whether a header names none of the bundle's sensors, though there are some."""
-        return bool(self._sensors) and not self._known(self.names(header, delimiter))
+        return bool(self._sensors) and not any(self._known(self.names(header, each)) for each in self.delimiters)
 
     def is_units(self, cells: Sequence[str]) -> bool:
         """Tell whether a row under the names holds units, or says how values were made."""
@@ -215,6 +201,15 @@ class Dialects:
         except RefusedError:
             fields = header.split(delimiter)
         return tuple(plain(self.decode(each)) for each in fields)
+
+    def misplaced(self, header: bytes) -> str | None:
+        """Return a name of the configured columns that has another place in a header, None where there is none."""
+        columns = self._columns or ()
+        for names in (self.names(header, each) for each in self.delimiters if each in header):
+            for at, name in enumerate(names):
+                if name and name in columns and columns[at : at + 1] != (name,):
+                    return name
+        return None
 
     # ---- what a header means -----------------------------------------------------------------------------------------
 
@@ -240,7 +235,8 @@ class Dialects:
         if best is None:
             raise RefusedError("columns", self._misfit(header, seen))
         _, delimiter, names, fields, widths = best
-        time = self._time_columns(names, fields)
+        texts = [self.decode(each).strip() for each in fields[: len(names)]]
+        time = self.time_columns.find(names, texts + [""] * (len(names) - len(texts)))
         pair = self._pair(names) if self._log.format == "long" else None
         if self._log.format == "long" and pair is None:
             raise RefusedError(
@@ -261,7 +257,7 @@ class Dialects:
             () if pair else tuple(dict.fromkeys(beside)),
             tuple(name for name, count in Counter(names).items() if count > 1 and name),
             pair,
-            next((60_000_000 * minutes for each in time if (minutes := zone_in(names[each])) is not None), None),
+            self.time_columns.offset(names, time),
         )
 
     def _widths(self, names: Sequence[str], fields: Sequence[bytes]) -> tuple[int, ...]:
@@ -287,90 +283,6 @@ class Dialects:
             return f"{told} and a name with a line break; name the {fields} columns in [log] columns"
         other = "say [log] delimiter, or name the columns in [log] columns"
         return f"{told}; {comma_cure(delimiter, names, fields) or other}"
-
-    # ---- the time ------------------------------------------------------------------------------------------------
-
-    def _time_columns(self, names: Sequence[str], fields: Sequence[bytes]) -> tuple[int, ...]:
-        texts = [self.decode(each).strip() for each in fields[: len(names)]]
-        texts += [""] * (len(names) - len(texts))
-        chosen = self._configured(names) if self._log.timestamp.columns else self._found(names, texts)
-        half = [at for at, text in enumerate(texts) if word(text) in HALVES and len(text) <= 4 and at not in chosen]
-        joined = " ".join(texts[each] for each in chosen)
-        if len(half) == 1 and re.search(r"(?<!\d)(0?\d|1[0-2]):\d\d", joined) and not re.search("[AaPp].?[Mm]", joined):
-            chosen = (*chosen, *half)
-            if (
-                self._times.one(" ".join(texts[each] for each in chosen)) is None
-                and self._times.one(joined) is not None
-            ):
-                raise RefusedError(
-                    "timestamp",
-                    f"column {names[half[0]]!r} says {texts[half[0]]}: add it to [log.timestamp] column, "
-                    "and %p with %I to format",
-                )
-        return (*chosen, *self._zone_column(names, texts, chosen))
-
-    def _zone_column(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> tuple[int, ...]:
-        """Return the column that holds the offset from UTC of a time that has none."""
-        joined = " ".join(texts[each] for each in chosen)
-        if len(self._log.timestamp.columns) > 1 or self._tells_zone("", joined):
-            return ()
-        for at, text in enumerate(texts):
-            named = word(names[at]) in ZONE_NAMES and _OFFSET.fullmatch(text)
-            if at not in chosen and names[at] not in self._sensors and (named or re.fullmatch(r"[+-]\d\d:\d\d", text)):
-                return (at,) if self._times.one(f"{joined} {text}") is not None else ()
-        return ()
-
-    def _configured(self, names: Sequence[str]) -> tuple[int, ...]:
-        folded = [name.casefold() for name in names]
-        asked = [plain(each).casefold() for each in self._log.timestamp.columns]
-        absent = [name for name, each in zip(self._log.timestamp.columns, asked, strict=True) if each not in folded]
-        if absent:
-            raise RefusedError("header", f"the header has no column {absent[0]!r}; see [log] timestamp")
-        return tuple(folded.index(each) for each in asked)
-
-    def _found(self, names: Sequence[str], texts: Sequence[str]) -> tuple[int, ...]:
-        words = [word(name) for name in names]
-        named = [at for at, each in enumerate(words) if each in TIME_NAMES | DATE_NAMES | CLOCK_NAMES]
-        clocks = [at for at in named if words[at] in CLOCK_NAMES]
-        dates = [at for at in named if words[at] in DATE_NAMES]
-        whole = [at for at in named if self._is_whole(texts[at])]
-        if whole:
-            told = [at for at in whole if self._tells_zone(names[at], texts[at])]
-            return ((told or whole)[0],)
-        for date in [*dates, *(at for at in named if at not in dates)]:
-            for clock in clocks:
-                if clock != date and self._times.one(f"{texts[date]} {texts[clock]}") is not None:
-                    return date, clock
-        lone = [at for at in named if self._times.one(texts[at]) is not None]
-        if lone and not any(at not in lone for at in clocks):
-            return (lone[0],)
-        if all(is_number(texts[at]) or not texts[at] or _CLOCK_ONLY.fullmatch(texts[at]) for at in named):
-            shown = [at for at, text in enumerate(texts) if self._is_whole(text) and (not at or not is_number(text))]
-            shown += [at for at, text in enumerate(texts) if self._times.one(text) is not None and not is_number(text)]
-            if shown:
-                return (shown[0],)
-        if not named:
-            raise RefusedError("header", "the header has no column that holds a time; see [log] timestamp")
-        return (dates[0], clocks[0]) if dates and clocks and dates[0] != clocks[0] else (named[0],)
-
-    def _is_whole(self, text: str) -> bool:
-        """Tell whether a text holds a date and a clock, or a number that is both."""
-        return (":" in text or is_number(text) or self._log.timestamp.format is not None) and (
-            self._times.one(text) is not None
-        )
-
-    def _tells_zone(self, name: str, text: str) -> bool:
-        return (
-            zone_in(name) is not None or is_number(text) or re.search(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$", text) is not None
-        )
-
-    def _named(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Return the columns that are named as a time."""
-        if self._log.timestamp.columns:
-            folded = [name.casefold() for name in names]
-            asked = [plain(each).casefold() for each in self._log.timestamp.columns]
-            return tuple(folded.index(each) for each in asked) if set(asked) <= set(folded) else ()
-        return tuple(at for at, name in enumerate(names) if word(name) in TIME_NAMES | DATE_NAMES)[:2]
 
     def _pair(self, names: Sequence[str]) -> tuple[int, int] | None:
         words = [word(name) for name in names]
@@ -412,12 +324,6 @@ def comma_cure(delimiter: bytes, names: int, fields: int) -> str:
         "is the comma the decimal sign too? Let the device write a decimal point, or another delimiter such as "
         "';', or quotes around numbers"
     )
-
-
-def is_number(text: str) -> bool:
-    """Tell whether a cell is a number, with a point or a comma."""
-    text = text.strip()
-    return text[-1:].isdigit() and abs(number(text.replace(",", ".").encode())) < float("inf")
 
 
 def _trimmed(names: Sequence[str]) -> Sequence[str]:

@@ -7,8 +7,7 @@
     | null | missing |
     | true, a list | missing and counted |
 
-The time is the configured key, or the first key named as a time whose value is one; two keys (date, clock) can be
-configured.
+The keys of the time are found as columns are (:mod:`.reading.time_columns`), from the first object with these keys.
 """
 
 from __future__ import annotations
@@ -23,9 +22,13 @@ from numpy.typing import NDArray
 from fieldwatch_contract.grid import ABSURD
 from fieldwatch_contract.reading.lines import RefusedError
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.time_columns import TimeColumns
 from fieldwatch_contract.reading.times import Times
 from fieldwatch_contract.reading.values import Numbers
-from fieldwatch_contract.reading.words import DATE_NAMES, TIME_NAMES, plain, some, word
+from fieldwatch_contract.reading.words import plain, some
+
+MOST_KINDS = 1000
+"""Objects with other keys than so many kinds before them are looked at one by one."""
 
 
 class JsonObjects:
@@ -33,9 +36,10 @@ class JsonObjects:
 
     def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times) -> None:
         self._places = {sensor: place for place, sensor in enumerate(sensors)}
-        self._asked = tuple(plain(name) for name in log.timestamp.columns)
         self._format = log.timestamp.format
         self._times = times
+        self._time_columns = TimeColumns(log.timestamp, sensors, times)
+        self._chosen: dict[tuple[str, ...], tuple[int, ...]] = {}
 
     def time(self, line: bytes) -> tuple[int, str]:
         """Return the time of a line (µs) and how it is written; raises :class:`.lines.RefusedError`."""
@@ -91,23 +95,22 @@ class JsonObjects:
         return members
 
     def _time(self, members: Mapping[str, Any]) -> tuple[int, str]:
-        if self._asked:
-            absent = [name for name in self._asked if name not in members]
-            if absent:
-                raise RefusedError("header", f"has no key {absent[0]!r}; see [log] timestamp")
-            texts = [" ".join(str(members[name]) for name in self._asked)]
-        else:
-            named = [name for name in members if word(name) in TIME_NAMES or word(name) in DATE_NAMES]
-            if not named:
-                raise RefusedError("header", "has no key that is named as a time; say it in [log] timestamp")
-            texts = [_text(members[name]) for name in named]
-        for text in texts:
-            if (ts := self._times.one(text)) is not None:
-                return ts, text
-        fits = (
-            f"does not fit [log.timestamp] format {self._format!r}" if self._format else "is no time that is understood"
-        )
-        raise RefusedError("timestamp", f"{texts[0]!r} {fits}; see [log] timestamp")
+        names = tuple(members)
+        texts = [_text(value) for value in members.values()]
+        chosen = self._chosen.get(names)
+        columns = chosen if chosen is not None else self._time_columns.find(names, texts)
+        text = " ".join(texts[at] for at in columns)
+        self._times.offset = self._time_columns.offset(names, columns)
+        if (ts := self._times.one(text)) is None:
+            fits = (
+                f"does not fit [log.timestamp] format {self._format!r}"
+                if self._format
+                else "is no time that is understood"
+            )
+            raise RefusedError("timestamp", f"{text!r} {fits}; see [log] timestamp")
+        if chosen is None and len(self._chosen) < MOST_KINDS:
+            self._chosen[names] = columns
+        return ts, text
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -123,4 +126,4 @@ def _flat(pairs: _Pairs) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    return "" if value is None or isinstance(value, bool | list) else str(value).strip()

@@ -29,14 +29,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwatch_contract.reading.advice import TimeAdvice
-from fieldwatch_contract.reading.dialect import MARK, SPACE, Columns, Dialects, comma_cure, is_number, split
+from fieldwatch_contract.reading.dialect import MARK, SPACE, Columns, Dialects, comma_cure, split
 from fieldwatch_contract.reading.jsonl import JsonObjects
 from fieldwatch_contract.reading.lines import Found, Lines, Readings, Refusal, RefusedError
 from fieldwatch_contract.reading.long import Assembly
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.signs import is_number
 from fieldwatch_contract.reading.times import Times
 from fieldwatch_contract.reading.values import Numbers
-from fieldwatch_contract.reading.words import is_processing, plain, some
+from fieldwatch_contract.reading.words import is_processing, plain, some, typewritten
 
 __all__ = ["PREAMBLE", "Columns", "Parser", "Readings", "Refusal"]
 
@@ -76,6 +77,7 @@ class Parser:
         self._seeking = True
         self._passed = 0
         self._before: tuple[bytes | None, Columns] | None = None
+        self._misplaced: str | None = None
         self.columns: Columns | None = None
         """The columns in effect, None until a header and a line of data have been seen."""
         self.units: dict[str, str] = {}
@@ -190,6 +192,7 @@ class Parser:
         if self._header is None and self.columns is None and self._log.columns is None:
             raise RefusedError("header", f"no line with column names has come before it; {_cure(line)}")
         columns = self.columns or self._learn(line)
+        line = typewritten(line)
         fields = split(line, columns.delimiter, self._dialects.decode)
         if not any(each.strip() for each in fields):
             raise RefusedError("empty", "has no values")
@@ -212,6 +215,8 @@ class Parser:
         if self.columns is not columns:
             form = self._log.timestamp.format or ""
             day_first = columns.delimiter == b";" and form.startswith("%d")
+            if self._before is not None and self._before[1].delimiter != columns.delimiter:
+                self._numbers = Numbers(self._log, self.sensors)  # what signs meant there, they need not mean here
             self._numbers.signs.european = day_first or _EUROPEAN.match(text) is not None
             self.columns = columns
             self._tell(columns, found)
@@ -219,8 +224,14 @@ class Parser:
 
     def _learn(self, line: bytes) -> Columns:
         """Return the columns of the header in effect by its first row; raises :class:`.lines.RefusedError`."""
+        if self._misplaced is not None:
+            raise RefusedError(
+                "header",
+                f"{self._misplaced!r} has another place among the names in the file than in [log] columns; "
+                "put [log] columns right, or leave it out",
+            )
         before, header = self._before, self._header or b""
-        if before is None or not self._dialects.is_foreign(header, before[1].delimiter):
+        if before is None or not self._dialects.is_foreign(header):
             columns = self._dialects.understand(self._header, line)
             names = columns.names if columns.foreign else ()
         else:
@@ -365,6 +376,7 @@ class Parser:
 
     def _bare(self, line: bytes, delimiter: bytes) -> bytes:
         """Return a readable line without its quotes, nothing where it cannot do without them."""
+        line = typewritten(line)
         if b"\0" in line or _REPLACED in line:
             return b""
         try:
@@ -431,7 +443,11 @@ class Parser:
     def _take_header(self, line: bytes) -> None:
         line = line.removeprefix(MARK)
         self._opening, self._seeking, self._passed = False, True, 0
-        if self._log.columns is not None or (line == self._header and self.columns is not None):
+        if self._log.columns is not None:
+            self._misplaced = self._dialects.misplaced(line)
+            self.columns = None if self._misplaced else self.columns
+            return
+        if line == self._header and self.columns is not None:
             return
         if self.columns is not None:
             self._before = self._header, self.columns

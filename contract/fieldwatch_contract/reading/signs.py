@@ -240,6 +240,12 @@ class Signs:
         ]
 
 
+def is_number(text: str) -> bool:
+    """Tell whether a cell is a number, with a point or a comma."""
+    text = text.strip()
+    return text[-1:].isdigit() and abs(number(text.replace(",", ".").encode())) < math.inf
+
+
 def number(raw: bytes) -> float:
     """Return the value of a field with a decimal point: NaN where it is empty, infinity where it is no number."""
     text = raw.strip()

@@ -6,7 +6,7 @@ Told apart by shape
     |---|---|
     | ``2026-01-17T10:54:00.5+01:00`` | ISO 8601: year first, with ``-``, ``/`` or ``.``; zone or none |
     | ``17.01.2026 10:54:00`` | European: a dot after the day |
-    | ``1768647240`` | Unix time in s, ms, µs or ns by magnitude, with a fraction or not |
+    | ``1768647240`` | Unix time: 10, 13, 16 or 19 digits are s, ms, µs or ns; with a fraction or not |
     | ``10:54:00:123``, ``10:54:00,123`` | a fraction of the second after ``.``, ``,`` or ``:`` |
     | ``10:54:00 PM`` | twelve hours |
     | ``24:00:00`` | the next day's midnight |
@@ -22,6 +22,7 @@ change holds.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -35,13 +36,15 @@ from fieldwatch_contract.clock import DAY, MINUTE, SECOND
 from fieldwatch_contract.reading.settings import TimestampConfig
 
 _CLOCK = r"(?P<h>\d{1,2}):(?P<i>\d\d)(?::(?P<sec>\d\d)(?:[.,:](?P<f>\d{1,9}))?)?(?:\s*(?P<p>[AaPp])\.?[Mm]\.?)?"
-_OFFSET = r"(?:(?P<utc>[Zz]|UTC|GMT)|(?:UTC|GMT)?(?P<sign>[+-])(?P<zh>\d\d)(?::?(?P<zm>\d\d))?)"
+_OFFSET = r"(?:(?P<utc>[Zz]|UTC|GMT)|(?:UTC|GMT)?(?P<sign>[+-])(?P<zh>\d{1,2})(?::?(?P<zm>\d\d))?)"
 _SHAPE = re.compile(
     r"(?:(?P<Y>\d{4})(?P<s>[-/.])(?P<M>\d\d)(?P=s)(?P<D>\d\d)|(?P<d>\d{1,2})\.(?P<m>\d{1,2})\.(?P<y>\d{4}))"
     rf"(?:(?:[Tt_]|,?\s+){_CLOCK}\s*{_OFFSET}?)?",
     re.ASCII,
 )
-_EPOCH = re.compile(r"(?P<whole>\d{9,19})(?:\.(?P<f>\d{1,9})\d*)?", re.ASCII)
+_EPOCH = re.compile(r"(?P<whole>\d{9,19})(?:[.,](?P<f>\d{1,9})\d*)?", re.ASCII)
+_UNIX = re.compile(r"(?P<whole>\d{10}|\d{13}|\d{16}|\d{19})(?:[.,](?P<f>\d{1,9})\d*)?", re.ASCII)
+"""What is taken for Unix time without being told so: other counts of digits are dates without signs, or numbers."""
 _NUMBER = re.compile(r"(?P<whole>\d{1,19})(?:[.,](?P<f>\d{1,18})\d*)?", re.ASCII)
 _UNITS = ((10**11, SECOND), (10**14, 1000), (10**17, 1), (10**20, 0))
 """Unix times below a bound are in units of so many µs; 0 = nanoseconds."""
@@ -56,6 +59,7 @@ EARLIEST, LATEST = 0, 7_258_118_400 * SECOND
 _EPOCH_0 = datetime(1970, 1, 1)
 _LEAPS = ((1_483_228_800, 18), (1_435_708_800, 17), (1_341_100_800, 16), (1_230_768_000, 15), (1_136_073_600, 14))
 """Seconds by which GPS is ahead of UTC since a Unix time; 13 from 1999 to 2005, before which no log was written."""
+_ABUTTING = re.compile(r"%[YymdHIMSj]%[YymdHIMSj]")
 _QUARTER = 15 * MINUTE
 """Offsets change at whole quarters of an hour of local time."""
 _BACK = 30 * MINUTE
@@ -86,6 +90,7 @@ class Times:
 
     def __init__(self, config: TimestampConfig) -> None:
         self._format = config.format
+        self._epoch = {None: _UNIX, "epoch": _EPOCH}.get(config.format)
         self._shape = _SHAPE if config.format in {None, "iso"} else _compiled(config.format or "")
         self._zone = None if config.timezone == "UTC" else ZoneInfo(config.timezone)
         self._zone_is_set = "timezone" in config.model_fields_set
@@ -108,7 +113,7 @@ class Times:
             return self._counted(match, *FORMATS[self._format]) if match else None
         if self._shape is not None and (match := self._shape.fullmatch(text)):
             return self._calendar_one(match.groupdict())
-        if self._format in {None, "epoch"} and (match := _EPOCH.fullmatch(text)):
+        if self._epoch is not None and (match := self._epoch.fullmatch(text)):
             whole, fraction = int(match["whole"]), match["f"] or ""
             unit = next(unit for bound, unit in _UNITS if whole < bound)
             return whole // 1000 if not unit else whole * unit + int(fraction.ljust(9, "0")) * unit // 10**9
@@ -160,7 +165,7 @@ class Times:
         if template not in self._shapes:
             shape = template.decode("latin-1")
             match = self._shape.fullmatch(shape) if self._shape is not None else None
-            self._shapes[template] = match or (_EPOCH.fullmatch(shape) if self._format in {None, "epoch"} else None)
+            self._shapes[template] = match or (self._epoch.fullmatch(shape) if self._epoch is not None else None)
         match = self._shapes[template]
         if match is None:
             return np.empty(0, np.int64), 0
@@ -224,8 +229,11 @@ class Times:
         return times, len(fine) if fine.all() else int(np.argmin(fine))
 
     def _by_pattern(self, text: str) -> int | None:
+        pattern = str(self._format)
         try:
-            stamp = datetime.strptime(text, str(self._format))
+            stamp = datetime.strptime(text, pattern)
+            if _ABUTTING.search(pattern) and _bare(stamp.strftime(pattern)) != _bare(text):
+                return None  # strptime takes "54" for 5:04 by "%H%M"
             if stamp.tzinfo is not None:
                 stamp = stamp.astimezone(UTC)
                 return _micros(stamp.replace(tzinfo=None))
@@ -271,11 +279,19 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
     asked = {part for part in parts if part[0] == "%"}
     if not asked or not asked <= _DIRECTIVES.keys() or ("%I" in asked) != ("%p" in asked):
         return None
-    shapes = (_DIRECTIVES.get(part) or (r"\s+" if part.isspace() else re.escape(part)) for part in parts)
+    shapes = [_DIRECTIVES.get(part) or (r"\s+" if part.isspace() else re.escape(part)) for part in parts]
+    for at, (one, next_one) in enumerate(itertools.pairwise(parts)):
+        if one[0] == next_one[0] == "%":  # "%H%M": nothing but its place tells which digit belongs to which
+            shapes[at : at + 2] = [shape.replace(r"\d{1,2}", r"\d\d") for shape in shapes[at : at + 2]]
     try:
         return re.compile("".join(shapes), re.ASCII)
     except re.error:
         return None
+
+
+def _bare(text: str) -> str:
+    """Return a text without what strptime does not look at: case, zeros in front of numbers."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", text.casefold())
 
 
 def _whole(offset: timedelta | None) -> int:

@@ -43,8 +43,10 @@ class Numbers:
         """``sensors``: the bundle's, in its order."""
         self._count = len(sensors)
         self.signs = Signs(log, sensors)
-        self._words = frozenset(each.strip().encode() for each in log.missing if isinstance(each, str))
-        self._missing = np.array([each for each in log.missing if not isinstance(each, str)], np.float64)
+        words = {each.strip().encode() for each in log.missing if isinstance(each, str)}
+        numbers = {word: number(word) for word in words if math.isfinite(number(word))}
+        self._words = frozenset(words - numbers.keys())
+        self._missing = np.array([*numbers.values(), *(each for each in log.missing if not isinstance(each, str))])
 
     def row(self, fields: Sequence[bytes], places: Sequence[int], delimiter: bytes) -> tuple[_Floats, list[int]]:
         """Return the values ``[S]`` of a row, whose i-th field is sensor ``places[i]``'s, and the places of what should

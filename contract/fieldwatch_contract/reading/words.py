@@ -18,7 +18,10 @@ CLOCK_NAMES = frozenset([
     "time", "zeit", "uhrzeit", "heure", "hora", "clock", "timeutc", "timelocal", "localtime", "timeofday",
 ])  # fmt: skip
 HALVES = frozenset(["am", "pm"])
-ZONE_NAMES = frozenset(["tz", "zone", "timezone", "offset", "utcoffset", "gmtoffset", "zeitzone"])
+ZONE_NAMES = frozenset(["tz", "timezone", "utcoffset", "gmtoffset", "zeitzone", "tzoffset"])
+"""Names of a column that can hold nothing but a time zone."""
+OFFSET_NAMES = frozenset(["offset", "zone"])
+"""Names of a column that may hold an offset from UTC, or something else."""
 REMARKS = frozenset([
     "comment", "comments", "kommentar", "bemerkung", "remark", "remarks", "note", "notes", "commentaire",
     "annotation",
@@ -43,12 +46,24 @@ _PROCESSING = frozenset([
     "min", "max", "avg", "smp", "tot", "std", "med", "wvc", "sample", "mean", "sd", "inst", "average", "minimum",
     "maximum", "total",
 ])  # fmt: skip
-_ZONE = re.compile(r"(?:GMT|UTC)\s*(?:(?P<sign>[+-])\s*(?P<h>\d{1,2})(?::?(?P<m>\d\d))?)?", re.IGNORECASE)
+_ZONE = re.compile(
+    r"(?:GMT|UTC)\s*(?:(?P<sign>[+\-\u2212\u2013])\s*(?P<h>\d{1,2})(?::?(?P<m>\d\d)|(?P<part>[.,]\d{1,2}))?(?!\d))?",
+    re.IGNORECASE,
+)
+_ZONE_NAMED = re.compile(
+    r"\b(?:WET|WEST|CET|CEST|EET|EEST|MEZ|MESZ|BST|MSK|EST|EDT|CST|CDT|MST|MDT|PST|PDT|AKST|HST|JST|KST|SGT|IST"
+    r"|AWST|ACST|AEST|AEDT|NZST|NZDT|(?:Africa|America|Asia|Atlantic|Australia|Europe|Pacific)/\w+)\b"
+)
 
 
 def plain(name: str) -> str:
     """Return a name as it is compared: composed characters, no blanks around it."""
     return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
+
+
+def typewritten(line: bytes) -> bytes:
+    """Return a line with the minus and the apostrophe of ASCII for those of typography (U+2212, U+2019)."""
+    return line if line.isascii() else line.replace(b"\xe2\x88\x92", b"-").replace(b"\xe2\x80\x99", b"'")
 
 
 def word(name: str) -> str:
@@ -72,7 +87,14 @@ def zone_in(name: str) -> int | None:
     if match is None:
         return None
     minutes = int(match["h"] or 0) * 60 + int(match["m"] or 0)
-    return -minutes if match["sign"] == "-" else minutes
+    if part := match["part"]:
+        minutes += round(60 * float(part.replace(",", ".")))
+    return minutes if match["sign"] in {None, "+"} else -minutes
+
+
+def zone_named(name: str) -> bool:
+    """Tell whether the name of a time's column holds the name of a time zone, such as CET or Europe/Berlin."""
+    return _ZONE_NAMED.search(name) is not None
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

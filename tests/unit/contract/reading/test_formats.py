@@ -213,6 +213,24 @@ FORMATS: dict[str, Format] = {
     "status column beside each value": Format(
         table("time,rpm,rpm_status,temp,temp_status,flow,flow_status", row="{t},{rpm},0,{temp},OK,{flow},GOOD")
     ),
+    "no names, said so, but there are and in another order": Format(
+        PLAIN,
+        config={"columns": ["timestamp", "temp", "rpm", "flow"]},
+        refused="'rpm' has another place among the names in the file than in [log] columns",
+    ),
+    "other names for the same columns": Format(
+        table("timestamp,Drehzahl,temp,flow", ISO), config={"columns": ["timestamp", "rpm", "temp", "flow"]}
+    ),
+    "the same names again in a comment, in another order": Format(
+        table("# time,rpm,temp,flow", rows=ROWS[:20])
+        + table("# time,temp,rpm,flow", row="{t},{temp},{rpm},{flow}", rows=ROWS[20:])
+    ),
+    "other signs under names again": Format(
+        table("time,rpm,temp,flow", rows=ROWS[:20]) + table("time;rpm;temp;flow", EU, ";", us(","), rows=ROWS[20:])
+    ),
+    "a serial number before, the time without a name": Format(
+        table("SN,rpm,temp,flow,when", row="1000000017,{rpm},{temp},{flow},{t}")
+    ),
     # ---- numbers
     "thousands with a comma in quotes": Format(
         table("time,rpm,temp,flow", number=thousands(",", "."), row='"{t}","{rpm}","{temp}","{flow}"')
@@ -234,6 +252,13 @@ FORMATS: dict[str, Format] = {
     ),
     "the same, said so": Format(
         table("time|rpm", sep="|", number=thousands(",", "."), row="{t}{s}{rpm}"), config={"thousands": ","}
+    ),
+    "thousands with the apostrophe of typography": Format(
+        table("Zeit;rpm;temp;flow", EU, ";", thousands("\u2019", "."))
+    ),
+    "the minus of typography": Format(table("time,rpm,temp,flow", number=lambda text: text.replace("-", "\u2212"))),
+    "no value is -9999.0, said as a text": Format(
+        table("time,rpm,temp,flow").replace(",,", ",-9999.0,"), config={"missing": ["-9999"]}
     ),
     "no value is -9999": Format(table("time,rpm,temp,flow").replace(",,", ",-9999,"), config={"missing": [-9999]}),
     "no value is 9.99e37 or a word": Format(
@@ -270,6 +295,32 @@ FORMATS: dict[str, Format] = {
         )
     ),
     "zone in the name": Format(table('"Date Time, GMT+01:00",rpm,temp,flow', local(1, "%Y-%m-%d %H:%M:%S"))),
+    **{
+        f"zone in the name, {zone}": Format(table(f'"Time, {zone}",rpm,temp,flow', local(hours, "%Y-%m-%d %H:%M:%S")))
+        for zone, hours in {"GMT+5.5": 5.5, "UTC+530": 5.5, "UTC +05:45": 5.75, "GMT\u221207:00": -7}.items()
+    },
+    "a zone's name in the name": Format(
+        table("Time (CET),rpm,temp,flow", local(1, "%Y-%m-%d %H:%M:%S")),
+        refused="column 'Time (CET)' names a time zone, which tells no offset; say [log.timestamp] timezone",
+    ),
+    "the same, zone said": Format(
+        table("Time (CET),rpm,temp,flow", local(1, "%Y-%m-%d %H:%M:%S")),
+        config={"timestamp": {"timezone": "Europe/Berlin"}},
+    ),
+    **{
+        f"zone in a column, {zone}": Format(
+            table("time,UTC offset,rpm,temp,flow", local(hours, f"%Y-%m-%d %H:%M:%S,{zone}"))
+        )
+        for zone, hours in {"+1": 1, "+0530": 5.5, "-07:00": -7, "UTC": 0}.items()
+    },
+    "a zone's name in a column": Format(
+        table("time,tz,rpm,temp,flow", local(1, "%Y-%m-%d %H:%M:%S,CET")),
+        refused="column 'tz' says 'CET', no offset from UTC; say [log.timestamp] timezone",
+    ),
+    "the same, with the zone said": Format(
+        table("time,tz,rpm,temp,flow", local(1, "%Y-%m-%d %H:%M:%S,CET")),
+        config={"timestamp": {"timezone": "Europe/Berlin"}},
+    ),
     "zone said": Format(
         table("time,rpm,temp,flow", local(1, "%Y-%m-%d %H:%M:%S")), config={"timestamp": {"timezone": "Europe/Berlin"}}
     ),
@@ -285,6 +336,31 @@ FORMATS: dict[str, Format] = {
         table("time,rpm,temp,flow", "%d.%m.%y %H:%M:%S"), refused='"%d.%m.%y %H:%M:%S"'
     ),
     "Unix seconds": Format(table("epoch,rpm,temp,flow", since(1970, 1, 1, 1))),
+    "digits of a date, not said": Format(
+        table("time,rpm,temp,flow", "%Y%m%d%H%M"), refused='say [log.timestamp] format = "%Y%m%d%H%M" (2026-01-17T'
+    ),
+    "digits of a date, said so": Format(
+        table("time,rpm,temp,flow", "%Y%m%d%H%M"), config={"timestamp": {"format": "%Y%m%d%H%M"}}
+    ),
+    "hours and minutes without their zeros": Format(
+        table("date,hhmm,rpm,temp,flow", lambda t: f"{t:%Y-%m-%d},{int(f'{t - timedelta(hours=10):%H%M}')}"),
+        config={"timestamp": {"column": ["date", "hhmm"], "format": "%Y-%m-%d %H%M"}},
+        refused="does not fit [log.timestamp] format '%Y-%m-%d %H%M'",
+    ),
+    "the same after a day of the year": Format(
+        table("y,d,hhmm,rpm,temp,flow", lambda t: f"{t:%Y,%j},{int(f'{t - timedelta(hours=10):%H%M}')}"),
+        config={"timestamp": {"column": ["y", "d", "hhmm"], "format": "%Y %j %H%M"}},
+        refused="does not fit [log.timestamp] format '%Y %j %H%M'",
+    ),
+    "day of the year, hours and minutes": Format(
+        table("y,d,hhmm,rpm,temp,flow", lambda t: f"{t:%Y},{int(f'{t:%j}')},{t:%H%M}"),
+        config={"timestamp": {"column": ["y", "d", "hhmm"], "format": "%Y %j %H%M"}},
+    ),
+    "Unix seconds with a decimal comma": Format(
+        table("ts;rpm;temp;flow", lambda t: f"{t.timestamp():.0f},000", ";", us(","), row="{t};{rpm};{temp};{flow};0,5")
+        .replace("ts;rpm;temp;flow", "ts;rpm;temp;flow;other")
+        .replace(";12,000;", ";12,0;")
+    ),
     "Unix milliseconds": Format(table("ts,rpm,temp,flow", since(1970, 1, 1, 1e-3))),
     "LabVIEW seconds, said so": Format(
         table("time,rpm,temp,flow", since(1904, 1, 1, 1, 6)), config={"timestamp": {"format": "labview"}}
@@ -400,6 +476,27 @@ FORMATS: dict[str, Format] = {
     "JSON objects": Format(objects(lambda t, values: {"ts": t.strftime(ISO), **values}), config={"format": "jsonl"}),
     "JSON objects in an object": Format(
         objects(lambda t, values: {"time": int(t.timestamp() * 1000), "id": 7, "fields": values}),
+        config={"format": "jsonl"},
+    ),
+    "JSON objects, date and time apart": Format(
+        objects(lambda t, values: {"date": f"{t:%Y-%m-%d}", "time": f"{t:%H:%M:%S}", **values}),
+        config={"format": "jsonl"},
+    ),
+    "JSON objects, time before date, AM and PM apart": Format(
+        objects(lambda t, values: {"time": f"{t:%I:%M:%S}", "half": f"{t:%p}", "date": f"{t:%Y-%m-%d}", **values}),
+        config={"format": "jsonl"},
+    ),
+    "JSON objects with an offset": Format(
+        objects(lambda t, values: {"time": local(1, "%Y-%m-%d %H:%M:%S")(t), "tz": "+01:00", **values}),
+        config={"format": "jsonl"},
+    ),
+    "JSON objects with a zone's name": Format(
+        objects(lambda t, values: {"time": local(1, "%Y-%m-%d %H:%M:%S")(t), "tz": "Europe/Berlin", **values}),
+        config={"format": "jsonl"},
+        refused="column 'tz' says 'Europe/Berlin', no offset from UTC",
+    ),
+    "JSON objects with the zone in the key": Format(
+        objects(lambda t, values: {"Date Time, GMT+01:00": local(1, "%Y-%m-%d %H:%M:%S")(t), **values}),
         config={"format": "jsonl"},
     ),
     "JSON objects with texts": Format(
