@@ -35,7 +35,7 @@ def check(config: Config) -> list[Finding]:
 def _mqtt(config: Config) -> Iterator[Finding]:
     mqtt = config.mqtt
     if mqtt is None:
-        yield Finding("warning", "[mqtt]", "is absent: nothing is sent", "right for trying out only")
+        yield Finding("warning", "[mqtt]", "is absent: nothing is sent", "fine only for trying things out")
         return
     named = {"ca": mqtt.ca, "certificate": mqtt.certificate, "key": mqtt.key, "password_file": mqtt.password_file}
     unreadable = [finding for key, path in named.items() if path and (finding := _readable(f"[mqtt] {key}", path))]
@@ -68,14 +68,14 @@ def _certificate(mqtt: MqttConfig, device: str) -> Iterator[Finding]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(mqtt.certificate, mqtt.key, password=str)
     except (ssl.SSLError, ValueError):
         yield Finding(
-            "error", "[mqtt] key", f"{mqtt.key} does not belong to the certificate, or is locked by a password"
+            "error", "[mqtt] key", f"{mqtt.key} does not belong to the certificate, or is protected by a password"
         )
     left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
     until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     if left < 0:
-        yield Finding("error", where, f"has ended on {until}", "renew it")
+        yield Finding("error", where, f"expired on {until}", "renew it")
     elif left < RENEW_DAYS:
-        yield Finding("warning", where, f"ends on {until}, in {left} days", "renew it")
+        yield Finding("warning", where, f"expires on {until}, in {left} days", "renew it")
     else:
         yield Finding("ok", where, f"valid until {until}")
     if certificate.not_valid_before_utc > datetime.now(UTC):
@@ -90,7 +90,7 @@ def _certificate(mqtt: MqttConfig, device: str) -> Iterator[Finding]:
 def _updates(config: Config) -> Iterator[Finding]:
     updates = config.updates
     if updates is None:
-        yield Finding("warning", "[updates]", "is absent: no bundle is fetched", "right where bundles come by hand")
+        yield Finding("warning", "[updates]", "is absent: no bundle is fetched", "fine if bundles come by hand")
         return
     where = "[updates] root"
     if (finding := _readable(where, updates.root)) is not None:
@@ -105,7 +105,7 @@ def _updates(config: Config) -> Iterator[Finding]:
         yield Finding("ok", where, f"version {signed['version']}, valid until {signed['expires'][:10]}")
     else:
         yield Finding(
-            "error", where, f"{updates.root} is no root of trust", "take root.json from the release engineers"
+            "error", where, f"{updates.root} is not a root of trust", "get root.json from the release engineers"
         )
 
 
@@ -113,7 +113,7 @@ def _state(folder: Path) -> Iterator[Finding]:
     where = "[state] dir"
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing.is_dir():
-        yield Finding("error", where, f"{existing} is not a folder", "name another")
+        yield Finding("error", where, f"{existing} is not a folder", "choose another")
         return
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -125,7 +125,7 @@ def _state(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     if free < LITTLE_ROOM:
         yield Finding("warning", where, f"{existing} has {free / 1e6:.1f} MB of room left", "make room on that disk")
-    yield Finding("ok", where, str(folder) if folder.exists() else f"{folder} will be made")
+    yield Finding("ok", where, str(folder) if folder.exists() else f"{folder} will be created")
 
 
 def _bundle(config: Config) -> tuple[Bundle | None, list[Finding]]:
@@ -157,4 +157,4 @@ def _readable(where: str, path: Path) -> Finding | None:
         with path.open("rb"):
             return None
     except OSError as error:
-        return Finding("error", where, f"{path} cannot be read: {error.strerror or error}", "see that it is there")
+        return Finding("error", where, f"{path} cannot be read: {error.strerror or error}", "check that it exists")

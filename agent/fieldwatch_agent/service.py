@@ -217,7 +217,7 @@ class Service:
         if self._pipeline.waiting:
             return self._pipeline.waiting
         error = self._uplink.error if self._uplink is not None else None
-        return f"{depth} events not acknowledged; {error or 'the cloud does not answer'}"
+        return f"{depth} events not acknowledged; {error or 'the cloud does not acknowledge'}"
 
 
 def own_command(*arguments: str) -> list[str]:

@@ -36,23 +36,23 @@ LITTLE_ROOM = 20_000_000
 UNJUDGED_SHARE = 0.5
 
 _REMEDIES = {
-    "columns": "compare the line with the header: was the device's program changed? 'fieldwatch-agent check' says more",
-    "timestamp": "say in [log.timestamp] how the time is written; 'fieldwatch-agent check' shows what is understood",
-    "header": "see that the file begins with the column names, one of them the time; or name them in [log]",
+    "columns": "compare the line with the header: has the device's program changed? 'fieldwatch-agent check' says more",
+    "timestamp": "set in [log.timestamp] how the time is written; 'fieldwatch-agent check' shows what is understood",
+    "header": "make sure the file begins with the column names, one of them the time; or name them in [log]",
     "encoding": "set [log] encoding to that of the file",
     "future": "set the device's clock, or this computer's if that one is wrong",
-    "late": "see whether the device's clock was set back, or an old file was put beside the log",
-    "duplicate": "see that [log] period is the time between two readings, and that one program writes the log",
-    "empty": "see why the device writes a time without values",
-    "malformed": "see the quotation marks in the line",
-    "too_long": "see that the log has line ends, and that [log] encoding is right",
+    "late": "check whether the device's clock was set back, or an old file was put next to the log",
+    "duplicate": "check that [log] period is the time between two readings, and that only one program writes the log",
+    "empty": "find out why the device writes a time without values",
+    "malformed": "check the quotation marks in the line",
+    "too_long": "check that the log has line ends, and that [log] encoding is right",
     "torn": "nothing, if the device's program was stopped in the middle of a line",
 }
 _LOG_STATES = {
-    "missing": ("log_missing", "see that the device writes its log, and that [log] path is where"),
-    "waiting": ("log_missing", "see that the device writes its log, and that [log] path is where"),
-    "unreadable": ("log_unreadable", "give the agent's account the right to read it; see who holds it open"),
-    "silent": ("log_silent", "see that the device measures and writes its log"),
+    "missing": ("log_missing", "check that the device writes its log, and that [log] path points to it"),
+    "waiting": ("log_missing", "check that the device writes its log, and that [log] path points to it"),
+    "unreadable": ("log_unreadable", "give the agent's account the right to read it; check what holds it open"),
+    "silent": ("log_silent", "check that the device is measuring and writes its log"),
 }
 
 
@@ -123,19 +123,19 @@ def _of_lines(facts: Facts) -> list[Finding]:
         detail = f"{refused} of {recent.read} lines of {span} were refused: {counts}{example}"
         found.append(Finding("lines_refused", detail, _REMEDIES.get(reason, ""), frozenset(recent.refused)))
     if recent.lost:
-        found.append(Finding("lines_lost", some(recent.lost, 2), "see how the log is rotated", tuple(recent.lost)))
+        found.append(Finding("lines_lost", some(recent.lost, 2), "check how the log is rotated", tuple(recent.lost)))
     if facts.passed_over:
-        remedy = "move copies out of the folder; else see whether the device's clock was set back"
+        remedy = "move copies out of the folder; if it is no copy, check whether the device's clock was set back"
         detail = f"files skipped: {some(facts.passed_over)}"
         found.append(Finding("file_passed_over", detail, remedy, tuple(facts.passed_over)))
     if facts.unfilled:
-        remedy = "none, if the files come back; else the verdict returns when the window is full of new readings"
+        remedy = "nothing, if the files come back; otherwise verdicts return when the window is full of new readings"
         found.append(Finding("window_unfilled", facts.unfilled, remedy))
     found += _unjudged(recent, span)
     if recent.bad_values:
         worst = recent.bad_values.most_common()
         detail = f"values that are not numbers: {some([f'{sensor} {count}×' for sensor, count in worst])}"
-        remedy = "they count as missing; see what the device writes there"
+        remedy = "they count as missing; check what the device writes there"
         found.append(Finding("values_unreadable", detail, remedy, frozenset(recent.bad_values)))
     return found
 
@@ -151,7 +151,7 @@ def _unjudged(recent: Tally, span: str) -> list[Finding]:
     if not told:
         return []
     remedy = "nothing: it judges when enough readings have come" if reasons == {Why.FEW_ROWS} else ""
-    remedy = remedy or "see whether the device runs in a way that is new to the model: then it must be trained again"
+    remedy = remedy or "check whether the device runs in a way that the model has not seen: then train it again"
     return [Finding("models_unknown", f"readings of {span}: {'; '.join(told)}", remedy, frozenset(reasons))]
 
 
@@ -164,14 +164,14 @@ def _of_columns(facts: Facts) -> list[Finding]:
         detail = (
             f"{len(columns.missing)} of the bundle's {facts.sensors} sensors have no column: {some(columns.missing)}"
         )
-        remedy = "were columns renamed or taken away? The model judges without them, or not at all"
+        remedy = "were columns renamed or removed? The model judges without them, or not at all"
         found.append(Finding("sensors_missing", detail, remedy, columns.missing))
     ignored = [f"{len(columns.unknown)} columns are unknown to the bundle: {some(columns.unknown)}"]
     ignored = ignored if columns.unknown else []
     if columns.repeated:
-        ignored.append(f"columns that are there twice, of which the first counts: {some(columns.repeated)}")
+        ignored.append(f"columns that occur twice, of which the first counts: {some(columns.repeated)}")
     if ignored:
-        remedy = "nothing, if they are no sensors of the model; else it must be trained with them"
+        remedy = "nothing, if the model does not need them; otherwise train it with them"
         key = (columns.unknown, columns.repeated)
         found.append(Finding("columns_unknown", "; ".join(ignored), remedy, key))
     return found

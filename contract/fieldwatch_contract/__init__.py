@@ -1,6 +1,5 @@
-"""What two sides must agree on: grid, feature kernel, scoring, bundle, events, topics, policy.
+"""What the programs must agree on: reading a log, grid, feature kernel, scoring, bundle, events, topics, policy.
 
-The agent, the trainer and the cloud never import one another; whatever they share stands here, is free of I/O
-(a bundle is read from bytes or a path, nothing else), and needs numpy and pydantic alone, plus onnxruntime in
-:mod:`.scoring`.
+The agent, the trainer and the cloud never import one another; what they share is here. It does no I/O (except reading a
+bundle from a path), and needs only numpy and pydantic, plus onnxruntime in :mod:`.scoring`.
 """

@@ -1,19 +1,19 @@
-"""Which reading becomes a row: one rule for reading a log, for reading it again after a restart, and for ``check``.
+"""The acceptance rule: which reading becomes a row. One rule for reading a log, re-reading it, and ``check``.
 
 | a reading whose time lies | is |
 |---|---|
 | in a later period than the newest row | a row |
-| in the period of the newest row | refused, ``duplicate``: the first one stands, it has been scored and sent |
+| in the period of the newest row | refused, ``duplicate``: the first one counts, it has been scored and sent |
 | in an earlier period | refused, ``late``: waiting for it would delay every other reading |
-| a day ahead of the clock, and of what the log knows of the time | refused, ``future``: all others would be late |
-| a day ahead of the clock, but not of what the log knows of the time | unread, and all after it: the clock is behind |
-| read again | a row where it was one before, whatever the clock says today |
+| a day ahead of the clock and of the log time | refused, ``future``: otherwise all others would be late |
+| a day ahead of the clock, but not of the log time | left unread, with all after it: the clock is behind |
+| read again | a row if it was one before, whatever the clock says now |
 
-What the log knows of the time is the newest row and the time at which its file was written. Where the log itself
-returns to the clock's time, its readings ahead were wrong and the clock is right.
+The log time is the later of the newest row and the file's modification time. If the log itself returns to the clock's
+time, its readings ahead were wrong and the clock is right.
 
-A row must be the same row when it is read again. The clock has gone on by then and some lines may be gone, so the rule
-is not applied a second time: the journal keeps which periods of the last day have a row (:class:`Rows`), and
+A row must be the same row when it is read again. By then time has passed and some lines may be gone, so the rule is not
+applied a second time: the journal records which periods of the last day have a row (:class:`Rows`), and
 :meth:`Rows.among` finds their readings.
 """
 
@@ -29,23 +29,23 @@ from numpy.typing import NDArray
 from fieldwatch_contract import clock
 
 AHEAD = clock.DAY
-"""Time zones, daylight saving and a drifting clock stay within this (µs)."""
+"""Tolerance (µs): covers time zones, daylight saving and clock drift."""
 
 _Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Ahead:
-    """Readings ahead of the clock: ``future`` bool ``[n]``, refused; from ``waits`` on all stay unread (None: none)."""
+    """Readings ahead of the clock: ``future`` bool ``[n]``, refused; from index ``waits`` on all stay unread."""
 
     future: NDArray[np.bool_]
     waits: int | None = None
 
 
 def ahead(ts: _Ints, now: int, log_time: int | None = None) -> Ahead:
-    """Tell which of a block's readings are ahead of the clock, and which is right.
+    """Tell which of a block's readings are ahead of the clock, and whether log or clock is right.
 
-    ``ts``: int64 ``[n]`` µs in the order of the log; ``now``: the clock; ``log_time``: what the log knows of the time.
+    ``ts``: int64 ``[n]`` µs in the order of the log; ``now``: the clock; ``log_time``: see above, None = unknown.
 
     >>> day = clock.DAY
     >>> ahead(np.array([0, 3 * day, 60]), now=0).future.tolist()
@@ -81,22 +81,22 @@ def in_order(slots: _Ints, newest: int | None) -> tuple[_Ints, _Ints, _Ints]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The periods that have a row: ``slots`` int64, rising; ``period`` in µs."""
+    """The periods that have a row: ``slots`` int64, ascending; ``period`` in µs."""
 
     period: int
     slots: _Ints
 
     def with_new(self, slots: _Ints, reach: int) -> Rows:
-        """Return the rows of the last ``reach`` periods after ``slots`` have joined them."""
+        """Return the rows of the last ``reach`` periods after adding ``slots``."""
         joined = np.concatenate((self.slots, slots))
         return Rows(self.period, joined[joined > joined[-1] - reach] if len(joined) else joined)
 
     def among(self, slots: _Ints) -> tuple[_Ints, _Ints]:
-        """Find the rows among readings: return the indices of theirs, in the order of the rows, and the slots without.
+        """Find the rows among readings: return the readings' indices, in row order, and the slots that have none.
 
-        ``slots``: int64 ``[n]``, each reading's period in the order of the log. A reading of a row's period need not
-        be the row's: it may have been refused as a duplicate, as late or as future. Rows were accepted in order, so of
-        several it is the first one after the row before.
+        ``slots``: int64 ``[n]``, each reading's period in the order of the log. A reading in a row's period need not
+        be the one that made the row: it may have been refused as duplicate, late or future. Rows were accepted in
+        order, so among several candidates it is the first one after the previous row.
 
         >>> rows = Rows(60, np.array([3, 4, 6, 9]))
         >>> [each.tolist() for each in rows.among(np.array([3, 6, 4, 4, 5, 6]))]
@@ -120,7 +120,7 @@ class Rows:
         return np.array(found, np.int64), np.array(missing, np.int64)
 
     def to_text(self) -> str:
-        """Write it compactly: a bit a period, from the newest row back."""
+        """Encode it compactly as a bitmap: one bit per period, from the newest row backwards."""
         if not len(self.slots):
             return ""
         newest = int(self.slots[-1])

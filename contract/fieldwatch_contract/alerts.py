@@ -1,13 +1,13 @@
-"""When scores become an alert: persistence before it opens, hysteresis before it ends.
+"""The alert rule: persistence (debouncing) before an alert opens, hysteresis before it is resolved.
 
-One rule for both sides. The agent raises alerts with it; the trainer counts with it how many episodes a threshold
-would have raised, so the false-alarm budget speaks of the alerts that people will really get.
+One rule for both sides. The agent raises alerts with it; the trainer uses it to count how many alerts a threshold would
+have raised, so the false-alarm budget refers to the alerts that people will really get.
 
-1. An alert opens when ``persistence`` judged rows in a row reach the threshold.
-2. It lives until ``resolve_after`` judged rows in a row stay below ``clear_ratio`` × threshold.
-3. It is updated when the peak grows by half since it was last told, so a worsening fault is news and a steady one
-   is not.
-4. Rows with verdict ``unknown`` neither open nor end anything: silence proves nothing.
+1. An alert opens when ``persistence`` consecutive judged rows reach the threshold.
+2. It is resolved when ``resolve_after`` consecutive judged rows stay below ``clear_ratio`` × threshold.
+3. It is updated when the peak has grown by half since it was last reported: a worsening fault is reported again, a
+   steady one is not.
+4. Rows with verdict ``unknown`` neither open nor resolve anything: no data proves nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.verdicts import Kind
 
 WORSE = 1.5
-"""An update is due when the peak reaches this multiple of the last one told."""
+"""An update is due when the peak reaches this multiple of the last reported one."""
 
 Transition = Literal["opened", "updated", "resolved"]
 
@@ -42,19 +42,19 @@ class AlertRule(BaseModel):
 def alert_id(device: str, model: str, opened: int) -> str:
     """Return the id of the alert that ``model`` opened on ``device`` at ``opened`` (µs).
 
-    A function of the log alone, so a journal that was lost finds the same alert again. The device is part of it and
-    known to the reader from the topic, so no device can speak of another one's alert.
+    A function of the log alone, so a lost journal recomputes the same id. It includes the device, which the receiver
+    knows from the topic, so no device can report on another one's alert.
     """
     return hashlib.sha256(f"{device}\0{model}\0{clock.iso(opened)}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class AlertState:
-    """Where one model's alert stands after a row; a plain value, kept in the journal.
+    """The state of one model's alert after a row; a plain value, kept in the journal.
 
-    ``above`` and ``below`` count judged rows in a row; ``opened`` and ``ts`` are µs, ``opened`` None when no alert
-    is open; ``peak`` and ``told`` are scores. ``kind`` and ``threshold`` are the model's while an alert is open: a
-    later bundle may not have it any more, and must still be able to tell of its end.
+    ``above`` and ``below`` count consecutive judged rows; ``first_above`` and ``opened`` are µs, ``opened`` None when
+    no alert is open; ``peak`` is the highest score, ``told`` the peak last reported. ``kind`` and ``threshold`` are the
+    model's while an alert is open: a later bundle may lack that model and must still be able to resolve the alert.
     """
 
     above: int = 0
@@ -88,8 +88,8 @@ def advance(
     """Carry ``state`` over a block of rows and return the new state and the transitions in order.
 
     All arrays have shape ``[n]``; ``ts`` in µs; ``judged`` is False for missing rows and verdict ``unknown``. The
-    result does not depend on how rows are cut into blocks. The ``opened`` time is that of the first row of the run
-    that opened the alert, so a replay finds the same alert.
+    result does not depend on how rows are split into blocks. ``opened`` is the time of the first row of the run that
+    opened the alert, so a replay gives the same alert.
     """
     changes: list[Change] = []
     values = score.astype(np.float64)
@@ -137,7 +137,7 @@ def episodes(
     score: NDArray[np.float32],
     judged: NDArray[np.bool_],
 ) -> list[tuple[int, int]]:
-    """Return the alerts of a whole history as pairs of row indices: opened at, last row (inclusive)."""
+    """Return the alerts of a whole history as pairs of row indices: opening row and last row (inclusive)."""
     _, changes = advance(rule, threshold, AlertState(), ts, score, judged)
     result: list[tuple[int, int]] = []
     start: int | None = None

@@ -10,15 +10,15 @@
 A bundle is read from the zip in memory: nothing is unpacked, so there is nothing to clean up, no path in the archive
 can reach the disk, and no model file stays open on Windows. Its identity is the sha256 of the zip's bytes.
 
-What goes wrong is told apart by what the caller must do:
+Errors are distinguished by what the caller must do:
 
 ======================  ==========================================  ===============================================
-:class:`BundleMisfit`   it does not go with this configuration or   mend the configuration or install another
-                        program: device type, period, kernel,       program; never remembered against the bundle
+:class:`BundleMisfit`   it does not match this configuration or     correct the configuration or install another
+                        program: device type, period, kernel,       program; never held against the bundle
                         format, operators of its models
-:class:`BundleBroken`   its bytes or its models are wrong           never run it again
-:class:`BundleFailed`   this computer cannot do it now: memory,     try again later, with growing pauses
-                        a file that is held
+:class:`BundleBroken`   its bytes or its models are wrong           never run it again (permanent)
+:class:`BundleFailed`   this computer cannot do it now: memory,     retry later, with backoff (transient)
+                        a file that is held open
 ======================  ==========================================  ===============================================
 """
 
@@ -44,17 +44,17 @@ from fieldwatch_contract.features import KERNEL, FeatureSpec
 from fieldwatch_contract.verdicts import Kind
 
 MAX_UNPACKED = 256 * 1024 * 1024
-"""No member, nor all together, may unpack to more than this many bytes."""
+"""All members together may not unpack to more than this many bytes."""
 
 NEWER = "update the program"
-"""What helps where a bundle asks for more than this program knows."""
+"""The remedy where a bundle needs a newer program."""
 
 
 class BundleError(Exception):
-    """The bundle cannot be used, for one of the three causes below; raised as one of them alone.
+    """The bundle cannot be used, for one of the three causes below; only those subclasses are raised.
 
-    ``what`` is wrong; ``remedy`` says what would help, where a person can. Who only reports catches this type, who
-    decides catches the causes.
+    ``what`` is wrong; ``remedy``: what would help, empty if nobody on site can. Code that only reports catches this
+    type, code that decides catches the subclasses.
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
@@ -64,7 +64,7 @@ class BundleError(Exception):
 
 
 class BundleMisfit(BundleError):
-    """Bundle and device do not go together as the device is configured and installed now."""
+    """Bundle and device do not match as the device is configured and installed now."""
 
 
 class BundleBroken(BundleError):
@@ -72,7 +72,7 @@ class BundleBroken(BundleError):
 
 
 class BundleFailed(BundleError):
-    """It could not be done at this moment, which says nothing of the bundle."""
+    """It could not be done at the moment; that says nothing about the bundle."""
 
 
 class _Model(BaseModel):
@@ -80,7 +80,7 @@ class _Model(BaseModel):
 
 
 class Range(_Model):
-    """Where a classifier may speak: while ``model``'s score is at most ``limit``; beyond it the verdict is unknown."""
+    """Where a classifier is valid: while ``model``'s score is at most ``limit``; beyond it the verdict is unknown."""
 
     model: str
     limit: float
@@ -89,16 +89,16 @@ class Range(_Model):
 class ModelSpec(_Model):
     """One ONNX graph.
 
-    ``input`` tells what it is fed and what its first input must accept:
+    ``input``: what it is fed and what its first input must accept:
 
     * ``rows``: float64 ``[R, S]``, consecutive grid rows, NaN = missing; row i may look at rows i-lookback+1 … i
-    * ``features``: float32 ``[N, F]`` of :mod:`.features`; each row stands alone
+    * ``features``: float32 ``[N, F]`` of :mod:`.features`; each row is independent
 
-    Outputs: ``score`` float32 ``[R]`` and, for ``rows`` graphs that know it, ``contributions`` float32 ``[R, S]``
+    Outputs: ``score`` float32 ``[R]`` and, for ``rows`` graphs that can, ``contributions`` float32 ``[R, S]``
     (not negative; what each sensor adds to the score). Higher scores are worse.
 
-    A row's bits may not depend on where in a block it stands. Sum over sensors with a ``MatMul`` by ones, never with
-    ``ReduceSum`` or ``ReduceMean``: their order of addition follows the row's memory address.
+    A row's bits must not depend on its place in a block. Sum over sensors with a ``MatMul`` by ones, never with
+    ``ReduceSum`` or ``ReduceMean``: their order of addition depends on the row's memory address.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
@@ -112,7 +112,7 @@ class ModelSpec(_Model):
 
 
 class Baseline(_Model):
-    """What training looked like, one number a sensor in the manifest's order: for drawing and for judging drift."""
+    """Statistics of the training data, one number per sensor in the manifest's order: for charts and for drift."""
 
     mean: list[float]
     scale: list[float]
@@ -172,7 +172,7 @@ class Manifest(_Model):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose hashes and manifest hold. ``files`` are the members' bytes."""
+    """A bundle whose hashes and manifest were verified. ``files`` are the members' bytes."""
 
     manifest: Manifest
     files: dict[str, bytes]
@@ -190,7 +190,7 @@ class Bundle:
                 return {key: archive[key] for key in archive.files}
         except MemoryError as error:
             raise no_memory() from error
-        except Exception as error:  # numpy and zipfile raise a dozen types, all of them meaning this
+        except Exception as error:  # numpy and zipfile raise a dozen types for this
             raise BundleBroken(f"{member} cannot be read: {error}") from error
 
 
@@ -213,7 +213,7 @@ def no_memory() -> BundleFailed:
 
 
 def check_fit(manifest: Manifest, device_type: str, period: int | None) -> None:
-    """Raise :class:`BundleMisfit` unless a bundle goes with a device's type and log period (µs, None: unknown)."""
+    """Raise :class:`BundleMisfit` unless a bundle matches a device's type and log period (µs, None: unknown)."""
     name = f"{manifest.name}/{manifest.version}"
     if manifest.device_type != device_type:
         raise BundleMisfit(
@@ -260,7 +260,7 @@ def _read(source: Path | bytes, sha256: str | None) -> Bundle:
 
 
 def _members(data: bytes) -> dict[str, bytes]:
-    """Unpack into memory, refusing bombs by what really comes out, not by what the headers claim."""
+    """Unpack into memory; zip bombs are refused by their real size, not by what the headers claim."""
     files: dict[str, bytes] = {}
     left = MAX_UNPACKED
     with zipfile.ZipFile(io.BytesIO(data)) as archive:

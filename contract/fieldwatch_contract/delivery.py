@@ -1,25 +1,25 @@
-"""Delivery: which events of a device are settled, how the cloud says so, and how many may be under way.
+"""The delivery protocol: which events of a device are settled, how they are acknowledged, how many may be in flight.
 
 The device is the sender, the cloud acknowledges. Within an epoch (one incarnation of the device's journal) every event
-has a number, given out once and ascending.
+has a sequence number, assigned once and ascending.
 
 ==========================  =========================================================================================
 cumulative acknowledgement  ``upto``: this number and every lower one is settled
 selective acknowledgement   ``also``: these above ``upto`` are settled too, at most :data:`SELECTIVE_LIMIT`; those that
-                            have arrived since the last acknowledgement come first (as RFC 2018 asks of TCP)
-negative acknowledgement    ``refused``: of all these, the ones that are not stored but lie in quarantine, at most
-                            :data:`REFUSED_LIMIT`; ``upto`` never passes one that there was no room to name
-low-water mark              ``floor``, told with each message: the device will send nothing below it any more (settled,
-                            or given up with a ``gap``), so nothing below it is waited for
-window                      at most :data:`WINDOW` events sent and not settled, alerts included; only the lowest number
-                            that waits may go whatever is under way
-high-water mark             the highest number ever sent: an acknowledgement that names a higher one speaks of another
-                            life of the journal (a restored disk image), and the device draws a new epoch
+                            arrived since the last acknowledgement come first (as RFC 2018 requires of TCP)
+negative acknowledgement    ``refused``: of all these, the ones that are not stored but in quarantine, at most
+                            :data:`REFUSED_LIMIT`; ``upto`` never passes one that did not fit in
+low-water mark              ``floor``, sent with each message: the device will never send anything below it again
+                            (settled, or evicted with a ``gap``), so the cloud does not wait for anything below it
+window                      at most :data:`WINDOW` events in flight (sent, not settled), alerts included; only the
+                            lowest waiting number may always be sent
+high-water mark             the highest number ever sent: an acknowledgement that names a higher one belongs to another
+                            incarnation of the journal (a restored disk image), so the device draws a new epoch
 ==========================  =========================================================================================
 
-Why delivery cannot stop: the lowest number that waits is at the low-water mark and always admitted, and its arrival
-moves ``upto`` whatever the selective part has room for. What has just arrived is named first, and the window is not
-larger than what can be named, so nothing is sent again for want of room in an acknowledgement.
+Why delivery cannot deadlock: the lowest waiting number is at the low-water mark and always admitted, and its arrival
+advances ``upto`` whatever fits into the selective part. What has just arrived is named first, and the window is not
+larger than what can be named, so nothing is retransmitted only because an acknowledgement was too small.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from dataclasses import dataclass, replace
 from fieldwatch_contract.events import Ack
 
 WINDOW = 5_000
-"""Events sent and not settled; further ones wait in the outbox."""
+"""Most events in flight; further ones wait in the outbox."""
 SELECTIVE_LIMIT = WINDOW
-"""Numbers beyond ``upto`` that one acknowledgement names."""
+"""Most numbers above ``upto`` in one acknowledgement."""
 REFUSED_LIMIT = 1_000
-"""Refused numbers that one acknowledgement names."""
+"""Most refused numbers in one acknowledgement."""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What has arrived of one epoch: everything up to ``upto``, and ``beyond`` it these, ascending."""
+    """What has arrived of one epoch: everything up to ``upto``, and the numbers in ``beyond``, ascending."""
 
     upto: int = 0
     beyond: tuple[int, ...] = ()
@@ -48,7 +48,7 @@ class Settled:
         return number <= self.upto or number in self.beyond
 
     def add(self, numbers: Iterable[int], floor: int | None) -> Settled:
-        """Return what is settled after ``numbers`` have arrived; ``floor`` is the device's low-water mark.
+        """Return what is settled after ``numbers`` arrived; ``floor`` is the device's low-water mark, None = unknown.
 
         >>> Settled(3, (6,)).add([4, 8], None)
         Settled(upto=4, beyond=(6, 8))
@@ -68,9 +68,9 @@ class Settled:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the cloud has to tell a device: ``arrived`` since it last acknowledged, ``refused`` of all that is settled.
+    """What the cloud must acknowledge to a device: ``arrived`` since the last time, ``refused`` of all that is settled.
 
-    ``refused`` are those at or above the device's low-water mark; what lies below it the device has no longer.
+    ``refused`` holds only numbers at or above the device's low-water mark; the device no longer has lower ones.
     """
 
     epoch: str
@@ -79,11 +79,11 @@ class Receipt:
     refused: frozenset[int] = frozenset()
 
     def then(self, later: Receipt) -> Receipt:
-        """Return the receipt that stands for this one, which was not sent, and a later one of the same epoch."""
+        """Merge this receipt, which was not sent, with a later one of the same epoch."""
         return replace(later, arrived=self.arrived | later.arrived)
 
     def ack(self, selective: int = SELECTIVE_LIMIT, negative: int = REFUSED_LIMIT) -> Ack:
-        """Put it into one acknowledgement that keeps both limits.
+        """Return it as one acknowledgement within both limits.
 
         >>> Receipt("e", Settled(4, (6, 7, 9)), arrived=frozenset([9])).ack(selective=2)
         Ack(epoch='e', upto=4, also=[9, 6], refused=[])
@@ -99,14 +99,14 @@ class Receipt:
 
 
 def foreign(ack: Ack, sent: int) -> bool:
-    """Tell whether an acknowledgement of our epoch speaks of what we never sent; ``sent`` is the high-water mark."""
+    """Tell whether an acknowledgement of our epoch names what we never sent; ``sent`` is the high-water mark."""
     return max(ack.upto, *ack.also, 0) > sent
 
 
 def admits(under_way: Collection[int], lowest: int | None, window: int = WINDOW) -> bool:
-    """Tell whether the sender may send: there is room in the window, or the lowest number that waits is not under way.
+    """Tell whether the sender may send: the window has room, or the lowest waiting number is not in flight.
 
-    In the second case it may send from ``lowest`` on, and nothing else.
+    In the second case it may send only from ``lowest`` on.
 
     >>> admits({7, 8}, 3, window=2), admits({3, 8}, 3, window=2)
     (True, False)

@@ -1,6 +1,6 @@
-"""What crosses the wire: CloudEvents 1.0 in structured JSON mode, one pydantic model an event type.
+"""The wire format: CloudEvents 1.0 in structured JSON mode, one pydantic model per event type.
 
-An event's identity is ``id`` = ``<device>:<epoch>:<seq>``: ``epoch`` is drawn when a journal is made, ``seq`` counts
+An event's identity is ``id`` = ``<device>:<epoch>:<seq>``: ``epoch`` is drawn when a journal is created, ``seq`` counts
 everything the device ever sent in that epoch, so a missing number shows. A result's natural key is
 ``(device, ts, model)`` and an alert's is ``alert_id``, both functions of the log alone: a device whose journal was
 lost reads its log again, sends the same facts under a new epoch, and changes nothing.
@@ -24,16 +24,16 @@ BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 BULK_LIMIT = 48 * 1024
 """Largest MQTT payload we send, in bytes; cloud brokers refuse above 64 KiB to 128 KiB."""
 BULK_EVENTS = 2_000
-"""Most events in one batch: the payload's size does not bound them, for a million nothings compress to 200 bytes."""
+"""Most events in one batch: the payload's size does not bound them, as a million empty events compress to 200 bytes."""
 
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-"""A number on the wire. JSON knows neither NaN nor infinity, and neither do a database's documents or a browser."""
+"""A number on the wire. JSON, a database's documents and browsers know neither NaN nor infinity."""
 
 
 Number = Annotated[int, Field(ge=0, le=2**53)]
-"""Of an event; JSON numbers are whole up to here everywhere."""
+"""An event's sequence number; integers up to 2⁵³ are exact in every JSON reader."""
 
 
 class _Model(BaseModel):

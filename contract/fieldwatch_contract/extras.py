@@ -1,4 +1,4 @@
-"""How a room's libraries are installed, for the message of a program that misses one.
+"""How to install a room's libraries, for the error message of a program that lacks one.
 
 From the checkout or from the wheel, never by bare name: ``fieldwatch`` on the public package index is not ours.
 """

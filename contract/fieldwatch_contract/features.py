@@ -1,14 +1,15 @@
 """The feature kernel: window statistics with the same bits for one new row and for a year of rows.
 
-A window is put together from shorter runs of rows, and these from shorter ones: 60 rows are 30 and 30, 30 are 15 and
-15, 15 are 5 and 10. Neighbouring windows share their runs, so a row costs seven joins instead of sixty additions. How a
-window is cut depends on its length alone, and every operation is elementwise; so trainer and agent get identical bits,
-and a restart that re-reads the window does too. Running sums would be cheaper still and drift; BLAS, pairwise and
-SIMD-width dependent reductions would change bits with the shape.
+A window is composed of shorter runs of rows, and these of shorter ones: 60 rows are 30 and 30, 30 are 15 and 15, 15 are
+5 and 10. Neighbouring windows share their runs, so a row costs seven joins instead of sixty additions. How a window is
+split depends only on its length, and every operation is elementwise; so trainer and agent get identical bits, and so
+does a restart that re-reads the window. Running sums would be even cheaper but drift; BLAS, pairwise and SIMD-width
+dependent reductions would change bits with the shape.
 
-The values of a run are centred on its newest valid value, its *pivot*, and moved to the newer one's when two are joined
-(the pairwise update of Chan, Golub and LeVeque, 1979, with a pivot for the mean). A pivot lies inside its run, which
-bounds cancellation by the window's own spread: a sensor at 10⁹ that moves by 10⁻³ keeps its standard deviation.
+The values of a run are centred on its newest valid value, its *pivot*, and shifted to the newer run's pivot when two
+are joined (the pairwise update of Chan, Golub and LeVeque, 1979, with a pivot for the mean). A pivot lies within
+its run, which bounds cancellation by the window's own spread: a sensor at 10⁹ that moves by 10⁻³ keeps its standard
+deviation.
 
 Over the valid values of the last ``w`` rows, ``k`` the age in rows and ``d`` the value minus the pivot:
 
@@ -34,7 +35,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 KERNEL = 2
-"""Version of the arithmetic. A bundle made for another kernel is refused, for its features would differ.
+"""Version of the arithmetic. A bundle made for another kernel is refused, because its features would differ.
 ``agent/self_test.zip`` is one, see ``tests/bundles.py``."""
 
 Statistic = Literal["mean", "std", "min", "max", "last", "slope"]
@@ -42,8 +43,8 @@ STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
 ROWS = 256
 CELLS = 32_000
-"""Rows and cells (rows times sensors) computed together, so that what is worked on stays in the cache and in little
-memory. No effect on the bits."""
+"""Rows and cells (rows times sensors) computed together, so that the working set fits the cache and memory stays small.
+No effect on the bits."""
 TINY = 1e-30
 
 
@@ -94,10 +95,10 @@ def compute(rows: NDArray[np.float64], count: int, spec: FeatureSpec) -> NDArray
     stride = max(ROWS, reach)
     width = max(1, CELLS // (reach + min(stride, max(count, 1))))
     out = np.empty((count, len(spec.windows), len(spec.statistics), sensors), np.float32)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # absurd numbers give inf or NaN, not noise
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # extreme values give inf or NaN silently
         for left in range(0, sensors, width):
             strip = slice(left, left + width)
-            # + 0.0: no -0.0, for which of the two zeros is less is not defined
+            # + 0.0 removes -0.0, because min and max of the two zeros are not defined
             some = np.ascontiguousarray(rows[:, strip], dtype=np.float64) + 0.0
             for start in range(0, count, stride):
                 stop = min(start + stride, count)

@@ -1,12 +1,12 @@
-"""Readings → rows: one row a period, a missing period is a row of NaN.
+"""Readings → rows of a regular grid (resampling): one row per period; a missing period is a row of NaN.
 
 Every score is a function of the last W rows of this grid, so the rules must give the same rows whether a log arrives
-line by line or as a year in one piece. That leaves little choice:
+line by line or as a whole year at once:
 
 1. A reading belongs to slot ``floor(ts / period)``.
-2. Which reading makes a slot's row, and which is refused as ``duplicate`` or ``late``, says :mod:`.acceptance`.
-3. Missing slots become rows of NaN. A gap of W rows or more leaves nothing of the past in the window, so no more
-   than W rows are inserted, however long the device was off.
+2. :mod:`.acceptance` decides which reading makes a slot's row and which is refused as ``duplicate`` or ``late``.
+3. Missing slots become rows of NaN. After a gap of W rows or more nothing of the past is in the window, so at most W
+   rows are inserted, however long the device was off.
 
 So each reading makes exactly one row or is refused with a reason: the ledger adds up by construction.
 """
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from fieldwatch_contract.acceptance import in_order
 
 ABSURD = 1e100
-"""A value beyond this is a fault of the writer, not a measurement: missing, in the log as in the lake. Squares of what
-is left, and their sums, stay finite."""
+"""A larger value is an error of the writer, not a measurement: it counts as missing, in the log as in the lake. Squares
+of smaller ones, and their sums, stay finite."""
 MOST_ROWS = 4096
 
 
@@ -64,7 +64,7 @@ class Grid:
         self._history = np.full((window - 1, sensors), np.nan)
 
     def place(self, ts: NDArray[np.int64], values: NDArray[np.float64]) -> Block:
-        """Place readings in the order they were read.
+        """Place readings, in the order they were read.
 
         ``ts`` int64 ``[m]`` µs, ``values`` float64 ``[m, S]``. Infinities become NaN: the kernel knows one kind
         of missing. Returns the new rows; the grid advances.
@@ -95,9 +95,9 @@ class Grid:
         return Block(rows, times.astype(np.int64), source, duplicate, late)
 
     def blocks(self, ts: NDArray[np.int64], values: NDArray[np.float64]) -> Iterator[Block]:
-        """Place readings as :meth:`place` does, in blocks of :data:`MOST_ROWS` rows or so; indices are into ``ts``.
+        """Place readings like :meth:`place`, in blocks of about :data:`MOST_ROWS` rows; indices are into ``ts``.
 
-        Where readings are hours apart each brings a window of missing rows, and a page of the log becomes gigabytes.
+        This bounds memory: readings that are hours apart add a window of missing rows each.
         """
         steps = np.clip(np.diff(np.floor_divide(ts, self.period), prepend=0), 0, self.window + 1)
         cuts = np.flatnonzero(np.diff(np.cumsum(steps) // MOST_ROWS)) + 1

@@ -1,8 +1,8 @@
-"""Who runs what now: the small signed rollout file, and how a device finds itself in it.
+"""The rollout policy (staged rollout): a small signed file, and how a device decides from it which bundle to run.
 
-What *may* run is a bundle signed under the release engineers' offline keys. Which share of a channel runs which of
-those is this file, signed by an online key and mutable. A device decides from the file and its own id alone: no
-server knows or answers for it, so a static folder serves a million.
+What *may* run is a bundle signed with the release engineers' offline keys. Which share of a channel's devices runs
+which of those is defined by this file, signed with an online key and mutable. A device decides from the file and its
+own id alone; no server tracks devices, so a static folder serves a million.
 
 TUF targets: bundles at ``prod/<name>/<version>.zip``, policies at ``policy/<name>/<channel>.json``.
 """
@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from fieldwatch_contract.clock import SECOND, parse_iso
 
 SHARES = 10_000
-"""Rollout shares are counted in basis points: 0 = nobody, 10000 = everybody."""
+"""Rollout shares are in basis points: 0 = no device, 10000 = all devices."""
 
 
 class BundleFacts(BaseModel):
-    """What the release engineers state of a bundle, in the TUF target's ``custom`` (signed with their offline key)."""
+    """What the release engineers state about a bundle, in the TUF target's ``custom`` (signed with an offline key)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,7 +47,7 @@ class Release(BaseModel):
     spread_s: int = Field(default=0, ge=0, description="admitted devices start within this many seconds")
 
     def bucket(self, device: str) -> int:
-        """Return the device's place among 10,000, stable for a salt.
+        """Return the device's bucket among 10,000, a stable hash of salt and device id.
 
         >>> Release(target="t", sha256="0" * 64, salt="s", bp=0).bucket("press-0001") in range(10_000)
         True
@@ -79,10 +79,10 @@ class Policy(BaseModel):
     def choose(self, device: str, now: int, current: str | None) -> Release | None:
         """Return what ``device`` should run, or None to keep what it has.
 
-        ``current`` is the sha256 of the running bundle. A device that runs a release of this policy keeps it when
-        the share shrinks or the rollout halts; only revocation takes it away, and during a halt it leads to the
-        fallback, not to the release that was halted. A device that runs nothing gets the fallback too, where that is
-        for everybody: a halt denies a new device nothing that is proven.
+        ``current`` is the sha256 of the running bundle. A device that runs a release of this policy keeps it when the
+        share shrinks or the rollout is halted; only revocation removes it, and during a halt that leads to the
+        fallback, not to the halted release. A device that runs nothing also gets the fallback if that is for all
+        devices: a halt does not keep a proven bundle from a new device.
         """
         usable = [release for release in self.releases if release.sha256 not in self.revoke]
         revoked = current in self.revoke

@@ -1,9 +1,9 @@
 """Window → score → verdict, for one row or a year of rows, with the same bits.
 
-:class:`Scorer` is the one place where a bundle meets rows. Agent, replay and trainer call it with blocks cut as they
-please; a row's result depends on the W rows that end with it and on nothing else. onnxruntime computes a row's score
-independently of its neighbours except when it is fed a single row, where it takes other code paths; so a lone row is
-fed twice (a test holds this for every block size).
+:class:`Scorer` is the only place where a bundle is applied to rows. Agent, replay and trainer call it with blocks of
+any size; a row's result depends only on the W rows that end with it. onnxruntime computes a row's score independently
+of its neighbours except for a single row, where it takes other code paths; so a single row is fed twice (a test checks
+this for every block size).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from fieldwatch_contract.bundle import (
 from fieldwatch_contract.verdicts import CODES, WHYS, Kind, Verdict, Why, decide
 
 TOLERANCE = 1e-5
-"""Largest difference of a golden score, absolute and relative, between the trainer's machine and this one."""
+"""Largest allowed difference, absolute and relative, between golden scores of the trainer's machine and this one."""
 
 SHARE_DIGITS = 4
 LARGEST = np.finfo(np.float32).max
-"""What a score or a contribution beyond float32 is told as: infinity is no JSON, and would hide who is responsible."""
+"""Scores and contributions are clipped to float32's range: JSON has no infinity, and it would hide the sensors."""
 NO_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 TOO_NEW = (
     "ValidateOpsetForDomain",
@@ -49,12 +49,12 @@ TOO_NEW = (
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model says of ``n`` rows.
+    """One model's results for ``n`` rows.
 
     ``score`` float32 ``[n]``; ``verdict`` int8 ``[n]``, codes of :data:`.verdicts.VERDICTS`;
     ``why`` int8 ``[n]``, codes of :data:`.verdicts.WHYS`: not 0 where the verdict is ``unknown``.
-    ``contributions`` float32 ``[n, S]``, not negative. A model without contributions of its own is explained by
-    occlusion, and only where it reaches its threshold: the other rows are zero.
+    ``contributions`` float32 ``[n, S]``, not negative. A model that does not output contributions is explained by
+    occlusion, and only in rows that reach its threshold: all other rows are zero.
     """
 
     model: str
@@ -83,7 +83,7 @@ class Scorer:
         """Load the models.
 
         Raises :class:`.bundle.BundleBroken` where one does not load or fit its spec, :class:`.bundle.BundleMisfit`
-        where it asks for a newer onnxruntime, :class:`.bundle.BundleFailed` where memory is short.
+        where it needs a newer onnxruntime, :class:`.bundle.BundleFailed` where memory is short.
         """
         self.manifest = bundle.manifest
         self._models = [_Model(spec, bundle) for spec in self.manifest.models]
@@ -120,7 +120,7 @@ class Scorer:
         return result
 
     def _unusable(self, rows: NDArray[np.float64], count: int) -> NDArray[np.int8]:
-        """Why no model may judge a row: too many sensors missing, or too few rows in the window; 0 elsewhere."""
+        """Return why no model may judge a row: too many sensors missing or too few rows in the window; 0 elsewhere."""
         manifest = self.manifest
         missing = np.isnan(rows)
         filled = np.concatenate(([0], np.cumsum(~missing.all(axis=1))))
@@ -135,7 +135,7 @@ def _code(why: Why) -> np.int8:
 
 
 class _Model:
-    """One loaded graph and how to feed and explain it."""
+    """One loaded graph, how to run it and how to explain its scores."""
 
     def __init__(self, spec: ModelSpec, bundle: Bundle) -> None:
         self.spec = spec
@@ -148,7 +148,7 @@ class _Model:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = ort.InferenceSession(bundle.files[spec.file], options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises several types, all of them meaning this
+        except Exception as error:  # onnxruntime raises several types for this
             raise _cause(error, f"{spec.file} does not load") from error
         self._input = self._session.get_inputs()[0]
         expected = "tensor(double)" if spec.input == "rows" else "tensor(float)"
@@ -187,14 +187,14 @@ class _Model:
             out = self._session.run(names, {self._input.name: fed})
             score = np.clip(np.asarray(out[0], np.float32).reshape(len(fed)), -LARGEST, LARGEST)
             contributions = np.clip(np.asarray(out[1], np.float32), -LARGEST, LARGEST) if self._explains else None
-        except Exception as error:  # again several types; a graph that loads may still fail on some rows
+        except Exception as error:  # several types again; a graph that loads may still fail on some rows
             raise _cause(error, f"its model fails: {self.spec.file}") from error
         if lone:
             return score[1:], contributions[1:] if contributions is not None else None
         return score, contributions
 
     def _occlude(self, fed: NDArray[Any], score: NDArray[np.float32], sensors: int) -> NDArray[np.float32]:
-        """Explain rows at or above the threshold: how far the score falls when one sensor looks neutral.
+        """Explain rows at or above the threshold by occlusion: how far the score falls when one sensor is neutral.
 
         Features are laid out sensor last, so sensor s owns columns s, s + S, s + 2S, …
         """
@@ -212,10 +212,10 @@ class _Model:
 
 
 def _cause(error: Exception, what: str) -> BundleError:
-    """Tell by onnxruntime's words which of the three causes an error has: its types do not say.
+    """Classify an error of onnxruntime by its message, because its types do not distinguish the three causes.
 
-    A failed allocation comes as MemoryError while a model loads, and as RuntimeException or Fail with C++'s own words
-    while it runs. Opsets, IR versions and operators that this onnxruntime does not know belong to a newer one.
+    A failed allocation is a MemoryError while a model loads, and a RuntimeException or Fail with a C++ message while it
+    runs. Unknown opsets, IR versions and operators need a newer onnxruntime.
     """
     text = str(error)
     if isinstance(error, MemoryError) or any(word in text for word in NO_MEMORY):
@@ -243,14 +243,14 @@ def rank(contributions: NDArray[np.float32], limit: int | None = None) -> tuple[
 
     ``contributions``: float32 ``[n, S]``. Returns sensor indices and shares, both ``[n, k]``, most responsible first,
     ``k`` = ``limit`` or S. Shares are rounded to four digits and sum to at most 1 but for rounding; where a share is
-    0 the sensor has none.
+    0 the sensor is not responsible.
     """
     sensors = contributions.shape[1]
     exact = contributions.astype(np.float64)
     total = exact.sum(axis=1, keepdims=True)
     shares = np.divide(exact, total, out=np.zeros_like(exact), where=total > 0)
     units = np.rint(shares * 10**SHARE_DIGITS).astype(np.int64)
-    # one integer says share and sensor: sorted, it is in order, and the first of equals comes first
+    # one integer encodes share and sensor: sorting it orders by share, and ties by sensor
     keys = np.sort(np.arange(sensors) - units * sensors, axis=1)[:, :limit]
     return keys % sensors, -(keys // sensors) / 10**SHARE_DIGITS
 
@@ -258,7 +258,7 @@ def rank(contributions: NDArray[np.float32], limit: int | None = None) -> tuple[
 def responsible(
     contributions: NDArray[np.float32], sensors: list[str], limit: int | None = None
 ) -> tuple[list[str], list[float]]:
-    """Name the sensors with a share in one row's score, and the shares; see :func:`rank`.
+    """Return the sensors that contribute to one row's score, and their shares; see :func:`rank`.
 
     ``contributions``: float32 ``[S]``.
     """
@@ -268,7 +268,7 @@ def responsible(
 
 
 def golden(scorer: Scorer, rows: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
-    """Make the golden vectors of a bundle from ``rows`` ``[W - 1 + n, S]``: what must come out for them."""
+    """Make the golden vectors of a bundle from ``rows`` ``[W - 1 + n, S]``: rows and their expected results."""
     arrays: dict[str, NDArray[np.generic]] = {"rows": rows}
     manifest = scorer.manifest
     if manifest.features is not None:

@@ -1,4 +1,4 @@
-"""The MQTT topic tree: one fixed level for the device, so one broker ACL pattern covers a device.
+"""The MQTT topic tree. The device id is one fixed topic level, so that one ACL pattern at the broker covers a device.
 
 ========================  =================================================================
 ``evt/<event>``           device → cloud: ``alert``, ``result``, ``health``, ``gap``, ``model``, ``drift``
@@ -19,8 +19,8 @@ EVENTS = ("alert", "result", "health", "gap", "model", "drift")
 DEVICE_ID = re.compile(r"[a-z0-9-]{3,64}")
 
 FLOOR = "floor"
-"""User property of ``evt`` and ``bulk``: the lowest number that the device may still send in this epoch. What is below
-is acknowledged or was evicted, so the cloud need not wait for it."""
+"""User property of ``evt`` and ``bulk``, the low-water mark: the lowest number that the device may still send in this
+epoch. Everything below was acknowledged or evicted, so the cloud need not wait for it."""
 
 ALL_EVENTS = f"{PREFIX}/+/evt/#"
 ALL_BULK = f"{PREFIX}/+/bulk"
@@ -28,7 +28,7 @@ ALL_STATES = f"{PREFIX}/+/state"
 
 
 class Address(NamedTuple):
-    """A parsed topic: whose it is and which channel of theirs (``evt/alert``, ``bulk``, …)."""
+    """A parsed topic: the device and its channel (``evt/alert``, ``bulk``, …)."""
 
     device: str
     channel: str

@@ -1,7 +1,7 @@
-"""The four things Fieldwatch may say of a reading, and the rule that chooses among them.
+"""The four verdicts that Fieldwatch gives on a reading, and the rule that chooses among them.
 
-A score alone is never a verdict. Where the row is unlike anything the model was trained on, where too many sensors
-are missing, or while the window is not yet filled, the answer is ``unknown``: never a bare fault or ok.
+A score alone is not a verdict. Where the row is unlike anything the model was trained on, where too many sensors are
+missing, or while the window is not filled yet, the verdict is ``unknown``: never simply fault or ok.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Kind = Literal["detector", "classifier"]
 
 
 class Verdict(StrEnum):
-    """What a model says of one grid row; :data:`CODES` gives the integer used in arrays."""
+    """A model's verdict on one grid row; :data:`CODES` gives the integer used in arrays."""
 
     NORMAL = "normal"
     ANOMALOUS = "anomalous"

@@ -139,7 +139,7 @@ def test_the_policy_decides_who_runs_what(device: Device) -> None:
     assert device.pull().outcome == "current"
     edit(lambda policy: rollout.halt(rollout.share(policy, second.sha256, 10_000), True))
     result = device.pull()
-    assert (result.outcome, result.detail) == ("halted", "the rollout is halted; press/v1 goes on")
+    assert (result.outcome, result.detail) == ("halted", "the rollout is halted; press/v1 keeps scoring")
     edit(lambda policy: rollout.halt(policy, False))
     assert device.pull().outcome == "activated"
     edit(lambda policy: rollout.revoke(policy, second.sha256))
@@ -172,13 +172,13 @@ def test_a_wrong_address(device: Device) -> None:
 @pytest.mark.parametrize("path", ["2.root.json", "timestamp.json", ".v2.zip", "stable.json"])
 def test_a_captive_portal(device: Device, path: str) -> None:
     device.server.answers[path] = body(PORTAL, "text/html; charset=utf-8")
-    device.expect_failure("portal", "log-in")
+    device.expect_failure("portal", "login")
     device.expect_recovery()
 
 
 def test_a_portal_that_does_not_admit_to_be_html(device: Device) -> None:
     device.server.answers[""] = body(b"\n  " + PORTAL)
-    device.expect_failure("portal", "log-in")
+    device.expect_failure("portal", "login")
     device.expect_recovery()
 
 
@@ -298,7 +298,7 @@ def test_endless_data(device: Device, path: str) -> None:
 def test_files_cut_short(device: Device, path: str) -> None:
     found = next(device.site.repo.rglob(f"*{path}"))
     device.server.answers[path] = body(found.read_bytes()[:-20])
-    device.expect_failure("damaged", "goes on scoring")
+    device.expect_failure("damaged", "keeps scoring")
     device.expect_recovery()
 
 

@@ -72,10 +72,10 @@ def choose(policy: Policy, device: str, now: int, state: State, running: BundleR
         return UpdateResult("halted" if policy.halt else "current", f"{detail}; nothing is installed", "waiting")
     named = names(running)
     if current in policy.revoke:
-        detail = f"{name(running)} is revoked, but the policy offers nothing else: it goes on scoring"
+        detail = f"{name(running)} is revoked, but the policy offers nothing else: it keeps scoring"
         return UpdateResult("refused", detail, "revoked", **named)
     if policy.halt:
-        return UpdateResult("halted", f"the rollout is halted; {name(running)} goes on", **named)
+        return UpdateResult("halted", f"the rollout is halted; {name(running)} keeps scoring", **named)
     return UpdateResult("current", f"{name(running)} is what this device should run", **named)
 
 

@@ -37,7 +37,7 @@ class Nothing(RepositoryError):
 
 def explain(error: Exception, source: str) -> tuple[str, str]:
     """Return the kind of a failure and a sentence for the person on site."""
-    stays = "the installed bundle goes on scoring"
+    stays = "the installed bundle keeps scoring"
     match error:
         case BundleError() | MemoryError():
             return "memory", f"this computer could not test the bundle now: {error or 'not enough memory'}; {stays}"
@@ -46,15 +46,15 @@ def explain(error: Exception, source: str) -> tuple[str, str]:
         case BadRoot():
             return (
                 "configuration",
-                f"updates.root is not a valid root.json ({error}): take it from the release engineers",
+                f"updates.root is not a valid root.json ({error}): get it from the release engineers",
             )
         case Portal():
             return "portal", (
-                f"a web page came instead of {source}: this network wants a log-in, or a proxy stands between; {stays}"
+                f"a web page came instead of {source}: this network requires a login, or a proxy is in between; {stays}"
             )
         case ExpiredMetadataError():
             return "stale", (
-                f"{source} is stale ({error}): nobody has signed it anew, or this PC's clock "
+                f"{source} is stale ({error}): nobody has renewed its signatures, or this PC's clock "
                 f"({clock.iso(clock.now())}) is wrong; {stays}"
             )
         case BadVersionNumberError():
@@ -68,17 +68,17 @@ def explain(error: Exception, source: str) -> tuple[str, str]:
                 f"interferes; {stays} ({error})"
             )
         case LengthOrHashMismatchError():
-            return "damaged", f"a file of {source} is not what was signed, thrown away; {stays} ({error})"
+            return "damaged", f"a file of {source} is not what was signed, discarded; {stays} ({error})"
         case DeserializationError():
-            return "damaged", f"metadata of {source} is cut short or no metadata at all; {stays} ({error})"
+            return "damaged", f"metadata of {source} is truncated or not metadata at all; {stays} ({error})"
         case RepositoryError():
             return "hostile", f"{source} contradicts itself; {stays} ({error})"
         case Truncated() | urllib3.exceptions.ProtocolError():
-            return "truncated", f"the download from {source} broke off and goes on next time; {stays} ({error})"
+            return "truncated", f"the download from {source} broke off and resumes next time; {stays} ({error})"
         case DownloadLengthMismatchError():
             return "oversized", f"{source} sends more than was announced, cut off; {stays} ({error})"
         case SlowRetrievalError() | urllib3.exceptions.ReadTimeoutError():
-            return "slow", f"{source} is too slow, what came is kept; {stays} ({error})"
+            return "slow", f"{source} is too slow, what was received is kept; {stays} ({error})"
         case DownloadHTTPError(status_code=404):
             return "absent", f"no repository at {source}: is updates.url right? {stays} ({error})"
         case urllib3.exceptions.MaxRetryError():

@@ -19,28 +19,28 @@ from fieldwatch_contract.events import Trouble
 
 from fieldwatch_agent.update.states import State
 
-READ = "see that the agent's account may read its state folder, and that no virus scanner holds its files"
-FETCH = "'fieldwatch-agent update --config F' says why; or bring it on a stick: update --from DIR"
+READ = "check that the agent's account may read its state folder, and that no virus scanner holds its files"
+FETCH = "'fieldwatch-agent update --config F' shows why; or bring it on a USB stick: update --from DIR"
 REMEDY = {
     "absent": "correct updates.url",
     "configuration": "correct [updates] in the configuration",
-    "damaged": "nothing to do here if it passes; else tell the release engineers",
-    "disk": "make room on the disk, and see that the agent's account may write there",
-    "down": "see that this computer reaches the update server: network, proxy, updates.url",
+    "damaged": "nothing, if it does not persist; otherwise tell the release engineers",
+    "disk": "make room on the disk, and check that the agent's account may write there",
+    "down": "check that this computer can reach the update server: network, proxy, updates.url",
     "hostile": "ask the release engineers whether updates.url and root.json are right",
-    "memory": "close other programs; it is tried again with the next update",
+    "memory": "close other programs; the next update tries it again",
     "misfit": "correct the configuration, or install a newer agent",
     "nothing": "ask the release engineers: is device.type right, and updates.channel?",
     "portal": "log in to this network, or have the update server allowed through the proxy",
-    "refused": "tell the release engineers; the installed bundle goes on",
+    "refused": "tell the release engineers; the installed bundle keeps scoring",
     "revoked": "ask the release engineers for a release that may run",
-    "shadow": "nothing to do here: it is judged again with the next update",
-    "slow": "see that the network is not overloaded; it goes on with the next update",
+    "shadow": "nothing: the next update tests it again",
+    "slow": "check that the network is not overloaded; the next update resumes the download",
     "stale": "check this computer's clock; if it is right, tell the release engineers",
-    "truncated": "nothing to do here: it goes on with the next update",
-    "waiting": "nothing to do here if the release engineers have not admitted this device yet",
+    "truncated": "nothing: the next update resumes the download",
+    "waiting": "nothing, if the release engineers have not admitted this device yet",
 }
-"""What helps, by the kind of an update's failure (:attr:`.states.State.trouble`)."""
+"""Remedies by the kind of an update's failure (:attr:`.states.State.trouble`)."""
 
 
 def of(state: State, unreadable: OSError | None) -> list[Trouble]:

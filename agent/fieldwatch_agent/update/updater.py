@@ -109,12 +109,12 @@ def update_from(config: Config, folder: Path) -> UpdateResult:
 def _configured(config: Config, source: str | Path) -> UpdateResult:
     if config.updates is None:
         return UpdateResult(
-            "failed", "the configuration has no [updates]: its root says whom to trust", "configuration"
+            "failed", "the configuration has no [updates]: its root defines whom to trust", "configuration"
         )
     try:
         root = config.updates.root.read_bytes()
     except OSError as error:
-        detail = f"updates.root: {config.updates.root} cannot be read ({error.strerror}); it says whom to trust"
+        detail = f"updates.root: {config.updates.root} cannot be read ({error.strerror}); it defines whom to trust"
         return UpdateResult("failed", detail, "configuration")
     device, log, ca = config.device, config.log, config.updates.ca
     if ca is not None and not ca.is_file():

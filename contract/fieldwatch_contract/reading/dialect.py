@@ -88,7 +88,7 @@ class Columns:
         if self.unknown:
             parts.append(f"columns that the bundle does not know: {some(self.unknown)}")
         if self.repeated:
-            parts.append(f"columns that are there twice, of which the first counts: {some(self.repeated)}")
+            parts.append(f"columns that occur twice, of which the first counts: {some(self.repeated)}")
         return "; ".join(parts)
 
     def change_from(self, before: Columns) -> str:

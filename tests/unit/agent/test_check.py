@@ -121,12 +121,12 @@ def test_all_problems_at_once(folder: Path) -> None:
     assert "holds no certificate" in found.pop("[mqtt] ca")
     assert "does not belong to the certificate" in found.pop("[mqtt] key")
     assert found.pop("[mqtt] certificate") == "is for press-0002, the device is press-0001"
-    assert "is no root of trust" in found.pop("[updates] root")
+    assert "is not a root of trust" in found.pop("[updates] root")
     assert "is not a folder" in found.pop("[state] dir")
     assert found == {}
 
 
-@pytest.mark.parametrize(("days", "level", "what"), [(-2, "error", "has ended"), (5, "warning", "in 5 days")])
+@pytest.mark.parametrize(("days", "level", "what"), [(-2, "error", "expired"), (5, "warning", "in 5 days")])
 def test_certificates_that_end(folder: Path, days: int, level: str, what: str) -> None:
     make_certificate(folder, "press-0001", days)
     findings = run(folder, '[mqtt]\nurl = "mqtts://b"\ncertificate = "device.pem"\nkey = "device.key"\n')

@@ -227,7 +227,7 @@ def test_sensors_are_found_by_name_and_differences_told() -> None:
     np.testing.assert_array_equal(found.values, [[1.0, math.nan]])
     assert found.changes == [
         "no column for b; columns that the bundle does not know: c; "
-        "columns that are there twice, of which the first counts: a"
+        "columns that occur twice, of which the first counts: a"
     ]
 
 
