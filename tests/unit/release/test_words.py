@@ -119,7 +119,7 @@ def test_a_slip_is_refused_and_changes_nothing(
 
 
 TOLD = [
-    ([], V1, ["every device of the channel that run nothing start with press/v1"]),
+    ([], V1, ["all devices of the channel that run nothing start with press/v1"]),
     (
         [V1],
         V2,

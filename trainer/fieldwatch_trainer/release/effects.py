@@ -49,7 +49,7 @@ class Fleet:
         if self.size:
             number = round(share * self.size)
             return f"about {number or 'one at most'} of {self.size} devices"
-        return "every device of the channel" if share >= 1 else f"{share * 100:.3g} % of the channel's devices"
+        return "all devices of the channel" if share >= 1 else f"{share * 100:.3g} % of the channel's devices"
 
 
 class _Placed(Release):
