@@ -16,6 +16,7 @@ import logging
 import platform
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
     from fieldwatch_agent.service import Service
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
+CRASHED = 70
+"""The command ended by an error that it does not know, with a traceback: the service tells it from a failure."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused."""
+    """Run one command and return its exit code.
+
+    0 done, 1 failed, 2 wrong usage or configuration, 3 refused, 70 a fault of the program itself.
+    """
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
@@ -38,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return DONE
+    except Exception:
+        traceback.print_exc()
+        return CRASHED
 
 
 def _parser() -> argparse.ArgumentParser:

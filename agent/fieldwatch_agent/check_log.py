@@ -122,7 +122,7 @@ def outcome(sample: Sample, log: LogConfig, sensors: Sequence[str]) -> Outcome:
         readings = parser.parse(lines)
         line = readings.line + number
         refused = [Refusal(each.line + number, each.reason, each.detail) for each in readings.refused]
-        future = ahead(readings.ts, clock.now(), written).future
+        future = ahead(readings.ts, clock.now(), newest * log.period if newest is not None else None, written).future
         refused += [
             Refusal(int(at), "future", "is more than a day ahead of this computer's clock") for at in line[future]
         ]

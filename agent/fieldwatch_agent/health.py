@@ -107,6 +107,7 @@ class Reporter:
             unreadable=pipeline.intake.tail.unreadable,
             unfilled=pipeline.unfilled,
             clock_wrong=pipeline.intake.clock_wrong,
+            overtaken=pipeline.overtaken,
             disk_free=free,
         )
 

@@ -187,7 +187,9 @@ class Service:
     def _bundle_troubles(self) -> list[Trouble]:
         """The troubles with bundle and updates, worst first."""
         mine = [self._takeup.trouble(), self._updating.trouble() if self._updating is not None else None]
-        return [trouble for trouble in mine if trouble is not None] + self._activation.troubles()
+        seen = [trouble for trouble in mine if trouble is not None]
+        kinds = {trouble.kind for trouble in seen}
+        return seen + [trouble for trouble in self._activation.troubles() if trouble.kind not in kinds]
 
     @property
     def _trouble(self) -> str:

@@ -2,7 +2,7 @@
 
 | kind | there while |
 |---|---|
-| ``clock_wrong`` | lines wait unread because this computer's clock is behind the log |
+| ``clock_wrong`` | this computer's clock is behind the log: lines wait unread, or the newest row is ahead of it |
 | ``log_missing`` | no file matches, or the one being read is gone |
 | ``log_unreadable`` | the log, or one of its files, cannot be read |
 | ``log_silent`` | the log has had no new line for some periods |
@@ -34,6 +34,10 @@ from fieldwatch_agent.score.tally import Tally
 LITTLE_ROOM = 20_000_000
 """Bytes: what SQLite's write-ahead log and a new bundle may need at the same time."""
 UNJUDGED_SHARE = 0.5
+REREAD = (
+    "set this computer's clock; if it is right, it was wrong when that reading was accepted: stop the agent, move "
+    "journal.db* out of its state folder, start it, and the log is read again"
+)
 
 _REMEDIES = {
     "columns": "compare the line with the header: has the device's program changed? 'fieldwatch-agent check' says more",
@@ -61,7 +65,8 @@ class Facts:
     """A snapshot of what the agent knows about itself.
 
     ``log``, ``log_detail``: the tail's state. ``recent``: what became of the lines of the last ``minutes``.
-    ``sensors``: how many the bundle has. ``unfilled``, ``clock_wrong``: in words, empty where all is well.
+    ``sensors``: how many the bundle has. ``unfilled``, ``clock_wrong``, ``overtaken`` (the newest row is ahead of the
+    clock): in words, empty where all is well.
     """
 
     log: str = "following"
@@ -74,6 +79,7 @@ class Facts:
     unreadable: Sequence[str] = ()
     unfilled: str = ""
     clock_wrong: str = ""
+    overtaken: str = ""
     disk_free: int | None = None
 
 
@@ -98,10 +104,10 @@ def derive(facts: Facts) -> list[Finding]:
 
 def _of_the_log(facts: Facts) -> list[Finding]:
     found = []
-    if facts.clock_wrong:
-        found.append(
-            Finding("clock_wrong", facts.clock_wrong, "set this computer's clock; if it is right, move that file aside")
-        )
+    if facts.clock_wrong or facts.overtaken:
+        detail = "; ".join(filter(None, [facts.clock_wrong, facts.overtaken]))
+        remedy = REREAD if facts.overtaken else "set this computer's clock; if it is right, move that file aside"
+        found.append(Finding("clock_wrong", detail, remedy))
     if facts.log in _LOG_STATES and not facts.clock_wrong:
         kind, remedy = _LOG_STATES[facts.log]
         found.append(Finding(kind, facts.log_detail, remedy))

@@ -5,12 +5,13 @@
 | in a later period than the newest row | a row |
 | in the period of the newest row | refused, ``duplicate``: the first one counts, it has been scored and sent |
 | in an earlier period | refused, ``late``: waiting for it would delay every other reading |
-| a day ahead of the clock and of the log time | refused, ``future``: otherwise all others would be late |
-| a day ahead of the clock, but not of the log time | left unread, with all after it: the clock is behind |
+| a day ahead of the clock, and the log does not confirm it | refused, ``future``: otherwise all others would be late |
+| a day ahead of the clock, and the log confirms it | left unread, with all after it: the clock is behind |
 | read again | a row if it was one before, whatever the clock says now |
 
-The log time is the later of the newest row and the file's modification time. If the log itself returns to the clock's
-time, its readings ahead were wrong and the clock is right.
+The log confirms a reading if it follows an accepted one by at most a day, or if its file was modified at that time or
+later. If the log itself returns to the clock's time, the modification time confirms nothing; a row still does, because
+a clock that agreed with it accepted it.
 
 A row must be the same row when it is read again. By then time has passed and some lines may be gone, so the rule is not
 applied a second time: the journal records which periods of the last day have a row (:class:`Rows`), and
@@ -36,32 +37,44 @@ _Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Ahead:
-    """Readings ahead of the clock: ``future`` bool ``[n]``, refused; from index ``waits`` on all stay unread."""
+    """Readings ahead of the clock.
+
+    ``future`` bool ``[n]``: refused, now or when their turn comes; from ``waits`` on all stay unread (None: none).
+    """
 
     future: NDArray[np.bool_]
     waits: int | None = None
 
 
-def ahead(ts: _Ints, now: int, log_time: int | None = None) -> Ahead:
+def ahead(ts: _Ints, now: int, newest: int | None = None, written: int | None = None) -> Ahead:
     """Tell which of a block's readings are ahead of the clock, and whether log or clock is right.
 
-    ``ts``: int64 ``[n]`` µs in the order of the log; ``now``: the clock; ``log_time``: see above, None = unknown.
+    ``ts``: int64 ``[n]`` µs in the order of the log; ``now``: the clock; ``newest``: the newest row before the block;
+    ``written``: the file's modification time, None = unknown.
 
     >>> day = clock.DAY
     >>> ahead(np.array([0, 3 * day, 60]), now=0).future.tolist()
     [False, True, False]
-    >>> ahead(np.array([0, 3 * day]), now=0, log_time=3 * day).waits
+    >>> ahead(np.array([0, 3 * day]), now=0, written=3 * day).waits
     1
+    >>> ahead(np.array([3 * day, 60]), now=0, newest=3 * day - 60).waits
+    0
     """
-    beyond = ts > now + AHEAD
-    if log_time is None or not beyond.any() or not beyond[-1]:
-        return Ahead(beyond)
-    told = np.flatnonzero(beyond & (ts <= log_time + AHEAD))
-    if not len(told):
-        return Ahead(beyond)
-    waits = int(told[0])
-    beyond[waits:] = False
-    return Ahead(beyond, waits)
+    future = ts > now + AHEAD
+    beyond = np.flatnonzero(future)
+    if not len(beyond):
+        return Ahead(future)
+    returns = not future[-1]
+    least = np.iinfo(np.int64).min // 2
+    accepted = np.maximum.accumulate(np.where(future, least, ts))[beyond]
+    last, waits = least if newest is None else newest, None
+    for place, time, before in zip(beyond.tolist(), ts[beyond].tolist(), accepted.tolist(), strict=True):
+        last = max(last, before)
+        if time <= last + AHEAD or (written is not None and not returns and time <= written + AHEAD):
+            future[place] = False
+            last = max(last, time)
+            waits = place if waits is None else waits
+    return Ahead(future, waits)
 
 
 def in_order(slots: _Ints, newest: int | None) -> tuple[_Ints, _Ints, _Ints]:

@@ -325,6 +325,18 @@ def test_status_and_log_name_each_alert(tmp_path: Path) -> None:
     assert f"          classifier is open since {since}" in told
 
 
+def test_status_by_an_account_that_may_not_read_says_so(tmp_path: Path) -> None:
+    device = Device(tmp_path)
+    device.install()
+    assert device.command("run", "--until-idle").returncode == 0
+    device.state.chmod(0)
+    done = device.command("status", preexec_fn=as_anybody)
+    device.state.chmod(0o700)
+    assert done.returncode == 1
+    assert f"{device.state / FILE}: Permission denied; use the agent's account" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_status_before_the_first_run_names_the_bundle(tmp_path: Path) -> None:
     device = Device(tmp_path)
     assert "is active" not in device.command("status").stderr

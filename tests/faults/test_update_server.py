@@ -19,14 +19,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fieldwatch_agent.config import Config
+from fieldwatch_agent.config import Config, load
 from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.choice import UpdateResult
 from fieldwatch_agent.update.source import Limits
 from fieldwatch_agent.update.states import TRIES
-from fieldwatch_agent.update.updater import pull
+from fieldwatch_agent.update.updater import pull, update
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.bundle import Bundle, read_bundle
@@ -399,6 +399,18 @@ def test_a_foreign_root_file_is_a_mistake_in_the_installation(device: Device) ->
     assert (result.outcome, result.trouble) == ("failed", "configuration")
     assert "updates.root is not a valid root.json" in result.detail
     assert device.active == "v1"
+
+
+def test_a_missing_root_file_is_told_by_the_service(device: Device, tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text(
+        '[device]\nid = "press-0001"\ntype = "press"\n[log]\npath = "x"\nperiod = "60s"\n'
+        f'[state]\ndir = "{device.state}"\n[updates]\nurl = "http://127.0.0.1:1/"\nroot = "nowhere.json"\n'
+    )
+    result = update(load(tmp_path / "agent.toml"))
+    assert (result.outcome, result.trouble) == ("failed", "configuration")
+    (trouble,) = Activation(device.state).troubles()
+    assert (trouble.kind, trouble.detail) == ("update_failing", result.detail)
+    assert "nowhere.json cannot be read" in trouble.detail
 
 
 # ---- broken off ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from fieldwatch_agent.config import load
+from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.source import Limits
 from fieldwatch_agent.update.updater import UpdateResult, pull, update
 
@@ -99,6 +100,7 @@ def test_a_server_is_trusted_by_the_authority_that_the_configuration_names(tmp_p
         result = configured('ca = "missing.pem"')
         assert (result.outcome, result.trouble) == ("failed", "configuration")
         assert "updates.ca: there is no file" in result.detail
+        assert Activation(tmp_path / "state").note() == result.detail, "the service tells it"
         assert configured(f'ca = "{own}"').outcome == "activated"
 
 

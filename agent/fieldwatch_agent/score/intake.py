@@ -114,7 +114,7 @@ class Intake:
         """Refuse, or leave unread, what is ahead of the clock."""
         ts, line, now = readings.ts, readings.line, clock.now()
         beyond = bool((ts > now + AHEAD).any())
-        judged = ahead(ts, now, _log_time(lines, newest) if beyond else None)
+        judged = ahead(ts, now, newest, _written(lines) if beyond else None)
         stop, read, before = len(ts), len(lines), self._begun
         self._begun = beginning(lines, readings, before)
         position = self._begun or lines.position
@@ -152,10 +152,9 @@ class Intake:
         )
 
 
-def _log_time(lines: LogLines, newest: int | None) -> int | None:
-    """Return the latest time that the log itself vouches for: its newest row, or when the file was written."""
+def _written(lines: LogLines) -> int | None:
+    """Return when the file was written, in µs; None where it is gone."""
     try:
-        written = Path(lines.file).stat().st_mtime_ns // 1000
+        return Path(lines.file).stat().st_mtime_ns // 1000
     except OSError:
-        return newest
-    return max(written, newest or written)
+        return None

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from fieldwatch_contract import clock
+from fieldwatch_contract.acceptance import AHEAD
 from fieldwatch_contract.bundle import Bundle, check_fit
 from fieldwatch_contract.events import GapData
 from fieldwatch_contract.reading.parse import Refusal
@@ -116,6 +117,16 @@ class Pipeline:
     def waiting(self) -> str:
         """Why available lines are not being processed, in words; empty where they are."""
         return self.intake.clock_wrong or (self._window.why if self._held is not None else "")
+
+    @property
+    def overtaken(self) -> str:
+        """That the newest row is ahead of this computer's clock, in words; empty where it is not."""
+        if self.newest is None or self.newest <= clock.now() + AHEAD:
+            return ""
+        return (
+            f"the newest reading is of {clock.iso(self.newest)}, but this computer's clock says "
+            f"{clock.iso(clock.now())}; what is older than that reading is refused"
+        )
 
     @property
     def unfilled(self) -> str:

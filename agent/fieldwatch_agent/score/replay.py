@@ -69,18 +69,21 @@ class Replay:
         manifest = self._manifest
         grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
         parser = Parser(self._config, manifest.sensors)
+        newest: int | None = None
         for path in logs:
+            written = path.stat().st_mtime_ns // 1000
             for lines in read_file(path, self._config, BLOCK_BYTES):
                 readings = parser.parse(lines)
                 self.columns = parser.columns.describe() if parser.columns else ""
                 self.refused.update(refusal.reason for refusal in readings.refused)
-                known = ~ahead(readings.ts, clock.now()).future
+                known = ~ahead(readings.ts, clock.now(), newest, written).future
                 self.refused["future"] += int((~known).sum())
                 for block in grid.blocks(readings.ts[known], readings.values[known]):
                     self.refused["duplicate"] += len(block.duplicate)
                     self.refused["late"] += len(block.late)
                     if not len(block.ts):
                         continue
+                    newest = int(block.ts[-1])
                     present = np.flatnonzero(block.source >= 0)
                     self.readings += len(present)
                     columns = [self._judge(block.ts, judged, present) for judged in self._scorer.score(block.rows)]

@@ -343,8 +343,12 @@ def read_status(path: Path) -> dict[str, object]:
         "rejects": [],
         "damaged": [],
     }
-    if not path.exists():
-        raise JournalError(f"{path}: no journal yet; has the agent run with this configuration?")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise JournalError(f"{path}: no journal yet; has the agent run with this configuration?") from None
+    except OSError as error:
+        raise JournalError(f"{path}: {error.strerror}; use the agent's account, or root's") from error
     status["disk_free"] = shutil.disk_usage(path.parent).free
     damaged: list[str] = []
     try:

@@ -18,8 +18,12 @@ from fieldwatch_contract.events import Trouble
 
 LIMIT_S = 3600.0
 """An updater that runs longer is stopped: its self-test never ends. Such attempts are counted."""
-ENDS = frozenset({0, 1, 2, 3})
+ENDS = frozenset({0, 1, 3})
 """Exit codes with which the updater has recorded its result."""
+MISCONFIGURED = 2
+"""Its exit code where the configuration is wrong: it was changed since the service read it."""
+
+SHOW = "'fieldwatch-agent update --config F' shows why; report it if it happens again"
 
 log = logging.getLogger("fieldwatch.agent")
 
@@ -55,7 +59,13 @@ class Updating:
             return
         self._process = None
         self._plan()
-        self._tell("" if code in ENDS else f"the updater ended without a result (exit code {code})")
+        if code == MISCONFIGURED:
+            self._tell(
+                "the updater cannot use the configuration as it is now; the service still runs with the one before",
+                "'fieldwatch-agent check --config F' names the lines: correct them before the next start",
+            )
+        else:
+            self._tell("" if code in ENDS else f"the updater ended without a result (exit code {code})")
 
     def stop(self) -> bool:
         """Stop a running updater; tell whether there was one."""
@@ -80,10 +90,9 @@ class Updating:
     def _plan(self) -> None:
         self._due = time.monotonic() + self._interval * random.uniform(0.9, 1.1)  # noqa: S311
 
-    def _tell(self, what: str) -> None:
+    def _tell(self, what: str, remedy: str = SHOW) -> None:
         if not what:
             self._trouble = None
         elif self._trouble is None or self._trouble.detail != what:
-            log.error("%s", what)
-            remedy = "'fieldwatch-agent update --config F' shows why; report it if it happens again"
+            log.error("%s; %s", what, remedy)
             self._trouble = Trouble(kind="update_failing", detail=what, remedy=remedy, since=clock.iso(clock.now()))

@@ -4,7 +4,7 @@
 state                                                kind                since
 ===================================================  ==================  =============================================
 ``activation.json`` cannot be read                   ``bundle_failing``  unknown
-no bundle                                            ``no_bundle``       start of the updater's trouble, if there is one
+no bundle, as far as it can be read                  ``no_bundle``       start of the updater's trouble, if there is one
 the last update failed, or what it found may not     ``update_failing``  the first update that ended this way
 run here
 ===================================================  ==================  =============================================
@@ -51,6 +51,8 @@ def of(state: State, unreadable: OSError | None) -> list[Trouble]:
         found.append(
             Trouble(kind="bundle_failing", detail=f"activation.json cannot be read ({unreadable})", remedy=READ)
         )
+    if state.current is None and unreadable is not None:
+        return found  # whether there is one is not known
     if state.current is None:
         detail = f"no bundle yet: {state.note or 'waiting for the update server'}"
         remedy = REMEDY.get(state.trouble, FETCH)

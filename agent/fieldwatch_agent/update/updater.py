@@ -108,20 +108,22 @@ def update_from(config: Config, folder: Path) -> UpdateResult:
 
 def _configured(config: Config, source: str | Path) -> UpdateResult:
     if config.updates is None:
-        return UpdateResult(
-            "failed", "the configuration has no [updates]: its root defines whom to trust", "configuration"
-        )
+        return _misconfigured(config, "the configuration has no [updates]: its root defines whom to trust")
     try:
-        root = config.updates.root.read_bytes()
+        root = durable.read(config.updates.root)
     except OSError as error:
         detail = f"updates.root: {config.updates.root} cannot be read ({error.strerror}); it defines whom to trust"
-        return UpdateResult("failed", detail, "configuration")
+        return _misconfigured(config, detail)
     device, log, ca = config.device, config.log, config.updates.ca
     if ca is not None and not ca.is_file():
-        return UpdateResult(
-            "failed", f"updates.ca: there is no file {ca}; it says which server to trust", "configuration"
-        )
+        return _misconfigured(config, f"updates.ca: there is no file {ca}; it says which server to trust")
     return pull(source, root, config.state.dir, device.id, device.type, config.updates.channel, log, ca=ca)
+
+
+def _misconfigured(config: Config, detail: str) -> UpdateResult:
+    """Record, as for any other failure, that nobody could be asked for updates."""
+    Activation(config.state.dir).end_update("configuration", detail)
+    return UpdateResult("failed", detail, "configuration")
 
 
 def pull(

@@ -80,7 +80,7 @@ def test_live_lines_are_not_kept_with_all_that_was_read_before_them(tmp_path: Pa
 def test_a_sparse_log_costs_no_more_memory_than_a_dense_one(tmp_path: Path) -> None:
     """Hours between readings are hours of missing rows: half a million of them must not be held at once."""
     log = tmp_path / "readings.csv"
-    log.write_text("timestamp,s0,s1,s2\n" + "".join(line(200 * minute) for minute in range(4000)))
+    log.write_text("timestamp,s0,s1,s2\n" + "".join(line(200 * minute - 1_000_000) for minute in range(4000)))
     pipeline, journal = start(tmp_path)
     tracemalloc.start()
     while pipeline.step() is not None:
@@ -292,6 +292,28 @@ def test_a_clock_that_is_behind_makes_lines_wait_and_refuses_none(
     assert device.results() == wanted
     assert device.refused() == {"2026-01-20": {"timestamp": 1}}, "counted once, when it was read"
     assert (device.pipeline.intake.clock_wrong, device.pipeline.lag()) == ("", 0)
+
+
+def test_a_clock_that_is_behind_and_that_the_writer_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three days of backlog, then lines by the wrong clock: they are late, the backlog is not of the future."""
+    monkeypatch.setattr(intake, "CLOCK_RETRY_S", 0.0)
+    wanted = expected(tmp_path / "sound", monkeypatch, range(300))
+    device = Device(tmp_path / "device", monkeypatch)
+    device.live(range(3))
+    device.append("".join(map(device.reading, range(3, 300))))
+    device.now = START - 3 * clock.DAY
+    device.append("".join(map(device.reading, range(-4320, -4310))))
+    os.utime(device.log, ns=(device.now * 1000, device.now * 1000))
+    device.restart()
+    assert "the newest reading is of 2026-01-17T00:02:00Z" in device.pipeline.overtaken
+    device.carry()
+    assert (len(device.results()), device.refused()) == (3, {})
+    assert device.pipeline.waiting
+    device.now = START + 300 * clock.MINUTE
+    device.carry()
+    assert device.results() == wanted
+    assert device.refused() == {"2026-01-17": {"late": 10}}
+    assert (device.pipeline.waiting, device.pipeline.overtaken) == ("", "")
 
 
 def test_a_clock_behind_at_the_very_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,6 +261,11 @@ def test_an_updater_that_starts_late_has_its_full_time(monkeypatch: pytest.Monke
         ("import os; os.kill(os.getpid(), 9)", "ended without a result"),
         ("import time; time.sleep(60)", "ended without a result"),
         ("raise SystemExit(1)", None),
+        ("raise SystemExit(2)", "cannot use the configuration"),
+        (
+            "import sys, fieldwatch_agent.__main__ as door; door._version = None; sys.exit(door.main(['version']))",
+            "ended without a result (exit code 70)",
+        ),
     ],
 )
 def test_an_updater_that_cannot_tell_is_told_of(

@@ -36,6 +36,9 @@ EXAMPLE = {"columns": "readings.csv line 12: has 4 fields, the header has 3"}
     ("facts", "kind", "words", "remedy"),
     [
         (Facts(log="waiting", log_detail="no file matches x"), "log_missing", "no file matches x", "[log] path"),
+        (Facts(clock_wrong="x waits"), "clock_wrong", "x waits", "move that file aside"),
+        (Facts(clock_wrong="x waits", overtaken="y"), "clock_wrong", "x waits; y", "journal.db*"),
+        (Facts(overtaken="y"), "clock_wrong", "y", "journal.db*"),
         (Facts(log="missing", log_detail="x is gone"), "log_missing", "x is gone", "[log] path"),
         (Facts(log="unreadable", log_detail="x: denied"), "log_unreadable", "x: denied", "right to read"),
         (Facts(log="silent", log_detail="no new line for 300 s"), "log_silent", "300 s", "writes its log"),

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 NOW = 1_768_608_000_000_000
 
 
-def judged(*days: float, log_time: float | None = None) -> tuple[list[float], int | None]:
+def judged(*days: float, newest: float | None = None, written: float | None = None) -> tuple[list[float], int | None]:
     """Judge readings so many days ahead of the clock; return which are refused, and which one waits."""
     ts = np.array([NOW + round(day * DAY) for day in days], np.int64)
-    found = ahead(ts, NOW, None if log_time is None else NOW + round(log_time * DAY))
+    log = [None if day is None else NOW + round(day * DAY) for day in (newest, written)]
+    found = ahead(ts, NOW, *log)
     return [day for day, future in zip(days, found.future, strict=True) if future], found.waits
 
 
 @pytest.mark.parametrize(
-    ("days", "log_time", "future", "waits"),
+    ("days", "written", "future", "waits"),
     [
         ((-3, -2, 0), None, [], None),
         ((0, 2), None, [2], None),  # also where nothing follows: the device's clock is wrong, or ours
@@ -34,14 +35,30 @@ def judged(*days: float, log_time: float | None = None) -> tuple[list[float], in
     ],
 )
 def test_readings_ahead_of_the_clock(
-    days: tuple[float, ...], log_time: float | None, future: list[float], waits: int | None
+    days: tuple[float, ...], written: float | None, future: list[float], waits: int | None
 ) -> None:
-    assert judged(*days, log_time=log_time) == (future, waits)
+    assert judged(*days, written=written) == (future, waits)
+
+
+@pytest.mark.parametrize(
+    ("days", "newest", "future", "waits"),
+    [
+        ((2, 2.5, 3), 1.5, [], 0),  # they go on from a row
+        ((0.1, 0.9, 1.8, 2.7), 0, [], 2),  # or from one another
+        ((2, 2.1, -3, -2.9), 1.9, [], 0),  # also where the writer now has the same wrong clock
+        ((2, 400, 401, 2.1, -3), 1.9, [400, 401], 0),  # wrong lines among them
+        ((1.2, -3), -3, [1.2], None),  # a day and more after the row before: a wrong line
+        ((400, 401), -3, [400, 401], None),
+    ],
+)
+def test_what_goes_on_from_a_row_waits_for_the_clock(
+    days: tuple[float, ...], newest: float, future: list[float], waits: int | None
+) -> None:
+    assert judged(*days, newest=newest) == (future, waits)
 
 
 def test_a_day_ahead_is_the_limit() -> None:
-    limit = np.array([NOW + AHEAD, NOW + AHEAD + 1], np.int64)
-    assert ahead(limit, NOW).future.tolist() == [False, True]
+    assert [ahead(np.array([NOW + AHEAD + more]), NOW).future.tolist() for more in (0, 1)] == [[False], [True]]
     assert AHEAD == DAY
 
 

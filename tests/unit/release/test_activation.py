@@ -361,6 +361,7 @@ def test_an_unreadable_state_file_is_not_damaged(tmp_path: Path, unreadable: Unr
     blind = Activation(tmp_path)
     with pytest.raises(BundleFailed, match=r"activation\.json cannot be read"):
         blind.start()
+    assert [trouble.kind for trouble in blind.troubles()] == ["bundle_failing"], "nothing says that there is none"
     blind.end_update("down", "still")
     unreadable.names = set()
     assert (tmp_path / "activation.json").read_bytes() == before
