@@ -1,4 +1,4 @@
-"""What a person should be told about a time, or a value, that can be read in more than one way. Nothing here decides.
+"""Advice on a time or a value that can be read in more than one way. Advice only; nothing is decided here.
 
     | found | told |
     |---|---|
@@ -83,7 +83,7 @@ def _patterns() -> Iterator[str]:
 
 
 class TimeAdvice:
-    """Says by which formats the refused times of one log could be read: those that read all of a shape so far."""
+    """Suggests formats for the refused times of one log: those that fit all times of the same shape so far."""
 
     def __init__(self, timezone: str) -> None:
         self._timezone = timezone
@@ -112,8 +112,8 @@ class TimeAdvice:
 def repeated_extremes(values: NDArray[np.float64], sensors: Sequence[str]) -> dict[float, list[str]]:
     """Return values that may stand for "no value", with the sensors that hold them.
 
-    ``values`` ``[n, S]``. Suspicious is a column's least or greatest value that comes three times or more, and lies as
-    far from all the others as ten times their own spread.
+    ``values`` ``[n, S]``. A column's minimum or maximum is suspicious if it occurs at least three times and is further
+    from all the others than ten times their own spread.
     """
     found: dict[float, list[str]] = {}
     for place, name in enumerate(sensors):
@@ -132,7 +132,7 @@ def repeated_extremes(values: NDArray[np.float64], sensors: Sequence[str]) -> di
 
 _ZONE_STEP = 15 * clock.MINUTE
 _NEAR = 2 * clock.MINUTE
-"""A newest reading off the clock by whole quarters of an hour, give or take this (µs), is in another time zone."""
+"""A newest reading that is off by whole quarters of an hour, give or take this (µs), is in another time zone."""
 
 
 Verdict = tuple[Literal["warning", "error"], str, str]
@@ -140,7 +140,7 @@ Verdict = tuple[Literal["warning", "error"], str, str]
 
 
 def far_from(text: str, ts: int, written: int, config: TimestampConfig) -> Verdict | None:
-    """Compare the newest reading with when its file was written; None if it is near.
+    """Compare the newest reading with its file's modification time; None if it is near.
 
     ``text``: the time as it stands there, ``ts``: as it was read, ``written``: both µs.
     """
@@ -168,7 +168,7 @@ def far_from(text: str, ts: int, written: int, config: TimestampConfig) -> Verdi
 
 
 def exchanged(config: TimestampConfig) -> TimestampConfig | None:
-    """Return the configuration with day and month exchanged, None where no pattern holds both as numbers."""
+    """Return the configuration with day and month swapped, None where no pattern has both as numbers."""
     pattern = config.format or ""
     if "%d" not in pattern or "%m" not in pattern:
         return None

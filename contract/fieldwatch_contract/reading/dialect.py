@@ -1,6 +1,6 @@
-"""Header and first row → dialect: which character separates, which column is what. Fixed from there on for the file.
+"""Header and first row → dialect: the delimiter and the meaning of each column. Fixed from there on for the file.
 
-Where a line names columns
+When a line is a header
 
     | before it | a line is a header if |
     |---|---|
@@ -16,8 +16,8 @@ How many fields a row has (n names, f fields in the first row)
     | f = n | n fields |
     | f > n, the spare ones empty | f fields, the spare ones empty: a trailing delimiter |
     | f < n, the header's last names empty | f fields |
-    | the last name is that of a remark | one field less where there is no remark |
-    | else | refused, both counts are told |
+    | the last name is that of a remark | one field less in rows without a remark |
+    | anything else | refused, with both counts |
 
 Which columns hold the time: :mod:`.reading.time_columns`.
 """
@@ -48,7 +48,7 @@ from fieldwatch_contract.reading.words import (
 )
 
 MARK = b"\xef\xbb\xbf"
-"""UTF-8's byte order mark; a writer that opens its file again may put one before any line."""
+"""UTF-8's byte order mark; a writer that reopens its file may put one before any line."""
 SPACE = b" "
 """Where blanks separate columns, any run of them counts as one."""
 
@@ -60,7 +60,7 @@ class Columns:
     """What a header means.
 
     ``widths``: how many fields a row may have. ``time``: columns whose fields, joined by blanks, are the time.
-    ``order[i]``: column of sensor i, -1 = none. ``pair``: of a log with a line a value, the columns of
+    ``order[i]``: column of sensor i, -1 = none. ``pair``: in a log with one value per line, the columns of
     the sensor's name and of the value. ``offset``: µs from UTC that the time column's name tells.
     """
 
@@ -81,7 +81,7 @@ class Columns:
         return self.pair is None and len(self.order) > 0 and len(self.missing) == len(self.order)
 
     def describe(self) -> str:
-        """Tell in what the columns differ from the bundle's sensors; empty where they do not."""
+        """Describe how the columns differ from the bundle's sensors; empty where they do not."""
         parts = []
         if self.missing:
             parts.append(f"no column for {some(self.missing)}")
@@ -92,7 +92,7 @@ class Columns:
         return "; ".join(parts)
 
     def change_from(self, before: Columns) -> str:
-        """Tell in what the columns differ from those before; empty where they do not."""
+        """Describe how the columns differ from the previous ones; empty where they do not."""
         if before.names == self.names:
             return ""
         gone = [name for name in before.names if name not in self.names]
@@ -105,7 +105,7 @@ class Columns:
 
 
 class Dialects:
-    """Recognises headers and tells what they mean; knows the configuration and nothing of the lines before."""
+    """Recognises and interprets headers; stateless, depends only on the configuration."""
 
     def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times) -> None:
         """``sensors``: the bundle's as :func:`.words.plain` gives them. ``times`` tells what is a time."""
@@ -124,8 +124,8 @@ class Dialects:
     def is_header(self, line: bytes, current: bytes | None) -> bool:
         """Tell whether ``line`` names columns; ``current`` is the header in effect before it.
 
-        In the middle of a file more is asked of it than at the beginning: a message that happens to hold the word
-        "time" must not take the columns away.
+        In the middle of a file the test is stricter than at the beginning: a message that happens to contain the word
+        "time" must not replace the columns.
         """
         line = line.removeprefix(MARK)
         if self._log.format == "jsonl" or line.startswith(b"{"):
@@ -143,7 +143,7 @@ class Dialects:
         return any(self._names_columns(line, current, each) for each in self._candidates(line))
 
     def _candidates(self, line: bytes) -> tuple[bytes, ...]:
-        """Return the delimiters that may separate a line's fields; blanks where no other does."""
+        """Return the delimiters that may separate a line's fields; blanks if there is no other."""
         found = tuple(each for each in self.delimiters if each in line)
         return found or ((SPACE,) if self._log.delimiter is None and SPACE in line.strip() else ())
 
@@ -177,7 +177,7 @@ class Dialects:
         return self._times.one(text) is not None or is_clock(text)
 
     def _known(self, names: Sequence[str]) -> int:
-        """Return how many of the sensors have a name here; of a log with a line a value, whether it is the header."""
+        """Return how many sensors are named here; in a log with one value per line, all if it is the header."""
         if self._log.format == "long":
             return len(self._sensors) if self._pair(names) is not None else 0
         return len(set(names) & set(self._sensors))
@@ -187,7 +187,7 @@ class Dialects:
         return bool(self._sensors) and not any(self._known(self.names(header, each)) for each in self.delimiters)
 
     def is_units(self, cells: Sequence[str]) -> bool:
-        """Tell whether a row under the names holds units, or says how values were made."""
+        """Tell whether a row below the names holds units, or says how values were computed."""
         filled = [cell for cell in cells if cell]
         return bool(filled) and 2 * sum(map(is_unit, filled)) > len(filled)
 
@@ -214,7 +214,7 @@ class Dialects:
     # ---- what a header means -----------------------------------------------------------------------------------------
 
     def understand(self, header: bytes | None, sample: bytes) -> Columns:
-        """Find out what the header means, with the first line of data to help; None: the configured names.
+        """Interpret the header with the help of the first line of data; ``header`` None: the configured names.
 
         Raises :class:`.lines.RefusedError` where it does not fit.
         """
@@ -272,7 +272,7 @@ class Dialects:
         return (count, named) if remark and count == named - 1 else ()
 
     def _misfit(self, header: bytes | None, seen: Sequence[tuple[int, int, bytes]]) -> str:
-        """Say that a row does not have the header's columns, with both counts and what to do."""
+        """Explain that a row does not match the header, with both counts and the remedy."""
         if not seen:
             return "has a quotation mark that does not fit"
         names, fields, delimiter = max(seen, key=lambda each: (each[0], each[1]))
@@ -304,7 +304,7 @@ class Dialects:
 
 
 def split(line: bytes, delimiter: bytes, decode: Callable[[bytes], str]) -> list[bytes]:
-    """Cut a line into fields and take off their quotes; raises :class:`.lines.RefusedError` where they do not match."""
+    """Split a line into unquoted fields; raises :class:`.lines.RefusedError` where quotes do not match."""
     if delimiter == SPACE:
         line = SPACE.join(line.split())
     if b'"' not in line:
@@ -317,7 +317,7 @@ def split(line: bytes, delimiter: bytes, decode: Callable[[bytes], str]) -> list
 
 
 def comma_cure(delimiter: bytes, names: int, fields: int) -> str:
-    """Return what to do about rows with decimal commas between commas, empty where there is no sign of it."""
+    """Return the remedy for rows with decimal commas in a comma-separated file, empty where there is no sign of it."""
     if delimiter != b"," or names < 2 or not 1.5 * names <= fields <= 2 * names:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""A JSON object a line → time and values. Names are the object's keys; an object in the object adds its own.
+"""One JSON object per line → time and values. Names are the object's keys; nested objects add their own keys.
 
     | value | is |
     |---|---|
@@ -32,7 +32,7 @@ MOST_KINDS = 1000
 
 
 class JsonObjects:
-    """Reads the lines of one log of JSON objects."""
+    """Parses the lines of one log of JSON objects."""
 
     def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times) -> None:
         self._places = {sensor: place for place, sensor in enumerate(sensors)}

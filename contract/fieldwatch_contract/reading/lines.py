@@ -1,4 +1,4 @@
-"""Lines as the parser takes them, and what it makes of them: readings and refusals."""
+"""The parser's input and output: lines; readings and refusals."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Lines:
     """Whole lines of one file, in order.
 
     ``lines``: 8-bit text without line ends. ``header``: the header in effect before the first line, where the parser
-    cannot know it (after a restart). ``fresh``: they do not continue the ones before; ``at_start``: they begin the
-    file. ``before``: after a restart, lines that precede them. ``torn``: the last line has no end and will get none.
-    ``overlong``: the only line is longer than 1 MiB, and here is only its beginning.
+    cannot know it (after a restart). ``fresh``: they do not continue the previous block; ``at_start``: they begin the
+    file. ``before``: after a restart, the lines before them. ``torn``: the last line has no end and will get none.
+    ``overlong``: the only line is longer than 1 MiB; this is only its beginning.
     """
 
     lines: list[bytes]
@@ -34,11 +34,11 @@ class Lines:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Line ``line`` of the block (-1: before it) is no reading; ``reason`` is counted, ``detail`` is for people.
+    """Line ``line`` of the block (-1: before it) is not a reading; ``reason`` is counted, ``detail`` is for people.
 
     Reasons: ``header`` (no column names, or none of a sensor), ``columns`` (more or fewer fields than the header),
     ``timestamp``, ``ambiguous`` (a number with two meanings), ``empty``, ``malformed`` (quotes, JSON), ``encoding``,
-    ``torn``, ``too_long``; of logs with a line a value also ``late`` and ``duplicate``.
+    ``torn``, ``too_long``; in logs with one value per line also ``late`` and ``duplicate``.
     """
 
     line: int
@@ -57,17 +57,17 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Readings:
-    """What a block of lines says.
+    """What a block of lines contains.
 
     ``ts``          int64 ``[m]`` µs UTC, in the order of the lines
     ``values``      float64 ``[m, S]`` in the bundle's order, NaN = missing
-    ``line``        int64 ``[m]``: with which line of the block each begins, -1 = before the block
+    ``line``        int64 ``[m]``: the line of the block at which each begins, -1 = before the block
     ``refused``     in the order of the lines
     ``skipped``     how many lines are neither: blank, comment, header, before a header
-    ``bad_values``  by sensor: how many fields should have been numbers and are not
-    ``changes``     what a header says that the bundle or the header before it does not, in words
-    ``open_line``   where a reading begins that is not complete, so that a restart must begin there: a line of the
-                    block, -1 = before the block, None = there is none
+    ``bad_values``  by sensor: how many fields should be numbers but are not
+    ``changes``     how a header differs from the bundle or from the previous header, in words
+    ``open_line``   where an incomplete reading begins, at which a restart must begin: a line of the block,
+                    -1 = before the block, None = there is none
     """
 
     ts: NDArray[np.int64]
@@ -82,7 +82,7 @@ class Readings:
 
 @dataclass
 class Found:
-    """Readings as they are collected; ``bad`` by the sensor's place."""
+    """Collects readings; ``bad`` by sensor index."""
 
     ts: list[NDArray[np.int64]] = field(default_factory=list)
     values: list[NDArray[np.float64]] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Found:
     changes: list[str] = field(default_factory=list)
 
     def add(self, ts: int, values: NDArray[np.float64], line: int) -> None:
-        """Take one reading; ``values`` ``[S]``."""
+        """Add one reading; ``values`` ``[S]``."""
         self.ts.append(np.array([ts], np.int64))
         self.values.append(values[None])
         self.line.append(np.array([line], np.int64))

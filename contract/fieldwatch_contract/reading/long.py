@@ -1,4 +1,4 @@
-"""A line a value → readings: lines that belong together become one reading.
+"""One value per line (long format) → readings: lines that belong together become one reading.
 
     | line | |
     |---|---|
@@ -9,10 +9,10 @@
     | earlier than the open reading | refused: ``late`` |
     | of a sensor that the bundle does not have | opens and completes like any other, and adds nothing |
 
-A reading is complete when a later one begins, so it comes a period after its time, and the last line of a log leaves
-one open. Until then it is not read: the position that is committed stays before its first line
-(:attr:`.lines.Readings.open_line`), and lines refused in the middle of it are told when it is complete. So a restart
-halves no reading and counts no line twice.
+A reading is complete when a later one begins, so it is returned a period after its time, and the last line of a log
+leaves one open. Until then it does not count as read: the committed position stays before its first line
+(:attr:`.lines.Readings.open_line`), and lines refused in the middle of it are reported when it is complete. So a
+restart splits no reading and counts no line twice.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from fieldwatch_contract.reading.lines import Found, Refusal, RefusedError
 
 @dataclass
 class _Open:
-    """The reading at hand. ``line``: of this block, -1 where it began before. ``seen``: its sensors' names.
-    ``known``: it was read before a restart, as long as no line is added to it."""
+    """The open reading. ``line``: of this block, -1 where it began before. ``seen``: its sensors' names.
+    ``known``: it was already read before a restart, unless a line is added to it."""
 
     ts: int
     values: NDArray[np.float64]
@@ -42,7 +42,7 @@ class _Open:
 
 
 class Assembly:
-    """Puts the readings of one log together."""
+    """Assembles the readings of one log."""
 
     def __init__(self, period: int, sensors: Sequence[str]) -> None:
         """``period``: µs between two readings."""
@@ -56,18 +56,18 @@ class Assembly:
         return None if self._open is None or self._open.known else self._open.line
 
     def begin_block(self) -> None:
-        """Lines are counted anew from here on."""
+        """Begin a block: line numbers start at 0 again."""
         if self._open is not None:
             self._open.line = -1
             self._open.refused = [replace(refusal, line=-1) for refusal in self._open.refused]
 
     def remind(self, before: Assembly) -> None:
-        """Take over what lines before a restart left open: it was read unless lines are added to it."""
+        """Take over the reading left open before a restart: it counts as read unless lines are added to it."""
         if self._open is None and before._open is not None:
             self._open = replace(before._open, line=-1, refused=[], skipped=0, bad=[], known=True)
 
     def take(self, ts: int, name: str, value: tuple[int, float, bool], line: int, found: Found) -> None:
-        """Take a line: time, sensor, and its place (-1: none), value and whether that is no number.
+        """Add a line: time, sensor name, and sensor index (-1: none), value and whether that is not a number.
 
         Raises :class:`.lines.RefusedError` where the line belongs to no reading.
         """
@@ -91,7 +91,7 @@ class Assembly:
             self._open.bad += [place] * is_bad
 
     def refuse(self, refusal: Refusal, found: Found) -> None:
-        """Tell a refused line with the reading that it stands in."""
+        """Record a refused line with the reading in the middle of which it is."""
         (found if self._open is None else self._open).refused.append(refusal)
 
     def _complete(self, found: Found) -> None:

@@ -1,22 +1,22 @@
-"""Lines → readings: in the dialects that laboratories write, column by name, nothing dropped without a reason.
+"""Lines → readings, in the dialects that laboratories write; columns by name; nothing is dropped without a reason.
 
-The dialect follows from the header and the first line of data after it, not from how far the file has been written: a
-log read line by line gives what it gives in one piece.
+The dialect follows from the header and the first line of data after it, not from how much of the file is written: a log
+read line by line gives the same readings as in one piece.
 
     | a line | is |
     |---|---|
     | blank, a comment | skipped |
-    | a header (:mod:`.reading.dialect`) | skipped; it holds from there on, a file without one goes on with the last |
+    | a header (:mod:`.reading.dialect`) | skipped; applies from there on, also to later files without a header |
     | before the first reading after a header (or a file's start): text without numbers, units | skipped, up to \
 :data:`PREAMBLE` lines |
     | of the dialect's number of fields, with a time (:mod:`.reading.times`) | a reading, see :mod:`.reading.values` |
-    | the same, of a log with a line a value | part of a reading, see :mod:`.reading.long` |
+    | the same, of a log with one value per line | part of a reading, see :mod:`.reading.long` |
     | under a header without any of the bundle's sensors | refused; read by the columns before if it fits those alone |
     | anything else | refused with a reason |
 
-A sensor without a column is missing, a column without a sensor is ignored; both are told.
+A sensor without a column is missing, a column without a sensor is ignored; both are reported.
 
-Lines that look alike are read in blocks, the others one by one; the results are identical, bit for bit.
+Similar lines are parsed in blocks, others one by one; the results are identical, bit for bit.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from fieldwatch_contract.reading.words import is_processing, plain, some, typewr
 __all__ = ["PREAMBLE", "Columns", "Parser", "Readings", "Refusal"]
 
 PREAMBLE = 50
-"""Lines of text are passed over at the beginning of a file, up to this many; then they are refused."""
+"""Lines of text at the beginning of a file that are skipped at most; further ones are refused."""
 FEW = 8
-"""Fewer lines than this are read one by one: a block costs more."""
+"""Fewer lines than this are parsed one by one, because a block costs more."""
 CELLS = 51_200
-"""Fields read together: enough that the calls of numpy do not count, few enough to stay in the cache."""
+"""Fields parsed together: enough to amortise numpy's call overhead, few enough to stay in the cache."""
 
 _REPLACED = "\ufffd".encode()
 _NUMERIC = b"0123456789+-.eE"
@@ -59,7 +59,7 @@ _Ints = NDArray[np.int64]
 
 
 class Parser:
-    """Reads the lines of one log, block after block; knows the header in effect."""
+    """Parses the lines of one log, block by block; keeps the header in effect."""
 
     def __init__(self, log: LogConfig, sensors: Sequence[str]) -> None:
         """``sensors``: the bundle's, in its order."""
@@ -81,12 +81,12 @@ class Parser:
         self.columns: Columns | None = None
         """The columns in effect, None until a header and a line of data have been seen."""
         self.units: dict[str, str] = {}
-        """Units by column, where a row under the names tells them."""
+        """Units by column, where a row below the names gives them."""
 
     # ---- a block -----------------------------------------------------------------------------------------------
 
     def parse(self, lines: Lines) -> Readings:
-        """Return the readings of a block. Blocks come in the order of the log, cut as they may be."""
+        """Return the readings of a block. Blocks come in log order; their boundaries do not matter."""
         found = Found()
         if self._assembly is not None:
             self._assembly.begin_block()
@@ -112,7 +112,7 @@ class Parser:
         return found.readings(self.sensors, self._assembly.open_line if self._assembly else None)
 
     def _resume(self, lines: Lines, found: Found) -> None:
-        """Begin a file, or go on in the middle of one after a restart."""
+        """Begin a file, or continue in the middle of one after a restart."""
         if lines.header is not None:
             self._take_header(lines.header)
         if lines.at_start:
@@ -132,7 +132,7 @@ class Parser:
         found.changes += known.changes
 
     def _settle(self, before: Sequence[bytes]) -> None:
-        """Learn the columns from a line like most of those before: a single odd one must not settle the dialect."""
+        """Learn the columns from a line like most of those before: a single unusual one must not fix the dialect."""
         if self.columns is not None or self._objects is not None:
             return
         counts = [tuple(line.count(each) for each in self._dialects.delimiters) for line in before]
@@ -145,7 +145,7 @@ class Parser:
     # ---- one line ----------------------------------------------------------------------------------------------
 
     def _single(self, line: bytes, at: int, found: Found) -> None:
-        """Read one line into ``found``."""
+        """Parse one line into ``found``."""
         line = line.removeprefix(MARK)
         if self.is_header(line, None if self._opening else self._header):
             self._take_header(line)
@@ -223,7 +223,7 @@ class Parser:
         return ts, fields
 
     def _learn(self, line: bytes) -> Columns:
-        """Return the columns of the header in effect by its first row; raises :class:`.lines.RefusedError`."""
+        """Return the columns of the header in effect, from its first row; raises :class:`.lines.RefusedError`."""
         if self._misplaced is not None:
             raise RefusedError(
                 "header",
@@ -251,7 +251,7 @@ class Parser:
         return plain(self._dialects.decode(fields[columns.pair[0]]))
 
     def _values_of(self, fields: Sequence[bytes], columns: Columns) -> tuple[int, float, bool]:
-        """Return the place of a line's sensor (-1: none of the bundle's), its value and whether that is no number."""
+        """Return a line's sensor index (-1: not in the bundle), its value, and whether that is not a number."""
         assert columns.pair is not None
         name = self._name(fields, columns)
         if name not in self.sensors:
@@ -269,7 +269,7 @@ class Parser:
         return " ".join(self._dialects.decode(fields[column]).strip() for column in columns)
 
     def _is_preamble(self, line: bytes) -> bool:
-        """Tell whether a line that is no reading is text before the data: a title, a serial number, a row of units."""
+        """Tell whether a line that is not a reading is text before the data: a title, a serial number, units."""
         if not self._seeking or self._passed >= PREAMBLE or line.lstrip(b' "\t')[:1] in _DATA or self._objects:
             return False
         delimiters = self._dialects.delimiters if self.columns is None else (self.columns.delimiter,)
@@ -283,7 +283,7 @@ class Parser:
         return False
 
     def _note_units(self, line: bytes) -> None:
-        """Keep a row of units under the names."""
+        """Keep a row of units below the names."""
         for delimiter in self._dialects.delimiters if self._header is not None else ():
             names, cells = (self._dialects.names(each, delimiter) for each in (self._header or b"", line))
             if len(names) == len(cells) > 1 and self._dialects.is_units(cells):
@@ -297,7 +297,7 @@ class Parser:
         return max(2 * FEW, CELLS // len(self.columns.names)) if self.columns else 1
 
     def _block(self, lines: list[bytes], at: int, stop: int, found: Found) -> int:
-        """Read ``lines[at:stop]`` up to the first that is not like the others; return how many that were."""
+        """Parse ``lines[at:stop]`` up to the first that is not like the others; return how many were parsed."""
         columns = self.columns
         if columns is None or self._assembly is not None:
             return 0
@@ -360,7 +360,7 @@ class Parser:
     def _values(self, rows: list[bytes], columns: Columns, width: int) -> tuple[_Floats, list[int]]:
         """Return the values, ``[n, S]``, of the first ``n`` rows and the places of fields that are no numbers.
 
-        Columns that no sensor has are cut off first, so that what stands there cannot stand in the way.
+        Columns that belong to no sensor are removed first, so that their content cannot interfere.
         """
         present = np.flatnonzero(columns.order >= 0)
         if not len(present):
@@ -375,7 +375,7 @@ class Parser:
         return self._numbers.block([delimiter.join([row[each] for each in use]) for row in cells], delimiter, present)
 
     def _bare(self, line: bytes, delimiter: bytes) -> bytes:
-        """Return a readable line without its quotes, nothing where it cannot do without them."""
+        """Return a readable line without its quotes, nothing where the quotes are needed."""
         line = typewritten(line)
         if b"\0" in line or _REPLACED in line:
             return b""
@@ -408,7 +408,7 @@ class Parser:
         return None
 
     def last_reading(self, lines: Sequence[bytes]) -> tuple[int, str] | None:
-        """Return the time (µs) of the last reading among ``lines`` by the columns in effect, and how it is written."""
+        """Return the time (µs) of the last reading among ``lines`` with the columns in effect, and its text."""
         for line in reversed(lines):
             try:
                 return self._time(line.removeprefix(MARK))
@@ -418,12 +418,12 @@ class Parser:
 
     @property
     def assumed_zone(self) -> bool:
-        """Whether times without a zone have been read: the configured time zone counts for them."""
+        """Whether times without a zone have been read, to which the configured time zone applies."""
         return self._times.assumed
 
     @property
     def decimal(self) -> str:
-        """The decimal sign as far as the log tells it: ".", "," or ""."""
+        """The decimal sign as far as it is known from the log: ".", "," or ""."""
         return self._numbers.signs.decimal
 
     def _time(self, line: bytes) -> tuple[int, str]:
@@ -455,7 +455,7 @@ class Parser:
         self.columns = None
 
     def _tell(self, columns: Columns, found: Found) -> None:
-        """Announce columns that differ from those before, or from the bundle's sensors."""
+        """Report columns that differ from the previous ones, or from the bundle's sensors."""
         text = columns.describe() if self._before is None else columns.change_from(self._before[1])
         if text:
             found.changes.append(text)
@@ -468,6 +468,6 @@ def _cure(line: bytes) -> str:
 
 
 def _check_text(line: bytes) -> None:
-    """Raise :class:`.lines.RefusedError` where a line is not all text."""
+    """Raise :class:`.lines.RefusedError` where a line contains anything but text."""
     if b"\0" in line or _REPLACED in line:
         raise RefusedError("encoding", "holds bytes that are no text; is [log] encoding right?")

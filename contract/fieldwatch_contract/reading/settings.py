@@ -1,7 +1,7 @@
-"""``[log]``: which files a log is and how they are written. What is not configured is detected from the first lines.
+"""``[log]``: which files make up a log and how they are written. What is not configured is detected from the file.
 
-Agent and trainer read the same logs, so the settings of reading are contract. Paths are resolved against
-``context["base"]``, the folder of the file that holds the setting, wherever the program was started.
+Agent and trainer read the same logs, so these settings belong to the contract. Paths are resolved relative to
+``context["base"]``, the folder of the configuration file, not to the working directory.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def duration(value: object) -> int:
 
 
 def base_folder(info: ValidationInfo) -> Path:
-    """Return the folder at which relative paths start."""
+    """Return the folder that relative paths start from."""
     return Path(info.context["base"]) if info.context else Path()
 
 

@@ -1,7 +1,7 @@
-"""What the points and commas in a log's numbers mean: decimals or thousands.
+"""What points and commas in a log's numbers mean: decimal or thousands separators.
 
-A field that has one meaning has that meaning. One that has two is settled by the rest of the file, and refused by name
-where the file does not settle it.
+A field with only one possible meaning has that meaning. One with two is decided by the rest of the file, and refused
+(``ambiguous``) where the file does not decide it.
 
     | field | is | and proves that decimals are written with |
     |---|---|---|
@@ -12,7 +12,7 @@ where the file does not settle it.
     | the same in a file with proof of both signs | ambiguous | – |
     | the same in a file without proof | see below | – |
 
-Without proof, three digits after each sign are taken for decimals where that is the habit of such files
+Without proof, three digits after each sign are taken as decimals where that is usual for such files
 
     | columns are separated by | ``1.002`` | ``1,002`` |
     |---|---|---|
@@ -21,10 +21,10 @@ Without proof, three digits after each sign are taken for decimals where that is
     | semicolon | decimal, but … | decimal, where no column holds whole numbers such as ``998`` |
     | tab, ``|``, blank, … | decimal, but … | ambiguous |
 
-… but ambiguous in a column that holds whole numbers such as ``998`` as well,
-and where the log was read so with the other sign before.
+… but ambiguous in a column that also holds whole numbers such as ``998``,
+and where the log was read this way with the other sign before.
 
-``decimal`` and ``thousands`` in ``[log]`` settle it without proof; what contradicts them is no number.
+``decimal`` and ``thousands`` in ``[log]`` decide it without proof; a field that contradicts them is not a number.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _Ints = NDArray[np.int64]
 
 
 class Signs:
-    """Knows what a log's fields have proven so far."""
+    """Keeps what a log's fields have proven so far about the signs."""
 
     def __init__(self, log: LogConfig, sensors: Sequence[str]) -> None:
         """``sensors``: the bundle's, for what is said about a field."""
@@ -69,7 +69,7 @@ class Signs:
         self._whole = np.zeros(len(sensors), bool)
         self._doubtful = False
         self.european = False
-        """Whether dates are written as where the comma begins decimals."""
+        """Whether dates are written as in countries with a decimal comma."""
 
     @property
     def decimal(self) -> str:
@@ -122,14 +122,14 @@ class Signs:
         self._proven |= {b".": _POINT, b",": _COMMA}.get(sign, 0)
 
     def note(self, place: int, field: bytes, value: float, delimiter: bytes) -> None:
-        """Remember what a field tells besides its own value."""
+        """Remember what a field proves besides its own value."""
         if delimiter != b",":
             self._whole[place] |= 1 <= abs(value) < 1000 and not (b"." in field or b"," in field or value % 1)
         elif value % 1 and b"," not in field:
             self._proven |= _POINT
 
     def settle(self, place: int, field: bytes, delimiter: bytes) -> float:
-        """Return the value of a field with two meanings; raises :class:`.lines.RefusedError` where nothing tells."""
+        """Return the value of a field with two meanings; raises :class:`.lines.RefusedError` where undecided."""
         sign = _POINT if b"." in field else _COMMA
         proven = self._proven
         if not proven and self._is_habit(place, sign, delimiter):
@@ -171,7 +171,7 @@ class Signs:
     # ---- many rows -------------------------------------------------------------------------------------------------
 
     def odd(self, data: bytes, delimiter: bytes) -> list[bytes]:
-        """Return what must not stand in rows that are read together, of what stands in ``data``."""
+        """Return which characters in ``data`` must not occur in rows that are parsed together."""
         odd = [b"'"] if b"'" in data else []
         if not data.isascii():
             odd += [space for space in _SPACES if space in data]
@@ -189,16 +189,16 @@ class Signs:
         return [sign for sign in odd if sign != delimiter and sign in data]
 
     def is_odd(self, field: bytes) -> bool:
-        """Tell whether a field that is no number by itself is one with thousands signs."""
+        """Tell whether a field that is not a plain number is one with thousands separators."""
         return not self.configured and _GROUPED.fullmatch(field) is not None and _EITHER.fullmatch(field) is None
 
     def note_points(self, values: _Floats, delimiter: bytes) -> None:
-        """Remember what many fields tell besides their values."""
+        """Remember what many fields prove besides their values."""
         if delimiter == b"," and not self._proven & _POINT:
             self._proven |= _POINT * bool(np.nanmax(values % 1, initial=0.0) > 0)
 
     def take_habit(self, data: bytes, delimiter: bytes, values: _Floats, places: _Ints) -> int:
-        """Return how many of the first rows can be read out of habit, and remember what they tell.
+        """Return how many of the first rows can be read by the usual convention, and remember what they prove.
 
         ``data``: their fields, ``values`` ``[rows, places]`` what they are if each sign begins decimals.
         """
@@ -226,7 +226,7 @@ class Signs:
         return len(values)
 
     def doubts(self) -> list[str]:
-        """Say, once, that fields were read as decimals out of habit before the log showed that this is not certain."""
+        """Report, once, that fields were read as decimals by convention before the log cast doubt on that."""
         if self._doubtful or not self._habit or self._proven == self._habit:
             return []
         unsure = self._assumed & (self._against(self._habit, self._whole) | bool(self._proven))
@@ -247,7 +247,7 @@ def is_number(text: str) -> bool:
 
 
 def number(raw: bytes) -> float:
-    """Return the value of a field with a decimal point: NaN where it is empty, infinity where it is no number."""
+    """Return the value of a field with a decimal point: NaN where it is empty, infinity where it is not a number."""
     text = raw.strip()
     if not text:
         return math.nan

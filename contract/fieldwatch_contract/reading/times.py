@@ -1,6 +1,6 @@
 """The time of a reading: text → µs UTC, one at a time or a column at once, with the same result.
 
-Told apart by shape
+Recognised by shape
 
     | written | is |
     |---|---|
@@ -13,7 +13,7 @@ Told apart by shape
     | ``01/02/2026`` | no time: whether it is January or February is for the configuration to say |
 
 Only by configuration (``format``): a pattern, and numbers that count from another epoch, see :data:`FORMATS`. A number
-does not tell its epoch; :mod:`.reading.advice` compares it with the clock.
+does not reveal its epoch; :mod:`.reading.advice` compares it with the clock.
 
 Times without a zone are in the configured one. When clocks go back, an hour comes twice: a time in it that lies more
 than half an hour before its predecessor belongs to the second pass. In the hour that clocks skip, the offset before the
@@ -55,7 +55,7 @@ _DIRECTIVES = {
 }  # fmt: skip
 """Directives of strptime that are read as shapes are, a column at once; patterns with others are left to strptime."""
 EARLIEST, LATEST = 0, 7_258_118_400 * SECOND
-"""1970 and 2200: a time outside is what a device writes before it knows better ("0001-01-01"), and no time."""
+"""1970 and 2200: a time outside is a placeholder of a device without a set clock ("0001-01-01"), not a time."""
 _EPOCH_0 = datetime(1970, 1, 1)
 _LEAPS = ((1_483_228_800, 18), (1_435_708_800, 17), (1_341_100_800, 16), (1_230_768_000, 15), (1_136_073_600, 14))
 """Seconds by which GPS is ahead of UTC since a Unix time; 13 from 1999 to 2005, before which no log was written."""
@@ -86,7 +86,7 @@ Excel's days are local time and hold no more than milliseconds."""
 
 
 class Times:
-    """Reads the times of one log; remembers the last one, for the hour that comes twice."""
+    """Parses the times of one log; remembers the last one, for the hour that comes twice."""
 
     def __init__(self, config: TimestampConfig) -> None:
         self._format = config.format
@@ -150,7 +150,7 @@ class Times:
         return self._to_utc(time) if self._format == "excel" else time
 
     def column(self, text: NDArray[np.uint8], starts: _Ints, ends: _Ints) -> tuple[_Ints, int]:
-        """Return the times (int64 µs) in ``text[starts[i]:ends[i]]`` and how many of them, from the first on, hold.
+        """Return the times (int64 µs) in ``text[starts[i]:ends[i]]`` and how many of the first ones are valid.
 
         The others are for :meth:`one`: another shape than the first, out of range, or in the hour that comes twice.
         """
@@ -274,7 +274,7 @@ class Times:
 
 
 def _compiled(pattern: str) -> re.Pattern[str] | None:
-    """Return a pattern of strptime as a shape; None where it has a directive that is no number, or one twice."""
+    """Return a strptime pattern as a regular expression; None where a directive is not numeric or occurs twice."""
     parts = re.findall(r"%.?|\s+|[^%\s]+", pattern)
     asked = {part for part in parts if part[0] == "%"}
     if not asked or not asked <= _DIRECTIVES.keys() or ("%I" in asked) != ("%p" in asked):

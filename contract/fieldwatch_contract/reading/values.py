@@ -6,9 +6,9 @@
     | a finite number up to 10¹⁰⁰ | itself; what its signs mean: :mod:`.reading.signs` |
     | anything else | missing, and counted |
 
-Blocks are read as one JSON array: pydantic's reader rounds as ``float()`` does and takes a quarter of the time of
-``numpy.loadtxt``. A block ends before the first row whose signs need a closer look; the results are those of reading
-each row alone, bit for bit.
+Blocks are parsed as one JSON array: pydantic's parser rounds like ``float()`` and takes a quarter of the time of
+``numpy.loadtxt``. A block ends before the first row whose signs need individual treatment; the results are identical to
+parsing each row alone, bit for bit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fieldwatch_contract.reading.signs import Signs, number
 _NUMERIC = b"0123456789+-.eE"
 _BLANKS = b" \t\n\r\v\f"
 _READABLE = bytes(each if each in _NUMERIC else ord(" ") if each in _BLANKS else ord("?") for each in range(256))
-"""Makes unreadable what no number holds, so that JSON does not take it for something else than a number."""
+"""Replaces characters that occur in no number, so that JSON accepts nothing but numbers."""
 _PLUS = re.compile(rb"(?<=[, ])\+(?=\d)")
 """A sign that JSON does not know."""
 
@@ -37,7 +37,7 @@ _Ints = NDArray[np.int64]
 
 
 class Numbers:
-    """Reads the numbers of one log."""
+    """Parses the numbers of one log."""
 
     def __init__(self, log: LogConfig, sensors: Sequence[str]) -> None:
         """``sensors``: the bundle's, in its order."""
@@ -81,7 +81,7 @@ class Numbers:
         return self._without_missing(out), bad
 
     def block(self, rows: Sequence[bytes], delimiter: bytes, places: _Ints) -> tuple[_Floats, list[int]]:
-        """Return the values ``[n, S]`` of the first ``n`` rows, which need no closer look, and places of bad fields.
+        """Return the values ``[n, S]`` of the first ``n`` rows, those that parse as a block, and places of bad fields.
 
         ``rows`` hold the fields of the sensors ``places`` alone, in this order.
         """
@@ -116,7 +116,7 @@ class Numbers:
         return values, places[bad % len(places)].tolist()
 
     def _numbers(self, data: bytes, delimiter: bytes) -> _Floats | None:
-        """Return the numbers of many fields, infinity for words; None where they must be read one by one."""
+        """Return the numbers of many fields, infinity for words; None where they must be parsed one by one."""
         table = self.signs.to_point(delimiter)
         readable = bytearray(_READABLE if table is None else table.translate(_READABLE))
         readable[delimiter[0]] = ord(",")
@@ -132,7 +132,7 @@ class Numbers:
         return math.nan if field in self._words else number(field.translate(table) if table else field)
 
     def _is_plain(self, data: bytes, delimiter: bytes) -> bool:
-        """Tell whether fields can be read without a look at each one's signs."""
+        """Tell whether fields can be parsed without examining each one's signs."""
         if self._words or self.signs.undecided(delimiter) or (delimiter == b"," and b"," in data):
             return False
         return not self.signs.odd(data, delimiter)

@@ -1,4 +1,4 @@
-"""The words by which columns and rows of a log are recognised, without case, blanks and signs."""
+"""The vocabulary by which a log's columns and rows are recognised, ignoring case, blanks and punctuation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REMARKS = frozenset([
     "comment", "comments", "kommentar", "bemerkung", "remark", "remarks", "note", "notes", "commentaire",
     "annotation",
 ])  # fmt: skip
-"""Names of a last column that some writers fill in some rows and leave off in others."""
+"""Names of a last column that some writers omit in rows where it is empty."""
 SENSOR_NAMES = frozenset([
     "sensor", "channel", "tag", "tagname", "name", "variable", "varname", "parameter", "signal", "point", "metric",
     "measurement", "item", "messstelle", "kanal", "sensorname", "sensorid", "pointname", "messgroesse",
@@ -57,7 +57,7 @@ _ZONE_NAMED = re.compile(
 
 
 def plain(name: str) -> str:
-    """Return a name as it is compared: composed characters, no blanks around it."""
+    """Return a name normalised for comparison: composed characters, no surrounding blanks."""
     return unicodedata.normalize("NFC", name).strip().strip("\ufeff").strip()
 
 
@@ -67,22 +67,22 @@ def typewritten(line: bytes) -> bytes:
 
 
 def word(name: str) -> str:
-    """Return the letters of a name alone: "Date/Time, GMT+01:00" is "datetimegmt"."""
+    """Return only the letters of a name: "Date/Time, GMT+01:00" is "datetimegmt"."""
     return "".join(letter for letter in name.casefold() if letter.isalpha())
 
 
 def is_unit(cell: str) -> bool:
-    """Tell whether a cell of a row under the names is a unit, or how a value was made (Avg, Max)."""
+    """Tell whether a cell of a row below the names is a unit, or how a value was computed (Avg, Max)."""
     return word(cell) in _UNITS or not word(cell) or any(sign in cell for sign in "°%/µΩ²³")
 
 
 def is_processing(cell: str) -> bool:
-    """Tell whether a cell says how values were made rather than their unit."""
+    """Tell whether a cell says how values were computed rather than their unit."""
     return word(cell) in _PROCESSING
 
 
 def zone_in(name: str) -> int | None:
-    """Return the offset from UTC (minutes) that the name of a time's column tells, None where it tells none."""
+    """Return the offset from UTC (minutes) in the name of a time column, None where there is none."""
     match = _ZONE.search(name)
     if match is None:
         return None
