@@ -1,4 +1,4 @@
-"""The door ``fieldwatch-cloud``."""
+"""Command line entry point: ``fieldwatch-cloud``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ INGEST_S = 10.0
 
 
 class OneLine(logging.Formatter):
-    """A record is one line, whatever a device wrote into it: a line break in a name must not forge a second record.
+    """Keeps each log record on one line whatever a device sent: a line break must not forge a second record.
 
-    Tracebacks keep their lines.
+    Tracebacks keep their line breaks.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fieldwatch-cloud",
-        description="Takes in what the devices say, keeps it, and shows it.",
+        description="Receives, stores and shows what the devices send.",
         epilog="example: fieldwatch-cloud serve --config cloud.toml",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -76,15 +76,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, help="cloud.toml; without one, everything runs here with defaults")
         return command
 
-    serve = add("serve", "broker, ingest and dashboard in one process", "fieldwatch-cloud serve --config cloud.toml")
+    serve = add("serve", "run broker, ingest and dashboard", "fieldwatch-cloud serve --config cloud.toml")
     serve.set_defaults(run=_serve)
     ingest = add(
-        "ingest", "ingest alone, from the broker of the configuration", "fieldwatch-cloud ingest --config c.toml"
+        "ingest", "run only ingest, with the configured broker", "fieldwatch-cloud ingest --config cloud.toml"
     )
     ingest.set_defaults(run=_ingest)
     export = add(
         "export",
-        "results, alerts or labels (people's verdicts) as rows",
+        "export results, alerts or labels (people's verdicts)",
         "fieldwatch-cloud export labels --config cloud.toml --format parquet --out labels.parquet",
     )
     export.add_argument("what", choices=["results", "alerts", "labels"])
@@ -125,10 +125,10 @@ def _serve(options: argparse.Namespace) -> int:
             print(broker.note, file=sys.stderr)
         ingest = Ingest(store, config.broker, broker.url if broker is not None else None)
         ingest.start()
-        ingest.wait_connected(INGEST_S)  # who sees the dashboard may start an agent: be there for its first event
+        ingest.wait_connected(INGEST_S)  # be ready for an agent's first event before the dashboard is announced
         server = make_server(create_app(store, store.live, settings, ingest), settings)
         print(f"dashboard: {settings.start_url}", flush=True)
-        # The server ends on these signals and then sends itself the same signal again: that one is for nobody.
+        # The server handles these signals and then raises the same signal again, which must be ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         server.run()
@@ -159,7 +159,7 @@ def _ingest(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: ended.set())
     ingest = Ingest(store, config.broker)
     ingest.start()
-    while not ended.wait(1.0):  # waits in slices: on Windows a signal does not end a wait
+    while not ended.wait(1.0):  # short waits: on Windows a signal does not interrupt a wait
         pass
     ingest.stop()
     store.close()

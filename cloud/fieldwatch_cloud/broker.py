@@ -1,7 +1,7 @@
-"""A broker on this machine for those who have none: Mosquitto where it is installed, else the one that pip brought.
+"""An embedded broker for a single machine: Mosquitto if it is installed, otherwise iotcore, installed by pip.
 
-Both listen on 127.0.0.1 alone. The agents' data does not depend on what a broker keeps (the outbox is emptied by the
-cloud's acknowledgement, not by the broker's), so the simple settings below are safe:
+Both listen only on 127.0.0.1. No data depends on what a broker stores (the agents' outboxes are emptied by the cloud's
+acknowledgement, not by the broker's), so the simple settings below are safe:
 
 * Mosquitto, persistent, with queues large enough for a fleet on one machine; no access rules, because nobody else can
   reach it. It starts again when it dies.
@@ -91,7 +91,7 @@ class Broker:
 
     @property
     def note(self) -> str:
-        """What its user should know."""
+        """What the user should know about it."""
         if self.program == "mosquitto":
             return f"Mosquitto on {HOST}:{self.port}"
         return (
@@ -100,7 +100,7 @@ class Broker:
         )
 
     def start(self) -> Broker:
-        """Start and return when it accepts connections. Raises :class:`BrokerError`."""
+        """Start it and return once it accepts connections. Raises :class:`BrokerError`."""
         path = find_mosquitto()
         if self.program == "auto":
             self.program = "mosquitto" if path else "iotcore"
@@ -141,7 +141,7 @@ class Broker:
             raise BrokerError('Mosquitto is not installed: install it, or set broker.program = "iotcore"')
         text = _MOSQUITTO.format(port=self.port, folder=self._folder.as_posix())
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            text += "user root\n"  # as another user it could not write into our folder
+            text += "user root\n"  # otherwise it switches to a user that cannot write to our folder
         config = self._folder / "mosquitto.conf"
         config.write_text(text, encoding="utf-8")
         command = [path, "-c", str(config)]
@@ -163,7 +163,7 @@ class Broker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C is for us: the broker ends after ingest
+                start_new_session=True,  # keeps Ctrl-C from the broker, which must end after ingest
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
 
@@ -196,7 +196,7 @@ class Broker:
 
 
 def find_mosquitto() -> str | None:
-    """Return where Mosquitto is; Debian puts it where a user's PATH does not look."""
+    """Return Mosquitto's path; Debian installs it in a folder that is not on a user's PATH."""
     return shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 
 

@@ -1,6 +1,6 @@
 """The cloud's configuration: one small TOML file; without one, everything runs on this machine with defaults.
 
-Unknown keys are errors with the nearest right name. Relative paths start at the folder of the file.
+Unknown keys are errors that suggest the nearest known name. Relative paths start at the file's folder.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Config(_Section):
     @model_validator(mode="before")
     @classmethod
     def _all_sections(cls, data: Any) -> Any:
-        """An absent section is an empty one, so that its default paths too start at the file's folder."""
+        """Treat an absent section as empty, so that its default paths also start at the file's folder."""
         return {name: {} for name in cls.model_fields} | data if isinstance(data, dict) else data
 
 

@@ -1,4 +1,4 @@
-"""From MQTT messages to rows: what may enter the store, and what is set aside.
+"""MQTT messages → rows: validates what may enter the store; the rest goes to quarantine (dead-letter queue).
 
 Everything here is a pure function of the messages. The rules:
 
@@ -6,10 +6,10 @@ Everything here is a pure function of the messages. The rules:
    ``subject`` names another device is refused, and so is an alert whose ``alert_id`` does not follow from its device,
    model and opening.
 2. An event that breaks the contract is refused with its reason; its neighbours in the same batch are not affected.
-3. A refused event whose number can be read is settled, for sending it again would change nothing, but never as stored:
-   its number is in ``aside`` as well, and the acknowledgement says so. A batch that is not JSON is cut at the events'
-   beginnings, so that one broken event costs itself alone.
-4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, counted by what really comes out, nor hold more than
+3. A refused event whose number is readable is settled, because sending it again would change nothing, but never counts
+   as stored: its number is also in ``aside`` and acknowledged negatively. A batch that is not JSON is split at the
+   events' beginnings, so that one broken event costs only itself.
+4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, measured while unpacking, nor hold more than
    :data:`.events.BULK_EVENTS`; otherwise it is refused as a whole.
 5. Nothing that a message contains raises: one message must never keep the others from being stored.
 """
@@ -52,7 +52,7 @@ UNPACKED_LIMIT = 8 * 1024 * 1024
 log = logging.getLogger("fieldwatch.ingest")
 
 LATEST = parse_iso("2200-01-01")
-"""Times from here on are refused, as are those before 1970: pages and queries reckon with times."""
+"""Later times are refused, and so are those before 1970, because pages and queries calculate with times."""
 
 REASON_LIMIT = 500
 _BEGINNING = re.compile(rb'\{\s*"specversion"\s*:')
@@ -77,7 +77,7 @@ class Message(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """What could not be read, and why."""
+    """What was refused, and why."""
 
     topic: str
     reason: str
@@ -110,10 +110,10 @@ class HealthSeen(NamedTuple):
 
 @dataclass
 class Batch:
-    """What a number of messages says, ready to be stored in one transaction.
+    """The content of several messages, ready to be stored in one transaction.
 
     ``results``, ``readings`` and ``events`` are rows of the tables of those names without ``received``; ``numbers``
-    (all that was delivered), ``aside`` (those of them that lie in quarantine) and ``floors`` are by
+    (all that was delivered), ``aside`` (those of them in quarantine) and ``floors`` (low-water marks) are by
     ``(device, epoch)``.
     """
 
@@ -132,10 +132,10 @@ class Batch:
         return len(self.results) + len(self.events) + len(self.alerts) + len(self.states) + len(self.refused)
 
     def add(self, message: Message) -> None:
-        """Read one message into the batch; never raises for what a message contains."""
+        """Add one message to the batch; never raises because of a message's content."""
         try:
             self._add(message)
-        except Exception as error:  # ours to mend, but the message would come again for ever and stop the fleet
+        except Exception as error:  # our bug, but the message would be redelivered forever and block the fleet
             log.exception("a message on %s cannot be decoded", message.topic)
             self._refuse(message, f"cannot be decoded: {type(error).__name__}: {error}")
 
@@ -155,7 +155,7 @@ class Batch:
             self._refuse(message, f"nobody reads channel {address.channel}")
 
     def set_aside(self, message: Message, reason: str) -> None:
-        """Take the whole message into quarantine; its numbers are settled and not stored."""
+        """Quarantine the whole message; its numbers are settled but not stored."""
         scratch = Batch()
         scratch.add(message)
         self._refuse(message, reason)
@@ -194,7 +194,7 @@ class Batch:
                 self._take(device, message, event, None)
 
     def _add_one_by_one(self, device: str, message: Message, text: bytes) -> None:
-        """Find out which events of a batch break the contract; a rare path, so it may be slow."""
+        """Find out which events of a batch violate the contract; a rare path, so it may be slow."""
         try:
             raw = from_json(text)
         except ValueError as error:
@@ -225,7 +225,7 @@ class Batch:
             self._take(device, message, event, channel)
 
     def _deliver_refused(self, device: str, message: Message, payload: bytes) -> None:
-        """Settle a refused event's number, where it has one that can be read."""
+        """Settle a refused event's number, if it has a readable one."""
         try:
             text = from_json(payload)["id"]
         except ValueError:
@@ -335,7 +335,7 @@ class Batch:
 
 
 def decode(messages: Iterable[Message]) -> Batch:
-    """Read messages into one batch, in order."""
+    """Decode messages into one batch, in order."""
     batch = Batch()
     for message in messages:
         batch.add(message)
@@ -343,7 +343,7 @@ def decode(messages: Iterable[Message]) -> Batch:
 
 
 def split(message: Message) -> list[Message]:
-    """Return the events of a bulk message as messages of their own; nothing where there is nothing to part."""
+    """Return the events of a bulk message as separate messages; empty where there is nothing to split."""
     address = topics.parse(message.topic)
     if address is None or address.channel != "bulk":
         return []
@@ -357,7 +357,7 @@ def split(message: Message) -> list[Message]:
 
 
 def unpack(payload: bytes, limit: int) -> bytes:
-    """Unpack one zstd payload. Raises :class:`ValueError` where it is none or yields more than ``limit`` bytes."""
+    """Unpack one zstd payload. Raises :class:`ValueError` if it is not one or yields more than ``limit`` bytes."""
     try:
         with zstandard.ZstdDecompressor(max_window_size=limit).stream_reader(io.BytesIO(payload)) as reader:
             text = reader.read(limit + 1)
@@ -369,7 +369,7 @@ def unpack(payload: bytes, limit: int) -> bytes:
 
 
 def floor_of(properties: Mapping[str, str]) -> int | None:
-    """Read the user property :data:`.topics.FLOOR`; None where there is none that makes sense."""
+    """Read the user property :data:`.topics.FLOOR`; None if it is missing or invalid."""
     text = properties.get(topics.FLOOR, "")
     return int(text) if text.isdecimal() and len(text) < 17 else None
 

@@ -1,7 +1,7 @@
-"""Export: what the store knows, as rows that another program reads.
+"""Export: the store's content as rows for other programs.
 
 Times are RFC 3339 text in JSON lines and CSV and timestamps in Parquet; lists are lists, in CSV as JSON. ``labels``
-has the columns of the lake's ``labels.parquet`` first, so that verdicts can go back into training: a confirmed alert
+starts with the columns of the lake's ``labels.parquet``, so that verdicts can be used for training: a confirmed alert
 of a classifier is a ``fault``, of a detector an ``anomaly``, a false one is ``normal``, an unclear one has no label.
 """
 

@@ -1,19 +1,19 @@
-"""Ingest: from the broker into the store, and only then an acknowledgement.
+"""Ingest: receives from the broker, stores, and only then acknowledges.
 
 What it promises
-    * A message is confirmed to the broker, and its events are acknowledged to the device, after the commit that stored
-      them. Killed anywhere, the devices still have what the store has not.
-    * One bad message never stops the others: what breaks the contract is set aside while decoding; a value that the
-      database will not take is found by storing the batch message by message, a bulk event by event.
-    * While the store cannot be written (disk full, locked, damaged) nothing is confirmed, nothing is lost, and the
-      broker's flow control keeps the memory bounded (QoS 0 has none: the surplus is dropped). Only an error that
-      speaks of a value is a message's fault: a damaged store must not empty the devices' outboxes.
+    * A message is confirmed to the broker, and its events are acknowledged to the device, only after the commit that
+      stored them. If ingest is killed at any point, the devices still have everything that is not stored.
+    * One bad message never stops the others (poison message): what violates the contract is quarantined while decoding;
+      a value that the database rejects is isolated by storing the batch message by message, a bulk event by event.
+    * While the store cannot be written (disk full, locked, damaged) nothing is confirmed and nothing is lost; the
+      broker's flow control bounds the memory (QoS 0 has none: the surplus is dropped). Only an error about a value is
+      blamed on a message: a damaged store must not empty the devices' outboxes.
 
 How
-    One client lives for one connection; its callbacks only put messages into a queue. One thread connects, gathers a
-    batch (at most :data:`BATCH_ROWS` rows or :data:`LINGER_S`, so a live event waits no longer than that), stores it,
+    A client is used for one connection only; its callbacks just put messages into a queue. One thread connects, gathers
+    a batch (at most :data:`BATCH_ROWS` rows or :data:`LINGER_S`, so a live event waits no longer than that), stores it,
     confirms it, and publishes acknowledgements as :class:`AckPacer` allows. With a ``group`` any number of processes
-    share the subscription: the order among them does not matter to the store.
+    share the subscription: the store does not depend on their order.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1_000
 LINGER_S = 0.05
-"""How long a batch may wait for company."""
+"""Seconds that a batch waits for further messages."""
 RECEIVE_MAXIMUM = 500
-"""Messages the broker may send before we have confirmed the first: the bound of our memory."""
+"""Unconfirmed messages that the broker may send: this bounds our memory."""
 ACK_INTERVAL_S = 1.0
 ACK_ROWS = 1_000
-"""A device with so many newly stored events is told at once: it may be waiting to send more."""
+"""A device with this many newly stored events is acknowledged at once: its window may be full."""
 SESSION_EXPIRY_S = 3_600
 CONNECT_S = 10.0
 KEEPALIVE_S = 30
@@ -66,16 +66,16 @@ FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
 STORE_RETRY_S = 1.0
 BAD_VALUE = (ValueError, TypeError, OverflowError)
-"""What Python says of a value that cannot be stored."""
+"""What Python raises for a value that cannot be stored."""
 PROTOCOL_ERROR = 0x82
-"""MQTT 5's reason code; the library gives it as well where it could not read a packet."""
+"""MQTT 5's reason code; the library also reports it for a packet that it cannot parse."""
 
 log = logging.getLogger("fieldwatch.ingest")
 
 
 @dataclass
 class Stats:
-    """Counted since the start."""
+    """Counters since the start."""
 
     messages: int = 0
     stored: int = 0
@@ -88,9 +88,9 @@ class Stats:
 
 
 class AckPacer:
-    """When to tell a device what is stored: once a second, at once after an alert or many rows. No I/O.
+    """Rate-limits acknowledgements: one per device and second, but at once after an alert or many rows. No I/O.
 
-    Receipts of a device and epoch that wait become one, which names everything that arrived meanwhile.
+    Waiting receipts of the same device and epoch are merged into one that names everything that arrived meanwhile.
     """
 
     def __init__(self, interval: float = ACK_INTERVAL_S, rows: int = ACK_ROWS) -> None:
@@ -100,7 +100,7 @@ class AckPacer:
         self._told: dict[tuple[str, str], float] = {}
 
     def add(self, device: str, receipt: Receipt, urgent: bool) -> None:
-        """Take what has arrived from a device."""
+        """Add what has arrived from a device."""
         key = (device, receipt.epoch)
         before, was_urgent = self._waiting.get(key, (receipt, False))
         self._waiting[key] = (before.then(receipt), urgent or was_urgent)
@@ -124,10 +124,10 @@ class AckPacer:
 
 
 class _Client(Client):
-    """The library's client, but a message that it cannot read is handed over instead of ending the connection.
+    """The library's client, except that a message it cannot parse is passed on instead of ending the connection.
 
-    The library refuses packets that a broker may pass on (U+FEFF in a property, which MQTT allows), and confirms
-    nothing: the broker would send such a message again at every connection, and nobody else's would get through.
+    The library rejects packets that a broker may forward (U+FEFF in a property, which MQTT allows) without confirming
+    them: the broker would resend such a message on every connection, and no other message would get through.
     """
 
     on_unreadable: Callable[[Message, int, int], None]
@@ -204,7 +204,7 @@ class Ingest:
 
     @property
     def idle(self) -> float | None:
-        """Seconds since the thread last went round, which it does every second or so; None where it does not run."""
+        """Seconds since the thread's last iteration, of which there is about one per second; None if not running."""
         running = self._thread is not None and self._thread.is_alive()
         return time.monotonic() - self._turned if running else None
 
@@ -238,13 +238,13 @@ class Ingest:
                 self._take(self._gather())
                 self._tell()
             except Exception as error:
-                log.exception("ingest: unexpected; the connection is made anew")
+                log.exception("ingest: unexpected error; reconnecting")
                 self._drop(f"unexpected: {type(error).__name__}: {error}")
                 self._stop.wait(STORE_RETRY_S)
         self._leave()
 
     def _gather(self) -> list[_Received]:
-        """Wait for messages and return those of one batch."""
+        """Wait for messages and return one batch."""
         now = time.monotonic()
         due = self._pacer.wait(now) if self._link is not None else max(0.0, self._next_attempt - now)
         try:
@@ -254,9 +254,9 @@ class Ingest:
         taken: list[_Received] = []
         rows, end = 0, time.monotonic() + LINGER_S
         item: _Received | None = first
-        while item is not None:  # None: something else wants our attention
+        while item is not None:  # None: wake-up for something else
             taken.append(item)
-            # a guess that needs no unpacking: a compressed event takes some 40 bytes
+            # an estimate without unpacking: a compressed event takes about 40 bytes
             rows += 1 + len(item.message.payload) // 40 if item.message.topic.endswith("/bulk") else 1
             if rows >= BATCH_ROWS or self._stop.is_set():
                 return taken
@@ -267,7 +267,7 @@ class Ingest:
         return taken
 
     def _take(self, received: list[_Received]) -> None:
-        """Store messages, then confirm them; keeps trying while the store cannot be written."""
+        """Store messages, then confirm them; retries while the store cannot be written."""
         if not received:
             return
         messages = [item.message for item in received]
@@ -277,9 +277,9 @@ class Ingest:
                 break
             except SQLAlchemyError as error:
                 self._turned = time.monotonic()
-                self._fail(f"the store cannot be written: {getattr(error, 'orig', None) or error}; trying again")
+                self._fail(f"the store cannot be written: {getattr(error, 'orig', None) or error}; retrying")
                 if self._stop.wait(STORE_RETRY_S):
-                    return  # not confirmed: the devices send it again
+                    return  # not confirmed: the devices will send it again
         self.stats.messages += len(messages)
         for item in received:
             if item.qos and item.link is self._link:
@@ -315,33 +315,33 @@ class Ingest:
         by_topic: dict[str, list[Refused]] = {}
         for refused in batch.refused:
             by_topic.setdefault(refused.topic, []).append(refused)
-        for topic, found in by_topic.items():  # not a line an event: one message could fill the disk
+        for topic, found in by_topic.items():  # one line per topic: a line per event could fill the disk
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
             log.warning("set aside: %s: %s%s", topic, found[0].reason, more)
         if outcome.conflicts:
-            log.warning("%d results came again with another content; the first ones stay", outcome.conflicts)
+            log.warning("%d results came again with different content; the first ones are kept", outcome.conflicts)
 
     def _tell(self) -> None:
-        """Publish the acknowledgements that are due; unsent ones are lost with the connection and made again."""
+        """Publish the acknowledgements that are due; those lost with a connection are recreated later."""
         link = self._link
         if link is None or not self.connected:
             return
-        if not link.greeted:  # every device learns that we are back and where it stands
+        if not link.greeted:  # after connecting, acknowledge to every device where it stands
             link.greeted = True
-            self._error = None  # what kept us away is over, though no message has come yet
+            self._error = None  # the connection works, though no message has come yet
             for device, receipt in self._store.receipts():
                 self._publish_ack(link, device, receipt.ack())
         for device, ack in self._pacer.due(time.monotonic()):
             self._publish_ack(link, device, ack)
 
     def _publish_ack(self, link: _Link, device: str, ack: Ack) -> None:
-        # QoS 0 needs no window; one that is lost is made again when the device sends its events again.
+        # QoS 0 needs no window; a lost one is recreated when the device retransmits.
         link.client.publish(topics.topic(device, "ack"), ack.model_dump_json().encode(), qos=0, retain=True)
 
     # ---- connection ----
 
     def _tend(self) -> None:
-        """Look after the connection: make one, give one up that is lost or does not answer."""
+        """Maintain the connection: make one, drop one that is lost or does not answer."""
         link, now = self._link, time.monotonic()
         if link is None:
             if now >= self._next_attempt:
@@ -355,8 +355,8 @@ class Ingest:
 
     def _connect(self) -> None:
         shared = self._config.group is not None
-        # After a protocol error the session is given up: the broker would send what we cannot read again and again,
-        # while the devices send what was not acknowledged.
+        # After a protocol error the session is discarded: otherwise the broker would resend what we cannot parse
+        # forever. The devices retransmit what was not acknowledged.
         clean = shared or self._clean
         client = _Client(
             CallbackAPIVersion.VERSION2,
@@ -369,7 +369,7 @@ class Ingest:
         wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         wishes.ReceiveMaximum = RECEIVE_MAXIMUM
         if not shared:
-            # A worker of a group keeps no session: what was sent to it would be stranded if it never came back.
+            # A worker of a group keeps no session: its messages would be stranded if it never came back.
             wishes.SessionExpiryInterval = SESSION_EXPIRY_S
         self._listen(client, link)
         try:
@@ -386,7 +386,7 @@ class Ingest:
         client.loop_start()
 
     def _listen(self, client: _Client, link: _Link) -> None:
-        """Callbacks run in the library's thread: they only note and enqueue, and let nothing escape."""
+        """Callbacks run in the library's thread: they only record and enqueue, and must not raise."""
 
         def guarded(action: Any) -> Any:
             def call(*arguments: Any) -> None:
@@ -436,7 +436,7 @@ class Ingest:
         self._enqueue(_Received(link, item, message.mid, message.qos))
 
     def _enqueue(self, received: _Received) -> None:
-        """Queue a message. Those of QoS 0 know no flow control, so what exceeds the bound of the others is dropped."""
+        """Queue a message. QoS 0 has no flow control, so its messages are dropped while the queue is full."""
         if not received.qos and self._queue.qsize() >= RECEIVE_MAXIMUM:
             if not self.stats.dropped:
                 log.warning("more messages of QoS 0 than can be stored: dropped; devices must send with QoS 1")
@@ -454,7 +454,7 @@ class Ingest:
         self._retry = min(2 * self._retry, LAST_RETRY_S)
 
     def _leave(self) -> None:
-        """Store and confirm what lies in the queue, tell the devices, and disconnect."""
+        """Store and confirm what is queued, acknowledge it to the devices, and disconnect."""
         waiting: list[_Received] = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -463,7 +463,7 @@ class Ingest:
         try:
             self._take(waiting)
         except Exception:
-            log.exception("ingest: while leaving; the devices send it again")
+            log.exception("ingest: error during shutdown; the devices will send it again")
         link, self._link = self._link, None
         if link is None:
             return
@@ -509,7 +509,7 @@ class Ingest:
 
 
 def _discard(client: Client) -> None:
-    """Cut the connection and end the library's thread, also where the broker has stopped answering."""
+    """Cut the connection and end the library's thread, even if the broker has stopped answering."""
     sock = cast("socket.socket | None", client.socket())
     if sock is not None:
         with contextlib.suppress(OSError, ValueError):  # it is closed already

@@ -1,8 +1,8 @@
-"""What has just changed, for everybody who watches: one ring of notices, any number of readers.
+"""The live feed of changes: one ring buffer of notices, any number of readers (publish/subscribe).
 
-Ingest publishes after its commit, from its own thread; each browser's event stream reads with a cursor of its own.
-Nobody has a queue: a reader that falls behind the ring gets :class:`Resync` (load the page's data again) and
-continues with the newest, so a slow browser can neither block ingest nor grow its memory.
+Ingest publishes after its commit, from its own thread; each browser's event stream reads with its own cursor. There are
+no per-reader queues: a reader that falls behind the ring gets :class:`Resync` (reload the page's data) and continues
+with the newest, so a slow browser can neither block ingest nor increase its memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 RING = 4096
-"""Notices kept for readers that come back with the number of the last one they saw."""
+"""Notices kept for readers that reconnect with the number of the last one they saw."""
 
 NoticeKind = Literal["result", "alert", "state", "health", "event", "verdict", "parts"]
 
@@ -43,7 +43,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Resync:
-    """Notices were missed: load everything again."""
+    """Notices were missed: reload everything."""
 
 
 class LiveFeed:
@@ -75,9 +75,9 @@ class LiveFeed:
                 self._waiting.pop(event, None)
 
     def after(self, number: int) -> tuple[int, list[tuple[int, Notice]] | Resync]:
-        """Return the newest number and all notices after ``number``, or :class:`Resync` where some are gone.
+        """Return the newest number and all notices after ``number``, or :class:`Resync` if some are no longer kept.
 
-        A number from the future belongs to an earlier process: that is a Resync as well.
+        A number beyond the newest comes from an earlier process: that is a Resync as well.
         """
         with self._lock:
             oldest = self._ring[0][0] if self._ring else self._last + 1
@@ -88,7 +88,7 @@ class LiveFeed:
     async def follow(
         self, after: int | None = None, heartbeat: float = 15.0
     ) -> AsyncIterator[tuple[int, Notice | Resync | None]]:
-        """Yield ``(number, notice)`` for ever; ``after``: number of the last notice seen, None = from now on.
+        """Yield ``(number, notice)`` endlessly; ``after``: number of the last notice seen, None = from now on.
 
         Yields ``(number, None)`` after ``heartbeat`` seconds of silence, so that the caller can write a comment and
         notice a reader that has gone.

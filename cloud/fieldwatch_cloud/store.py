@@ -1,15 +1,15 @@
-"""The store: one transaction takes in a batch of events, and its effect is exactly once.
+"""The store: one transaction per batch of events, idempotent, so that the effect is exactly once.
 
 What it promises
-    * :meth:`Store.ingest` commits everything a batch says, together with the bookkeeping of what was delivered, or
-      nothing. Only then may the caller acknowledge.
-    * Delivering again, in any order and cut into any batches, changes nothing: natural keys meet themselves, the first
-      wins (another content under the same key is counted as a conflict), the hourly rollup is fed only from rows that
-      were really inserted, and what is replaced (alert, device, ledger) moves only forward in the device's time.
+    * :meth:`Store.ingest` commits the whole batch together with the record of what was delivered, or nothing. Only then
+      may the caller acknowledge.
+    * Delivering again, in any order and in any batches, changes nothing: rows have natural keys and the first one wins
+      (different content under the same key is counted as a conflict), the hourly rollup is updated only from rows that
+      were really inserted, and what is replaced (alert, device, ledger) only moves forward in the device's time.
       A device row is never held by a time that lies in the future: a clock that was wrong once would freeze it.
     * An alert that is over still names the sensors of the trouble: a ``resolved`` speaks of the recovery, so its
       sensors count only while nothing else of the alert has come.
-    * What cannot be read is kept in ``quarantine`` once, never in the way of the rest.
+    * What cannot be read is kept once in ``quarantine`` and never blocks the rest.
 
 Why so
     ``synchronous=FULL``: after our acknowledgement the device deletes its copy, so a commit must survive a power cut.
@@ -62,9 +62,9 @@ from fieldwatch_cloud.decode import REASON_LIMIT, AlertSeen, Batch, HealthSeen, 
 from fieldwatch_cloud.live import LiveFeed, Notice
 
 BUSY_TIMEOUT = 30.0
-"""Seconds a writer waits for another one."""
+"""Seconds that a writer waits for another one."""
 QUARANTINE_KEPT = 10_000
-"""Newest refused payloads kept."""
+"""Number of newest refused payloads kept."""
 AHEAD = clock.DAY
 """How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
 CLOCK_WRONG = 10 * clock.MINUTE
@@ -87,7 +87,7 @@ class StoreError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch changed. ``receipts``: by device, what to tell it; ``notices`` are already on the live feed."""
+    """What a batch changed. ``receipts``: what to acknowledge, by device; ``notices`` are already on the live feed."""
 
     receipts: list[tuple[str, Receipt]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -103,7 +103,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def pack(evidence: Evidence) -> bytes:
-    """Write evidence as it lies in ``alert_event.evidence``."""
+    """Encode evidence as stored in ``alert_event.evidence``."""
     return zstandard.ZstdCompressor(level=9).compress(evidence.model_dump_json().encode())
 
 
@@ -113,7 +113,7 @@ def unpack_evidence(blob: bytes) -> Evidence:
 
 
 class Store:
-    """The database and the live feed of what changes in it. Safe to use from several threads."""
+    """The database and the live feed of its changes. Thread-safe."""
 
     def __init__(self, url: str, live: LiveFeed | None = None) -> None:
         """Open the database at ``url`` and make its tables where there are none.
@@ -201,7 +201,7 @@ class Store:
         return Outcome(receipts, notices, taken, offered - taken, conflicts, len(batch.refused))
 
     def receipts(self) -> list[tuple[str, Receipt]]:
-        """Return where every device stands in its current epoch: to tell all of them that we are back."""
+        """Return the receipt of every device in its current epoch, to acknowledge to all of them after a restart."""
         with self.read() as db:
             current = and_(t.device.c.id == t.ack.c.device, t.device.c.epoch == t.ack.c.epoch)
             found = db.execute(select(t.ack).join(t.device, current)).all()
@@ -211,7 +211,7 @@ class Store:
             ]
 
     def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "") -> bool:
-        """Keep a user's judgement of an alert: a label. Returns False where there is no such alert."""
+        """Store a user's verdict on an alert, a label. Returns False if there is no such alert."""
         now = clock.now()
         with self.write() as db:
             device = db.execute(select(t.alert.c.device).where(t.alert.c.alert_id == alert_id)).scalar()
@@ -230,7 +230,7 @@ class Store:
             db.execute(self._insert(table).on_conflict_do_nothing(), rows)
 
     def _new(self, db: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> set[tuple[Any, ...]]:
-        """Insert rows whose key is new, and return the keys that were; ``rows`` must not repeat a key."""
+        """Insert rows whose key is new and return those keys; ``rows`` must not repeat a key."""
         if not rows:
             return set()
         keys = list(table.primary_key.columns)
@@ -238,7 +238,7 @@ class Store:
         return {tuple(row) for row in found}
 
     def _results(self, db: Connection, rows: list[dict[str, Any]], now: int) -> tuple[list[dict[str, Any]], int]:
-        """Insert results and feed the rollup from those that were new; return them and the number of conflicts."""
+        """Insert results and update the rollup from the new ones; return the new ones and the number of conflicts."""
         unique: dict[tuple[str, int, str], dict[str, Any]] = {}
         conflicts = 0
         for row in rows:
@@ -303,7 +303,7 @@ class Store:
         return [unique[key] for key in sorted(new)]
 
     def _healths(self, db: Connection, healths: list[HealthSeen]) -> None:
-        """Bring the ledger forward in the order of the journal; an older report changes nothing."""
+        """Update the ledger in the order of the journal; an older report changes nothing."""
         for seen in sorted(healths, key=lambda health: health.seq):
             data = seen.event.data
             days = [
@@ -391,7 +391,7 @@ class Store:
         db.execute(delete(t.quarantine).where(t.quarantine.c.id <= newest - QUARANTINE_KEPT))
 
     def _seen(self, db: Connection, batch: Batch, now: int) -> None:
-        """Bring the device rows forward: last seen, newest reading, newest health."""
+        """Update the device rows: last seen, newest reading, newest health."""
         empty = {"last_ts": None, "health_at": None, "health": None, "type": None, "agent_version": None}
         empty |= {"bundle_name": None, "bundle_version": None, "bundle_sha256": None}
         empty |= {"ahead_at": None, "ahead_by": None}
@@ -449,8 +449,8 @@ class Store:
     def _states(self, db: Connection, states: list[StateSeen], now: int) -> list[StateSeen]:
         """Apply connection states in order; return those that counted.
 
-        A late will of an older connection says nothing. A retained message may be such a will, so it needs a
-        connection that is not older than the one we know. One that claims to be of the future counts as older.
+        A late last will of an older connection is ignored. A retained message may be such a will, so its connection
+        must not be older than the known one. One dated in the future counts as older.
         """
         applied = []
         limit = now + AHEAD
@@ -487,7 +487,7 @@ class Store:
         return applied
 
     def _receipts(self, db: Connection, batch: Batch) -> list[tuple[str, Receipt]]:
-        """Add the delivered numbers to the bookkeeping and return what each device may forget.
+        """Record the delivered numbers and return what to acknowledge to each device.
 
         A number counts as refused from its first delivery on, until it is delivered again and stored; what was stored
         is not refused because a later copy was.
@@ -616,7 +616,7 @@ def _same(table: Table, row: Any) -> ColumnElement[bool]:
 
 
 def _refused(db: Connection, row: Any) -> frozenset[int]:
-    """Return the numbers of the device and epoch of ``row`` that lie in quarantine."""
+    """Return the quarantined numbers of the device and epoch of ``row``."""
     return frozenset(db.execute(select(t.refused.c.seq).where(_same(t.refused, row))).scalars())
 
 

@@ -4,9 +4,9 @@ Conventions that every query may rely on:
 
 * Times are integer µs since 1970 in UTC (:mod:`.clock`); ``received``, ``ahead_at`` and ``*_seen`` are by our clock,
   all others by the device's.
-* What the device said is immutable: ``result``, ``reading``, ``alert_event`` and ``event`` are only ever inserted, the
-  first wins. ``device``, ``alert``, ``ledger`` and ``result_1h`` are views of them that can be computed again.
-* Primary keys are the natural keys of the contract, so that a second delivery meets the first.
+* What a device reported is immutable (append-only): ``result``, ``reading``, ``alert_event`` and ``event`` are only
+  inserted, the first one wins. ``device``, ``alert``, ``ledger`` and ``result_1h`` are materialised views of them.
+* Primary keys are the natural keys of the contract, so that a redelivery hits the existing row.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ MIGRATIONS: dict[int, tuple[str, ...]] = {
     ),
     3: ("ALTER TABLE result ADD COLUMN why TEXT",),
 }
-"""By version: what makes a store of the version before it one of this version."""
+"""Schema migrations, by the version they lead to."""
 
 SCHEMA_VERSION = max(MIGRATIONS)
-"""Raised with every change of a table; an older store is brought up to it, a newer one is not opened."""
+"""Raised with every change of a table; an older store is migrated, a newer one is not opened."""
 
 HOUR = 3_600_000_000
 """The step of the rollup in µs."""

@@ -1,6 +1,6 @@
 """REST under ``/api/v1``: what the pages show, for scripts.
 
-Times of things are RFC 3339 in UTC; the time axes of series are seconds since 1970, because that is what charts eat.
+Times are RFC 3339 in UTC; the time axes of series are seconds since 1970, because chart libraries expect that.
 Errors are RFC 9457 problem details. Lists come in pages: ``next`` is the cursor of the following one, null at the end.
 """
 

@@ -1,4 +1,4 @@
-"""Static files under names that carry a hash of their content: cached for ever, and never stale.
+"""Static files under names with a hash of their content (cache busting): cached indefinitely, never stale.
 
 ``/static/fleet.3f2a9c1b.js`` is ``static/fleet.js``. JavaScript modules import one another by plain relative names
 (``./live.js``); those are rewritten to the hashed names when the file is loaded, so that a module is never fetched

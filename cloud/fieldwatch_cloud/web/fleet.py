@@ -1,4 +1,4 @@
-"""The devices as they stand: the facts of the fleet, read in a few queries, and each device judged by them.
+"""The current state of the fleet: facts about all devices, read in a few queries, and the health status of each.
 
 One row a device, its hourly rows of two days, its newest reading, its open alerts and its gaps of a day. Raw results
 and reports are read only where an agent is too old to tell its period (the newest few results) or to count its newest
@@ -33,7 +33,7 @@ DAY_HOURS = clock.DAY // tables.HOUR
 
 @dataclass(frozen=True)
 class ModelNow:
-    """What one model said of the newest reading."""
+    """One model's result for the newest reading."""
 
     model: str
     kind: str
@@ -50,7 +50,7 @@ class ModelNow:
 
 @dataclass(frozen=True)
 class DeviceNow:
-    """One device on the fleet page.
+    """The current state of one device, as on the fleet page.
 
     ``spark``: highest score/threshold of each of 24 hours, the newest last; ``told``: what its last health report alone
     says is wrong.
@@ -91,7 +91,7 @@ class _Hour(NamedTuple):
 
 
 def told_by(health: Mapping[str, Any]) -> list[State]:
-    """Return the states that a health report alone tells of, worst first."""
+    """Return the states that follow from a health report alone, worst first."""
     return sorted({one.state for one in of_health(health)}, key=ORDER.__getitem__)
 
 

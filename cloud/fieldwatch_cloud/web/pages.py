@@ -1,4 +1,4 @@
-"""The pages: what the API says, in HTML that reads without JavaScript; charts and live updates come on top."""
+"""The pages: the API's content in HTML that works without JavaScript; charts and live updates are added on top."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from fieldwatch_cloud.web.standing import State, counts, fleet_notes
 from fieldwatch_cloud.web.stream import Stream
 
 FLEET_AGE = 5.0
-"""Seconds for which a rendered fleet serves everybody, unless an alert or a lost connection has come in."""
+"""Seconds for which a rendered fleet page is cached, unless an alert or a lost connection comes in."""
 LEDGER_DAYS = 7
 ALERTS_SHOWN = 50
 
@@ -110,7 +110,7 @@ class _Fleet:
 
 
 def _is_news(live: LiveFeed, kept: _Fleet) -> bool:
-    """Tell whether something came after ``kept`` was made that nobody should wait for."""
+    """Tell whether something urgent happened after ``kept`` was rendered."""
     _, notices = live.after(kept.number)
     if isinstance(notices, Resync):
         return True
@@ -396,7 +396,7 @@ def _table(evidence: Any) -> list[dict[str, Any]]:
 
 
 def day_words(day: DayBalance) -> tuple[str, str]:
-    """Judge a day of the ledger: a class for the eye and a sentence for the mind."""
+    """Judge a day of the ledger: return a CSS class and a sentence."""
     if not day.balanced:
         return "bad", "the device's own count does not add up"
     if day.missing:

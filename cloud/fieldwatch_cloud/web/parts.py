@@ -1,4 +1,4 @@
-"""Whether the parts of this server work: what ``/healthz`` answers and the head of every page says.
+"""Health checks of this server's parts, for ``/healthz`` and the head of every page.
 
 ======== =====================================================================================================
 part     down when
@@ -9,8 +9,8 @@ ingest   its thread has ended or makes no progress for :data:`STUCK_S`, or it ca
 broker   ingest is not subscribed there
 ======== =====================================================================================================
 
-A page whose stream is alive shows what is stored, and nothing new is stored while a part is down: so it must say so.
-The tries are made in a thread of their own, so that a disk that hangs holds up no answer.
+While a part is down nothing new is stored, and a page whose stream is alive would look current: so every page shows it.
+The checks run in a separate thread, so that a hanging disk delays no response.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fieldwatch_cloud.store import Store, StoreError
 INTERVAL_S = 3.0
 HUNG_S = 15.0
 STUCK_S = 45.0
-"""More than a writer waits for the database (30 s): that is told as the database's fault."""
+"""Longer than a writer waits for the database (30 s), which is reported as the database's fault."""
 START_S = 10.0
 """How long ingest may take to connect before that counts as a fault."""
 
 
 class Watched(Protocol):
-    """What the monitor asks of ingest."""
+    """What the monitor needs from ingest."""
 
     @property
     def connected(self) -> bool:

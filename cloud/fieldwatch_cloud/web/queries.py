@@ -1,4 +1,4 @@
-"""What the pages and the API read from the store: SQLAlchemy Core on :mod:`.tables`, no dialect's own words.
+"""Queries of the pages and the API: SQLAlchemy Core on :mod:`.tables`, without dialect-specific SQL.
 
 Every query touches one device by the leading columns of a primary key; those of the whole fleet stand in
 :mod:`.fleet`. Times are µs. Nothing here writes.

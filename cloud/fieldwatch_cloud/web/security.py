@@ -1,6 +1,6 @@
-"""Who may ask, and what a browser may do with the answer.
+"""Access control, and what a browser may do with a response.
 
-The rules, each of which closes one way in:
+The rules, each of which prevents one attack:
 
 1. The ``Host`` header must name this machine: a foreign name that resolves to 127.0.0.1 (DNS rebinding) gets nothing.
 2. A start token works once and is exchanged for a session cookie (HttpOnly, SameSite=Lax) by a redirect, so that it
@@ -8,10 +8,10 @@ The rules, each of which closes one way in:
 3. Without a session, or the bearer token of a script, only the start page and the static files answer.
 4. A request that changes something must come from a page of ours: ``Origin`` and ``Sec-Fetch-Site`` must not say
    otherwise, and it must carry the session's CSRF token. A bearer token needs none: no browser adds it by itself.
-5. Pages may load from their own origin alone, run no inline script, use no inline style and stand in no frame.
+5. Pages may load only from their own origin, run no inline script, use no inline style and not be framed (CSP).
 
-Cookies do not tell ports apart, so the cookie's name carries the port: two dashboards on one machine stay apart.
-Sessions live in memory: they end with the process.
+Cookies are shared between ports, so the cookie's name contains the port: two dashboards on one machine do not mix.
+Sessions are kept in memory: they end with the process.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from fieldwatch_cloud.web.problems import problem
 from fieldwatch_cloud.web.settings import WebSettings, is_loopback
 
 IDLE = 12 * 3600.0
-"""A session ends when it was not used for so long, in seconds."""
+"""Idle timeout of a session in seconds."""
 SESSIONS = 100
-"""More sessions than one person has browsers; the oldest one gives way."""
+"""Most sessions, more than one person has browsers; beyond it the oldest one ends."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = ("/start", "/static/", "/healthz")
@@ -56,7 +56,7 @@ HEADERS = {
 
 @dataclass
 class Session:
-    """One browser that has shown the start token."""
+    """One browser that has presented the start token."""
 
     csrf: str
     used: float
@@ -127,7 +127,7 @@ def comes_from_our_page(headers: Headers) -> bool:
 
 
 class Guard:
-    """The middleware that holds the rules; it stands before everything else.
+    """The middleware that enforces the rules, before everything else.
 
     It leaves the session in ``scope["state"]["session"]``, None for a script with the bearer token.
     """

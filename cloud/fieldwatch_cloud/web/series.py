@@ -1,7 +1,7 @@
-"""Ranges and steps: how much of the past a chart asks for, and in how many points it comes.
+"""Time ranges and steps of charts (min/max downsampling). No I/O.
 
-No trace has more than :data:`POINTS` points: rows fall into buckets of one step and each bucket gives its lowest and
-its highest value, so a spike of one minute shows in a chart of a month. No I/O.
+No trace has more than :data:`POINTS` points: rows are grouped into buckets of one step, each with its lowest and
+its highest value, so a spike of one minute shows in a chart of a month.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the dashboard listens and who may open it: one machine, one person, until accounts exist.
 
-There are no accounts yet, so the dashboard binds to a loopback address and nothing else; a start token of 128 bits
-in the first URL proves that its reader also started the server.
+There are no accounts yet, so the dashboard binds only to a loopback address; a start token of 128 bits in the first URL
+proves that whoever opens it also started the server.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How a device is: everything that is wrong with it, worst first, since when and who can act. No I/O; times in µs.
+"""A device's health status: what is wrong with it, worst first, since when, who can act. No I/O; times in µs.
 
-A device is ``normal`` only where none of these cases holds. What follows from a worse case is left out: a device that
-is offline has old readings too.
+A device is ``normal`` only if none of these cases applies. Consequences of a worse case are left out: an offline device
+has old readings, too.
 
 ========= ======================== ==================================================================== =============
 state     words on the tile        when                                                                 who acts
@@ -64,15 +64,15 @@ AWAY: frozenset[str] = frozenset({"offline", "stalled", "log", "stale", "stopped
 """States in which nothing new comes."""
 
 NO_CONTACT = 10 * clock.MINUTE
-"""A device reports every minute; after ten of them without a word it is out of contact (our clock)."""
+"""A device reports every minute; after ten minutes of silence it is out of contact (our clock)."""
 AHEAD = 10 * clock.MINUTE
 """How far a device's clock may be ahead of ours."""
 OLD = 10 * clock.MINUTE
 OLD_PERIODS = 3
 RECENT = clock.DAY
-"""For how long a gap marks the device, from when we heard of it."""
+"""How long a gap is shown on the device, from when we received it."""
 AT_ONCE = 5 * clock.MINUTE
-"""Devices that went within this time went together."""
+"""Devices that went offline within this time went together."""
 
 DEVICE = "the person at the device"
 PC = "the person who looks after the PC beside the device"
@@ -124,7 +124,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a device.
+    """What is known about a device.
 
     ``status_since``, ``last_seen``, ``first_seen``, ``gap_at`` and ``ahead_at`` (when something came that was dated
     ``ahead_by`` ahead of us) are by our clock, ``last_ts`` (the newest reading) and ``health_at`` by the device's.
@@ -160,7 +160,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is wrong with one device, worst first; nothing for one that is well."""
+    """A device's health status: its findings, worst first; none if it is well."""
 
     findings: tuple[Finding, ...] = ()
 
@@ -190,7 +190,7 @@ class Standing:
 
 
 def standing(facts: Facts, now: int) -> Standing:
-    """Judge a device by everything that is known of it."""
+    """Return a device's health status from everything that is known about it."""
     health = facts.health or {}
     found = [*_alerts(facts), *_connection(facts, now), *of_health(health)]
     gone = any(one.state in ("offline", "stopped") for one in found)
@@ -207,7 +207,7 @@ def standing(facts: Facts, now: int) -> Standing:
 
 
 def of_health(health: Mapping[str, Any]) -> list[Finding]:
-    """Return what a health report alone tells of: the agent's troubles, its log, its lines, its updater."""
+    """Return the findings of a health report alone: the agent's troubles, its log, its lines, its updater."""
     if not health:
         return []
     troubles = health.get("troubles") or []
@@ -370,7 +370,7 @@ def _losses(facts: Facts) -> Iterable[Finding]:
 
 
 def _reports(facts: Facts, now: int) -> Iterable[Finding]:
-    """Tell of a device that sends but no longer says how it is."""
+    """Report a device that sends data but no health reports."""
     at = facts.first_seen if facts.health_at is None else facts.health_at
     fresh = facts.last_ts is not None and now - facts.last_ts <= NO_CONTACT
     if now - at > NO_CONTACT and (facts.health_at is None or fresh):
@@ -379,7 +379,7 @@ def _reports(facts: Facts, now: int) -> Iterable[Finding]:
 
 
 def fleet_notes(devices: Sequence[Standing]) -> list[str]:
-    """Return what concerns most devices at once and is therefore hardly the fault of each."""
+    """Return problems that affect most devices at once and so probably have a common cause."""
     notes = []
     since = sorted(
         one.since for device in devices if (one := device.away) and one.state == "offline" and one.since is not None

@@ -1,9 +1,9 @@
 """The event stream: every notice of the live feed, as server-sent events.
 
-An event's id is ``<boot>-<number>``: numbers count up without holes while the process lives, ``boot`` tells processes
-apart. A browser that comes back names the last id it saw and gets what it missed from the ring, or ``resync``: load
-the page's data again. A silent stream sends ``beat`` with the newest number, so that a reader can tell whether it
-missed something. A reader that is slow only falls behind the ring; nothing waits for it.
+An event's id is ``<boot>-<number>``: numbers are consecutive within a process, ``boot`` identifies the process. A
+reconnecting browser sends the last id it saw and gets what it missed from the ring, or ``resync``: reload the page's
+data. An idle stream sends the heartbeat ``beat`` with the newest number, so that a reader can tell whether it missed
+something. A slow reader only falls behind the ring; nothing waits for it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Stream:
 
 
 def told(notice: Notice) -> dict[str, Any]:
-    """Return what a browser is told of a notice: what a page shows at once, the rest it asks for."""
+    """Return what is sent to browsers of a notice: what a page shows immediately; it requests the rest."""
     if notice.kind == "parts":
         return dict(notice.data)
     data: dict[str, Any] = {"device": notice.device}

@@ -1,7 +1,7 @@
-"""What the pages say, in plain words: ages, numbers, titles. No I/O; ``now`` is always given, in µs.
+"""Texts of the pages: ages, numbers, titles. No I/O; ``now`` is always passed, in µs.
 
-Colour is never the only signal, so every state has a word, and the words live here so that pages, titles and tests
-use the same.
+Colour is never the only signal, so every state has a word; they are defined here so that pages, titles and tests use
+the same ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LATE = 10 * clock.MINUTE
 """A transition that arrived this long after it happened is marked late (µs)."""
 
 MAIN_SHARE = 0.1
-"""A sensor with at least this share of an alert's score belongs into its title."""
+"""A sensor with at least this share of an alert's score is named in its title."""
 
 STATE_WORDS = {
     "critical": "with a critical alert",

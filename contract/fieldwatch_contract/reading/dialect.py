@@ -7,7 +7,7 @@ When a line is a header
     | nothing | it names the time, or half of the bundle's sensors, or has three names or more, none a number |
     | a header | it repeats it, or names half of the sensors; or it names the time as and where the header does, is no \
 row of units, and has at least half as many columns |
-    | ``[log] columns`` | it has most of their names. It is passed over, or if a place differs what follows is refused |
+    | ``[log] columns`` | it has most of their names. It is skipped, or if a place differs what follows is refused |
 
 How many fields a row has (n names, f fields in the first row)
 

@@ -156,7 +156,7 @@ def test_a_damaged_store_is_no_message_s_fault(tmp_path: Path) -> None:
     error = wait_until(lambda: ingest.error, "the error to be shown")
     ingest._stop.set()
     taking.join()
-    assert "the store cannot be written: database disk image is malformed; trying again" in error
+    assert "the store cannot be written: database disk image is malformed; retrying" in error
     assert rows(store, t.quarantine) == []
     assert last_ack(store) == before
     assert ingest.stats.messages == 0
