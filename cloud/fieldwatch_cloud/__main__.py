@@ -78,9 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", "run broker, ingest and dashboard", "fieldwatch-cloud serve --config cloud.toml")
     serve.set_defaults(run=_serve)
-    ingest = add(
-        "ingest", "run only ingest, with the configured broker", "fieldwatch-cloud ingest --config cloud.toml"
-    )
+    ingest = add("ingest", "run only ingest, with the configured broker", "fieldwatch-cloud ingest --config cloud.toml")
     ingest.set_defaults(run=_ingest)
     export = add(
         "export",
