@@ -32,7 +32,7 @@ from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.bundle import Bundle, read_bundle
 from fieldwatch_contract.policy import Policy, policy_path
 from fieldwatch_contract.reading.settings import LogConfig
-from fieldwatch_trainer.release import actions, ceremony, rollout
+from fieldwatch_trainer.release import actions, ceremony, rollout, work
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring
 from fieldwatch_trainer.release.repository import Published
@@ -304,7 +304,7 @@ def test_files_cut_short(device: Device, path: str) -> None:
 
 def test_a_bundle_signed_properly_with_wrong_golden_vectors(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """The release tool would not publish it; here its own check is switched off, as a broken release job would."""
-    monkeypatch.setattr(actions, "self_test", lambda scorer: None)
+    monkeypatch.setattr(work, "self_test", lambda scorer: None)
     device.site.publish(make_bundle(version="v3", wrong_golden=True))
     result = device.pull()
     assert (result.outcome, result.bundle) == ("refused", "press/v3")
