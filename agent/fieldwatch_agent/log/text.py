@@ -90,7 +90,7 @@ def cut(chunk: bytes, encoding: str, most: int | None = None) -> tuple[list[byte
         raw = [line.rstrip(b"\r") for line in raw]
     if b"\0" in chunk:
         raw = [line.lstrip(b"\0") for line in raw]
-    if BOM in chunk:
+    if not chunk.isascii() and BOM in chunk:
         raw = [line[len(BOM) :] if line.startswith(BOM) else line for line in raw]
     return raw, lengths
 

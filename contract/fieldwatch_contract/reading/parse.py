@@ -44,7 +44,7 @@ __all__ = ["PREAMBLE", "Columns", "Parser", "Readings", "Refusal"]
 PREAMBLE = 50
 """Lines of text at the beginning of a file that are skipped at most; further ones are refused."""
 FEW = 8
-"""Fewer lines than this are parsed one by one, because a block costs more."""
+"""Fewer lines than this are parsed one by one, because a block costs more; the last few after a block join it."""
 CELLS = 51_200
 """Fields parsed together: enough to amortise numpy's call overhead, few enough to stay in the cache."""
 
@@ -96,6 +96,7 @@ class Parser:
         at, stride = 0, whole
         while at < whole:
             stop = min(at + stride, whole, at + self._stride())
+            stop = whole if whole - stop < FEW else stop
             read = self._block(lines.lines, at, stop, found) if stop - at >= FEW else 0
             stride = stride * 4 if read == stop - at else 2 * FEW  # odd lines come in company
             at += read
