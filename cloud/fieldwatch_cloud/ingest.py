@@ -188,6 +188,7 @@ class Ingest:
         self._retry = FIRST_RETRY_S
         self._pacer = AckPacer()
         self._error: str | None = None
+        self._unstored: str | None = None
         self._turned = time.monotonic()
         self.stats = Stats()
 
@@ -271,6 +272,7 @@ class Ingest:
         if not received:
             return
         messages = [item.message for item in received]
+        self._unstored = None
         while True:
             try:
                 self._store_all(messages)
@@ -285,24 +287,36 @@ class Ingest:
             if item.qos and item.link is self._link:
                 item.link.client.ack(item.mid, item.qos)
         if self.connected:
-            self._error = None
+            self._error = self._unstored
 
     def _store_all(self, messages: list[Message]) -> None:
         batch = decode(messages)
         try:
             self._count(batch, self._store.ingest(batch))
         except (SQLAlchemyError, *BAD_VALUE) as error:
-            cause = error.orig if isinstance(error, StatementError) else error
-            if not isinstance(error, DataError | IntegrityError) and not isinstance(cause, BAD_VALUE):
+            if not _speaks_of_a_value(error):
                 raise
             if parts := messages if len(messages) > 1 else split(messages[0]):
                 for part in parts:
                     self._store_all([part])
                 return
-            log.warning("set aside: a message on %s: %s", messages[0].topic, error)
-            aside = Batch()
-            aside.set_aside(messages[0], f"the store does not take it: {cause}")
+            self._set_aside(messages[0], error)
+
+    def _set_aside(self, message: Message, error: Exception) -> None:
+        """Take a message into quarantine. Where not even that is stored, the fault lies in what the store holds of its
+        device: it is confirmed to the broker, so that the others get through, but the device keeps it and tries again.
+        """
+        cause = error.orig if isinstance(error, StatementError) else error
+        aside = Batch()
+        aside.set_aside(message, f"the store does not take it: {cause}")
+        try:
             self._count(aside, self._store.ingest(aside))
+            log.warning("set aside: a message on %s: %s", message.topic, error)
+        except (SQLAlchemyError, *BAD_VALUE) as second:
+            if not _speaks_of_a_value(second):
+                raise
+            self._unstored = f"what comes on {message.topic} can be neither stored nor set aside: {second}"
+            self._fail(self._unstored)
 
     def _count(self, batch: Batch, outcome: Outcome) -> None:
         urgent = {alert.device for alert in batch.alerts}
@@ -506,6 +520,12 @@ class Ingest:
             return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"broker.password_file {path} cannot be read: {error}") from error
+
+
+def _speaks_of_a_value(error: Exception) -> bool:
+    """Tell whether the store's error is about what was to be stored, and not about the store."""
+    cause = error.orig if isinstance(error, StatementError) else error
+    return isinstance(error, DataError | IntegrityError) or isinstance(cause, BAD_VALUE)
 
 
 def _discard(client: Client) -> None:

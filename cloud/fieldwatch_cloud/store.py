@@ -57,6 +57,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from fieldwatch_cloud import documents
 from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.decode import REASON_LIMIT, AlertSeen, Batch, HealthSeen, Refused, StateSeen, unpack
 from fieldwatch_cloud.live import LiveFeed, Notice
@@ -205,10 +206,7 @@ class Store:
         with self.read() as db:
             current = and_(t.device.c.id == t.ack.c.device, t.device.c.epoch == t.ack.c.epoch)
             found = db.execute(select(t.ack).join(t.device, current)).all()
-            return [
-                (row.device, Receipt(row.epoch, Settled(row.upto, tuple(row.also)), refused=_refused(db, row)))
-                for row in found
-            ]
+            return [(row.device, Receipt(row.epoch, _settled(row), refused=_refused(db, row))) for row in found]
 
     def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "") -> bool:
         """Store a user's verdict on an alert, a label. Returns False if there is no such alert."""
@@ -501,7 +499,7 @@ class Store:
             if row is None:
                 self._ignore(db, t.ack, [key | {"upto": 0, "also": []}])
                 row = db.execute(query).one()
-            before = Settled(row.upto, tuple(row.also))
+            before = _settled(row)
             floor = batch.floors.get((device, epoch))
             numbers = set(batch.numbers[device, epoch])
             settled = before.add(numbers, floor)
@@ -570,18 +568,20 @@ class Store:
 
 def _engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, json_serializer=_dumps, pool_pre_ping=True)
+        return create_engine(url, json_serializer=_dumps, json_deserializer=documents.read, pool_pre_ping=True)
     if not url.database or url.database == ":memory:":
         raise StoreError("a store in memory would forget what it has acknowledged: give it a path")
     try:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{url.database}: cannot make its folder: {error}") from error
-    engine = create_engine(url, json_serializer=_dumps, connect_args={"timeout": BUSY_TIMEOUT})
+    connect = {"timeout": BUSY_TIMEOUT}
+    engine = create_engine(url, json_serializer=_dumps, json_deserializer=documents.read, connect_args=connect)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver begins nothing by itself; we do, below
+        connection.text_factory = _text
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 67108864"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -591,6 +591,11 @@ def _engine(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _text(raw: bytes) -> str:
+    """Decode what SQLite holds as text; bytes that a damaged disk has made no UTF-8 must not keep the rest away."""
+    return raw.decode("utf-8", "replace")
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -606,8 +611,8 @@ def ratio(score: float | None, threshold: float | None) -> float | None:
     >>> ratio(3.0, 2.0), ratio(1e300, 1e-300), ratio(None, 2.0), ratio(1.0, 0.0)
     (1.5, 1000000000.0, None, None)
     """
-    if score is None or threshold is None or threshold <= 0:
-        return None
+    if not isinstance(score, float | int) or not isinstance(threshold, float | int) or threshold <= 0:
+        return None  # a damaged disk may have made it a text
     return max(-RATIO_LIMIT, min(RATIO_LIMIT, score / threshold))
 
 
@@ -615,9 +620,19 @@ def _same(table: Table, row: Any) -> ColumnElement[bool]:
     return and_(table.c.device == row.device, table.c.epoch == row.epoch)
 
 
+def _settled(row: Any) -> Settled:
+    """Return what a row of ``ack`` says; a damaged one says that nothing is settled.
+
+    The device names its low-water mark with each message, which brings the rest back.
+    """
+    upto = row.upto if isinstance(row.upto, int) else 0
+    return Settled(max(0, upto), tuple(sorted(number for number in row.also if number > upto)))
+
+
 def _refused(db: Connection, row: Any) -> frozenset[int]:
     """Return the quarantined numbers of the device and epoch of ``row``."""
-    return frozenset(db.execute(select(t.refused.c.seq).where(_same(t.refused, row))).scalars())
+    found = db.execute(select(t.refused.c.seq).where(_same(t.refused, row))).scalars()
+    return frozenset(seq for seq in found if isinstance(seq, int))
 
 
 def _dumps(value: Any) -> str:

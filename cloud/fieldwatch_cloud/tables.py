@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Column,
     Float,
@@ -27,7 +26,8 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects import postgresql
+
+from fieldwatch_cloud.documents import Counts, Health, Integers, Numbers, Object, Texts, Values
 
 MIGRATIONS: dict[int, tuple[str, ...]] = {
     2: (
@@ -49,7 +49,6 @@ HOUR = 3_600_000_000
 
 metadata = MetaData()
 
-_Document = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -87,7 +86,7 @@ device = _table(
     Column("ahead_by", BigInteger),  # and how far, µs
     Column("last_ts", BigInteger),  # the newest reading that was scored
     Column("health_at", BigInteger),
-    Column("health", _Document),  # contract.events.HealthData as sent
+    Column("health", Health),  # contract.events.HealthData as sent
 )
 
 result = _table(
@@ -100,8 +99,8 @@ result = _table(
     Column("threshold", Float, nullable=False),
     Column("verdict", SmallInteger, nullable=False),  # contract.verdicts.CODES
     Column("why", Text),  # of a verdict unknown: contract.verdicts.Why, or what a newer agent says
-    Column("sensors", _Document, nullable=False),
-    Column("shares", _Document, nullable=False),
+    Column("sensors", Texts, nullable=False),
+    Column("shares", Numbers, nullable=False),
     Column("bundle", Text, nullable=False),  # <name>/<version>
     Column("received", BigInteger, nullable=False),
 )
@@ -110,7 +109,7 @@ reading = _table(
     "reading",  # only of devices whose privacy is "full"
     Column("device", String(64), primary_key=True),
     Column("ts", BigInteger, primary_key=True),
-    Column("values", _Document, nullable=False),
+    Column("values", Values, nullable=False),
 )
 
 result_1h = _table(
@@ -141,8 +140,8 @@ alert = _table(
     Column("peak", Float, nullable=False),
     Column("threshold", Float, nullable=False),
     Column("rows", Integer, nullable=False),
-    Column("sensors", _Document, nullable=False),
-    Column("shares", _Document, nullable=False),
+    Column("sensors", Texts, nullable=False),
+    Column("shares", Numbers, nullable=False),
     Column("bundle_name", Text, nullable=False),
     Column("bundle_version", Text, nullable=False),
     Column("bundle_sha256", String(64), nullable=False),
@@ -160,8 +159,8 @@ alert_event = _table(
     Column("score", Float, nullable=False),
     Column("peak", Float, nullable=False),
     Column("rows", Integer, nullable=False),
-    Column("sensors", _Document, nullable=False),
-    Column("shares", _Document, nullable=False),
+    Column("sensors", Texts, nullable=False),
+    Column("shares", Numbers, nullable=False),
     Column("received", BigInteger, nullable=False),
     Column("reason", Text),
     Column("evidence", LargeBinary),  # contract.events.Evidence, JSON in zstd: cloud.store.unpack
@@ -185,7 +184,7 @@ event = _table(
     Column("type", String(16), nullable=False),
     Column("time", BigInteger, nullable=False),
     Column("received", BigInteger, nullable=False),
-    Column("data", _Document, nullable=False),
+    Column("data", Object, nullable=False),
     Index("event_by_type", "device", "type", "time"),
 )
 
@@ -196,7 +195,7 @@ ledger = _table(
     Column("day", String(10), primary_key=True),
     Column("read", BigInteger, nullable=False),
     Column("scored", BigInteger, nullable=False),
-    Column("refused", _Document, nullable=False),
+    Column("refused", Counts, nullable=False),
     Column("evicted", BigInteger, nullable=False),
     Column("pending", BigInteger, nullable=False),
     Column("seq", BigInteger, nullable=False),  # of the health event that said so
@@ -208,7 +207,7 @@ ack = _table(
     Column("device", String(64), primary_key=True),
     Column("epoch", Text, primary_key=True),
     Column("upto", BigInteger, nullable=False),
-    Column("also", _Document, nullable=False),  # numbers stored beyond upto, ascending
+    Column("also", Integers, nullable=False),  # numbers stored beyond upto, ascending
 )
 
 refused = _table(

@@ -7,19 +7,22 @@ lines (one report), or where the hourly rows say that readings are missing. Time
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fieldwatch_contract import clock
-from fieldwatch_contract.verdicts import VERDICTS
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
+from fieldwatch_contract.verdicts import VERDICTS, Verdict
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from fieldwatch_cloud import tables
 from fieldwatch_cloud.store import ratio
 from fieldwatch_cloud.web import words
-from fieldwatch_cloud.web.standing import ORDER, RECENT, Facts, Standing, State, of_health, standing
+from fieldwatch_cloud.web.standing import ORDER, RECENT, SERVER, Facts, Finding, Standing, State, of_health, standing
+
+log = logging.getLogger("fieldwatch.web")
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -28,6 +31,8 @@ EARLIER = 10 * clock.MINUTE
 """How far back the report lies with which the ledger of an agent is compared that does not count its newest lines."""
 STEPS = 6
 """Newest readings from which the period of an agent is taken that does not tell it."""
+AT_ONCE = 1000
+"""Devices named in one query."""
 DAY_HOURS = clock.DAY // tables.HOUR
 
 
@@ -101,32 +106,19 @@ def read_fleet(db: Connection, now: int, only: str | None = None) -> list[Device
     one = d.c.id == only if only is not None else d.c.id.is_not(None)
     devices = db.execute(select(d).where(one)).all()
     alerts, models, hours = _open_alerts(db, one), _newest(db, one), _recent_hours(db, one)
-    periods, earlier = _periods(db, one), _earlier(db, one)
+    silent = [row.id for row in devices if not (row.health or {}).get("period")]
+    uncounted = [row.id for row in devices if row.health is not None and not row.health.get("lines")]
+    periods, earlier = _periods(db, silent), _earlier(db, uncounted)
     gaps = _gaps(db, one, now - RECENT)
     found = []
     for row in devices:
-        health = row.health or {}
-        mine = models[row.id]
-        facts = Facts(
-            last_seen=row.last_seen,
-            first_seen=row.first_seen,
-            status=row.status,
-            reason=row.status_reason,
-            status_since=row.status_since,
-            last_ts=row.last_ts,
-            period=round(health["period"] * clock.SECOND) if health.get("period") else periods.get(row.id),
-            verdicts={model.model: model.verdict for model in mine},
-            why=next((model.why for model in mine if model.verdict == "unknown" and model.why), ""),
-            health=health,
-            health_at=row.health_at,
-            ahead_at=row.ahead_at,
-            ahead_by=row.ahead_by or 0,
-            earlier=earlier.get(row.id),
-            missing=_missing(db, row, hours[row.id]),
-            **alerts.get(row.id, {}),
-            **gaps.get(row.id, {}),
-        )
-        found.append(_device_now(row, mine, facts, hours[row.id], now))
+        try:
+            facts = _facts(db, row, models[row.id], hours[row.id], periods.get(row.id), earlier.get(row.id))
+            facts = replace(facts, **alerts.get(row.id, {}), **gaps.get(row.id, {}))
+            found.append(_device_now(row, models[row.id], facts, hours[row.id], now))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            log.error("device %s: what the store holds of it is damaged: %r", row.id, error)
+            found.append(_damaged(row))
     return sorted(found, key=lambda one: (ORDER[one.standing.condition], -(one.ratio or 0.0), one.id))
 
 
@@ -142,6 +134,58 @@ def count_stored(db: Connection, name: str, days: Sequence[str]) -> dict[str, in
         .group_by("day")
     )
     return {clock.day_of(number * clock.DAY): count for number, count in rows}
+
+
+def _facts(
+    db: Connection,
+    row: AnyRow,
+    models: Sequence[ModelNow],
+    hours: Mapping[int, _Hour],
+    period: int | None,
+    earlier: Sequence[Mapping[str, Any]] | None,
+) -> Facts:
+    """Return what the device's own row tells, and its newest readings."""
+    health = row.health or {}
+    return Facts(
+        last_seen=row.last_seen,
+        first_seen=row.first_seen,
+        status=row.status,
+        reason=row.status_reason,
+        status_since=row.status_since,
+        last_ts=row.last_ts,
+        period=round(health["period"] * clock.SECOND) if health.get("period") else period,
+        verdicts={model.model: model.verdict for model in models},
+        why=next((model.why for model in models if model.verdict == "unknown" and model.why), ""),
+        health=health,
+        health_at=row.health_at,
+        ahead_at=row.ahead_at,
+        ahead_by=row.ahead_by or 0,
+        earlier=earlier,
+        missing=_missing(db, row, hours),
+    )
+
+
+def _damaged(row: AnyRow) -> DeviceNow:
+    """Return a device of which nothing can be told: one damaged row must not hide all the others."""
+    says = "What this server’s store holds of it is damaged, so nothing can be said of it."
+    finding = Finding("unknown", "record damaged", says, SERVER, "Look at the server’s disk and its log.")
+    return DeviceNow(
+        id=row.id,
+        type=None,
+        bundle=None,
+        agent=None,
+        first_seen=0,
+        last_seen=0,
+        last_ts=None,
+        status="unknown",
+        status_since=None,
+        status_reason=None,
+        open_alerts=0,
+        models=[],
+        spark=[],
+        standing=Standing((finding,)),
+        told=[],
+    )
 
 
 def _device_now(row: AnyRow, models: list[ModelNow], facts: Facts, hours: Mapping[int, _Hour], now: int) -> DeviceNow:
@@ -201,10 +245,19 @@ def _newest(db: Connection, one: ColumnElement[bool]) -> dict[str, list[ModelNow
         .join_from(d, r, and_(r.c.device == d.c.id, r.c.ts == d.c.last_ts))
         .where(one)
     ).all():
-        found[name].append(ModelNow(model, kind, score, threshold, VERDICTS[verdict].value, why))
+        found[name].append(ModelNow(model, kind, _number(score), _number(threshold) or 0.0, _verdict(verdict), why))
     for models in found.values():
         models.sort(key=lambda model: (-(model.ratio or 0.0), model.model))
     return found
+
+
+def _verdict(code: Any) -> str:
+    """Return a verdict in a word; one that a damaged disk has made something else judges nothing."""
+    return (VERDICTS[code] if code in range(len(VERDICTS)) else Verdict.UNKNOWN).value
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, float | int) else None
 
 
 def _recent_hours(db: Connection, one: ColumnElement[bool]) -> dict[str, dict[int, _Hour]]:
@@ -237,8 +290,8 @@ def _gaps(db: Connection, one: ColumnElement[bool], since: int) -> dict[str, dic
     return found
 
 
-def _periods(db: Connection, one: ColumnElement[bool]) -> dict[str, int]:
-    """Return the shortest step between the newest readings of the devices whose health does not tell their period."""
+def _periods(db: Connection, names: Sequence[str]) -> dict[str, int]:
+    """Return the shortest step between the newest readings of these devices, whose health tells no period."""
     d, r = tables.device, tables.result
     newest = (
         select(r.c.ts)
@@ -251,13 +304,15 @@ def _periods(db: Connection, one: ColumnElement[bool]) -> dict[str, int]:
     )
     steps = select((newest.c.ts - func.lag(newest.c.ts).over(order_by=newest.c.ts)).label("step")).subquery()
     shortest = select(func.min(steps.c.step)).scalar_subquery()
-    silent = or_(d.c.health.is_(None), d.c.health["period"].as_string().is_(None))
-    rows = db.execute(select(d.c.id, shortest).where(one, silent, d.c.last_ts.is_not(None)))
-    return {name: step for name, step in rows if step}
+    found: dict[str, int] = {}
+    for some in _chunks(names):
+        rows = db.execute(select(d.c.id, shortest).where(d.c.id.in_(some), d.c.last_ts.is_not(None)))
+        found |= {name: step for name, step in rows if step}
+    return found
 
 
-def _earlier(db: Connection, one: ColumnElement[bool]) -> dict[str, list[dict[str, Any]]]:
-    """Return an earlier ledger of the devices whose health does not count their newest lines.
+def _earlier(db: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return an earlier ledger of these devices, whose health does not count their newest lines.
 
     It is of :data:`EARLIER` before the newest report, or of the first report where there is none so old.
     """
@@ -265,9 +320,16 @@ def _earlier(db: Connection, one: ColumnElement[bool]) -> dict[str, list[dict[st
     mine = select(e.c.data).where(e.c.device == d.c.id, e.c.type == "health", e.c.time < d.c.health_at).limit(1)
     before = mine.where(e.c.time <= d.c.health_at - EARLIER).order_by(e.c.time.desc()).correlate(d).scalar_subquery()
     first = mine.order_by(e.c.time).correlate(d).scalar_subquery()
-    silent = and_(d.c.health.is_not(None), d.c.health["lines"].as_string().is_(None))
-    rows = db.execute(select(d.c.id, before.label("before"), first.label("first")).where(one, silent))
-    return {row.id: (row.before or row.first)["ledger"] for row in rows if row.before or row.first}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for some in _chunks(names):
+        rows = db.execute(select(d.c.id, before.label("before"), first.label("first")).where(d.c.id.in_(some)))
+        found |= {row.id: (row.before or row.first)["ledger"] for row in rows if "ledger" in (row.before or row.first)}
+    return found
+
+
+def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), AT_ONCE):
+        yield names[start : start + AT_ONCE]
 
 
 def _missing(db: Connection, device: AnyRow, hours: Mapping[int, _Hour]) -> int:

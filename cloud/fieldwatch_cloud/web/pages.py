@@ -417,10 +417,11 @@ def announcement_words(row: Any) -> str:
         return words.gap(data)
     bundle = data.get("bundle")
     name = f"{bundle['name']}/{bundle['version']}" if bundle else "the bundle"
+    step = data.get("transition", "a step whose record is damaged")
     what = {
         "activated": f"{name} now judges",
         "refused": f"{name} was refused",
         "rolled_back": f"back to {name}",
         "update_failed": "An update failed",
-    }.get(data["transition"], data["transition"])
+    }.get(step, step)
     return f"{what}: {data['reason']}" if data.get("reason") else what

@@ -200,7 +200,8 @@ def gap(data: Mapping[str, Any]) -> str:
     >>> gap({"reason": "evicted", "detail": "the outbox was full", "lines": 12})
     'Results were given up (12 lines): the outbox was full'
     """
-    what = GAP_WORDS.get(data["reason"], data["reason"])
+    reason = data.get("reason", "a gap whose record is damaged")
+    what = GAP_WORDS.get(reason, reason)
     lines = f" ({data['lines']:,} lines)" if data.get("lines") is not None else ""
     return f"{what}{lines}: {data['detail']}" if data.get("detail") else f"{what}{lines}"
 
