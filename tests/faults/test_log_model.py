@@ -63,6 +63,7 @@ class Writer:
         self.rows = 0
         self.half = b""
         self.late: list[tuple[BinaryIO, bytes]] = []
+        self.since_held = 0
         self.path = folder / "readings.csv"
         self._begin()
 
@@ -128,7 +129,8 @@ class Writer:
         """Begin a new file; the last ``held`` lines of the old one are still in the writer's buffer."""
         if self.half:
             self.write()
-        if len(self.late) > 2:
+        self.since_held += bool(self.late)
+        if len(self.late) > 2 or self.since_held > 4:  # nobody flushes later than that
             self.flush()
         if held and self.manner.rotation != "copytruncate" and not self.manner.count:
             rest = b"".join(self.line() for _ in range(held))
@@ -147,15 +149,22 @@ class Writer:
                 old.rename(first)
         self._begin()
 
+    def skip(self) -> None:
+        """Begin a new file twice: the first one keeps its column names alone."""
+        self.rotate()
+        if not self.manner.count:
+            self.rotate()
+
     def flush(self) -> None:
         """Write what is still held into the old files, whatever they are called by now."""
         for file, rest in self.late:
             with file:
                 file.write(rest)
         self.late.clear()
+        self.since_held = 0
 
-    def pack(self, whole: bool = True) -> None:
-        """Compress the oldest plain file, or be caught half-way."""
+    def pack(self, whole: bool = True, young: int = 0) -> None:
+        """Compress a plain file, or be caught half-way; ``young``: how many plain ones are older than it."""
         if self.late:
             return
         plain = sorted(
@@ -164,7 +173,8 @@ class Writer:
         )
         if not plain:
             return
-        path = plain[0] if self.manner.rotation == "dated" else plain[-1]
+        oldest_first = plain if self.manner.rotation == "dated" else plain[::-1]
+        path = oldest_first[young % len(plain)]
         packed = gzip.compress(path.read_bytes())
         target = path.with_name(path.name + ".gz")
         target.write_bytes(packed if whole else packed[: len(packed) // 2])
@@ -214,9 +224,11 @@ STEPS: dict[str, Callable[[Writer, Reader, int], None]] = {
     "half": lambda writer, reader, n: writer.write_half(),
     "rotate": lambda writer, reader, n: writer.rotate(),
     "rotate, hold": lambda writer, reader, n: writer.rotate(held=n),
+    "rotate twice": lambda writer, reader, n: writer.skip(),
     "flush": lambda writer, reader, n: (writer.flush(), reader.poll())[0],
     "flush, restart": lambda writer, reader, n: (writer.flush(), reader.restart(), reader.poll())[0],
     "pack": lambda writer, reader, n: writer.pack(),
+    "pack a young one": lambda writer, reader, n: writer.pack(young=n),
     "pack half": lambda writer, reader, n: writer.pack(whole=False),
     "touch": lambda writer, reader, n: writer.touch_old(),
     "poll": lambda writer, reader, n: reader.poll(),
@@ -230,7 +242,7 @@ def course(seed: int) -> tuple[Manner, list[Step]]:
     """Return what happens under a seed."""
     pick = random.Random(seed)
     names = list(STEPS)
-    steps = pick.choices(names, [WEIGHTS.get(name, 1) for name in names], k=pick.randint(5, 45))
+    steps = pick.choices(names, [WEIGHTS.get(name, 1) for name in names], k=pick.choice([15, 30, 80]))
     return Manner.of(pick), [(name, pick.choice([1, 1, 2, 3, 9])) for name in steps]
 
 

@@ -1,7 +1,11 @@
 """What the tail remembers of files other than the one it is reading.
 
-Bounded. Committed with the position: the last :data:`LEFT` files that were left, and as many that were still empty
+Bounded. Committed with the position: the last :data:`LEFT` files that were left, and as many that had no reading
 then, with the offset where each was left. In memory only: that older files were read, and their size at that time.
+
+A file left without a reading can later be recognised by its name, inode and column names alone, and other files come
+to bear all three (numbered names, reused inodes). So such a match counts only for a file whose first reading is later
+than those of all files already forgotten: one of these would be read a second time.
 """
 
 from __future__ import annotations
@@ -29,18 +33,24 @@ def key(file: File | Place) -> Key:
 class Memory:
     """The other files. ``floor``, the low-water mark: the latest first reading (µs) of all files begun.
 
-    ``left``: where files were left, oldest first. ``presumed``: sizes of files presumed read. ``told``: skipped files
+    ``left``: where files were left, oldest first. ``forgotten``: the latest first reading (µs) of files that were left
+    and are no longer among them. ``presumed``: sizes of files presumed read. ``told``: skipped files
     that were announced (``file_passed_over``).
     """
 
     floor: int | None = None
     left: list[Place] = field(default_factory=list)
+    forgotten: int | None = None
     presumed: dict[Key, int] = field(default_factory=dict)
     told: dict[Key, File] = field(default_factory=dict)
 
     def position(self, place: Place, header: bytes | None) -> Position:
         """Return the position that is committed with what was read up to ``place``."""
-        return Position(**vars(place), floor=self.floor, header=header, left=tuple(self.left))
+        return Position(**vars(place), floor=self.floor, header=header, left=tuple(self.left), forgotten=self.forgotten)
+
+    def recall(self, position: Position) -> None:
+        """Take over what a position remembers."""
+        self.floor, self.left, self.forgotten = position.floor, list(position.left), position.forgotten
 
     def begin(self, first: int | None) -> None:
         """A file is begun, or its first reading became known: raise the floor."""
@@ -51,11 +61,13 @@ class Memory:
         """Remember where a file was left."""
         self.left = [each for each in self.left if not (each.file == place.file and each.first == place.first)]
         self.left.append(place)
-        alike = [each for each in self.left if (each.offset == 0) == (place.offset == 0)]
-        if len(alike) > LEFT:
-            self.left.remove(alike[0])
-            if alike[0].offset:
-                self.presumed[key(alike[0])] = alike[0].offset
+        alike = [each for each in self.left if (each.data is None) == (place.data is None)]
+        for old in alike[:-LEFT]:
+            self.left.remove(old)
+            if old.offset:
+                self.presumed[key(old)] = old.offset
+            if old.first is not None and (self.forgotten is None or old.first > self.forgotten):
+                self.forgotten = old.first
 
     def watch(self, files: Iterable[File], folder: Folder) -> None:
         """Remember files that had nothing to read yet or could not be read: they are unread from offset 0."""
@@ -80,11 +92,14 @@ class Memory:
                 found = 0 if packed or (same and not file.packed) else None
             else:
                 found = folder.find(file, place) if same or packed or moved else None
-            if found is not None:
-                if place.data is not None:
-                    return index, found
-                weak = index, found  # recognised by column names alone, and inodes are reused
+            if found is not None and place.data is not None:
+                return index, found
+            if found is not None and not self._is_forgotten(file):
+                weak = index, found
         return weak
+
+    def _is_forgotten(self, file: File) -> bool:
+        return file.first is not None and self.forgotten is not None and file.first <= self.forgotten
 
     def known(self, file: File, cursor: Cursor, folder: Folder) -> Known:
         """Return what is known of a file other than the one being read."""

@@ -47,12 +47,14 @@ class Position(Place):
 
     ``floor``: the low-water mark, the latest first reading of all files begun: a file that begins later is unread.
     ``header``: the column names in effect, None where the position was written by a version that did not keep them.
-    ``left``: where the last few files were left, oldest first; what is appended to them is read too.
+    ``left``: where the last few files were left, oldest first; what is appended to them is read too. ``forgotten``: the
+    latest first reading (µs) of files that were left before those, None if there are none.
     """
 
     floor: int | None = None
     header: bytes | None = None
     left: tuple[Place, ...] = ()
+    forgotten: int | None = None
 
     def to_json(self) -> str:
         """Return it as one line of JSON."""
@@ -71,6 +73,7 @@ class Position(Place):
                 floor=_whole(content.get("floor")),
                 header=None if header is None else header.encode("latin-1"),
                 left=tuple(Place(**_place(each)) for each in content.get("left", ())),
+                forgotten=_whole(content.get("forgotten")),
             )
         except (KeyError, TypeError, AttributeError, UnicodeError, ValueError) as error:
             raise ValueError(f"not a position in a log: {text[:80]!r} ({error})") from None

@@ -120,12 +120,12 @@ class Trail:
     def resume(self, wanted: Position) -> bool:
         """Resume at a position; tell whether it was found. Raises :class:`NotYetError` while that is not known."""
         settled = self._list_some("missing")
-        self.memory.floor, self.memory.left = wanted.floor, list(wanted.left)
+        self.memory.recall(wanted)
         self.header, self.tell_header = wanted.header, True
         found = locate(self.folder, wanted, wanted.floor)
         if found is None:
             nothing_read = wanted.data is None and wanted.first is None
-            self._lose(wanted, settled, nothing_read)
+            self._lose(wanted, b"", settled, nothing_read)
             return nothing_read
         file, offset = found
         if file.first is not None and wanted.first is not None and wanted.floor is not None:
@@ -145,7 +145,7 @@ class Trail:
         found = locate(self.folder, cursor.place(), self.memory.floor, cursor.torn)
         if found is None:
             nothing_read = cursor.first is None and not cursor.has_data and not cursor.torn
-            self._lose(cursor.place(), settled, nothing_read)
+            self._lose(cursor.place(), cursor.torn, settled, nothing_read)
             return
         file, offset = found
         if file.path != cursor.path:
@@ -175,10 +175,11 @@ class Trail:
             if chosen is not None and chosen is not file:
                 self._enter(Chosen(chosen))
 
-    def _lose(self, place: Place, settled: bool, nothing_read: bool) -> None:
+    def _lose(self, place: Place, torn: bytes, settled: bool, nothing_read: bool) -> None:
         """What was read is in no file: once that is certain, announce it and go on with the earliest unread file.
 
-        ``nothing_read``: nothing but column names was read, so nothing can be missing.
+        ``torn``: what was seen of a line after the place. ``nothing_read``: nothing but column names was read, so
+        nothing can be missing.
         """
         floor = self.memory.floor
         readable = [file for file in self.folder.files if not file.problem]
@@ -194,6 +195,10 @@ class Trail:
             obstacle = self._obstacle(settled)
             if obstacle and not self.patience.is_over("lost"):
                 raise NotYetError("unreadable", f"{place.path} is not found yet: {obstacle}")
+            if (
+                locate(self.folder, place, floor, torn) is not None
+            ):  # it was copied, then truncated under the first look
+                raise UnsettledError
             self.changes.append(notices.lost(place, bool(there), chosen))
         self.patience.forget("lost")
         if self._cursor is None:

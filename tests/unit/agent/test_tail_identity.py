@@ -10,7 +10,7 @@ from typing import Any
 
 import fieldwatch_agent.log.files
 import pytest
-from fieldwatch_agent.log.files import Folder
+from fieldwatch_agent.log.files import Folder, Source
 from fieldwatch_agent.log.shared_file import file_id, open_same
 from fieldwatch_agent.log.tail import LogLines, Position, Tail
 from fieldwatch_contract.clock import DAY, now
@@ -311,4 +311,55 @@ def test_no_file_is_begun_while_an_earlier_one_may_be_missing_in_the_listing(
     monkeypatch.setattr(Folder, "_paths", lambda folder: next(partial, None) or list(whole(folder)))
     reader = Reader(log)
     assert reader.read() == list(range(9))
+    assert reader.told() == []
+
+
+def test_what_is_copied_and_truncated_under_the_look_is_found_by_a_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing has the copy when it is just begun; by the time the log is examined, it is truncated."""
+    log, copy = write(tmp_path / "readings.csv", *range(9)), tmp_path / "readings.csv.1"
+    reader = Reader(log)
+    assert reader.read() == list(range(9))
+    content = log.read_bytes()
+    append(log, 9)
+    copy.write_bytes(content[: len(HEADER)])
+    touch(copy, -1)
+    fetch, truncated = Folder.fetch, []
+
+    def late(folder: Folder, source: Source, offset: int, size: int) -> bytes:
+        if not truncated and offset + size == len(content):
+            truncated.append(log)
+            copy.write_bytes(log.read_bytes())
+            log.write_bytes(HEADER)
+        return fetch(folder, source, offset, size)
+
+    reader = reader.restarted()
+    monkeypatch.setattr(Folder, "fetch", late)
+    assert reader.read() == [9]
+    append(log, 10)
+    assert reader.read() == [10]
+    assert truncated
+    assert reader.told() == []
+
+
+def test_a_file_of_column_names_alone_is_not_mistaken_for_an_old_one_with_readings(tmp_path: Path) -> None:
+    """An old file takes its name. It was read, and is not read again when it is no longer watched."""
+    log, old, blank = tmp_path / "readings.csv", tmp_path / "readings-1.csv.gz", tmp_path / "readings-2.csv"
+    write(log, 0, 1)
+    reader = Reader(tmp_path / "readings*.csv")
+    assert reader.read() == [0, 1]
+    blank.write_bytes(HEADER)
+    touch(blank, 1)
+    write(tmp_path / "readings-3.csv", 2)
+    assert reader.read() == [2]
+    old.write_bytes(gzip.compress(log.read_bytes()))
+    log.unlink()
+    touch(old, 1)
+    blank.rename(tmp_path / "aside")
+    old.rename(tmp_path / "readings-2.csv.gz")
+    for minute in range(3, 20):
+        write(tmp_path / f"readings-{minute + 1}.csv", minute)
+        assert reader.read() == [minute]
+    assert reader.restarted().read() == []
     assert reader.told() == []
