@@ -22,6 +22,8 @@ from fieldwatch_agent.troubles import Facts, Finding, derive
 
 AGAIN_S = 3600.0
 """Seconds after which a lasting trouble is repeated in the service's log."""
+PASSING = frozenset({"window_unfilled"})
+"""Troubles that may be over before the next report: the report of their beginning must reach the cloud."""
 
 log = logging.getLogger("fieldwatch.agent")
 
@@ -65,6 +67,7 @@ class Reporter:
             return
         wall = clock.iso(clock.now())
         kinds = [each.kind for each in found]
+        passing = bool(PASSING.intersection(kinds).difference(self._since))
         self._since = {kind: self._since.get(kind, wall) for kind in kinds}
         newest = pipeline.newest if pipeline is not None else self._journal.progress().newest
         scoring = [trouble.detail for trouble in others if trouble.kind != "update_failing"]
@@ -83,7 +86,7 @@ class Reporter:
             lines=self._lines(pipeline, now),
             period=self._config.log.period / clock.SECOND,
         )
-        self._journal.report(health)
+        self._journal.report(health, queue=passing)
         self._told = essentials
         self._due = now + every
         self._say(state, found, now)

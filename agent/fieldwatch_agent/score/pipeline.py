@@ -87,13 +87,16 @@ class Pipeline:
         self.intake = Intake(config.log, manifest.sensors, progress.position)
         self._refill = Refill(self._window, config.log, manifest.sensors, manifest.period)
         self._held: Accepted | None = None
+        self._warned = False
 
     # ---- what the service calls --------------------------------------------------------------------------------
 
     def step(self, scoring: Callable[[], AbstractContextManager[None]] = nullcontext) -> Step | None:
         """Carry one block from the log into the journal; None when there is nothing new.
 
-        A block is scored inside the context manager ``scoring()``, which is entered only if there is one.
+        A block is scored inside the context manager ``scoring()``, which is entered only if there is one. Before the
+        first rows that :attr:`unfilled` makes unknown there is an empty step, so that the caller can report why:
+        at the speed of a backlog the window is full again within the block.
 
         Raises :class:`.send.journal.JournalError` where it cannot be written; the next call retries the same block.
         """
@@ -104,6 +107,9 @@ class Pipeline:
         self._held = accepted
         if not self._refill.may_carry(self._journal):
             return None
+        if self.unfilled and not self._warned:
+            self._warned = True
+            return Step(0, 0, ())
         self._held = None
         with scoring():
             return self._carry(accepted)

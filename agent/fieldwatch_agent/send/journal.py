@@ -203,10 +203,11 @@ class Journal:
             enqueue(db, now, drafts)
             limit.evict(db, self._limit, now)
 
-    def report(self, health: HealthData) -> None:
+    def report(self, health: HealthData, *, queue: bool = False) -> None:
         """Keep ``health`` for ``status``, queue it as an event, and record which ledger days it reports.
 
         While the last one is unacknowledged, at most one an hour is queued: the newest one contains everything.
+        ``queue``: queue it all the same, because it has what the next one may not contain.
         """
         now = clock.now()
         text = health.model_dump_json()
@@ -216,7 +217,7 @@ class Journal:
                 "SELECT max(time) FROM outbox WHERE event <> 'result' AND event = 'health'"
             ).fetchone()[0]
             since = clock.parse_iso(waiting) if isinstance(waiting, str) and TIME.fullmatch(waiting) else 0
-            if now - since >= HEALTH_HOLD or since > now:
+            if queue or now - since >= HEALTH_HOLD or since > now:
                 enqueue(db, clock.iso(now), [Draft("health", clock.day_of(now), text)])
                 db.executemany(
                     "UPDATE ledger SET told = ? WHERE day = ?",

@@ -191,3 +191,22 @@ def test_probation_lasts_until_rows_were_scored(site: Site, monkeypatch: pytest.
     site.append(rows(range(60, 60 + 10 * PROVEN_BLOCKS)))
     assert site.run() == 0
     assert sha256 in Activation(site.state).state().proven
+
+
+def test_rows_without_their_past_are_told_before_they_are_unknown(tmp_path: Path) -> None:
+    """Though the window is full again within the block, and though the report before is not acknowledged yet."""
+    site = Site(tmp_path, make_bundle(3, "v1", lookback=30))
+    site.log.unlink()
+    site.log.write_text("timestamp,s0,s1,s2\n" + rows(range(60, 200)))
+    assert site.run() == 0
+    outbox = Outbox(site.state / FILE)
+    events = [(message.event, message.data) for message in outbox.pending(0, 100_000)]
+    outbox.close()
+    told = [at for at, (event, data) in enumerate(events) if event == "health" and "window_unfilled" in data]
+    unknown = [at for at, (event, data) in enumerate(events) if event == "result" and "window_unfilled" in data]
+    assert len(unknown) == 29
+    assert told
+    assert told[0] < unknown[0]
+    health = read_status(site.state / FILE)["health"]
+    assert isinstance(health, dict)
+    assert "window_unfilled" not in {trouble["kind"] for trouble in health["troubles"]}, "it is over"
