@@ -17,13 +17,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bench import catchup, kernel, live, parsing
+from bench import catchup, drain, kernel, live, parsing
 from bench.rounds import conditions
 
 CASES: dict[str, tuple[Callable[[bool], dict[str, Any]], str]] = {
     "kernel": (kernel.run, "feature kernel in batch against pandas, polars, River"),
     "parse": (parsing.run, "log lines to numbers against numpy, pandas, polars"),
     "catchup": (catchup.run, "a backlog through the whole agent against a pandas + LightGBM script"),
+    "drain": (drain.run, "a backlog from the outbox through Mosquitto until it is acknowledged"),
     "latency": (live.latency, "from the appended line to the committed result"),
     "idle": (live.idle, "memory and CPU of a waiting agent"),
     "frozen": (live.frozen, "size of the frozen agent"),

@@ -20,6 +20,8 @@ from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.troubles import Facts, Finding, derive
 
+ELSEWHERE = ("journal_damaged", "disk_low")
+"""Troubles that are not about the log."""
 AGAIN_S = 3600.0
 """Seconds after which a lasting trouble is repeated in the service's log."""
 PASSING = frozenset({"window_unfilled"})
@@ -76,7 +78,7 @@ class Reporter:
             agent=__version__,
             bundle=bundle,
             log=state,
-            log_detail="; ".join([*scoring, *(each.detail for each in found if each.kind != "disk_low")]),
+            log_detail="; ".join([*scoring, *(each.detail for each in found if each.kind not in ELSEWHERE)]),
             last_reading=clock.iso(newest) if newest is not None else None,
             lag_bytes=pipeline.lag() if pipeline is not None else 0,
             outbox=self._journal.outbox(),
@@ -96,8 +98,9 @@ class Reporter:
             free = shutil.disk_usage(self._config.state.dir).free
         except OSError:
             free = None
+        damage = self._journal.damage()
         if pipeline is None:
-            return Facts(disk_free=free)
+            return Facts(damage=damage, disk_free=free)
         recent, _ = pipeline.recent.sum(now)
         return Facts(
             log=pipeline.intake.tail.state,
@@ -111,6 +114,7 @@ class Reporter:
             unfilled=pipeline.unfilled,
             clock_wrong=pipeline.intake.clock_wrong,
             overtaken=pipeline.overtaken,
+            damage=damage,
             disk_free=free,
         )
 

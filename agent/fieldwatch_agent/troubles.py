@@ -14,6 +14,7 @@
 | ``models_unknown`` | a model could not judge half of the readings of the last minutes |
 | ``values_unreadable`` | a value of the last minutes was no number |
 | ``columns_unknown`` | the header in effect has columns that the bundle does not know, or one twice |
+| ``journal_damaged`` | the journal was found damaged within the last day; it is repaired |
 | ``disk_low`` | the disk with the state folder has little room |
 
 Troubles of bundles and updates are added by the caller. A trouble ends when its cause does; nobody has to acknowledge
@@ -66,7 +67,7 @@ class Facts:
 
     ``log``, ``log_detail``: the tail's state. ``recent``: what became of the lines of the last ``minutes``.
     ``sensors``: how many the bundle has. ``unfilled``, ``clock_wrong``, ``overtaken`` (the newest row is ahead of the
-    clock): in words, empty where all is well.
+    clock): in words, empty where all is well. ``damage``: what was found damaged in the journal lately, oldest first.
     """
 
     log: str = "following"
@@ -80,6 +81,7 @@ class Facts:
     unfilled: str = ""
     clock_wrong: str = ""
     overtaken: str = ""
+    damage: Sequence[str] = ()
     disk_free: int | None = None
 
 
@@ -99,7 +101,7 @@ class Finding:
 
 def derive(facts: Facts) -> list[Finding]:
     """Return the troubles that follow from ``facts``, worst first."""
-    return [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts), *_of_the_disk(facts)]
+    return [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts), *_of_the_journal(facts), *_of_the_disk(facts)]
 
 
 def _of_the_log(facts: Facts) -> list[Finding]:
@@ -181,6 +183,13 @@ def _of_columns(facts: Facts) -> list[Finding]:
         key = (columns.unknown, columns.repeated)
         found.append(Finding("columns_unknown", "; ".join(ignored), remedy, key))
     return found
+
+
+def _of_the_journal(facts: Facts) -> list[Finding]:
+    if not facts.damage:
+        return []
+    remedy = "see that the disk is sound and nobody else writes into the state folder; what was set aside lies there"
+    return [Finding("journal_damaged", some(facts.damage[::-1], 2), remedy, tuple(facts.damage))]
 
 
 def _of_the_disk(facts: Facts) -> list[Finding]:

@@ -32,10 +32,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from fieldwatch_contract import topics
+from fieldwatch_contract import causes, topics
 from fieldwatch_contract.delivery import Receipt
 from fieldwatch_contract.events import Ack
-from paho.mqtt.client import Client
+from paho.mqtt.client import MQTT_LOG_ERR, Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
@@ -67,6 +67,8 @@ LAST_RETRY_S = 15.0
 STORE_RETRY_S = 1.0
 BAD_VALUE = (ValueError, TypeError, OverflowError)
 """What Python raises for a value that cannot be stored."""
+KEYS = "broker"
+"""The section of the configuration that a remedy names."""
 PROTOCOL_ERROR = 0x82
 """MQTT 5's reason code; the library also reports it for a packet that it cannot parse."""
 
@@ -164,6 +166,8 @@ class _Link:
     connected: float | None = None
     greeted: bool = False
     lost: str | None = None
+    heard: str = ""
+    """The last error of the library's socket, which has the other side's TLS alert in it."""
     broken: bool = False
     """Whether it ended because we could not read what the broker sent."""
 
@@ -363,7 +367,9 @@ class Ingest:
         elif link.lost is not None:
             self._drop(link.lost)
         elif link.connected is None and now - link.started > CONNECT_S:
-            self._drop(f"{self._where()}: no answer to our connection within {CONNECT_S:.0f} s")
+            other = "mqtt:// without TLS" if self._secure else "TLS, mqtts://"
+            said = f"it takes the connection and does not answer within {CONNECT_S:.0f} s"
+            self._drop(f"{self._where()}: {said}; does this port want {other}?")
         elif link.connected is not None and now - link.connected > LAST_RETRY_S:
             self._retry = FIRST_RETRY_S
 
@@ -394,7 +400,7 @@ class Ingest:
             client.connect_timeout = CONNECT_S
             client.connect(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=clean, properties=wishes)
         except (OSError, ValueError) as error:
-            self._drop(f"{self._where()}: {error}")
+            self._drop(f"{self._where()}: {causes.network(error, self._host, KEYS)}")
             return
         self._link = link
         client.loop_start()
@@ -413,6 +419,11 @@ class Ingest:
 
             return call
 
+        def hear(_client: Any, _data: Any, level: int, text: str) -> None:
+            if level == MQTT_LOG_ERR:
+                link.heard = text
+
+        client.on_log = hear
         client.on_connect = guarded(lambda _c, _d, _f, code, _p: self._on_connect(link, code))
         client.on_subscribe = guarded(lambda _c, _d, _mid, codes, _p: self._on_subscribe(link, codes))
         client.on_disconnect = guarded(lambda _c, _d, _f, code, _p: self._on_disconnect(link, code))
@@ -421,7 +432,7 @@ class Ingest:
 
     def _on_connect(self, link: _Link, code: ReasonCode) -> None:
         if code.is_failure:
-            link.lost = f"{self._where()} refuses the connection: {code.getName().lower()} (0x{code.value:02X})"
+            link.lost = f"{self._where()} refuses the connection: {causes.code(code, KEYS)}"
             self._queue.put(None)
             return
         group = self._config.group
@@ -431,7 +442,7 @@ class Ingest:
 
     def _on_subscribe(self, link: _Link, codes: list[ReasonCode]) -> None:
         if refused := [code for code in codes if code.is_failure]:
-            link.lost = f"{self._where()} refuses our subscription: {refused[0].getName().lower()}"
+            link.lost = f"{self._where()} refuses our subscription: {causes.code(refused[0], KEYS)}"
         else:
             link.connected = time.monotonic()
             self._clean = False
@@ -440,7 +451,11 @@ class Ingest:
         self._queue.put(None)
 
     def _on_disconnect(self, link: _Link, code: ReasonCode) -> None:
-        link.lost = f"{self._where()}: {code.getName().lower()}"
+        if code.value == causes.LOST:
+            why = causes.dropped(link.heard, link.connected is not None, self._secure, KEYS)
+        else:
+            why = causes.code(code, KEYS) if code.is_failure else "disconnected"
+        link.lost = link.lost or f"{self._where()}: {why}"
         link.broken = code.value == PROTOCOL_ERROR
         self._queue.put(None)
 

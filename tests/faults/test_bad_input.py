@@ -307,6 +307,26 @@ def test_models_that_cannot_judge_are_told(tmp_path: Path, spawn: Callable[..., 
     wait_until(lambda: device.said("WARNING models_unknown: "), "the log to say so")
 
 
+def test_a_journal_that_was_damaged_is_told_by_health_status_and_log(tmp_path: Path) -> None:
+    """For a day after it was healed: the disk that did it is still there."""
+    device = Device(tmp_path)
+    device.install()
+    device.write(f"{HEADER}\n" + "".join(device.line() for _ in range(10)))
+    assert device.command("run", "--until-idle").returncode == 0
+    assert not device.trouble("journal_damaged")
+    with closing(sqlite3.connect(device.state / FILE, isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = 'x' WHERE key = 'epoch'")
+    for _ in range(2):  # another start does not end it
+        done = device.command("run", "--until-idle")
+        assert done.returncode == 0, done.stderr
+        assert "WARNING journal_damaged: " in done.stderr
+        trouble = device.trouble("journal_damaged")
+        assert "repaired: epoch has " in trouble["detail"]
+        assert "see that the disk is sound" in trouble["remedy"]
+    assert "epoch" not in device.health()["log_detail"], "it says nothing of the log"
+    assert "trouble   journal_damaged since " in device.command("status").stdout
+
+
 def test_status_and_log_name_each_alert(tmp_path: Path) -> None:
     device = Device(tmp_path)
     device.install(classifier=True)

@@ -334,7 +334,7 @@ def test_memory_and_threads_stay_while_the_broker_is_away(linked: Linked, tmp_pa
         uplink.wake()
         time.sleep(0.01)
     wait_until(lambda: uplink.error is not None, "the error")
-    assert uplink._plan.unacked == 0
+    assert uplink._traffic.plan.unacked == 0
     assert threading.active_count() <= before + 2, "the uplink's, and one that connects"
 
 

@@ -21,6 +21,8 @@ from cryptography.x509.oid import NameOID
 from fieldwatch_agent.send.journal import Outbox
 from fieldwatch_agent.send.uplink import Uplink
 from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.config import BrokerConfig
+from fieldwatch_cloud.ingest import Ingest
 from fieldwatch_cloud.store import Store
 from fieldwatch_contract.events import Ack, Evidence
 
@@ -32,6 +34,7 @@ from tests.delivery import (
     alert_draft,
     last_ack,
     make_journal,
+    make_store,
     result,
     rows,
     stored,
@@ -57,7 +60,7 @@ def test_events_that_the_broker_does_not_allow_stay_and_pass_later(
     journal = make_journal(tmp_path / "state", [result(minute) for minute in range(50)])
     uplink = linked(journal, broker.url)
     reason = error_of(uplink, "0x87")
-    assert "refuses bulk: not authorized (0x87); check the device's certificate or password" in reason
+    assert "refuses bulk: not authorized (0x87); check our certificate or password" in reason
     assert waiting(journal.path) == 50
     assert uplink.connected
     rules.write_text("topic readwrite fieldwatch/v1/d/#\n")
@@ -471,3 +474,29 @@ def test_a_broker_that_is_over_its_quota_is_asked_again_with_one_message_only(li
     full[0] = False
     wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
     broker.close()
+
+
+# ---- the cloud's side says it in the same words -------------------------------------------------------------------
+
+
+def said_by_ingest(store: Store, url: str, words: str, **more: Any) -> str:
+    ingest = Ingest(store, BrokerConfig.model_validate({"url": url, **more}))
+    ingest.start()
+    try:
+        return str(wait_until(lambda: ingest.error if words in (ingest.error or "") else None, f"ingest: {words!r}"))
+    finally:
+        ingest.stop()
+
+
+def test_ingest_says_in_words_why_there_is_no_way_to_the_broker(mosquitto: MakeBroker, tmp_path: Path) -> None:
+    """With the remedy, and with the keys of its own configuration."""
+    store = make_store(tmp_path)
+    port = find_port()
+    reason = said_by_ingest(store, f"mqtt://127.0.0.1:{port}", "nobody listens")
+    assert reason == f"broker 127.0.0.1:{port}: nobody listens there; is the broker running?"
+    (tmp_path / "passwords").touch(mode=0o600)
+    broker = mosquitto(extra=[f"password_file {tmp_path / 'passwords'}", "allow_anonymous false"])
+    reason = said_by_ingest(store, broker.url, "refuses the connection")
+    assert "not authorized (0x87); check our certificate or password and the broker's access rules" in reason
+    said_by_ingest(store, broker.url.replace("mqtt:", "mqtts:"), "mqtts:// right for this port?")
+    store.close()

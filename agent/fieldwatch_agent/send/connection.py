@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from fieldwatch_contract import topics
+from fieldwatch_contract import causes, topics
 
-from fieldwatch_agent.send import causes
+from fieldwatch_agent.send.flight import WINDOW, Flight, Stage
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from fieldwatch_agent.config import MqttConfig
     from fieldwatch_agent.send.packer import Parcel
 
-WINDOW = 100
-"""Messages in flight that the broker has not confirmed; fewer where the broker's Receive Maximum is lower."""
 _LOG_ERROR = 8
 
 
@@ -81,7 +80,7 @@ class Listener(Protocol):
 
 
 class Connection:
-    """One connection. ``under_way``: messages in flight, by packet identifier: channel and event numbers."""
+    """One connection. ``opener``: the thread that connects, None before :meth:`open`."""
 
     def __init__(
         self, config: MqttConfig, device: str, timing: Timing, post: Callable[[Callable[[], None]], None]
@@ -96,13 +95,8 @@ class Connection:
         self._discarded = False
         self.id = secrets.token_hex(8)
         self.opener: threading.Thread | None = None
-        self.phase = "the name server has not answered"
-        self.started = time.monotonic()
-        self.connected: float | None = None
-        self.ready: float | None = None
-        self.window = WINDOW
-        self.progress = 0.0
-        self.under_way: dict[int, tuple[str, tuple[int, ...]]] = {}
+        self.stage = Stage(time.monotonic())
+        self.flight = Flight()
 
     def open(self, listener: Listener, will: bytes, retain: bool) -> None:
         """Connect, with ``will`` as the last will, published by the broker if we disappear.
@@ -110,19 +104,14 @@ class Connection:
         Raises :class:`ValueError` where a file of the configuration cannot be used.
         """
         if self._config.tls:
-            self._client.tls_set_context(self._tls())
+            self._client.tls_set_context(_tls(self._config))
         if self._config.username is not None:
-            self._client.username_pw_set(self._config.username, self._password())
+            self._client.username_pw_set(self._config.username, _password(self._config))
         properties = _will_properties(self._timing.will_delay)
         self._client.will_set(topics.topic(self._device, "state"), will, qos=1, retain=retain, properties=properties)
         self._listen(listener)
         self.opener = threading.Thread(target=self._open, args=(listener,), name="uplink-connect", daemon=True)
         self.opener.start()
-
-    def confirm(self, window: int, now: float) -> None:
-        """Note that the broker has accepted the connection."""
-        self.connected = self.progress = now
-        self.window = max(1, min(WINDOW, window))
 
     def publish(self, parcel: Parcel, floor: int) -> bool:
         """Hand a parcel to the library, with the low-water mark; tell whether it was accepted."""
@@ -132,9 +121,7 @@ class Connection:
         info = self._client.publish(topic, parcel.payload, qos=1, properties=properties)
         if info.rc != 0:
             return False  # not accepted, or the connection is ending: it stays in the outbox
-        if not self.under_way:
-            self.progress = time.monotonic()
-        self.under_way[info.mid] = (parcel.channel, parcel.numbers)
+        self.flight.put(info.mid, parcel.channel, parcel.numbers, time.monotonic())
         return True
 
     def publish_state(self, payload: bytes, retain: bool) -> Any:
@@ -142,7 +129,7 @@ class Connection:
         properties = _json_properties()
         topic = topics.topic(self._device, "state")
         info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
-        self.under_way[info.mid] = ("state", ())
+        self.flight.put(info.mid, "state", (), time.monotonic())
         return info
 
     def subscribe(self) -> None:
@@ -152,7 +139,7 @@ class Connection:
     def why_lost(self, code: ReasonCode) -> str:
         """Say why the connection ended, from the reason code or the socket's last error."""
         if code.value == causes.LOST:
-            return causes.dropped(self._heard, self.connected is not None, self._config.tls)
+            return causes.dropped(self._heard, self.stage.connected is not None, self._config.tls)
         return causes.code(code) if code.is_failure else "disconnected"
 
     def leave(self) -> None:
@@ -198,7 +185,7 @@ class Connection:
         host, port = self._config.host, self._config.port
         try:
             socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            self.phase = "no answer to our connection"
+            self.stage.phase = "no answer to our connection"
             self._client.connect(
                 host,
                 port,
@@ -211,7 +198,7 @@ class Connection:
             self._post(lambda: listener.on_failed(self, reason))
             return
         other = "mqtt:// without TLS" if self._config.tls else "TLS, mqtts://"
-        self.phase = f"it takes the connection and does not answer; does this port want {other}?"
+        self.stage.phase = f"it takes the connection and does not answer; does this port want {other}?"
         self._post(self._begin)
 
     def _begin(self) -> None:
@@ -238,28 +225,49 @@ class Connection:
         client.on_publish = lambda _c, _d, mid, code, _p: post(lambda: listener.on_publish(self, mid, code))
         client.on_message = lambda _c, _d, message: post(lambda: listener.on_message(self, bytes(message.payload)))
 
-    def _tls(self) -> ssl.SSLContext:
-        config = self._config
-        try:
-            context = ssl.create_default_context(cafile=str(config.ca) if config.ca is not None else None)
-        except (OSError, ssl.SSLError) as error:
-            raise ValueError(f"mqtt.ca {config.ca} cannot be used: {error}") from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if config.certificate is not None:
-            try:
-                context.load_cert_chain(config.certificate, config.key)
-            except (OSError, ssl.SSLError) as error:
-                raise ValueError(f"mqtt.certificate {config.certificate} cannot be used: {error}") from error
-        return context
 
-    def _password(self) -> str | None:
-        path = self._config.password_file
-        if path is None:
+class Dialer:
+    """Makes connections, one at a time: an attempt that was given up may still wait for a silent name server."""
+
+    def __init__(
+        self, config: MqttConfig, device: str, timing: Timing, post: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """As for :class:`Connection`."""
+        self.where = f"broker {config.host}:{config.port}"
+        self._make = partial(Connection, config, device, timing, post)
+        self._last: Connection | None = None
+
+    def dial(self) -> Connection | None:
+        """Return a connection to be opened; None while the last one is still being made."""
+        last = self._last
+        if last is not None and last.opener is not None and last.opener.is_alive():
             return None
+        self._last = self._make()
+        return self._last
+
+
+def _tls(config: MqttConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=str(config.ca) if config.ca is not None else None)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"mqtt.ca {config.ca} cannot be used: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if config.certificate is not None:
         try:
-            return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"mqtt.password_file {path} cannot be read: {error}") from error
+            context.load_cert_chain(config.certificate, config.key)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"mqtt.certificate {config.certificate} cannot be used: {error}") from error
+    return context
+
+
+def _password(config: MqttConfig) -> str | None:
+    path = config.password_file
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"mqtt.password_file {path} cannot be read: {error}") from error
 
 
 def _event_properties(bulk: bool, floor: int) -> Properties:

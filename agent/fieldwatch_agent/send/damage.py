@@ -13,8 +13,9 @@ both read positions, the structure,    the whole file is set aside (renamed); a 
 another format                         the alerts, gaps and bundle changes that are readable, and the log is re-read
 =====================================  ==============================================================================
 
-All damage is announced with a ``gap`` of reason ``journal_rebuilt``. A file that was set aside is never deleted, and
-its write-ahead log is renamed with it: left behind, it would be replayed into the new file.
+All damage is announced with a ``gap`` of reason ``journal_rebuilt`` and noted for the trouble ``journal_damaged``. A
+file that was set aside is never deleted, and its write-ahead log is renamed with it: left behind, it would be replayed
+into the new file.
 """
 
 from __future__ import annotations
@@ -27,34 +28,35 @@ import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
 
-from fieldwatch_contract import clock, topics
+from fieldwatch_contract import clock
 from fieldwatch_contract.events import GapData
 
 from fieldwatch_agent import durable
 from fieldwatch_agent.send import ledger
 from fieldwatch_agent.send.database import (
-    DAY,
+    DAMAGE,
     EPOCH,
     SCHEMA,
-    TIME,
     VERSION,
     Damaged,
     Draft,
-    checksum,
     columns,
     connect,
+    damage_noted,
     enqueue,
     is_damage,
     migrate,
+    note_damage,
     read_meta,
     transaction,
+    verify,
     write_meta,
 )
 from fieldwatch_agent.send.progress import COPIES, Progress
 
 CARRIED = ("alert", "gap", "model")
 """Events that a new journal takes over; results are recomputed from the log, and health is reported again."""
-_SHOWN = ("health", "uplink", "last_alert", "running")
+_SHOWN = ("health", "uplink", "last_alert", "running", DAMAGE)
 _MOST = 2**53
 
 log = logging.getLogger("fieldwatch.journal")
@@ -75,22 +77,7 @@ def open_sound(path: Path, suspicion: str = "") -> sqlite3.Connection:
     carried = _salvage(aside)
     log.error("%s: damaged: %s; set aside as %s", path, damage, aside.name)
     detail = f"the journal was damaged ({damage}) and set aside as {aside.name}; the log is read again"
-    return _make(path, [*carried, _gap(detail)])
-
-
-def verified(event: object, time: object, day: object, data: object, total: object) -> bool:
-    """Tell whether an outbox row is intact, by its checksum; where it has none, whether it parses."""
-    if not (isinstance(event, str) and isinstance(time, str) and isinstance(day, str) and isinstance(data, str)):
-        return False
-    if total is not None:
-        return total == checksum(event, time, day, data)
-    if event not in topics.EVENTS or not TIME.fullmatch(time) or not DAY.fullmatch(day):
-        return False
-    try:
-        data.encode()  # fails for bytes that were not UTF-8
-        return isinstance(json.loads(data), dict)
-    except ValueError:
-        return False
+    return _make(path, [*carried, _gap(detail)], detail)
 
 
 def _gap(detail: str) -> Draft:
@@ -122,6 +109,7 @@ def _heal(path: Path) -> str:
                 if healed:
                     detail = f"the journal was damaged and repaired: {'; '.join(healed)}"
                     log.error("%s: %s", path, detail)
+                    note_damage(db, detail)
                     enqueue(db, clock.iso(clock.now()), [_gap(detail)])
             return ""
     except sqlite3.Error as error:
@@ -157,6 +145,8 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
             text = read_meta(db, key)
             if text is not None and key in ("health", "last_alert") and not isinstance(json.loads(text), dict):
                 raise Damaged(f"{key} is no object")
+            if key == DAMAGE:
+                damage_noted(db)
         except ValueError:
             db.execute("DELETE FROM meta WHERE key = ?", (key,))
             healed.append(f"{key}, which is only shown, was removed")
@@ -215,21 +205,22 @@ def _salvage(aside: Path) -> list[Draft]:
             # a file without a write-ahead log is not even touched
             alone = not aside.with_name(aside.name + "-wal").exists()
             with closing(sqlite3.connect(f"{aside.as_uri()}?mode=ro{'&immutable=1' * alone}", uri=True)) as db:
-                db.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
                 total = "sum" if "sum" in columns(db)["outbox"] else "NULL"
                 query = f"SELECT seq, event, time, day, data, {total} FROM outbox NOT INDEXED ORDER BY seq {order}"  # noqa: S608
-                for seq, *row in db.execute(query):
-                    if seq in found:
+                db.text_factory = bytes
+                for row in db.execute(query):
+                    if row[0] in found:
                         break
-                    if row[0] in CARRIED and verified(*row):
-                        found[seq] = Draft(row[0], row[2], row[3])
+                    for event in verify([row])[0]:
+                        if event.event in CARRIED:
+                            found[event.seq] = Draft(event.event, row[3].decode(), event.data.decode())
         except (sqlite3.Error, ValueError, KeyError):
             continue
     return [found[seq] for seq in sorted(found)]
 
 
-def _make(path: Path, drafts: list[Draft]) -> sqlite3.Connection:
-    """Create a journal with ``drafts`` in its outbox; it gets its name only when it is complete."""
+def _make(path: Path, drafts: list[Draft], damage: str = "") -> sqlite3.Connection:
+    """Create a journal with ``drafts`` in its outbox and a note of ``damage``; it gets its name when it is complete."""
     fresh = path.with_name(path.name + ".new")
     for name in (fresh.name, fresh.name + "-wal", fresh.name + "-shm", path.name + "-wal", path.name + "-shm"):
         path.with_name(name).unlink(missing_ok=True)  # an orphaned write-ahead log would be replayed into the new file
@@ -238,6 +229,8 @@ def _make(path: Path, drafts: list[Draft]) -> sqlite3.Connection:
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
         new_epoch(db)
+        if damage:
+            note_damage(db, damage)
         enqueue(db, clock.iso(clock.now()), drafts)
     with fresh.open("rb+") as file:
         os.fsync(file.fileno())

@@ -20,11 +20,19 @@ import json
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from fieldwatch_contract import clock, topics
+
+from fieldwatch_agent.send.message import Message
+
+DAMAGE = "damage"
+NOTES_KEPT = 5
+NOTE_LENGTH = 500
 FILE = "journal.db"
 VERSION = 2
 
@@ -50,6 +58,9 @@ MIGRATIONS = {2: ("ALTER TABLE meta ADD COLUMN sum INTEGER", "ALTER TABLE outbox
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 EPOCH = re.compile(r"[0-9a-f]{16}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+Row = tuple[int, Any, Any, Any, Any, Any]
+"""Seq, event, time, day, data and sum of the outbox, of any type after damage."""
 
 _ERROR, _CORRUPT, _CONSTRAINT, _NOTADB = 1, 11, 19, 26
 
@@ -133,8 +144,50 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
 
 
 def checksum(*values: str) -> int:
-    """Return what stands in ``sum``."""
+    """Return what stands in ``sum``: CRC-32 of the values with a zero byte between them."""
     return zlib.crc32("\0".join(values).encode("utf-8", "surrogateescape"))
+
+
+def verify(rows: Sequence[Row]) -> tuple[list[Message], list[int]]:
+    """Return the outbox rows that are intact, as messages, and the numbers of the damaged ones.
+
+    ``rows``: seq, event, time, day, data, sum, their texts as bytes (:func:`raw`). A row without a checksum is judged
+    by whether it parses.
+    """
+    sound: list[Message] = []
+    damaged: list[int] = []
+    known: tuple[Any, ...] = ()
+    before, kind, when = 0, "", ""
+    for seq, event, time, day, data, total in rows:
+        try:
+            if (event, time, day) != known:  # they repeat from row to row
+                before, kind, when = zlib.crc32(b"%b\0%b\0%b\0" % (event, time, day)), event.decode(), time.decode()
+                known = event, time, day
+            whole = total == zlib.crc32(data, before) if total is not None else _parses(kind, when, day, data)
+        except (TypeError, UnicodeDecodeError):  # no text
+            whole = False
+        if whole:
+            sound.append(Message(seq, kind, when, data))
+        else:
+            damaged.append(seq)
+    return sound, damaged
+
+
+def _parses(event: str, time: str, day: bytes, data: bytes) -> bool:
+    try:
+        sound = event in topics.EVENTS and TIME.fullmatch(time) and DAY.fullmatch(day.decode())
+        return bool(sound) and isinstance(json.loads(data.decode()), dict)
+    except (ValueError, AttributeError):
+        return False
+
+
+def raw(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> list[Any]:
+    """Return rows with their texts as the bytes on the disk: a damaged text may be no UTF-8."""
+    decode, db.text_factory = db.text_factory, bytes
+    try:
+        return db.execute(query, values).fetchall()
+    finally:
+        db.text_factory = decode
 
 
 def read_meta(db: sqlite3.Connection, key: str) -> str | None:
@@ -154,6 +207,25 @@ def write_meta(db: sqlite3.Connection, key: str, value: str) -> None:
         "INSERT INTO meta VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value, sum = excluded.sum",
         (key, value, checksum(key, value)),
     )
+
+
+def note_damage(db: sqlite3.Connection, what: str) -> None:
+    """Note for the trouble ``journal_damaged`` what was damaged and what was done about it."""
+    try:
+        noted = damage_noted(db)
+    except Damaged:
+        noted = []
+    noted.append((clock.iso(clock.now()), what[:NOTE_LENGTH]))
+    write_meta(db, DAMAGE, json.dumps(noted[-NOTES_KEPT:]))
+
+
+def damage_noted(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return when and what, oldest first. Raises :class:`Damaged`."""
+    text = read_meta(db, DAMAGE)
+    try:
+        return [(str(at), str(what)) for at, what in json.loads(text or "[]")]
+    except (ValueError, TypeError) as error:
+        raise Damaged(f"{DAMAGE} does not parse: {error}") from error
 
 
 def enqueue(db: sqlite3.Connection, now: str, drafts: Iterable[Draft]) -> None:

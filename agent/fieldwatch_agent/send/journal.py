@@ -21,38 +21,33 @@ Why it is built this way
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import shutil
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import HealthData, LedgerDay, OutboxState
 
-from fieldwatch_agent import durable
 from fieldwatch_agent.send import ledger, limit
-from fieldwatch_agent.send.damage import open_sound
 from fieldwatch_agent.send.database import (
     FILE,
     TIME,
     Damaged,
     Draft,
     JournalError,
-    connect,
+    damage_noted,
     enqueue,
-    is_damage,
     read_meta,
     transaction,
     write_meta,
 )
+from fieldwatch_agent.send.file import JournalFile
 from fieldwatch_agent.send.outbox import Outbox, depth
 from fieldwatch_agent.send.progress import COPIES, Progress
+from fieldwatch_agent.send.view import read_progress, read_status
 
 __all__ = [
     "FILE",
@@ -68,11 +63,12 @@ __all__ = [
     "read_status",
 ]
 
-LOCK = "agent.lock"
 REJECTS_KEPT = 1000
 """Refused lines kept for inspection, newest last."""
 HEALTH_HOLD = clock.SECOND * 3600
 """While a health event is still unacknowledged, another one is queued only after this long (µs)."""
+DAMAGE_TOLD = clock.DAY
+"""Damage is a trouble for this long after it was found (µs)."""
 DAYS_KEPT = 40
 """Ledger days kept at least; older ones are deleted once their final counts were reported."""
 DAYS_TOLD = 8
@@ -114,37 +110,27 @@ class Journal:
 
         Raises :class:`.JournalError` where the folder cannot be written, or another agent is using it.
         """
-        self.path = state_dir / FILE
+        self._file = JournalFile(state_dir)
         self._limit = outbox_limit
-        self._suspicion = self._mended = ""
-        self._mending = threading.Lock()
-        self._outboxes: list[Outbox] = []
-        with ExitStack() as opened:
-            try:
-                durable.make_folder(state_dir)
-                opened.enter_context(durable.lock(state_dir / LOCK, owner=f"process {os.getpid()}"))
-                self._db = open_sound(self.path)
-            except durable.Busy as error:
-                raise JournalError(
-                    f"{state_dir}: another fieldwatch-agent works in this state folder ({error.strerror}): "
-                    "stop it, or give this one a [state] dir of its own"
-                ) from error
-            except (OSError, sqlite3.Error) as error:
-                raise JournalError(
-                    f"{self.path}: cannot open the journal: {error}; is the folder writable, with room?"
-                ) from error
-            self._opened = opened.pop_all()
-        self.epoch = ""
         self.crashed = self._begin()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    @property
+    def epoch(self) -> str:
+        """The file's incarnation, as of when it was opened or repaired."""
+        return self._file.epoch
 
     def close(self) -> None:
         """Close; everything committed stays."""
-        self._db.close()
-        self._opened.close()
+        self._file.close()
 
     def stopped(self) -> None:
         """Record a clean shutdown; if the disk is full, the next start will take it for a crash."""
-        with suppress(JournalError), self._write() as db:
+        with suppress(JournalError), self._file.write() as db:
             write_meta(db, "running", "")
 
     def open_outbox(self) -> Outbox:
@@ -152,24 +138,17 @@ class Journal:
 
         Raises :class:`sqlite3.Error` where it cannot be opened now.
         """
-        with self._mending:
-            outbox = Outbox(self.path)
-            self._outboxes.append(outbox)
-        return outbox
+        return self._file.open_outbox()
 
     def close_outbox(self, outbox: Outbox, error: sqlite3.Error | None = None) -> None:
         """Close the uplink's side; ``error``: what made it fail. Damage is repaired in the journal's next operation."""
-        outbox.close()
-        with self._mending:
-            self._outboxes = [other for other in self._outboxes if other is not outbox]
-        if error is not None and is_damage(error):
-            self._suspicion = str(error)
+        self._file.close_outbox(outbox, error)
 
     def progress(self) -> Progress:
         """Return the progress of the last commit."""
-        with self._reading():
+        with self._file.reading():
             try:
-                return Progress.from_json(read_meta(self._db, COPIES[0]))
+                return Progress.from_json(read_meta(self._file.db, COPIES[0]))
             except ValueError as error:
                 raise Damaged(str(error)) from error
 
@@ -181,7 +160,7 @@ class Journal:
         """
         now = clock.iso(clock.now())
         text = commit.progress.to_json()
-        with self._write() as db:
+        with self._file.write() as db:
             for key in COPIES:
                 write_meta(db, key, text)
             ledger.add(db, "read", commit.read.items())
@@ -194,12 +173,12 @@ class Journal:
                 )
                 limit.keep_rejects(db, REJECTS_KEPT)
             limit.evict(db, self._limit, now)
-        limit.shrink(self._db, self._limit)
+        limit.shrink(self._file.db, self._limit)
 
     def enqueue(self, drafts: Iterable[Draft]) -> None:
         """Queue events that do not result from lines: gaps in the log, bundle changes."""
         now = clock.iso(clock.now())
-        with self._write() as db:
+        with self._file.write() as db:
             enqueue(db, now, drafts)
             limit.evict(db, self._limit, now)
 
@@ -211,7 +190,7 @@ class Journal:
         """
         now = clock.now()
         text = health.model_dump_json()
-        with self._write() as db:
+        with self._file.write() as db:
             write_meta(db, "health", text)
             waiting = db.execute(
                 "SELECT max(time) FROM outbox WHERE event <> 'result' AND event = 'health'"
@@ -227,7 +206,7 @@ class Journal:
             db.executemany("DELETE FROM ledger WHERE day = ?", ended)
             db.executemany("DELETE FROM refused WHERE day = ?", ended)
             limit.evict(db, self._limit, clock.iso(now))
-        limit.shrink(self._db, self._limit)
+        limit.shrink(self._file.db, self._limit)
 
     def news(self) -> list[LedgerDay]:
         """Return the ledger days for the next health event, oldest first.
@@ -235,159 +214,37 @@ class Journal:
         The newest days, and before them the days whose counts have changed since they were last reported: a backlog is
         read faster than it is reported, and the final count of each of its days must still be reported.
         """
-        with self._reading(), transaction(self._db, "DEFERRED") as db:
+        with self._file.reading(), transaction(self._file.db, "DEFERRED") as db:
             days = ledger.days(db)
         changed = [day for day, told in days[:-DAYS_TOLD] if not told]
         return changed[: DAYS_AT_ONCE - DAYS_TOLD] + [day for day, _ in days[-DAYS_TOLD:]]
 
     def told(self) -> bool:
         """Tell whether the current counts of every day were queued in a health event."""
-        with self._reading(), transaction(self._db, "DEFERRED") as db:
+        with self._file.reading(), transaction(self._file.db, "DEFERRED") as db:
             return all(told for _, told in ledger.days(db))
 
     def ledger(self) -> list[LedgerDay]:
         """Return all stored days, oldest first."""
-        with self._reading():
-            return ledger.read(self._db)
+        with self._file.reading():
+            return ledger.read(self._file.db)
+
+    def damage(self) -> list[str]:
+        """Return what was found damaged within the last day, oldest first: when, what, and what became of it."""
+        since = clock.iso(clock.now() - DAMAGE_TOLD)
+        with self._file.reading():
+            return [f"{at}: {what}" for at, what in damage_noted(self._file.db) if at >= since]
 
     def outbox(self) -> OutboxState:
         """Return the depth of the outbox as health reports it."""
-        with self._reading():
-            found = depth(self._db)
+        with self._file.reading():
+            found = depth(self._file.db)
         return OutboxState(events=found.events, bytes=found.bytes, oldest=found.oldest)
-
-    # ---- damage ----
-
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._healing("write", "is the disk full?"), transaction(self._db) as db:
-            yield db
-
-    def _reading(self) -> AbstractContextManager[None]:
-        return self._healing("read", "is the disk sound?")
-
-    @contextmanager
-    def _healing(self, what: str, question: str) -> Iterator[None]:
-        """Turn errors into :class:`.JournalError`, after repairing the file where it is damaged."""
-        try:
-            if self._suspicion:
-                raise Damaged(self._suspicion)
-            yield
-        except Damaged as error:
-            self._mend(str(error))
-            raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
-        except sqlite3.Error as error:
-            if not is_damage(error):
-                raise JournalError(f"{self.path}: cannot {what} the journal: {error}; {question}") from error
-            self._mend(str(error))
-            raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
-
-    def _mend(self, damage: str) -> None:
-        """Repair the file while running, as at a start; the uplink's connections are closed first.
-
-        Damage that the integrity check does not find, but that shows again at once, is believed all the same.
-        """
-        with self._mending:
-            for outbox in self._outboxes:
-                outbox.close()
-            self._outboxes.clear()
-            self._db.close()
-            again = damage if damage == self._mended else ""
-            try:
-                self._db = open_sound(self.path, again)
-            except (OSError, sqlite3.Error) as error:
-                raise JournalError(f"{self.path}: damaged ({damage}), and cannot be set aside: {error}") from error
-            self._suspicion = ""
-            self._mended = damage
-            self.epoch = read_meta(self._db, "epoch") or ""
 
     def _begin(self) -> bool:
         """Record that we are running; return whether the previous run ended without a clean shutdown."""
-        with self._reading():
-            self.epoch = read_meta(self._db, "epoch") or ""
-            crashed = bool(read_meta(self._db, "running"))
-        with suppress(JournalError), self._write() as db:  # a full disk must not keep the agent from starting
+        with self._file.reading():
+            crashed = bool(read_meta(self._file.db, "running"))
+        with suppress(JournalError), self._file.write() as db:  # a full disk must not keep the agent from starting
             write_meta(db, "running", "yes")
         return crashed
-
-
-def read_progress(path: Path) -> Progress:
-    """Return the progress of the last commit, from a journal that may be in use; an empty one if there is no journal.
-
-    Raises :class:`.JournalError` where it cannot be read.
-    """
-    if not path.exists():
-        return Progress()
-    try:
-        with closing(connect(path)) as db:
-            return Progress.from_json(read_meta(db, COPIES[0]))
-    except (sqlite3.Error, ValueError) as error:
-        raise JournalError(f"{path}: cannot read the journal: {error}") from error
-
-
-def read_status(path: Path) -> dict[str, object]:
-    """Return what ``status`` shows, from a journal that may be in use: epoch, progress, health, ledger, outbox, disk.
-
-    ``damaged`` names what does not parse: the agent repairs it at its next start. Raises :class:`.JournalError` where
-    there is no journal, or the file cannot be read at all.
-    """
-    status: dict[str, object] = {
-        "epoch": None,
-        "progress": None,
-        "health": None,
-        "ledger": [],
-        "outbox": {"events": 0, "bytes": 0, "oldest": None},
-        "disk_free": 0,
-        "uplink": "",
-        "alert_waiting": None,
-        "last_alert": None,
-        "rejects": [],
-        "damaged": [],
-    }
-    try:
-        path.stat()
-    except FileNotFoundError:
-        raise JournalError(f"{path}: no journal yet; has the agent run with this configuration?") from None
-    except OSError as error:
-        raise JournalError(f"{path}: {error.strerror}; use the agent's account, or root's") from error
-    status["disk_free"] = shutil.disk_usage(path.parent).free
-    damaged: list[str] = []
-    try:
-        with closing(connect(path)) as db:
-            parts: dict[str, Callable[[], object]] = {
-                "epoch": lambda: read_meta(db, "epoch"),
-                "progress": lambda: _json(read_meta(db, COPIES[0])),
-                "health": lambda: _json(read_meta(db, "health")),
-                "ledger": lambda: [day.model_dump() for day in ledger.read(db)],
-                "outbox": lambda: asdict(depth(db)),
-                "uplink": lambda: read_meta(db, "uplink") or "",
-                "alert_waiting": lambda: _newest_alert(db),
-                "last_alert": lambda: _json(read_meta(db, "last_alert")),
-                "rejects": lambda: _rejects(db),
-            }
-            for name, read in parts.items():
-                try:
-                    status[name] = read()
-                except (ValueError, TypeError, AttributeError) as error:
-                    damaged.append(f"{name}: {error}")
-    except sqlite3.Error as error:
-        remedy = "; the agent repairs it at its next start" if is_damage(error) else ""
-        raise JournalError(f"{path}: cannot read the journal: {error}{remedy}") from error
-    return status | {"damaged": damaged}
-
-
-def _json(text: str | None) -> object:
-    return json.loads(text) if text else None
-
-
-def _newest_alert(db: sqlite3.Connection) -> object:
-    row = db.execute("SELECT data FROM outbox WHERE event = 'alert' ORDER BY seq DESC LIMIT 1").fetchone()
-    return _json(row[0]) if row is not None else None
-
-
-def _rejects(db: sqlite3.Connection) -> list[dict[str, str]]:
-    query = "SELECT at, reason, detail, line FROM reject ORDER BY id DESC LIMIT 10"
-    return [
-        {"at": at, "reason": reason, "detail": detail, "line": line.decode("utf-8", "replace")}
-        for at, reason, detail, line in db.execute(query)
-    ]

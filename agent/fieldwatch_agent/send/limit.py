@@ -20,8 +20,7 @@ from contextlib import suppress
 from fieldwatch_contract.events import GapData
 
 from fieldwatch_agent.send import ledger
-from fieldwatch_agent.send.damage import verified
-from fieldwatch_agent.send.database import TIME, Draft, checksum, enqueue, size
+from fieldwatch_agent.send.database import TIME, Draft, checksum, enqueue, raw, size, verify
 from fieldwatch_agent.send.outbox import without_evidence
 
 EVICT_TO = 0.9
@@ -92,17 +91,18 @@ def _strip_evidence(db: sqlite3.Connection, target: int) -> int:
     """Remove the evidence of the oldest alerts until the journal fits; return of how many."""
     bare = after = 0
     while size(db) > target:
-        rows = db.execute(
+        query = (
             "SELECT seq, event, time, day, data, sum FROM outbox "
-            "WHERE event <> 'result' AND event = 'alert' AND seq > ? ORDER BY seq LIMIT ?",
-            (after, ALERTS_AT_ONCE),
-        ).fetchall()
+            "WHERE event <> 'result' AND event = 'alert' AND seq > ? ORDER BY seq LIMIT ?"
+        )
+        rows = raw(db, query, (after, ALERTS_AT_ONCE))
         if not rows:
             break
         after = rows[-1][0]
-        for seq, event, time, day, data, total in rows:
-            if verified(event, time, day, data, total) and (rest := without_evidence(data)) is not None:
-                values = (rest, checksum(event, time, day, rest), seq)
+        days = {row[0]: row[3] for row in rows}
+        for alert in verify(rows)[0]:
+            if (rest := without_evidence(alert.data)) is not None:
+                values = (rest, checksum(alert.event, alert.time, days[alert.seq].decode(), rest), alert.seq)
                 db.execute("UPDATE outbox SET data = ?, sum = ? WHERE seq = ?", values)
                 bare += 1
     return bare

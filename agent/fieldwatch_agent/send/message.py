@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Message:
-    """An event in the outbox; ``data`` is the JSON text of its data, ``time`` RFC 3339."""
+class Message(NamedTuple):
+    """An event in the outbox; ``data`` is the JSON of its data as it lies on the disk, ``time`` RFC 3339."""
 
     seq: int
     event: str
     time: str
-    data: str
+    data: bytes

@@ -19,16 +19,19 @@ from fieldwatch_contract import clock, delivery, topics
 from fieldwatch_contract.events import Ack, GapData
 
 from fieldwatch_agent.send import ledger
-from fieldwatch_agent.send.damage import new_epoch, verified
+from fieldwatch_agent.send.damage import new_epoch
 from fieldwatch_agent.send.database import (
     TIME,
     Draft,
     connect,
     enqueue,
     given,
+    note_damage,
+    raw,
     read_meta,
     size,
     transaction,
+    verify,
     write_meta,
 )
 from fieldwatch_agent.send.message import Message
@@ -82,26 +85,13 @@ class Outbox:
         query = f"SELECT seq, event, time, day, data, sum FROM outbox WHERE {which} ORDER BY seq LIMIT ?"  # noqa: S608
         while True:
             with self._lock:
-                rows = self._rows(query, (after, limit))
-            damaged = [row[0] for row in rows if not verified(*row[1:])]
+                rows = raw(self._db, query, (after, limit))
+            sound, damaged = verify(rows)
             if damaged:
                 self.give_up(damaged, "damaged", "damaged on the disk")
-            sound = [Message(seq, event, time, data) for seq, event, time, _, data, _ in rows if seq not in damaged]
+                self._note_damage(f"{len(damaged)} event(s) of the outbox were damaged and set aside")
             if sound or not rows:
                 return sound
-
-    def _rows(self, query: str, values: tuple[int, int]) -> list[tuple[int, str, str, str, str, int | None]]:
-        """Read rows as SQLite decodes them, which is quick; where one is no UTF-8, with its bytes escaped."""
-        escaping = self._db.text_factory
-        self._db.text_factory = str
-        try:
-            return self._db.execute(query, values).fetchall()
-        except sqlite3.OperationalError as error:
-            if "decode" not in str(error):
-                raise
-        finally:
-            self._db.text_factory = escaping
-        return self._db.execute(query, values).fetchall()
 
     def give_up(self, numbers: Sequence[int], reason: str, detail: str) -> None:
         """Move messages that can never be sent to the rejects, and announce it: why in words, ``reason`` in one."""
@@ -164,6 +154,7 @@ class Outbox:
         now = clock.now()
         with self._lock, transaction(self._db) as db:
             epoch = new_epoch(db)
+            note_damage(db, detail)
             enqueue(db, clock.iso(now), [Draft("gap", clock.day_of(now), gap.model_dump_json())])
         self.epoch, self._sent = epoch, 0
 
@@ -196,6 +187,10 @@ class Outbox:
         db.executemany("DELETE FROM outbox WHERE seq = ?", [(row[0],) for row in rows])
         self._announce(db, clock.now(), lost, "the cloud could not read them and keeps them in quarantine, not stored")
 
+    def _note_damage(self, what: str) -> None:
+        with self._lock, suppress(sqlite3.OperationalError), transaction(self._db) as db:
+            note_damage(db, what)
+
     def note(self, words: str) -> None:
         """Keep the uplink's state for ``status``; if the disk is full, only this is lost."""
         with self._lock, suppress(sqlite3.OperationalError), transaction(self._db) as db:
@@ -215,7 +210,7 @@ def depth(db: sqlite3.Connection) -> Depth:
     return Depth(events, size(db) if events else 0, time)
 
 
-def without_evidence(data: str) -> str | None:
+def without_evidence(data: bytes) -> str | None:
     """Return an alert's data without its evidence, None where it has none."""
     value = json.loads(data)
     if value.pop("evidence", None) is None:

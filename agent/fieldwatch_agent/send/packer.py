@@ -73,7 +73,7 @@ class Packer:
         first = messages[0]
         if first.event == "alert" and (bare := without_evidence(first.data)) is not None:
             log.warning("alert %d is sent without its evidence: it is larger than the broker takes", first.seq)
-            return self.pack(epoch, [Message(first.seq, first.event, first.time, bare)])
+            return self.pack(epoch, [first._replace(data=bare.encode())])
         return None
 
 

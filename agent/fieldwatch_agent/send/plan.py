@@ -9,6 +9,8 @@ one sent :data:`OVERTAKEN` seconds later was    it is lost: everything is retran
 acknowledged before it
 a new connection                                everything in the outbox (all that is not settled) is sent again
 the broker rejects a number for its content     excluded until the next connection; given up after :data:`TRIES`
+no connection, or one that ended                the next one after a random delay, whose bound doubles
+three that ended within :data:`SHORT` seconds   another client with our id may be ending them
 ==============================================  ==============================================================
 """
 
@@ -24,6 +26,8 @@ from fieldwatch_agent.send.message import Message
 
 OVERTAKEN = 5.0
 """Seconds. Several ingest workers may store messages out of order, but not by this much."""
+SHORT = 10.0
+"""Three connections in a row that the broker ends within this many seconds suggest another client with our id."""
 TRIES = 5
 """Connections on which an event is rejected for its content before it is given up."""
 
@@ -139,6 +143,27 @@ class Backoff:
         delay = random.uniform(self._bound / 8, self._bound)  # noqa: S311 (spread, not secrecy)
         self._bound = min(2 * self._bound, self._last)
         return delay
+
+
+class Attempts:
+    """When the next connection is ``due`` (monotonic seconds)."""
+
+    def __init__(self, first: float, last: float, stable: float) -> None:
+        """The bounds of the delay, and for how long a connection must hold until failures are forgotten."""
+        self.due = 0.0
+        self._backoff = Backoff(first, last, stable)
+        self._short = 0
+
+    def failed(self, now: float, held: float) -> float:
+        """Plan the next one after one that held for ``held`` seconds; return the delay."""
+        delay = self._backoff.failed(held)
+        self.due = now + delay
+        return delay
+
+    def cut_short(self, held: float | None) -> bool:
+        """Note how long a connection that the broker ended had held (None: never); tell whether a twin may end ours."""
+        self._short = self._short + 1 if held is not None and held < SHORT else 0
+        return self._short >= 3
 
 
 class Hold:

@@ -259,13 +259,13 @@ def test_failed_commit_changes_nothing(tmp_path: Path) -> None:
     journal.commit(block(0, 2))
     blocker = sqlite3.connect(journal.path, isolation_level=None)
     pages = blocker.execute("PRAGMA page_count").fetchone()[0]
-    journal._db.execute(f"PRAGMA max_page_count = {pages + 1}")  # SQLite's own way to make the disk full
+    journal._file.db.execute(f"PRAGMA max_page_count = {pages + 1}")  # SQLite's own way to make the disk full
     with pytest.raises(JournalError, match="disk full"):
         journal.commit(block(2, 5000))
     assert journal.progress().position == "2"
     assert len(Outbox(journal.path).pending(0, 9999)) == 2
     assert balance(journal)
-    journal._db.execute("PRAGMA max_page_count = 1000000")
+    journal._file.db.execute("PRAGMA max_page_count = 1000000")
     journal.commit(block(2, 5000))
     assert journal.progress().position == "5002"
 
@@ -345,7 +345,7 @@ def test_the_low_water_mark_is_read_in_one_statement(tmp_path: Path) -> None:
 def test_commits_are_on_the_disk(tmp_path: Path) -> None:
     """Under WAL anything less than FULL forgets the last commits in a power cut (measured)."""
     journal = Journal(tmp_path, 1 << 30)
-    for db in (journal._db, Outbox(journal.path)._db):
+    for db in (journal._file.db, Outbox(journal.path)._db):
         assert db.execute("PRAGMA synchronous").fetchone() == (2,)
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, Progress, read_status
+from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertState
 from fieldwatch_contract.events import Ack
 
@@ -59,7 +60,7 @@ def drain(journal: Journal) -> list[tuple[int, str, str]]:
     outbox = journal.open_outbox()
     sent = []
     while page := outbox.pending(0, 7):
-        sent += [(message.seq, message.event, message.data) for message in page]
+        sent += [(message.seq, message.event, message.data.decode()) for message in page]
         outbox.acknowledge(Ack(epoch=outbox.epoch, upto=page[-1].seq))
     journal.close_outbox(outbox)
     return sent
@@ -89,7 +90,7 @@ def test_the_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         (day,) = journal.ledger()
         assert (day.read, day.scored, day.refused, day.pending) == (12, 3, {"columns": 2}, 7)
         outbox = journal.open_outbox()
-        assert [(each.seq, each.event, each.data) for each in outbox.pending(0, 99)] == rows
+        assert [(each.seq, each.event, each.data.decode()) for each in outbox.pending(0, 99)] == rows
         assert not outbox.foreign(Ack(epoch=epoch, upto=9))
         assert outbox.foreign(Ack(epoch=epoch, upto=10)), "the high-water mark came along"
         journal.stopped()
@@ -116,6 +117,45 @@ def test_a_takeover_that_fails_half_way_changes_nothing(tmp_path: Path, monkeypa
     assert db.execute("PRAGMA user_version").fetchone() == (1,)
     assert len(db.execute("PRAGMA table_info(meta)").fetchall()) == 2
     db.close()
+
+
+# ---- what is told of it -------------------------------------------------------------------------------------------
+
+
+def test_damage_is_told_for_a_day_and_then_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Healed, set aside, and damage of the note itself; a sound journal tells nothing."""
+    path = new_journal(tmp_path)
+    journal = Journal(tmp_path, 1 << 30)
+    assert journal.damage() == []
+    journal.close()
+    change(path, "UPDATE meta SET value = 'x' WHERE key = 'epoch'")
+    journal = Journal(tmp_path, 1 << 30)
+    (healed,) = journal.damage()
+    assert "repaired: epoch has " in healed
+    journal.close()
+    change(path, "UPDATE meta SET value = '[[1]]' WHERE key = 'damage'")
+    journal = Journal(tmp_path, 1 << 30)
+    (noted,) = journal.damage()
+    assert "repaired: damage, which is only shown, was removed" in noted
+    journal.close()
+    change(path, "DROP TABLE ledger")
+    journal = Journal(tmp_path, 1 << 30)
+    (aside,) = journal.damage()
+    assert "set aside as journal.db.damaged-" in aside
+    later = clock.now() + clock.DAY + clock.SECOND
+    monkeypatch.setattr(clock, "now", lambda: later)
+    assert journal.damage() == []
+    journal.close()
+
+
+def test_a_journal_that_was_set_back_is_told(tmp_path: Path) -> None:
+    new_journal(tmp_path)
+    journal = Journal(tmp_path, 1 << 30)
+    outbox = journal.open_outbox()
+    outbox.renew()
+    assert "it was set back" in journal.damage()[0]
+    journal.close_outbox(outbox)
+    journal.close()
 
 
 # ---- what does not parse, wherever it stands ----------------------------------------------------------------------
@@ -214,6 +254,8 @@ def test_a_row_of_the_outbox_that_is_damaged_is_set_aside_alone_and_counted(tmp_
     assert (day.read, day.scored, day.evicted, day.pending) == (27, 24, 1, 0)
     assert balance(journal)
     assert read_status(path)["rejects"][0]["reason"] == "damaged"  # type: ignore[index]
+    (noted,) = journal.damage()
+    assert "1 event(s) of the outbox were damaged and set aside" in noted
     journal.close()
 
 
@@ -306,7 +348,7 @@ def _drained(journal: Journal) -> tuple[Journal, list[tuple[int, str, str]]]:
         sent = []
         try:
             while page := outbox.pending(0, 50):
-                sent += [(message.seq, message.event, message.data) for message in page]
+                sent += [(message.seq, message.event, message.data.decode()) for message in page]
                 outbox.acknowledge(Ack(epoch=outbox.epoch, upto=page[-1].seq))
         except sqlite3.Error as error:
             journal.close_outbox(outbox, error)
@@ -342,7 +384,7 @@ def test_damage_in_the_middle_of_a_run_is_healed_in_place(tmp_path: Path) -> Non
     for start in range(0, 3000, 500):
         journal.commit(block(start, 500))
     journal.enqueue([Draft("alert", DAY, '{"alert_id":"a","sensors":[]}')])
-    journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    journal._file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     outbox, old = journal.open_outbox(), journal.epoch
     with journal.path.open("r+b") as file:
         file.seek(4096 * 4)

@@ -76,6 +76,12 @@ EXAMPLE = {"columns": "readings.csv line 12: has 4 fields, the header has 3"}
             "train it again",
         ),
         (Facts(recent=unjudged(2, Why.FEW_ROWS, 2)), "models_unknown", "too few readings", "when enough readings"),
+        (
+            Facts(damage=["2026-01-17T00:00:00Z: x", "2026-01-17T01:00:00Z: y"]),
+            "journal_damaged",
+            "2026-01-17T01:00:00Z: y, 2026-01-17T00:00:00Z: x",
+            "disk is sound",
+        ),
         (Facts(disk_free=LITTLE_ROOM - 1), "disk_low", "20.0 MB free", "make room"),
     ],
 )

@@ -22,7 +22,7 @@ from tests.delivery import DEVICE, make_journal, result
 
 
 def message(seq: int) -> Message:
-    return Message(seq, "result", "", "")
+    return Message(seq, "result", "", b"")
 
 
 def test_what_is_under_way_or_set_aside_is_not_sent() -> None:

@@ -1,4 +1,6 @@
-"""Why messages are not delivered, in words for the person at the device: what is wrong, and what would help.
+"""Why there is no way to the broker, in words for the person who can act: what is wrong, and what would help.
+
+Agent and cloud say the same; ``keys`` is the section of the configuration that the remedy names.
 
 =====================================================  ======================================================
 error                                                  message
@@ -6,9 +8,9 @@ error                                                  message
 a name server that does not answer, an unknown name    which name, and which of the two it is
 a port where nothing listens, or nothing answers       is the broker running, is a firewall in between
 TLS at a plain port; plain MQTT at a TLS port          which of ``mqtt://`` and ``mqtts://`` would be right
-the broker's certificate: expired, not yet valid,      its certificate or this computer's clock; ``mqtt.ca``
+the broker's certificate: expired, not yet valid,      its certificate or this computer's clock; the key ``ca``
 unknown, of another name
-our certificate: expired, revoked, unknown, missing    ``mqtt.certificate``
+our certificate: expired, revoked, unknown, missing    the key ``certificate``
 a reason code of MQTT 5                                the code and what it asks for
 another client with our id                             two computers use the same configuration
 =====================================================  ======================================================
@@ -18,10 +20,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from paho.mqtt.reasoncodes import ReasonCode
+from typing import Protocol
 
 LOST = 0x80
 NOT_AUTHORISED = 0x87
@@ -29,25 +28,35 @@ TAKEN_OVER = 0x8E
 TOO_LARGE = 0x95
 QUOTA = 0x97
 
+
+class Reason(Protocol):
+    """A reason code of MQTT 5, as the MQTT library has it."""
+
+    value: int
+
+    def getName(self) -> str:
+        """Return its name in the standard."""
+
+
 _ADVICE = {
     LOST: "the connection was lost",
     0x84: "it does not speak MQTT 5; use a broker that does",
-    0x85: "the device id is not accepted as client id",
-    0x86: "check mqtt.username and the password file",
-    NOT_AUTHORISED: "check the device's certificate or password and the broker's access rules",
-    TAKEN_OVER: "another client has connected with this device's id: do two computers run with one configuration?",
+    0x85: "our client id is not accepted",
+    0x86: "check {keys}.username and the password file",
+    NOT_AUTHORISED: "check our certificate or password and the broker's access rules",
+    TAKEN_OVER: "another client has connected with our client id: do two computers run with one configuration?",
     QUOTA: "it will be tried again later",
     TOO_LARGE: "the message is sent again in smaller parts",
 }
 _ALERTS = {
-    "CERTIFICATE_EXPIRED": "our certificate has expired: renew mqtt.certificate",
-    "CERTIFICATE_REVOKED": "our certificate was revoked: enrol the device again",
-    "CERTIFICATE_REQUIRED": "it asks for a certificate: set mqtt.certificate and mqtt.key",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it asks for a certificate: set mqtt.certificate and mqtt.key",
-    "UNKNOWN_CA": "it does not know the authority that issued our certificate: check mqtt.certificate",
-    "BAD_CERTIFICATE": "it does not accept our certificate: check mqtt.certificate",
-    "CERTIFICATE_UNKNOWN": "it does not accept our certificate: check mqtt.certificate",
-    "UNSUPPORTED_CERTIFICATE": "it does not accept certificates of this kind: check mqtt.certificate",
+    "CERTIFICATE_EXPIRED": "our certificate has expired: renew {keys}.certificate",
+    "CERTIFICATE_REVOKED": "our certificate was revoked: a new one must be issued for {keys}.certificate",
+    "CERTIFICATE_REQUIRED": "it asks for a certificate: set {keys}.certificate and {keys}.key",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it asks for a certificate: set {keys}.certificate and {keys}.key",
+    "UNKNOWN_CA": "it does not know the authority that issued our certificate: check {keys}.certificate",
+    "BAD_CERTIFICATE": "it does not accept our certificate: check {keys}.certificate",
+    "CERTIFICATE_UNKNOWN": "it does not accept our certificate: check {keys}.certificate",
+    "UNSUPPORTED_CERTIFICATE": "it does not accept certificates of this kind: check {keys}.certificate",
     "ACCESS_DENIED": "it does not let this certificate in: check the broker's access rules",
     "HANDSHAKE_FAILURE": "it agrees to no TLS version or cipher that we have, or wants a certificate",
     "PROTOCOL_VERSION": "it speaks only TLS versions that are no longer safe",
@@ -58,24 +67,26 @@ _VERIFY = {
 }
 
 
-def code(reason: ReasonCode) -> str:
+def code(reason: Reason, keys: str = "mqtt") -> str:
     """Explain a reason code of MQTT 5."""
-    advice = _ADVICE.get(reason.value)
+    advice = _ADVICE.get(reason.value, "").format(keys=keys)
     text = f"{reason.getName().lower()} (0x{reason.value:02X})"
     return f"{text}; {advice}" if advice else text
 
 
-def network(error: OSError | ValueError, host: str) -> str:
+def network(error: OSError | ValueError, host: str, keys: str = "mqtt") -> str:
     """Explain why connecting to ``host`` failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        advice = "check mqtt.ca and the host name in mqtt.url"
+        advice = f"check {keys}.ca and the host name in {keys}.url"
         return _VERIFY.get(error.verify_code, f"its certificate is not trusted: {error.verify_message}; {advice}")
     if isinstance(error, ssl.SSLError):
-        return alert(str(error)) or f"no TLS connection: {error.reason or error}; is mqtts:// right for this port?"
+        return (
+            alert(str(error), keys) or f"no TLS connection: {error.reason or error}; is mqtts:// right for this port?"
+        )
     if isinstance(error, socket.gaierror):
         if error.errno in (socket.EAI_AGAIN, socket.EAI_FAIL):
             return f"the name server does not answer for {host}; is this computer on the network?"
-        return f"this host name is unknown: {host}; check mqtt.url and the name server"
+        return f"this host name is unknown: {host}; check {keys}.url and the name server"
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there; is the broker running?"
     if isinstance(error, ConnectionResetError):
@@ -87,14 +98,15 @@ def network(error: OSError | ValueError, host: str) -> str:
     return str(error) or type(error).__name__
 
 
-def alert(text: str) -> str:
+def alert(text: str, keys: str = "mqtt") -> str:
     """Explain a TLS alert that the broker sent, from OpenSSL's text; empty where there is none in ``text``."""
-    return next((advice for name, advice in _ALERTS.items() if name in text.upper().replace(" ", "_")), "")
+    found = (advice for name, advice in _ALERTS.items() if name in text.upper().replace(" ", "_"))
+    return next(found, "").format(keys=keys)
 
 
-def dropped(text: str, answered: bool, tls: bool) -> str:
+def dropped(text: str, answered: bool, tls: bool, keys: str = "mqtt") -> str:
     """Explain a connection that was cut; ``text``: the socket's last error, ``answered``: it had accepted us."""
-    if said := alert(text):
+    if said := alert(text, keys):
         return said
     if answered:
         return "the connection was lost"

@@ -1,0 +1,123 @@
+"""The journal's file in the agent's hands: opened intact, locked against a second agent, repaired when damage shows.
+
+=============================================  ====================================================================
+what happens                                   then
+=============================================  ====================================================================
+another process holds the lock file            refused, with the number of that process
+an error that a moment can bring (disk full)   :class:`.JournalError`: nothing has changed, try again
+damage, met by the pipeline                    repaired as at a start (:mod:`.send.damage`); the step fails and is done
+                                               again where the repaired journal stands
+damage, met by the uplink                      the same, with the pipeline's next step
+the same damage again, after a look at the     the file is set aside although the look found nothing
+whole file found nothing
+=============================================  ====================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from fieldwatch_agent import durable
+from fieldwatch_agent.send.damage import open_sound
+from fieldwatch_agent.send.database import FILE, Damaged, JournalError, is_damage, read_meta, transaction
+from fieldwatch_agent.send.outbox import Outbox
+
+LOCK = "agent.lock"
+
+
+class JournalFile:
+    """The connection of the pipeline's thread, ``db``, and the outboxes that the uplink has open."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open or make the journal in ``state_dir``. Raises :class:`.JournalError`."""
+        self.path = state_dir / FILE
+        self._suspicion = self._mended = ""
+        self._mending = threading.Lock()
+        self._outboxes: list[Outbox] = []
+        with ExitStack() as opened:
+            try:
+                durable.make_folder(state_dir)
+                opened.enter_context(durable.lock(state_dir / LOCK, owner=f"process {os.getpid()}"))
+                self.db = open_sound(self.path)
+            except durable.Busy as error:
+                raise JournalError(
+                    f"{state_dir}: another fieldwatch-agent works in this state folder ({error.strerror}): "
+                    "stop it, or give this one a [state] dir of its own"
+                ) from error
+            except (OSError, sqlite3.Error) as error:
+                raise JournalError(
+                    f"{self.path}: cannot open the journal: {error}; is the folder writable, with room?"
+                ) from error
+            self._opened = opened.pop_all()
+        with self.reading():
+            self.epoch = read_meta(self.db, "epoch") or ""
+
+    def close(self) -> None:
+        """Close, and let go of the lock."""
+        self.db.close()
+        self._opened.close()
+
+    def open_outbox(self) -> Outbox:
+        """Open a connection for the uplink; it is closed before the file is repaired."""
+        with self._mending:
+            outbox = Outbox(self.path)
+            self._outboxes.append(outbox)
+        return outbox
+
+    def close_outbox(self, outbox: Outbox, error: sqlite3.Error | None) -> None:
+        """Close it; ``error``: what made it fail."""
+        outbox.close()
+        with self._mending:
+            self._outboxes = [other for other in self._outboxes if other is not outbox]
+        if error is not None and is_damage(error):
+            self._suspicion = str(error)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Carry a block in one transaction. Raises :class:`.JournalError`."""
+        with self._guarded("write", "is the disk full?"), transaction(self.db) as db:
+            yield db
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Guard a block that reads ``db``. Raises :class:`.JournalError`."""
+        return self._guarded("read", "is the disk sound?")
+
+    @contextmanager
+    def _guarded(self, what: str, question: str) -> Iterator[None]:
+        """Turn errors into :class:`.JournalError`, after repairing the file where it is damaged."""
+        try:
+            if self._suspicion:
+                raise Damaged(self._suspicion)
+            yield
+        except Damaged as error:
+            self._mend(str(error))
+            raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise JournalError(f"{self.path}: cannot {what} the journal: {error}; {question}") from error
+            self._mend(str(error))
+            raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
+
+    def _mend(self, damage: str) -> None:
+        """Repair the file while running, as at a start; the uplink's connections are closed first.
+
+        Damage that the integrity check does not find, but that shows again at once, is believed all the same.
+        """
+        with self._mending:
+            for outbox in self._outboxes:
+                outbox.close()
+            self._outboxes.clear()
+            self.db.close()
+            again = damage if damage == self._mended else ""
+            try:
+                self.db = open_sound(self.path, again)
+            except (OSError, sqlite3.Error) as error:
+                raise JournalError(f"{self.path}: damaged ({damage}), and cannot be set aside: {error}") from error
+            self._suspicion = ""
+            self._mended = damage
+            self.epoch = read_meta(self.db, "epoch") or ""
