@@ -82,7 +82,7 @@ class Reporter:
             last_reading=clock.iso(newest) if newest is not None else None,
             lag_bytes=pipeline.lag() if pipeline is not None else 0,
             outbox=self._journal.outbox(),
-            ledger=self._journal.news(),
+            ledger=self._journal.unreported_days(),
             update=update,
             troubles=[*others, *(each.since(self._since[each.kind]) for each in found)],
             lines=self._lines(pipeline, now),

@@ -208,7 +208,7 @@ class Service:
             return False
         if self._uplink is None:
             return True
-        if depth == 0 and not self._journal.told():
+        if depth == 0 and not self._journal.all_reported():
             self._reporter.hurry()  # the last acknowledgement changed ledger days: report them too
             return False
         return depth == 0

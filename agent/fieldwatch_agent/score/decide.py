@@ -42,7 +42,7 @@ Z_STEPS = 16
 
 
 @dataclass(frozen=True)
-class Said:
+class Decision:
     """The decisions on a block: ``drafts`` of its events, the new alert states, the number of ``scored`` readings, and
     ``transitions``: its alerts, in words."""
 
@@ -51,10 +51,10 @@ class Said:
     scored: int = 0
     transitions: tuple[str, ...] = ()
 
-    def then(self, more: Said) -> Said:
+    def then(self, more: Decision) -> Decision:
         """Return both combined; ``more`` are the decisions on the next block."""
         transitions = self.transitions + more.transitions
-        return Said(self.drafts + more.drafts, more.alerts, self.scored + more.scored, transitions)
+        return Decision(self.drafts + more.drafts, more.alerts, self.scored + more.scored, transitions)
 
 
 class Decider:
@@ -68,7 +68,7 @@ class Decider:
         self._sensors = [json.dumps(sensor) for sensor in bundle.manifest.sensors]
         self._label = json.dumps(f"{bundle.manifest.name}/{bundle.manifest.version}")
 
-    def decide(self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, AlertState]) -> Said:
+    def decide(self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, AlertState]) -> Decision:
         """Return the decisions on ``block``, whose rows have ``scores``: results first, then alerts, each in order."""
         present = np.flatnonzero(block.source >= 0)
         states = dict(alerts)
@@ -86,9 +86,9 @@ class Decider:
         drafts = self._results(block, scores, present)
         told = [self._alert(block, judged, change) for change, judged in changes]
         drafts += [_draft(alert) for alert in told]
-        return Said(drafts, states, len(present), tuple(in_words(alert) for alert in told))
+        return Decision(drafts, states, len(present), tuple(in_words(alert) for alert in told))
 
-    def farewell(self, alerts: Mapping[str, AlertState], ts: int) -> Said:
+    def resolve_orphaned(self, alerts: Mapping[str, AlertState], ts: int) -> Decision:
         """Resolve orphaned alerts, those of models that this bundle does not have: nothing else would ever end them.
 
         ``ts``: time (µs) of the row at which that is noticed. The states of such models are dropped.
@@ -100,7 +100,7 @@ class Decider:
             if model not in models and state.opened is not None
         ]
         kept = {model: state for model, state in alerts.items() if model in models}
-        return Said([_draft(alert) for alert in gone], kept, 0, tuple(in_words(alert) for alert in gone))
+        return Decision([_draft(alert) for alert in gone], kept, 0, tuple(in_words(alert) for alert in gone))
 
     def _resolved(self, model: str, state: AlertState, ts: int) -> AlertData:
         kind = state.kind or ("classifier" if model == "classifier" else "detector")

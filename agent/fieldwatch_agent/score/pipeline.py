@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.log.tail import LogLines
-from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Said
+from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Decision
 from fieldwatch_agent.score.intake import Accepted, Intake
 from fieldwatch_agent.score.numbering import Numbering
 from fieldwatch_agent.score.refill import Refill
@@ -145,10 +145,10 @@ class Pipeline:
         refused, ts, line = list(accepted.refused), accepted.ts, accepted.line
         kept: list[NDArray[np.int64]] = []
         tally = Tally(bad_values=accepted.bad_values)
-        said = (
-            self._decider.farewell(self._alerts, max(int(ts[-1]), self.newest or 0))
+        decision = (
+            self._decider.resolve_orphaned(self._alerts, max(int(ts[-1]), self.newest or 0))
             if len(ts)
-            else Said([], self._alerts)
+            else Decision([], self._alerts)
         )
         for block in self._window.place(ts, accepted.values, line, accepted.lines, accepted.begun):
             refused += [Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate]
@@ -163,18 +163,18 @@ class Pipeline:
                 if (unfilled := self._window.unfilled(block)).any():
                     scores = [each.without(unfilled, Why.WINDOW_UNFILLED) for each in scores]
                 _count(tally, scores, present)
-                said = said.then(self._decider.decide(block, scores, said.alerts))
+                decision = decision.then(self._decider.decide(block, scores, decision.alerts))
         rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
-        commit = self._commit(accepted, line[rows], ts[rows], refused, said)
+        commit = self._commit(accepted, line[rows], ts[rows], refused, decision)
         self._journal.commit(commit)
-        self._alerts = dict(said.alerts)
+        self._alerts = dict(decision.alerts)
         self.newest = commit.progress.newest
-        tally.read, tally.scored = sum(commit.read.values()), said.scored
+        tally.read, tally.scored = sum(commit.read.values()), decision.scored
         tally.refused.update(refusal.reason for refusal in refused)
         for refusal, reject in zip(refused[-REJECTS_KEPT:], commit.rejects, strict=True):
             tally.examples[refusal.reason] = reject.detail
         self.recent.add(time.monotonic(), tally)
-        return Step(tally.read, said.scored, said.transitions)
+        return Step(tally.read, decision.scored, decision.transitions)
 
     def _commit(
         self,
@@ -182,7 +182,7 @@ class Pipeline:
         accepted: NDArray[np.int64],
         ts: NDArray[np.int64],
         refusals: list[Refusal],
-        said: Said,
+        decision: Decision,
     ) -> Commit:
         """Assemble the commit of a block; ``accepted`` are the lines that became rows, ``ts`` their times."""
         read: Counter[str] = Counter()
@@ -201,7 +201,7 @@ class Pipeline:
             position=block.position.to_json(),
             rewind=self._window.rewind(),
             newest=int(ts[-1]) if len(ts) else self.newest,
-            alerts=said.alerts,
+            alerts=decision.alerts,
             rows=self._window.rows.to_text(),
         )
         kept, lines = refusals[-REJECTS_KEPT:], block.lines
@@ -214,7 +214,7 @@ class Pipeline:
             )
             for each in kept
         ]
-        return Commit(progress, read, refused, rejects, said.drafts)
+        return Commit(progress, read, refused, rejects, decision.drafts)
 
     def _announce(self) -> None:
         """Journal and log what happened to the log's files."""

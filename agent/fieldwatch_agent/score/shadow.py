@@ -48,7 +48,7 @@ class Shadow:
     alerts: int = 0
 
 
-def cast(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
+def run_shadow(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     """Run the shadow test: score the lines before ``progress.position`` with ``bundle``; nothing is written.
 
     If the log is gone or was never read, the result is empty. Raises what :class:`.scoring.Scorer` raises where the

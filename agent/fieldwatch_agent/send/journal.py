@@ -208,7 +208,7 @@ class Journal:
             limit.evict(db, self._limit, clock.iso(now))
         limit.shrink(self._file.db, self._limit)
 
-    def news(self) -> list[LedgerDay]:
+    def unreported_days(self) -> list[LedgerDay]:
         """Return the ledger days for the next health event, oldest first.
 
         The newest days, and before them the days whose counts have changed since they were last reported: a backlog is
@@ -219,7 +219,7 @@ class Journal:
         changed = [day for day, told in days[:-DAYS_TOLD] if not told]
         return changed[: DAYS_AT_ONCE - DAYS_TOLD] + [day for day, _ in days[-DAYS_TOLD:]]
 
-    def told(self) -> bool:
+    def all_reported(self) -> bool:
         """Tell whether the current counts of every day were queued in a health event."""
         with self._file.reading(), transaction(self._file.db, "DEFERRED") as db:
             return all(told for _, told in ledger.days(db))

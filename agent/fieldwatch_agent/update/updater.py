@@ -304,20 +304,20 @@ class _Pull:
 
         Without a usable running bundle there is nothing to compare with, but the new one must still run.
         """
-        from fieldwatch_agent.score.shadow import cast
         from fieldwatch_agent.score.shadow import objection as compare
+        from fieldwatch_agent.score.shadow import run_shadow
 
         try:
             progress = read_progress(self._folder / FILE)
         except JournalError as error:
             raise BundleFailed(f"the shadow test cannot run: {error}") from error
-        shadow = cast(new, log, progress)
+        shadow = run_shadow(new, log, progress)
         try:
             running = self._activation.current()
             if running is None or running.sha256 == bundle.sha256:
                 return
             check_fit(running.manifest, new.manifest.device_type, log.period)
-            against = compare(cast(running, log, progress), shadow)
+            against = compare(run_shadow(running, log, progress), shadow)
         except (BundleMisfit, BundleBroken) as error:
             logger.warning("no comparison for %s: the running bundle cannot judge: %s", name(bundle), error)
             return

@@ -169,7 +169,7 @@ def health(journal: Journal, n: int = 0) -> HealthData:
         last_reading=None,
         lag_bytes=n,
         outbox=journal.outbox(),
-        ledger=journal.news(),
+        ledger=journal.unreported_days(),
     )
 
 
@@ -209,10 +209,10 @@ def test_each_day_of_a_backlog_is_told_until_its_numbers_are_final(tmp_path: Pat
         expected[day] = LedgerDay(day=day, read=4, scored=3, refused={"columns": 1}, evicted=0, pending=0)
         if n == len(days) // 2:
             journal.report(health(journal))  # on the way, while nothing has arrived
-    assert not journal.told()
+    assert not journal.all_reported()
     for _ in range(9):
         deliver()
-        if journal.told():
+        if journal.all_reported():
             break
         journal.report(health(journal))
     assert cloud == expected

@@ -10,7 +10,7 @@ import pytest
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.score import shadow
 from fieldwatch_agent.score.pipeline import Pipeline
-from fieldwatch_agent.score.shadow import Shadow, cast, objection
+from fieldwatch_agent.score.shadow import Shadow, objection, run_shadow
 from fieldwatch_agent.score.window import REWIND_ROWS
 from fieldwatch_agent.send.journal import Journal, Progress, read_progress
 from fieldwatch_contract import clock
@@ -57,7 +57,7 @@ def bundle(**changes: object) -> Bundle:
 
 def test_the_shadow_is_what_the_agent_said_of_the_last_day(site: tuple[Config, Progress]) -> None:
     config, progress = site
-    found = cast(bundle(), config.log, progress)
+    found = run_shadow(bundle(), config.log, progress)
     assert found.readings == REWIND_ROWS == found.judged
     last_day = [minute for minute in FAULTS if minute >= ROWS - REWIND_ROWS]
     assert found.alerts == 2 * len(last_day), "one of each model for each fault"
@@ -68,7 +68,7 @@ def test_casting_a_shadow_writes_nothing(site: tuple[Config, Progress]) -> None:
     config, progress = site
     folder = config.state.dir.parent
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-    cast(bundle(), config.log, progress)
+    run_shadow(bundle(), config.log, progress)
     assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == before
 
 
@@ -91,7 +91,7 @@ def test_what_speaks_against_a_bundle(site: tuple[Config, Progress], changes: di
     sensors = changes.get("sensors", 3)
     others = {name: value for name, value in changes.items() if name != "sensors"}
     new = read_bundle(make_bundle(sensors, "v2", lookback=5, classifier=True, **others))  # type: ignore[arg-type]
-    against = objection(cast(bundle(), config.log, progress), cast(new, config.log, progress))
+    against = objection(run_shadow(bundle(), config.log, progress), run_shadow(new, config.log, progress))
     assert says in against and bool(says) == bool(against), against
 
 
@@ -100,9 +100,9 @@ def test_where_there_is_nothing_to_judge_by_nothing_speaks_against(
 ) -> None:
     config, progress = site
     assert read_progress(tmp_path / "journal.db") == Progress()
-    assert cast(bundle(), config.log, Progress()) == Shadow()
+    assert run_shadow(bundle(), config.log, Progress()) == Shadow()
     elsewhere = config.log.model_copy(update={"path": str(tmp_path / "gone.csv")})
-    assert cast(bundle(), elsewhere, progress) == Shadow()
+    assert run_shadow(bundle(), elsewhere, progress) == Shadow()
     cries = Shadow(readings=shadow.LEAST_READINGS - 1, judged=29, alarmed=29, alerts=9)
     assert objection(replace(cries, alarmed=0, alerts=0), cries) == ""
     assert objection(Shadow(1440, 1440), Shadow()) == ""
