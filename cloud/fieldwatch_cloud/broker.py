@@ -6,7 +6,7 @@ acknowledgement, not by the broker's), so the simple settings below are safe:
 * Mosquitto, persistent, with queues large enough for a fleet on one machine; no access rules, because nobody else can
   reach it. It starts again when it dies.
 * iotcore (rumqttd) has neither persistence nor access rules; its default address is 0.0.0.0, so it gets a
-  configuration file of ours. For trying things out.
+  configuration file from us. Only for trying things out.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ LATEST = parse_iso("2200-01-01")
 
 REASON_LIMIT = 500
 _BEGINNING = re.compile(rb'\{\s*"specversion"\s*:')
-"""How every event of ours begins."""
+"""How every one of our events begins."""
 _ID = re.compile(rb'"id"\s*:\s*"([a-z0-9-]{3,64}:[0-9a-f]+:[0-9]{1,16})"')
 _MAX_INT = 2**53
 """Integers beyond it are exact neither in JSON readers nor in a browser."""
@@ -144,7 +144,7 @@ class Batch:
         if message.broken is not None:
             self._refuse(message, message.broken)
         elif address is None:
-            self._refuse(message, "not a topic of ours")
+            self._refuse(message, "not one of our topics")
         elif address.channel == "state":
             self._add_state(address.device, message)
         elif address.channel == "bulk":
@@ -152,7 +152,7 @@ class Batch:
         elif address.channel.startswith("evt/"):
             self._add_event(address.device, message, message.payload, address.channel[4:])
         else:
-            self._refuse(message, f"nobody reads channel {address.channel}")
+            self._refuse(message, f"unknown channel {address.channel}")
 
     def set_aside(self, message: Message, reason: str) -> None:
         """Quarantine the whole message; its numbers are settled but not stored."""
@@ -248,7 +248,7 @@ class Batch:
         aside = False
         try:
             if owner != device or event.source != f"//fieldwatch/{device}" or event.subject != device:
-                raise ValueError(f"sent on the topic of {device}, speaks of {owner}, {event.source}, {event.subject}")
+                raise ValueError(f"sent on the topic of {device}, but names {owner}, {event.source}, {event.subject}")
             if not 0 < seq < _MAX_INT or len(epoch) > 64:
                 raise ValueError(f"id {event.id[:100]} is out of range")
             if channel is not None and channel != kind:

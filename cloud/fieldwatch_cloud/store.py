@@ -6,8 +6,8 @@ What it promises
     * Delivering again, in any order and in any batches, changes nothing: rows have natural keys and the first one wins
       (different content under the same key is counted as a conflict), the hourly rollup is updated only from rows that
       were really inserted, and what is replaced (alert, device, ledger) only moves forward in the device's time.
-      A device row is never held by a time that lies in the future: a clock that was wrong once would freeze it.
-    * An alert that is over still names the sensors of the trouble: a ``resolved`` speaks of the recovery, so its
+      A device row never keeps a time in the future: a clock that was wrong once would freeze it.
+    * A resolved alert still names the sensors of its cause: a ``resolved`` describes the recovery, so its
       sensors count only while nothing else of the alert has come.
     * What cannot be read is kept once in ``quarantine`` and never blocks the rest.
 
@@ -69,7 +69,7 @@ QUARANTINE_KEPT = 10_000
 AHEAD = clock.DAY
 """How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
 CLOCK_WRONG = 10 * clock.MINUTE
-"""How far ahead of us (µs) a time is called wrong; it gives way to the next one, whatever that is."""
+"""A time further ahead of us than this (µs) is considered wrong and is replaced by any later report."""
 DISK_FULL = 1 << 20
 """Bytes that must be free: a commit needs a few pages, and reuses those it has, so that it would fail late."""
 RATIO_LIMIT = 1e9
@@ -645,7 +645,7 @@ def _larger(old: Any, new: Any) -> ColumnElement[Any]:
 
 
 def _forward(old: int | None, new: int, now: int) -> bool:
-    """Tell whether the device's time ``new`` replaces ``old``; a wrong one gives way to any other."""
+    """Tell whether the device's time ``new`` replaces ``old``; a wrong one is replaced by any other."""
     return old is None or old > now + CLOCK_WRONG or old < new <= now + AHEAD
 
 

@@ -198,7 +198,7 @@ ledger = _table(
     Column("refused", Counts, nullable=False),
     Column("evicted", BigInteger, nullable=False),
     Column("pending", BigInteger, nullable=False),
-    Column("seq", BigInteger, nullable=False),  # of the health event that said so
+    Column("seq", BigInteger, nullable=False),  # of the health event that reported it
     Column("at", BigInteger, nullable=False),
 )
 
@@ -211,7 +211,7 @@ ack = _table(
 )
 
 refused = _table(
-    "refused",  # numbers that are settled though their event lies in quarantine, as long as the device may ask
+    "refused",  # numbers that are settled although their event is in quarantine, as long as the device may send them
     Column("device", String(64), primary_key=True),
     Column("epoch", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True),

@@ -1,6 +1,6 @@
-"""Why there is no way to the broker, in words for the person who can act: what is wrong, and what would help.
+"""Why the broker cannot be reached, in words for the person who can act: what is wrong, and what would help.
 
-Agent and cloud say the same; ``keys`` is the section of the configuration that the remedy names.
+Agent and cloud use the same messages; ``keys`` is the configuration section that the remedy names.
 
 =====================================================  ======================================================
 error                                                  message

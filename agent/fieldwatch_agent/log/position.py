@@ -83,16 +83,16 @@ def _place(content: Mapping[str, Any]) -> dict[str, Any]:
     values = {each.name: content[each.name] for each in fields(Place) if each.name in content}
     for name in ("path", "file", "mark"):
         if not isinstance(values[name], str):
-            raise TypeError(f"{name} is no text")
+            raise TypeError(f"{name} is not a string")
     if _whole(values["offset"]) is None or values["offset"] < 0 or (_whole(values.get("data")) or 0) < 0:
-        raise TypeError("offset is no place")
+        raise TypeError("offset or data is not a valid offset")
     _whole(values.get("first"))
     return values
 
 
 def _whole(value: object) -> int | None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not an integer")
     return value
 
 

@@ -120,7 +120,7 @@ class Decider:
             shares=[],
             bundle=self._bundle.ref,
             reason=f"the bundle in use, {self._bundle.ref.name}/{self._bundle.ref.version}, has no model {model}; "
-            "nobody judges any more whether this goes on",
+            "so nothing can tell any more whether this continues",
         )
 
     def _results(self, block: Block, scores: Sequence[Scores], present: NDArray[np.int64]) -> list[Draft]:

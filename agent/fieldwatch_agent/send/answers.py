@@ -1,14 +1,14 @@
-"""What follows from the broker's answer to a message with events: rules without I/O.
+"""How to react to the broker's answer to a message with events: rules without I/O.
 
 =============================================  ====================================================================
-the broker                                     then
+the broker                                     reaction
 =============================================  ====================================================================
-takes it                                       wait for the cloud's acknowledgement (``puback``: it is settled)
-takes it, and nobody has subscribed            ingest does not run: pause, then try with one message
-refuses it as too large                        smaller messages from now on, and everything is sent again
-forbids it, or has taken too much of us        a matter of us and not of this message: a long pause
-refuses several events for what they are       one event a message, to find the one
-refuses a single event for what it is          set aside; the others go on
+accepts it                                     wait for the cloud's acknowledgement (``puback``: it is settled)
+accepts it, but there is no subscriber         ingest is not running: pause, then probe with one message
+rejects it as too large                        smaller messages from now on, and everything is retransmitted
+forbids it, or our quota is exceeded           this concerns us, not the message: a long pause
+rejects several events for their content       one event per message, to find the bad one
+rejects a single event for its content         excluded; the others are sent
 =============================================  ====================================================================
 """
 
@@ -24,7 +24,7 @@ FAILURE = 0x80
 
 
 class Then(Enum):
-    """What follows from an answer."""
+    """Reaction to an answer."""
 
     TAKEN = auto()
     PAUSE_FOR_INGEST = auto()

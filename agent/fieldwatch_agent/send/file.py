@@ -1,15 +1,15 @@
-"""The journal's file in the agent's hands: opened intact, locked against a second agent, repaired when damage shows.
+"""The agent's handle on the journal's file: opened intact, locked against a second agent, repaired when damage shows.
 
 =============================================  ====================================================================
-what happens                                   then
+event                                          reaction
 =============================================  ====================================================================
-another process holds the lock file            refused, with the number of that process
-an error that a moment can bring (disk full)   :class:`.JournalError`: nothing has changed, try again
-damage, met by the pipeline                    repaired as at a start (:mod:`.send.damage`); the step fails and is done
-                                               again where the repaired journal stands
-damage, met by the uplink                      the same, with the pipeline's next step
-the same damage again, after a look at the     the file is set aside although the look found nothing
-whole file found nothing
+another process holds the lock file            refused, with that process's id
+a transient error (disk full)                  :class:`.JournalError`: nothing has changed, try again
+damage, found by the pipeline                  repaired as at a start (:mod:`.send.damage`); the step fails and is
+                                               repeated on the repaired journal
+damage, found by the uplink                    the same, in the pipeline's next step
+the same damage again, though the integrity    the file is set aside (renamed and replaced)
+check found nothing
 =============================================  ====================================================================
 """
 
@@ -31,10 +31,10 @@ LOCK = "agent.lock"
 
 
 class JournalFile:
-    """The connection of the pipeline's thread, ``db``, and the outboxes that the uplink has open."""
+    """The pipeline's connection ``db``, and the outboxes that the uplink has open."""
 
     def __init__(self, state_dir: Path) -> None:
-        """Open or make the journal in ``state_dir``. Raises :class:`.JournalError`."""
+        """Open or create the journal in ``state_dir``. Raises :class:`.JournalError`."""
         self.path = state_dir / FILE
         self._suspicion = self._mended = ""
         self._mending = threading.Lock()
@@ -58,7 +58,7 @@ class JournalFile:
             self.epoch = read_meta(self.db, "epoch") or ""
 
     def close(self) -> None:
-        """Close, and let go of the lock."""
+        """Close the file and release the lock."""
         self.db.close()
         self._opened.close()
 
@@ -79,7 +79,7 @@ class JournalFile:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Carry a block in one transaction. Raises :class:`.JournalError`."""
+        """Run a block in one transaction. Raises :class:`.JournalError`."""
         with self._guarded("write", "is the disk full?"), transaction(self.db) as db:
             yield db
 

@@ -1,4 +1,4 @@
-"""How far a connection has come, and what is in flight on it: sent and not yet confirmed by the broker. No I/O."""
+"""A connection's stage, and what is in flight on it: sent and not yet confirmed by the broker. No I/O."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ WINDOW = 100
 
 @dataclass
 class Stage:
-    """How far a connection has come; times are seconds of the monotonic clock, None: not yet.
+    """The stage of a connection; times are seconds of the monotonic clock, None: not yet.
 
-    ``phase``: what it waits for, in words. ``connected``: since when the broker has let us in. ``ready``: from when
+    ``phase``: what it waits for, in words. ``connected``: since when the broker has accepted us. ``ready``: from when
     events may be sent.
     """
 
@@ -41,7 +41,7 @@ class Flight:
         return len(self.messages)
 
     def limit(self, window: int) -> None:
-        """Take the broker's Receive Maximum."""
+        """Apply the broker's Receive Maximum."""
         self.window = max(1, min(WINDOW, window))
 
     def put(self, mid: int, channel: str, numbers: tuple[int, ...], now: float) -> None:
@@ -51,7 +51,7 @@ class Flight:
         self.messages[mid] = (channel, numbers)
 
     def take(self, mid: int, now: float) -> tuple[str, tuple[int, ...]]:
-        """Return what an answer of the broker speaks of, and take it out."""
+        """Remove and return the message that the broker has answered."""
         self.progress = now
         return self.messages.pop(mid, ("", ()))
 

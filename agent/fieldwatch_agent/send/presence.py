@@ -3,8 +3,8 @@
 =====================================  ==========================================================
 reason                                 when
 =====================================  ==========================================================
-started                                online for the first time since a wanted stop
-started after a crash or power loss    the same, where the life before ended without a word
+started                                online for the first time after a clean shutdown
+started after a crash or power loss    the same after a run that was not shut down cleanly
 reconnected                            online again
 stalled                                the uplink is alive, the agent's main loop makes no progress
 stopped                                offline on purpose
@@ -27,9 +27,9 @@ log = logging.getLogger("fieldwatch.uplink")
 
 
 class Presence:
-    """Chooses the reason, and is the watchdog of the main loop: :meth:`beat` is its heartbeat.
+    """Chooses the reason; also the watchdog of the main loop, with :meth:`beat` as its heartbeat.
 
-    ``retain``: whether the broker keeps retained messages.
+    ``retain``: whether the broker supports retained messages.
     """
 
     def __init__(self, crashed: bool, patience: float) -> None:

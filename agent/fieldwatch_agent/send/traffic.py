@@ -1,14 +1,14 @@
 """What is sent and received over a connection: events, the broker's answers, the cloud's acknowledgements.
 
-:class:`.Sender` decides what is sent next, :mod:`.send.answers` what follows from an answer of the broker. For an
-acknowledgement (:mod:`.delivery`) these cases are told apart:
+:class:`.Sender` decides what is sent next, :mod:`.send.answers` how to react to the broker's answers. The cases of an
+acknowledgement (:mod:`.delivery`):
 
 =======================================================  ===========================================================
-it names                                                 then
+it names                                                 reaction
 =======================================================  ===========================================================
 another epoch                                            ignored
-what this journal never sent                             the file was set back, as by a restored image: a new epoch
-what waits                                               it leaves the outbox
+what this journal never sent                             the file was set back (a restored image): a new epoch
+what is waiting                                          it leaves the outbox
 nothing new, though we have waited for some seconds      ingest has restarted and tells every device where it stands:
                                                          everything is retransmitted
 =======================================================  ===========================================================
@@ -77,7 +77,7 @@ class Traffic:
             self._sender = None
 
     def note(self, words: str) -> None:
-        """Keep for ``status`` how the uplink is."""
+        """Keep the uplink's status text for ``status``."""
         self._active.outbox.note(words)
 
     @property
@@ -120,7 +120,7 @@ class Traffic:
     # ---- in ----
 
     def answered(self, channel: str, numbers: tuple[int, ...], code: ReasonCode, where: str) -> None:
-        """Take the broker's answer to a message; one without ``numbers`` was no event."""
+        """Process the broker's answer to a message; one without ``numbers`` was not an event."""
         sender = self._active
         if code.is_failure:
             self._words.fail(f"{where} refuses {channel}: {causes.code(code)}")
@@ -148,12 +148,12 @@ class Traffic:
             sender.refused(numbers, f"refused by the broker: {causes.code(code)}")
 
     def acknowledged(self, payload: bytes) -> bool:
-        """Take an acknowledgement; tell whether it is ours. Where it is not, a new epoch was drawn."""
+        """Process an acknowledgement; return False if it names what we never sent, so that a new epoch was drawn."""
         sender = self._active
         try:
             ack = Ack.model_validate_json(payload)
         except ValueError:
-            log.warning("an acknowledgement that is none was ignored: %r", payload[:80])
+            log.warning("an invalid acknowledgement was ignored: %r", payload[:80])
             return True
         if ack.epoch != sender.outbox.epoch:
             return True

@@ -1,4 +1,4 @@
-"""The journal as others look at it, while an agent may be using it: for ``status``, ``update`` and ``replay``."""
+"""Read-only access to a journal that an agent may be using: for ``status``, ``update`` and ``replay``."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ class Words:
     """``error`` is what keeps messages from being delivered, None while all is well.
 
     An error that :meth:`stick` marked persists over reconnections and acknowledgements until a connection has been
-    a while: another client with our id lets everything pass between two takeovers.
+    stable for a while: with another client under our id everything works between two session takeovers.
     """
 
     def __init__(self, hold: float, stable: float) -> None:
@@ -24,17 +24,17 @@ class Words:
         self.error: str | None = None
 
     def fail(self, reason: str) -> None:
-        """Take what keeps messages from arriving."""
+        """Set what keeps messages from being delivered."""
         if reason != self.error:
             log.warning("%s", reason)
         self.error = reason
 
     def stick(self, now: float) -> None:
-        """Keep the next error for a while."""
+        """Make the next error persist for a while."""
         self._stuck = now + self._stable
 
     def well(self, now: float) -> None:
-        """Note that the broker has let us in, or that something has arrived."""
+        """Note that the broker has accepted us, or that something was delivered."""
         if now >= self._stuck:
             self.error = None
 

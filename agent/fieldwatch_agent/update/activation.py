@@ -254,7 +254,7 @@ class Activation:
         except OSError as error:
             if must:
                 raise
-            log.warning("activation.json cannot be written (%s): going on in memory", error)
+            log.warning("activation.json cannot be written (%s): the change is kept in memory", error)
             self._unwritten = step(self.state())
             return self._unwritten
 
@@ -291,7 +291,7 @@ class Activation:
             said = f"is damaged ({error.errors()[0]['msg']})"
         state = self._from_copy() or self._recovered()
         if state != EMPTY:
-            log.error("activation.json %s: going on with what its copy and the bundles tell", said)
+            log.error("activation.json %s: recovered from its copy or the bundles", said)
             self._to_heal = True
         return state
 

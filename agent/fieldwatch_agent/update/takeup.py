@@ -133,7 +133,7 @@ class Takeup:
         if current is not None and self._failures >= (TRIES if broken else FAILURES):
             self._activation.happened("broken" if broken else "failing", current.sha256, str(cause))
             if self._activation.generation() != self._generation:
-                log.error("bundle %s/%s gives way to the one before it: %s", current.name, current.version, cause)
+                log.error("bundle %s/%s is replaced by the previous one: %s", current.name, current.version, cause)
                 self._failures = 0
                 return
         remedy = cause.remedy or "report it to the release engineers; the lines wait in the log"

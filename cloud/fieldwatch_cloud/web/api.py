@@ -35,7 +35,7 @@ class _Model(BaseModel):
 
 
 class ModelOut(_Model):
-    """What one model said of the newest reading."""
+    """One model's result for the newest reading."""
 
     model: str
     kind: str
@@ -512,7 +512,7 @@ def readings(
 
 @router.get("/devices/{device}/conservation", summary="Conservation ledger", responses=NOT_FOUND)
 def conservation(queries: Reads, device: DeviceId, days: Annotated[int, Query(ge=1, le=40)] = 7) -> ConservationOut:
-    """Return the device's ledger a day beside the cloud's own count."""
+    """Return the device's daily ledger next to the cloud's own count."""
     known(queries, device)
     return ConservationOut(
         device=device,
@@ -569,7 +569,7 @@ def alerts(
 
 @router.get("/alerts/{alert_id}", summary="One alert with its evidence", responses=NOT_FOUND)
 def alert(queries: Reads, alert_id: AlertId) -> AlertDetailOut:
-    """Return an alert, its life, the readings around it and what people said of it."""
+    """Return an alert, its history, the readings around it and people's verdicts."""
     found = queries.alert(alert_id)
     if found is None:
         raise ProblemError(404, "Unknown alert", "There is no such alert.")

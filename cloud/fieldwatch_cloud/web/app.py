@@ -31,7 +31,7 @@ from fieldwatch_cloud.web.stream import Stream
 
 log = logging.getLogger("fieldwatch.web")
 
-_DESCRIPTION = """What the devices said and what people said of it.
+_DESCRIPTION = """What the devices reported, and people's verdicts on it.
 
 A script sends `Authorization: Bearer …` with the token of the configuration (`web.api_token`). Errors are RFC 9457
 problem details; lists come in pages with a `next` cursor; times are UTC."""

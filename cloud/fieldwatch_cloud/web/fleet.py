@@ -237,7 +237,7 @@ def _open_alerts(db: Connection, one: ColumnElement[bool]) -> dict[str, dict[str
 
 
 def _newest(db: Connection, one: ColumnElement[bool]) -> dict[str, list[ModelNow]]:
-    """Return what the models said of each device's newest reading, the highest first."""
+    """Return the models' results for each device's newest reading, the highest first."""
     d, r = tables.device, tables.result
     found: dict[str, list[ModelNow]] = defaultdict(list)
     for name, model, kind, score, threshold, verdict, why in db.execute(

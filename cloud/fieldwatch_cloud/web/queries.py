@@ -1,6 +1,6 @@
 """Queries of the pages and the API: SQLAlchemy Core on :mod:`.tables`, without dialect-specific SQL.
 
-Every query touches one device by the leading columns of a primary key; those of the whole fleet stand in
+Every query reads one device by the leading columns of a primary key; those of the whole fleet are in
 :mod:`.fleet`. Times are µs. Nothing here writes.
 """
 

@@ -10,7 +10,7 @@ critical  1 open alert             a critical alert is open                     
 warning   1 open alert             an alert is open                                                     device
 above     above threshold          the newest reading is anomalous or faulty, and no alert is open yet  nobody yet
 offline   connection lost          the broker told so: agent killed, PC off, or network down            PC, network
-offline   no contact               said to be online, but nothing has come for :data:`NO_CONTACT`       PC, network
+offline   no contact               reported as online, but nothing came for :data:`NO_CONTACT`          PC, network
 offline   offline                  an agent that gave no reason, or another one than these              PC, network
 stalled   agent stalled            the agent says that its own work makes no progress                   PC
 log       log silent               the log grows no more: the instrument has stopped                    device
@@ -24,7 +24,7 @@ lost      lines lost               a gap was announced in the last day, lines we
 unknown   not judged               a model said ``unknown``, no reading has come, or there is no bundle models
 trouble   the trouble's own words  what else the agent tells, known to us or not                        by kind
 stopped   stopped                  somebody stopped the agent                                           who did
-note      normal, columns ignored  the log has columns that the models do not use: told, but no trouble nobody
+note      normal, columns ignored  the log has columns that the models do not use: a note, no trouble   nobody
 normal    normal                   otherwise
 ========= ======================== ==================================================================== =============
 """
@@ -128,7 +128,7 @@ class Facts:
 
     ``status_since``, ``last_seen``, ``first_seen``, ``gap_at`` and ``ahead_at`` (when something came that was dated
     ``ahead_by`` ahead of us) are by our clock, ``last_ts`` (the newest reading) and ``health_at`` by the device's.
-    ``period``: between two readings, None where nobody knows. ``alert``: what the worst open alert is about, in words.
+    ``period``: between two readings, None if unknown. ``alert``: what the worst open alert is about, in words.
     ``verdicts``: of each model on the newest reading; ``why`` one did not judge it. ``health``:
     :class:`.events.HealthData` as sent; ``earlier``: the ledger of a report some ten minutes before it. ``missing``:
     scored readings that are not in the store.

@@ -92,7 +92,7 @@ class Signs:
     # ---- one field -------------------------------------------------------------------------------------------------
 
     def alone(self, field: bytes, delimiter: bytes) -> float | None:
-        """Return the value of a field by itself: infinity where it is no number, None where it has two meanings."""
+        """Return the value of a field by itself: infinity where it is not a number, None where it has two meanings."""
         if self.configured:
             return self._as_configured(field)
         if b"." not in field and b"," not in field and b"'" not in field and field.isascii():

@@ -2,7 +2,7 @@
 
 The first of these whose text is a time
 
-    1. the configured ones; they alone, where they are given
+    1. the configured ones; only those, where they are given
     2. one named as a time with date and clock in one; rather one that tells its zone
     3. one named as a date with one named as a clock
     4. one named as a date, where no other is named as a clock
@@ -13,8 +13,8 @@ What else belongs to it
 
     | a column | goes with |
     |---|---|
-    | that says AM or PM and nothing else | a time of twelve hours |
-    | that says an offset from UTC | a time without any |
+    | that holds only AM or PM | a 12-hour time |
+    | that holds an offset from UTC | a time without one |
     | named as a time zone that says something else ("CET") | refused, unless a time zone is configured |
 """
 

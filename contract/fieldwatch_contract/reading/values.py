@@ -146,7 +146,7 @@ class Numbers:
 def _marked(data: bytes) -> bytes:
     """Return ``,field,field,`` without the outer commas, NaN in empty fields and Infinity for words.
 
-    A word is told by its last character. What ends with a digit and is no number all the same ("1.2.3", "T1") is left,
+    A word is recognised by its last character. What ends with a digit but is not a number ("1.2.3", "T1") is left,
     and JSON refuses it.
     """
     if b"+" in data:

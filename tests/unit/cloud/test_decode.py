@@ -38,7 +38,7 @@ def read(payload: bytes, channel: str = "evt/result", device: str = DEVICE) -> B
         (good(type="fieldwatch.telepathy.v1"), "does not match any of the expected tags", True),
         (good(type="fieldwatch.health.v1"), "fieldwatch.health.v1", True),
         (good(specversion="2.0"), "specversion", True),
-        (good(id="press-0002:ab12:1"), "speaks of press-0002", False),
+        (good(id="press-0002:ab12:1"), "but names press-0002", False),
         (good(source="//fieldwatch/press-0002"), "//fieldwatch/press-0002", True),
         (good(subject="press-0002"), "press-0002", True),
         (good(id=f"{DEVICE}:ab12:0"), "out of range", False),
