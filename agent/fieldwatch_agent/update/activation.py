@@ -130,18 +130,21 @@ class Activation:
         return None
 
     @contextmanager
-    def attempt(self, sha256: str, survivable: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Record an attempt to load or score before it is made, and remove the record when it has ended.
+    def attempt(
+        self, sha256: str, survivable: tuple[type[Exception], ...] = (), *, load: bool = False
+    ) -> Iterator[None]:
+        """Record an attempt to score, or to ``load``, before it is made, and remove the record when it has ended.
 
         An exception that is not ``survivable`` ends the program, so the attempt stays counted.
         """
-        self.happened("attempted", sha256)
+        ended: Happening = "loaded" if load else "survived"
+        self.happened("loading" if load else "attempted", sha256)
         try:
             yield
         except survivable:
-            self.happened("survived", sha256)
+            self.happened(ended, sha256)
             raise
-        self.happened("survived", sha256)
+        self.happened(ended, sha256)
 
     def commit(self, sha256: str) -> None:
         """The bundle has scored enough live blocks: its probation ends, and older files are deleted."""

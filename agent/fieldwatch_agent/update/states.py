@@ -5,12 +5,13 @@ The current bundle is in one of three phases; :data:`TABLE` has all its transiti
 ===========  ==========================================  =============  =================  ==========
 event        when                                        none           probation          proven
 ===========  ==========================================  =============  =================  ==========
-attempted    its models are about to be loaded, or a     –              count a try        –
-             block is about to be scored
+loading      its models are about to be loaded           –              count a load       –
+loaded       that has ended, whatever the result         –              forget all loads   –
+attempted    a block is about to be scored               –              count a try        –
 survived     that has ended, whatever the result         –              take the try back  –
 committed    it has scored enough blocks                 –              **proven**         –
 crashed      it is to be loaded, but :data:`TRIES`       –              refuse             –
-             tries never ended
+             loads or tries never ended
 broken       its models are wrong                        –              refuse             refuse
 failing      this computer cannot run it for long        –              set aside          set aside
 lost         its file is gone or damaged                 –              drop               drop
@@ -21,6 +22,8 @@ lost         its file is gone or damaged                 –              drop  
   means that it must be fetched again.
 * *Refuse* and *set aside* need another bundle to fall back to, and a proven one needs a proven one: **the last proven
   bundle is never refused**. Where there is none, the bundle stays and is tried again.
+* A load that ends clears the loads that never did: they were killed, as by a power cut, for the models do load. Tries
+  are few until a bundle has proven itself, and a model that fails on one block in three must not start afresh.
 * Switching to another bundle leads to probation from every phase.
 * The security floor never falls.
 """
@@ -47,12 +50,14 @@ RULES = 2
 """Raised when the meaning of a stored state changes; see :meth:`State.taken_over`."""
 
 Phase = Literal["none", "probation", "proven"]
-Happening = Literal["attempted", "survived", "committed", "crashed", "broken", "failing", "lost"]
+Happening = Literal["loading", "loaded", "attempted", "survived", "committed", "crashed", "broken", "failing", "lost"]
 
 
 class Move(Enum):
     """What an event does to the current bundle."""
 
+    COUNT_LOAD = "count a load"
+    FORGET_LOADS = "forget all loads"
     COUNT = "count a try"
     UNCOUNT = "take the try back"
     PROVE = "proven"
@@ -62,6 +67,8 @@ class Move(Enum):
 
 
 TABLE: dict[tuple[Phase, Happening], Move] = {
+    ("probation", "loading"): Move.COUNT_LOAD,
+    ("probation", "loaded"): Move.FORGET_LOADS,
     ("probation", "attempted"): Move.COUNT,
     ("probation", "survived"): Move.UNCOUNT,
     ("probation", "committed"): Move.PROVE,
@@ -80,11 +87,12 @@ class _Model(BaseModel):
 
 
 class Trial(_Model):
-    """How often a bundle was tried; ``since`` in µs."""
+    """How often a bundle was tried, and loaded, without an end; ``since`` in µs."""
 
     sha256: str
     tries: int
     since: int
+    loads: int = 0
 
 
 class Refusal(_Model):
@@ -147,10 +155,14 @@ class State(_Model):
         if self.current is None or self.current.sha256 != sha256:
             return self
         match TABLE.get((self.phase, event)):
+            case Move.COUNT_LOAD:
+                return self._counted(loads=+1)
+            case Move.FORGET_LOADS:
+                return self._but(probation=self.probation and self.probation.model_copy(update={"loads": 0}))
             case Move.COUNT:
-                return self._counted(+1)
+                return self._counted(tries=+1)
             case Move.UNCOUNT:
-                return self._counted(-1)
+                return self._counted(tries=-1)
             case Move.PROVE:
                 done = ModelData(transition="activated", bundle=self.current, previous=self.previous)
                 return self._but(probation=None, aside=None, proven=(*self.proven, sha256))._tell(done)
@@ -167,7 +179,7 @@ class State(_Model):
 
     def crashes(self) -> bool:
         """Tell whether too many attempts with the current bundle never ended."""
-        return self.probation is not None and self.probation.tries >= TRIES
+        return self.probation is not None and max(self.probation.tries, self.probation.loads) >= TRIES
 
     def switched(self, bundle: BundleRef, security_floor: int, now: int) -> State:
         """Make a staged bundle the current one, on probation.
@@ -258,11 +270,11 @@ class State(_Model):
             return False
         return self.phase == "probation" or self.previous.sha256 in self.proven
 
-    def _counted(self, change: int) -> State:
+    def _counted(self, **changes: int) -> State:
         if self.probation is None:
             return self
-        tries = max(self.probation.tries + change, 0)
-        return self._but(probation=self.probation.model_copy(update={"tries": tries}))
+        counts = {name: max(getattr(self.probation, name) + change, 0) for name, change in changes.items()}
+        return self._but(probation=self.probation.model_copy(update=counts))
 
     def _with_refusal(self, bundle: BundleRef, reason: str) -> State:
         refusal = Refusal(bundle=bundle, reason=reason, program=__version__)

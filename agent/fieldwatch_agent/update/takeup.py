@@ -80,7 +80,7 @@ class Takeup:
             if bundle.sha256 == self._running:
                 self._settled = True
                 return None
-            with self._activation.attempt(bundle.sha256, self._survivable):
+            with self._activation.attempt(bundle.sha256, self._survivable, load=True):
                 loaded = load(bundle)
         except (BundleError, MemoryError) as error:
             self._at_load = True

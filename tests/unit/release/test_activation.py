@@ -125,6 +125,31 @@ def test_only_what_is_killed_while_it_scores_counts(tmp_path: Path) -> None:
     assert running(tmp_path) == "v1", "the two before were not forgotten"
 
 
+def test_loads_that_were_killed_count_until_one_ends(tmp_path: Path) -> None:
+    """A power cut now and then while a quiet device starts is no crash of the models; three in a row may be one."""
+
+    def killed_at_load() -> None:
+        activation = Activation(tmp_path)
+        bundle = activation.start()
+        assert bundle is not None
+        activation.attempt(bundle.sha256, load=True).__enter__()
+
+    install(tmp_path, V1)
+    install(tmp_path, V2, proven=False)
+    for _ in range(4):
+        killed_at_load()
+        killed_at_load()
+        activation = Activation(tmp_path)
+        assert activation.start() is not None
+        with activation.attempt(SHA["v2"], load=True):
+            pass
+    assert running(tmp_path) == "v2"
+    for _ in range(3):
+        killed_at_load()
+    assert Activation(tmp_path).start() is not None
+    assert running(tmp_path) == "v1"
+
+
 def test_where_there_is_nothing_to_fall_back_to_it_is_tried_for_ever(tmp_path: Path) -> None:
     install(tmp_path, V1, proven=False)
     for _ in range(9):
@@ -153,7 +178,7 @@ def test_the_last_proven_bundle_is_never_refused(tmp_path: Path) -> None:
 def test_every_event_in_every_phase_goes_as_the_table_says() -> None:
     """The table of the docstring, row by row, with and without another bundle."""
     one, other = (BundleRef(name="press", version=v, sha256=SHA[v]) for v in ("v1", "v2"))
-    new = Trial(sha256=one.sha256, tries=1, since=0)
+    new = Trial(sha256=one.sha256, tries=1, since=0, loads=2)
     phases = {
         "none": State(),
         "probation": State(current=one, probation=new),
@@ -168,10 +193,14 @@ def test_every_event_in_every_phase_goes_as_the_table_says() -> None:
         words += ["refused"] * (one.sha256 in after.refused) + ["aside"] * (after.aside is not None)
         if after.probation is not None and after.probation.tries != 1 and after.current == one:
             words.append(f"{after.probation.tries} tries")
+        if after.probation is not None and after.probation.loads != 2 and after.current == one:
+            words.append(f"{after.probation.loads} loads")
         return ", ".join(words)
 
     expected: dict[Happening, tuple[str, str, str, str, str]] = {
         # none, probation alone, proven alone, probation beside a proven one, proven beside a proven one
+        "loading": ("-", "probation, 3 loads", "-", "probation, 3 loads", "-"),
+        "loaded": ("-", "probation, 0 loads", "-", "probation, 0 loads", "-"),
         "attempted": ("-", "probation, 2 tries", "-", "probation, 2 tries", "-"),
         "survived": ("-", "probation, 0 tries", "-", "probation, 0 tries", "-"),
         "committed": ("-", "proven", "-", "proven", "-"),
