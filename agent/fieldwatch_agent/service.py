@@ -155,10 +155,10 @@ class Service:
             self._takeup.failed(error)
             self._give_up_pipeline()
             return None
-        if step is not None and step.scored:
-            self._takeup.scored()
-            if step.alerts:
-                self._say_alerts(step.alerts)
+        if step is not None:
+            if step.scored:
+                self._takeup.scored()
+            self._say_alerts(step.alerts)
         return step
 
     def _say_alerts(self, transitions: Sequence[str]) -> None:

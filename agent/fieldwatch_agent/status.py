@@ -23,7 +23,8 @@ def describe(status: dict[str, Any], device: str) -> str:
         age = (clock.now() - clock.parse_iso(health["ts"])) / clock.SECOND
         lines.append(f"log       {health['log']}{_log_detail(health)}, {health['lag_bytes']} bytes unread")
         stale = "; the agent does not run, or cannot write here: see its log, and the room on the disk"
-        lines.append(f"reported  {age:.0f} s ago by agent {health['agent']}{stale if age > STALE_S else ''}")
+        reported = f"{age:.0f} s ago" if age > -STALE_S else f"{-age:.0f} s ahead of this computer's clock: set back?"
+        lines.append(f"reported  {reported} by agent {health['agent']}{stale if age > STALE_S else ''}")
         lines.append(f"reading   newest {health['last_reading'] or 'none'}")
         if health.get("lines"):
             lines.append(f"lines     {_counts(health['lines'])}")

@@ -43,7 +43,8 @@ REREAD = (
 _REMEDIES = {
     "columns": "compare the line with the header: has the device's program changed? 'fieldwatch-agent check' says more",
     "timestamp": "set in [log.timestamp] how the time is written; 'fieldwatch-agent check' shows what is understood",
-    "header": "make sure the file begins with the column names, one of them the time; or name them in [log]",
+    "header": "make sure the file begins with the column names, one of them the time, or name them in [log]; if it "
+    "does, the bundle is for another device",
     "encoding": "set [log] encoding to that of the file",
     "future": "set the device's clock, or this computer's if that one is wrong",
     "late": "check whether the device's clock was set back, or an old file was put next to the log",

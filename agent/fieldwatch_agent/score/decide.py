@@ -91,7 +91,7 @@ class Decider:
     def resolve_orphaned(self, alerts: Mapping[str, AlertState], ts: int) -> Decision:
         """Resolve orphaned alerts, those of models that this bundle does not have: nothing else would ever end them.
 
-        ``ts``: time (µs) of the row at which that is noticed. The states of such models are dropped.
+        ``ts``: time (µs) of the newest row. The states of such models are dropped.
         """
         models = {spec.name for spec in self._bundle.manifest.models}
         gone = [

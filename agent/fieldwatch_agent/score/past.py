@@ -103,7 +103,7 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
         rows,
         places,
         missing,
-        _why(tail, len(chosen), len(missing)) if len(missing) else "",
+        _why(tail, len(chosen), len(missing), count) if len(missing) else "",
         bool(len(missing)) and (tail.resumed is None or tail.state == "unreadable"),
         count,
     )
@@ -128,8 +128,10 @@ def committed_rows(progress: Progress, period: int) -> Rows | None:
     return rows if rows.period == period else None
 
 
-def _why(tail: Tail, found: int, missing: int) -> str:
+def _why(tail: Tail, found: int, missing: int, lines: int) -> str:
     count = f"{missing} of the {found + missing} rows before the last restart could not be read again"
     if tail.state in {"unreadable", "missing"} or tail.resumed is None:
         return f"{count}: {tail.detail}"
+    if lines >= found + missing:
+        return f"{count}: their lines are read otherwise now; was [log] changed, or the bundle?"
     return f"{count}: their lines are no longer in the log"

@@ -81,7 +81,9 @@ class Pipeline:
         self.recent = Recent(manifest.period_s)
 
         progress = journal.progress()
-        self._alerts = dict(progress.alerts)
+        models = {spec.name for spec in manifest.models}
+        self._alerts = {m: state for m, state in progress.alerts.items() if m in models or state.opened is not None}
+        self._orphans = not self._alerts.keys() <= models
         self.newest = progress.newest
         self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())
         self.intake = Intake(config.log, manifest.sensors, progress.position)
@@ -100,6 +102,8 @@ class Pipeline:
 
         Raises :class:`.send.journal.JournalError` where it cannot be written; the next call retries the same block.
         """
+        if self._orphans:
+            return self._end_orphans()
         accepted = self._held or self.intake.read(BLOCK_BYTES, self.newest)
         self._announce()
         if accepted is None:
@@ -141,15 +145,19 @@ class Pipeline:
 
     # ---- the steps ---------------------------------------------------------------------------------------------
 
+    def _end_orphans(self) -> Step:
+        """Resolve the open alerts of models that the bundle lacks at once, be the log silent."""
+        decision = self._decider.resolve_orphaned(self._alerts, self.newest or 0)
+        progress = replace(self._journal.progress(), alerts=decision.alerts)
+        self._journal.commit(Commit(progress, {}, {}, [], decision.drafts))
+        self._alerts, self._orphans = dict(decision.alerts), False
+        return Step(0, 0, decision.transitions)
+
     def _carry(self, accepted: Accepted) -> Step:
         refused, ts, line = list(accepted.refused), accepted.ts, accepted.line
         kept: list[NDArray[np.int64]] = []
         tally = Tally(bad_values=accepted.bad_values)
-        decision = (
-            self._decider.resolve_orphaned(self._alerts, max(int(ts[-1]), self.newest or 0))
-            if len(ts)
-            else Decision([], self._alerts)
-        )
+        decision = Decision([], self._alerts)
         for block in self._window.place(ts, accepted.values, line, accepted.lines, accepted.begun):
             refused += [Refusal(int(line[i]), "duplicate", "a reading of its period is there") for i in block.duplicate]
             if len(block.late):
