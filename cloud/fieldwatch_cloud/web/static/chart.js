@@ -1,4 +1,4 @@
-// Line charts on uPlot: one look, both themes, 24 hours in UTC, values under the pointer in words.
+// Line charts with uPlot: one style, both themes, 24-hour UTC, values at the pointer as text.
 
 import { days, moment, number, ticks } from "./say.js";
 
@@ -8,7 +8,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-// Draw into `box`, again with new data where it was drawn before.
+// Draw into `box`, or redraw it with new data.
 //   title   {text, mono, after}
 //   t       seconds
 //   lines   [{name, values, color: a name of style.css, width, dash}]

@@ -1,4 +1,4 @@
-// The device page: scores, the heat map of who made them, readings.
+// The device page: scores, the heat map of responsible sensors, readings.
 
 import { chart } from "./chart.js";
 import { seconds, telling, traces } from "./evidence.js";
@@ -16,7 +16,7 @@ let end = seconds(page.dataset.end);
 const iso = (ts) => new Date(ts * 1000).toISOString();
 const query = () => `from=${iso(end - length)}&to=${iso(end)}`;
 
-// Times between which there is no reading become a hole in the line.
+// Times without a reading become a gap in the line.
 function holes(t, step, columns) {
   const times = [];
   const out = columns.map(() => []);

@@ -1,4 +1,4 @@
-// The readings around an alert: the traces of the responsible sensors, each with what training called normal.
+// The readings around an alert: traces of the responsible sensors, each with its normal range from training.
 
 import { chart } from "./chart.js";
 import { number } from "./say.js";
@@ -7,7 +7,7 @@ const STRONG = 0.1; // of the score: drawn in the colour of the alert
 
 export const seconds = (text) => Date.parse(text) / 1000;
 
-// The newest evidence of an alert's trouble; that of its recovery shows the sensors when they were well again.
+// The newest evidence before the recovery, because that of the recovery shows the sensors when they were normal again.
 export function telling(alert) {
   const trouble = alert.evidence.filter((one) => one.transition !== "resolved");
   return (trouble.length ? trouble : alert.evidence).at(-1);

@@ -38,7 +38,7 @@ function draw(line) {
 
 const states = (tile) => (tile.dataset.states ?? "normal").split(" ");
 
-// As standing.py, for a device of which nothing but its readings speaks; the server judges all others.
+// Like standing.py, for a device whose state follows from its readings alone; the server decides on all others.
 function judge(tile, data) {
   const [before, ...more] = states(tile);
   const behind = Date.now() * 1000 - data.ts;

@@ -1,4 +1,4 @@
-// Heat maps on a canvas: rows are sensors, columns are time. Text under the pointer, a table beside it for the rest.
+// Heat maps on a canvas: rows are sensors, columns are time. Text at the pointer, and a table for everything else.
 
 import { days } from "./say.js";
 

@@ -1,8 +1,8 @@
-// News for every open page through one stream: the tab that holds the lock listens, the others hear it over a channel.
+// Live updates for all open pages over one event stream: the tab that holds the lock listens and broadcasts to the rest.
 //
-// Browsers allow six connections to a server; a stream a tab would make the seventh tab hang. Events are numbered
-// without holes, and a page knows the number at which it was made: a number that is not the next one means that it
-// missed something and must load its data again.
+// Browsers allow six connections per server; with one stream per tab the seventh tab would hang. Event numbers are
+// consecutive, and a page knows the number at which it was rendered: a number that is not the next one means that the
+// page missed something and must reload its data.
 
 import { clock } from "./say.js";
 
@@ -19,7 +19,7 @@ const listeners = [];
 let channel = null;
 let tell = () => {};
 
-// handler(kind, data): an event of the stream, or kind "resync": load everything again.
+// handler(kind, data): an event of the stream, or kind "resync": reload everything.
 export function onNews(handler) {
   listeners.push(handler);
 }
@@ -71,7 +71,7 @@ function take(news) {
   }
 }
 
-// Deliver again the results that came after `position`: for parts of a page that was made before them.
+// Deliver the results after `position` again, for parts of a page that were rendered before them.
 export function replay(position) {
   const [boot, number] = read(position);
   for (const one of recent) if (one.boot === boot && one.number > number) deliver("result", one.data);
@@ -103,7 +103,7 @@ function listen(pass, status) {
     };
     source.onerror = failed;
   };
-  // Find out why there is no stream, say it and return the state.
+  // Find out why there is no stream, show it and return the state.
   const ask = async () => {
     const answer = await fetch("/api/v1/alerts?limit=1", { signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
     if (!poll) return "live"; // the stream has come back meanwhile

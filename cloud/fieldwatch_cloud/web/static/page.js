@@ -1,7 +1,7 @@
-// What every page does: the clock, ages that grow, the live state, and parts that renew themselves.
+// Common to all pages: the clock, ages that count up, the live indicator, and parts that refresh themselves.
 //
-// An element with an id and data-live is replaced by its newer self when something has changed: the page is asked for
-// again and only these parts are taken from it. So the server's templates are the only place that writes HTML.
+// When something has changed, the page is fetched again and each element with an id and data-live is replaced by its
+// new version. So the server's templates are the only place that generates HTML.
 
 import { onNews, replay, start } from "./live.js";
 import { age, clock } from "./say.js";
@@ -10,7 +10,7 @@ const GENTLY = 5000;
 let asked = 0;
 let timer = 0;
 
-// Renew the live parts soon, at most once in `wait` milliseconds however often it is asked for.
+// Refresh the live parts soon, at most once per `wait` milliseconds (throttled).
 export function renew(wait = GENTLY) {
   const due = Math.max(0, asked + wait - Date.now());
   if (timer && timer.due <= Date.now() + due) return;
@@ -81,7 +81,7 @@ onNews((kind, data) => {
   if (["alert", "state", "event", "verdict", "parts", "resync"].includes(kind)) renew(1000);
 });
 
-// The word at the top: "live" only where the stream lives and every part of the server works.
+// The live indicator: "live" only while the stream is connected and every part of the server works.
 const feed = document.getElementById("feed");
 let stream = { state: "wait", words: "connecting" };
 let down = [];
