@@ -148,10 +148,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_is_full_is_told(cloud: Start, small_disk: Path) -> None:
     server, _ = cloud(small_disk / "cloud.db")
     filler = small_disk / "filler"
-    with filler.open("wb") as out, pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space"), filler.open("wb", buffering=0) as out:
         while True:
             out.write(b"\0" * 65536)
-            out.flush()
     server.wait_down("database", "the disk of the database is full")
     filler.unlink()
     server.wait_well()
