@@ -1,4 +1,4 @@
-"""A message as it waits in the outbox."""
+"""A message in the outbox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Message(NamedTuple):
-    """An event in the outbox; ``data`` is the JSON of its data as it lies on the disk, ``time`` RFC 3339."""
+    """An event in the outbox; ``data`` is the stored JSON of its data, ``time`` RFC 3339."""
 
     seq: int
     event: str

@@ -69,7 +69,7 @@ class Site:
     def judges(self) -> list[str]:
         """The bundle's version of each result, in the order of the log."""
         outbox = Outbox(self.state / FILE)
-        found = [message.data for message in outbox.pending(0, 100_000) if message.event == "result"]
+        found = [message.data.decode() for message in outbox.pending(0, 100_000) if message.event == "result"]
         outbox.close()
         return [data.partition('"bundle":"press/')[2][:2] for data in found]
 
@@ -200,7 +200,7 @@ def test_rows_without_their_past_are_told_before_they_are_unknown(tmp_path: Path
     site.log.write_text("timestamp,s0,s1,s2\n" + rows(range(60, 200)))
     assert site.run() == 0
     outbox = Outbox(site.state / FILE)
-    events = [(message.event, message.data) for message in outbox.pending(0, 100_000)]
+    events = [(message.event, message.data.decode()) for message in outbox.pending(0, 100_000)]
     outbox.close()
     told = [at for at, (event, data) in enumerate(events) if event == "health" and "window_unfilled" in data]
     unknown = [at for at, (event, data) in enumerate(events) if event == "result" and "window_unfilled" in data]

@@ -115,7 +115,7 @@ def test_health_is_open_and_says_what_is_down(fresh: Callable[..., Site]) -> Non
     }
     page = site.person().get("/").text
     assert "No contact with the broker" in page
-    assert "Nothing new comes in; what the pages show is of before." in page
+    assert "Nothing new comes in; the pages show what was stored before." in page
 
 
 def test_a_database_that_cannot_be_read_is_a_503_in_words(fresh: Callable[..., Site]) -> None:
