@@ -174,6 +174,7 @@ class Service:
 
     def _follow_activation(self) -> None:
         """Journal the updater's events, and load the active bundle if it has changed."""
+        self._activation.catch_up()
         events = self._activation.events()
         if events:
             day = clock.day_of(clock.now())

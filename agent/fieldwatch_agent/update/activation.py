@@ -47,6 +47,8 @@ from fieldwatch_agent.update.states import RULES, TRIES, Happening, State
 LOCK_S = 5.0
 AGAIN_S = 1.0
 """Seconds before an unreadable file is tried again."""
+WRITE_AGAIN_S = 5.0
+"""Seconds before a change that could not be written is written again."""
 EMPTY = State(rules=RULES)
 
 log = logging.getLogger("fieldwatch.agent")
@@ -70,6 +72,8 @@ class Activation:
         self._unreadable: OSError | None = None
         self._again = 0.0
         self._unwritten: State | None = None
+        self._unwritable: OSError | None = None  # why the last change is in memory alone
+        self._write_again = 0.0
         self._to_heal = False  # the recovered state must still be written to the file
         self._told = 0
 
@@ -93,9 +97,14 @@ class Activation:
 
     def troubles(self) -> list[Trouble]:
         """Return the troubles with bundle and updates, worst first."""
-        return troubles.of(self.state(), self._unreadable)
+        return troubles.of(self.state(), self._unreadable, self._unwritable)
 
     # ---- for the service ---------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Write what could not be written, once the pause since the last attempt is over."""
+        if self._unwritten is not None and time.monotonic() >= self._write_again:
+            self._change(lambda state: state)
 
     def start(self) -> Bundle | None:
         """Return the bundle to load; None where there is none.
@@ -253,11 +262,16 @@ class Activation:
                     durable.write(self._file, data)
                     self._state, self._mark, self._unwritten = after, self._signature(), None
                     self._to_heal = False
+                if self._unwritable is not None:
+                    log.info("activation.json can be written again")
+                    self._unwritable = None
                 return after
         except OSError as error:
             if must:
                 raise
-            log.warning("activation.json cannot be written (%s): the change is kept in memory", error)
+            if self._unwritable is None:
+                log.warning("activation.json cannot be written (%s): changes are kept in memory", error)
+            self._unwritable, self._write_again = error, time.monotonic() + WRITE_AGAIN_S
             self._unwritten = step(self.state())
             return self._unwritten
 

@@ -5,6 +5,7 @@ state                                                kind                since
 ===================================================  ==================  =============================================
 ``activation.json`` cannot be read                   ``bundle_failing``  unknown
 no bundle, as far as it can be read                  ``no_bundle``       start of the updater's trouble, if there is one
+``activation.json`` cannot be written                ``update_failing``  unknown
 the last update failed, or what it found may not     ``update_failing``  the first update that ended this way
 run here
 ===================================================  ==================  =============================================
@@ -20,6 +21,7 @@ from fieldwatch_contract.events import Trouble
 from fieldwatch_agent.update.states import State
 
 READ = "check that the agent's account may read its state folder, and that no virus scanner holds its files"
+WRITE = "check that the agent's account may write all files of its state folder, and that the disk has room"
 FETCH = "'fieldwatch-agent update --config F' shows why; or bring it on a USB stick: update --from DIR"
 REMEDY = {
     "absent": "correct updates.url",
@@ -43,8 +45,8 @@ REMEDY = {
 """Remedies by the kind of an update's failure (:attr:`.states.State.trouble`)."""
 
 
-def of(state: State, unreadable: OSError | None) -> list[Trouble]:
-    """Return the troubles that follow from a state, worst first."""
+def of(state: State, unreadable: OSError | None, unwritable: OSError | None = None) -> list[Trouble]:
+    """Return the troubles that follow from a state, worst first; at most one of each kind."""
     found = []
     since = clock.iso(state.trouble_since) if state.trouble_since else None
     if unreadable is not None:
@@ -57,7 +59,10 @@ def of(state: State, unreadable: OSError | None) -> list[Trouble]:
         detail = f"no bundle yet: {state.note or 'waiting for the update server'}"
         remedy = REMEDY.get(state.trouble, FETCH)
         return [*found, Trouble(kind="no_bundle", detail=detail, remedy=remedy, since=since)]
-    if state.trouble:
+    if unwritable is not None:
+        detail = f"activation.json cannot be written ({unwritable}): what becomes of bundles is kept in memory alone"
+        found.append(Trouble(kind="update_failing", detail=detail, remedy=WRITE))
+    elif state.trouble:
         remedy = REMEDY.get(state.trouble, FETCH)
         found.append(Trouble(kind="update_failing", detail=state.note, remedy=remedy, since=since))
     return found

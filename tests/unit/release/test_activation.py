@@ -399,6 +399,33 @@ def test_an_unreadable_state_file_is_not_damaged(tmp_path: Path, unreadable: Unr
     assert [trouble.kind for trouble in blind.troubles()] == ["update_failing"]
 
 
+def test_a_change_that_cannot_be_written_is_told_and_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where 'update' was run by another account, to which the lock file now belongs."""
+    monkeypatch.setattr("fieldwatch_agent.update.activation.WRITE_AGAIN_S", 0.0)
+    install(tmp_path, V1)
+    install(tmp_path, V2, proven=False)
+    lock = tmp_path / "activation.lock"
+    lock.unlink()
+    lock.mkdir()
+    activation = Activation(tmp_path)
+    for _ in range(5):
+        with activation.attempt(SHA["v2"]):
+            pass
+        activation.catch_up()
+    activation.commit(SHA["v2"])
+    assert caplog.text.count("activation.json cannot be written") == 1, "not for each block"
+    (trouble,) = activation.troubles()
+    assert trouble.kind == "update_failing"
+    assert "activation.json cannot be written" in trouble.detail
+    assert Activation(tmp_path).state().phase == "probation"
+    lock.rmdir()
+    activation.catch_up()
+    assert Activation(tmp_path).state().phase == "proven"
+    assert activation.troubles() == []
+
+
 def test_an_unreadable_bundle_is_not_lost(tmp_path: Path, unreadable: Unreadable) -> None:
     known = remembering(tmp_path)
     unreadable.names = {".zip"}
