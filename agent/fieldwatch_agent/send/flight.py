@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 WINDOW = 100
-"""Messages in flight at most; fewer where the broker says so (Receive Maximum)."""
+"""Most messages in flight; fewer if the broker's Receive Maximum is lower."""
 
 
 @dataclass

@@ -28,7 +28,7 @@ from fieldwatch_contract.reading.values import Numbers
 from fieldwatch_contract.reading.words import plain, some
 
 MOST_KINDS = 1000
-"""Objects with other keys than so many kinds before them are looked at one by one."""
+"""Sets of keys that are cached; objects with further ones are handled one by one."""
 
 
 class JsonObjects:

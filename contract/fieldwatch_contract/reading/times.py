@@ -47,7 +47,7 @@ _UNIX = re.compile(r"(?P<whole>\d{10}|\d{13}|\d{16}|\d{19})(?:[.,](?P<f>\d{1,9})
 """What is taken for Unix time without being told so: other counts of digits are dates without signs, or numbers."""
 _NUMBER = re.compile(r"(?P<whole>\d{1,19})(?:[.,](?P<f>\d{1,18})\d*)?", re.ASCII)
 _UNITS = ((10**11, SECOND), (10**14, 1000), (10**17, 1), (10**20, 0))
-"""Unix times below a bound are in units of so many µs; 0 = nanoseconds."""
+"""Pairs of an upper bound for Unix times and the unit (µs) of times below it; 0 = nanoseconds."""
 _DIRECTIVES = {
     "%d": r"(?P<D>\d{1,2})", "%m": r"(?P<M>\d{1,2})", "%Y": r"(?P<Y>\d{4})", "%y": r"(?P<c>\d\d)",
     "%H": r"(?P<h>\d{1,2})", "%I": r"(?P<h>\d{1,2})", "%M": r"(?P<i>\d{1,2})", "%S": r"(?P<sec>\d{1,2})",
