@@ -212,9 +212,11 @@ def _replay(arguments: argparse.Namespace) -> int:
     print(f"{replay.readings} readings scored, refused: {refused or 'none'}", file=sys.stderr)
     if replay.columns:
         print(f"note: {replay.columns}", file=sys.stderr)
+    for path in replay.incomplete:
+        print(f"{path}: this gzip file is incomplete or damaged: readings after that are missing here", file=sys.stderr)
     if not replay.readings:
         print("no reading was found: 'fieldwatch-agent check' shows how a log is understood", file=sys.stderr)
-    return DONE if replay.readings else FAILED
+    return DONE if replay.readings and not replay.incomplete else FAILED
 
 
 def _update(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ scoring, that every line is accounted for, and that the person who asks ``status
 from __future__ import annotations
 
 import ctypes
+import gzip
 import json
 import os
 import resource
@@ -447,6 +448,12 @@ def test_replay_says_what_is_wrong(tmp_path: Path) -> None:
     nowhere = tmp_path / "no" / "picture.html"
     done = replay(device.log, "--html", str(nowhere))
     assert (done.returncode, done.stderr.strip()) == (1, f"{nowhere}: No such file or directory")
+    packed = tmp_path / "part.csv.gz"
+    packed.write_bytes(gzip.compress(device.log.read_bytes() + "".join(device.line() for _ in range(99)).encode())[:-9])
+    done = replay(packed)
+    assert done.returncode == 1
+    assert f"{packed}: this gzip file is incomplete" in done.stderr
+    assert done.stdout, "what is there is scored"
     device.log.write_bytes(b"")
     done = replay(device.log)
     assert done.returncode == 1

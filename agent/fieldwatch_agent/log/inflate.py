@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from fieldwatch_agent.log.position import MARK, identity
-from fieldwatch_agent.log.shared_file import open_same, open_shared
+from fieldwatch_agent.log.shared_file import file_id, open_same, open_shared
 
 CHUNK = 64 * 1024
 """Packed bytes read at once."""
@@ -71,6 +71,11 @@ class Inflater:
                 packed = self._engine.unused_data
         except zlib.error:
             self._ended = True
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a gzip file is complete."""
+    return Inflater(path, file_id(path.stat())).is_whole()
 
 
 def claimed_size(path: Path) -> int:

@@ -26,6 +26,7 @@ from fieldwatch_contract.scoring import Scorer, Scores, rank
 from fieldwatch_contract.verdicts import VERDICTS
 from numpy.typing import NDArray
 
+from fieldwatch_agent.log.inflate import is_whole
 from fieldwatch_agent.log.tail import read_file
 
 BLOCK_BYTES = 256 * 1024
@@ -59,12 +60,14 @@ class Replay:
         self.refused: Counter[str] = Counter()
         self.readings = 0
         self.columns = ""
+        self.incomplete: list[Path] = []
 
     def rows(self, logs: list[Path]) -> Iterator[Row]:
         """Yield the rows of ``logs``. Counts refused lines in :attr:`refused`; :attr:`columns` describes how the last
         header differs from the bundle's sensors.
 
-        Raises :class:`OSError` where a file cannot be read.
+        :attr:`incomplete` names the files of which the rest is missing. Raises :class:`OSError` where a file cannot be
+        read.
         """
         manifest = self._manifest
         grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
@@ -89,6 +92,8 @@ class Replay:
                     columns = [self._judge(block.ts, judged, present) for judged in self._scorer.score(block.rows)]
                     for of_one_reading in zip(*columns, strict=True):
                         yield from of_one_reading
+            if path.suffix == ".gz" and not is_whole(path):
+                self.incomplete.append(path)
 
     def _judge(self, ts: NDArray[np.int64], judged: Scores, present: NDArray[np.int64]) -> list[Row]:
         """Return one model's results for the present rows."""
