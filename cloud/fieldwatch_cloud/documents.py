@@ -1,7 +1,7 @@
-"""JSON columns of one form each: what was damaged on the disk reads as empty, and is reported once.
+"""JSON columns with a validated type each: a value damaged on disk reads as empty and is reported once.
 
-SQLite does not notice a changed byte in a value. Reading it must not raise: ingest reads the bookkeeping of a device
-inside the transaction that stores the whole fleet's events, and one page shows all devices. Empty is the safe reading
+SQLite does not notice a changed byte in a value. Reading it must not raise: ingest reads a device's delivery record
+inside the transaction that stores the whole fleet's events, and one page shows all devices. Empty is the safe default
 everywhere: nothing is acknowledged that is not stored, and the device's next report replaces the rest.
 """
 
@@ -23,11 +23,11 @@ log = logging.getLogger("fieldwatch.store")
 
 
 class Unreadable(str):
-    """The text of a document that is no JSON."""
+    """The text of a document that is not JSON."""
 
 
 class _Document(TypeDecorator[Any]):
-    """A document of one ``form``."""
+    """A JSON document of type ``form``."""
 
     impl = JSON
     cache_ok = True
@@ -38,16 +38,16 @@ class _Document(TypeDecorator[Any]):
         super().__init__(none_as_null=True)
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Take the binary form where PostgreSQL has it."""
+        """Use the binary type on PostgreSQL."""
         kind = postgresql.JSONB if dialect.name == "postgresql" else JSON
         return dialect.type_descriptor(kind(none_as_null=True))
 
     def coerce_compared_value(self, op: Any, value: Any) -> Any:
-        """Let paths into the document be compared as JSON's own operators do."""
+        """Compare paths into the document with JSON's own operators."""
         return self.impl_instance.coerce_compared_value(op, value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """Return a document of the form as it is, anything else as empty."""
+        """Return a valid document unchanged, anything else as empty."""
         if value is None:
             return self._copy()
         try:
