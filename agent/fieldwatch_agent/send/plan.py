@@ -61,6 +61,10 @@ class Plan:
         """Whether the window has room."""
         return len(self._unacked) < self._window
 
+    def in_flight(self, number: int) -> bool:
+        """Whether a number was sent and is not acknowledged."""
+        return number in self._unacked
+
     def restart(self) -> None:
         """Start from the oldest number, for a new connection."""
         self._aside.clear()
@@ -104,9 +108,8 @@ class Plan:
         """Process an acknowledgement and tell whether it settled anything in flight."""
         extra = set(also)
         gone = [number for number in self._unacked if number <= upto or number in extra]
-        for number in gone:
-            self._newest_acked = max(self._newest_acked, self._unacked.pop(number))
         if gone:
+            self._newest_acked = max(self._newest_acked, max(map(self._unacked.pop, gone)))  # noqa: PLW3301 (in C)
             self._retry = self._no_ack
         return bool(gone)
 

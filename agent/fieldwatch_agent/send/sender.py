@@ -104,6 +104,8 @@ class Sender:
 
     def _lowest(self) -> list[Message]:
         """Return what may be sent although the window is full: from the lowest waiting number on."""
+        if self.plan.in_flight(self.outbox.floor()):
+            return []  # the usual case, without reading a page
         waiting = self.plan.lowest(self.outbox.pending(0, self.packer.rows))
         if not waiting:
             return []
@@ -133,9 +135,8 @@ class Sender:
         """Drop numbers from what was read, and move each cursor past the last one that was handled."""
         while self._alerts and self._alerts[0].seq in numbers:
             self.plan.urgent = self._alerts.pop(0).seq
-        gone = 0
-        while gone < len(self._others) and self._others[gone].seq in numbers:
-            gone += 1
+        left = (place for place, message in enumerate(self._others) if message.seq not in numbers)
+        gone = next(left, len(self._others))
         if gone:
             self.plan.cursor = self._others[gone - 1].seq
             self._others = self._others[gone:]
