@@ -268,7 +268,11 @@ def difference(manner: Manner, steps: list[Step]) -> str:
         return "; ".join(f"{what} {value}" for what, value in told.items() if value)
 
 
-@pytest.mark.parametrize("seed", range(60))
+SEEDS = [*range(60), 383, 591]
+"""The last ones failed once: an old file had the name of one that had held column names alone, and was read twice."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_each_line_is_read_once_whatever_the_writer_does(seed: int) -> None:
     manner, steps = course(seed)
     assert difference(manner, steps) == "", (manner, steps)
