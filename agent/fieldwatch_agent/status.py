@@ -34,7 +34,7 @@ def describe(status: dict[str, Any], device: str) -> str:
     if health.get("update"):
         lines.append(f"update    {health['update']}")
     waits = f", oldest {outbox['oldest']}" if outbox["oldest"] else ""
-    lines.append(f"outbox    {outbox['events']} events wait{waits}")
+    lines.append(f"outbox    {outbox['events']} events waiting{waits}")
     if status["disk_free"] < LITTLE_ROOM:
         lines.append(f"disk      {status['disk_free'] / 1e6:.1f} MB free where the state is: make room")
     lines += [f"damaged   {what}; the agent repairs it at its next start" for what in status["damaged"]]

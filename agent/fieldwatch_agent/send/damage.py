@@ -139,7 +139,7 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
             raise Damaged("there is no epoch")
     except ValueError as error:
         new_epoch(db)
-        healed.append(f"{error}: everything that waits is sent under a new epoch")
+        healed.append(f"{error}: everything waiting is sent under a new epoch")
     for key in _SHOWN:
         try:
             text = read_meta(db, key)

@@ -148,7 +148,7 @@ class Outbox:
         """Draw a new epoch and announce why: this file was set back, so its numbers stand for other events."""
         detail = (
             "the cloud holds more than this journal ever sent: it was set back, as when a disk is restored from an "
-            "image; all that waits is sent under a new epoch"
+            "image; everything waiting is sent under a new epoch"
         )
         gap = GapData(reason="journal_rebuilt", detail=detail)
         now = clock.now()

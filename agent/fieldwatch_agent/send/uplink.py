@@ -231,7 +231,7 @@ class Uplink:
         """Process an acknowledgement."""
         if link is self._link and not self._traffic.acknowledged(payload):
             self._drop(
-                "the cloud holds more than this journal ever sent: it was set back; all that waits is sent again"
+                "the cloud holds more than this journal ever sent: it was set back; everything waiting is sent again"
             )
 
     def on_disconnect(self, link: Connection, code: ReasonCode) -> None:

@@ -42,7 +42,7 @@ class Words:
         """Return the text for ``status`` once it has been stable (debounced); None where there is nothing to write."""
         if self._stuck and now >= self._stuck and connected and idle:
             self._stuck, self.error = 0.0, None
-        words = self.error or ("" if idle else "connected, sending what waits" if connected else "connecting")
+        words = self.error or ("" if idle else "connected, sending the backlog" if connected else "connecting")
         if words != self._now:
             self._now, self._since = words, now
         if words == self._noted or now - self._since < self._hold:
