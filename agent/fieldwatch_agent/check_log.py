@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -216,8 +216,7 @@ def _dialect(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding
 
 def _refused(found: Outcome, sample: Sample) -> Iterator[Finding]:
     """Report what ``run`` would refuse, and why."""
-    lines = {refusal.line for refusal in found.refused}
-    end = all(number in lines for number in range(max(1, sample.count - LAST + 1), sample.count + 1))
+    end = _end_refused(found.refused, sample)
     for reason, refusals in found.by_reason():
         first, last = refusals[0], refusals[-1].line
         span = f"line {first.line}" if len(refusals) == 1 else f"lines {first.line} to {last}, the first of which"
@@ -288,13 +287,22 @@ def _times(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
     if last is None:
         return
     ts, text = last
-    verdict = _exchanged(log, found, sample) or far_from(
-        text, ts, sample.path.stat().st_mtime_ns // 1000, log.timestamp
-    )
+    verdict = _exchanged(log, found, sample)
+    newest = int(found.taken[-1]) if len(found.taken) else ts
+    other_causes = (refusal for refusal in found.refused if refusal.reason not in {"future", "timestamp", "duplicate"})
+    if verdict is None and not _end_refused(other_causes, sample):
+        newest = ts
+        verdict = far_from(text, ts, sample.path.stat().st_mtime_ns // 1000, log.timestamp)
     if verdict is None:
-        yield Finding("ok", where, f"newest reading {clock.iso(ts)}")
+        yield Finding("ok", where, f"newest reading {clock.iso(newest)}")
     else:
         yield Finding(verdict[0], where, verdict[1], verdict[2])
+
+
+def _end_refused(refused: Iterable[Refusal], sample: Sample) -> bool:
+    """Whether all of the newest lines are among those refused."""
+    lines = {refusal.line for refusal in refused}
+    return all(number in lines for number in range(max(1, sample.count - LAST + 1), sample.count + 1))
 
 
 def _exchanged(log: LogConfig, found: Outcome, sample: Sample) -> Verdict | None:

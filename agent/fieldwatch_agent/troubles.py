@@ -54,6 +54,11 @@ _REMEDIES = {
     "too_long": "check that the log has line ends, and that [log] encoding is right",
     "torn": "nothing, if the device's program was stopped in the middle of a line",
 }
+_UNJUDGED = {
+    Why.FEW_ROWS: "nothing: it judges when enough readings have come",
+    Why.SENSORS_MISSING: "check why the log has no values for them: 'fieldwatch-agent check' names the sensors",
+    Why.OUT_OF_RANGE: "check whether the device runs in a way that the model has not seen: then train it again",
+}
 _LOG_STATES = {
     "missing": ("log_missing", "check that the device writes its log, and that [log] path points to it"),
     "waiting": ("log_missing", "check that the device writes its log, and that [log] path points to it"),
@@ -159,8 +164,7 @@ def _unjudged(recent: Tally, span: str) -> list[Finding]:
             told.append(f"{model} could not judge {sum(own.values())} of {recent.scored} ({IN_WORDS.get(why, why)})")
     if not told:
         return []
-    remedy = "nothing: it judges when enough readings have come" if reasons == {Why.FEW_ROWS} else ""
-    remedy = remedy or "check whether the device runs in a way that the model has not seen: then train it again"
+    remedy = "; ".join(_UNJUDGED.get(why, _UNJUDGED[Why.OUT_OF_RANGE]) for why in Why if why in reasons)
     return [Finding("models_unknown", f"readings of {span}: {'; '.join(told)}", remedy, frozenset(reasons))]
 
 

@@ -31,7 +31,7 @@ _DATES = (
 _CLOCKS = (
     " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", " %H:%M:%S.%f", " %H:%M:%S:%f", " %I:%M:%S.%f %p", "T%H:%M:%S",
     " %H:%M:%S %z", "T%H%M%S", " %H%M%S", "%H%M%S", ", %H:%M:%S", ", %I:%M:%S %p", " %H.%M.%S", " %H-%M-%S",
-    ":%H:%M:%S", "",
+    ":%H:%M:%S", "T%H%M%S%z", " %H:%M Uhr", " %H:%M:%S Uhr", "",
 )  # fmt: skip
 _OTHERS = ("%a %b %d %H:%M:%S %Y", "%H:%M:%S %d/%m/%Y", "%H:%M:%S %m/%d/%Y", "%H:%M:%S %d.%m.%Y", "excel", "labview")
 _WORDS = frozenset("bBapzT")

@@ -112,7 +112,7 @@ class Dialects:
         self._log = log
         self._sensors = tuple(sensors)
         self._times = times
-        self.time_columns = TimeColumns(log.timestamp, self._sensors, times)
+        self.time_columns = TimeColumns(log, self._sensors, times)
         self._comment = log.comment.encode() or None
         self._columns = None if log.columns is None else tuple(plain(name) for name in log.columns)
         self.delimiters = _DELIMITERS if log.delimiter is None else (log.delimiter.encode(),)

@@ -38,7 +38,7 @@ class JsonObjects:
         self._places = {sensor: place for place, sensor in enumerate(sensors)}
         self._format = log.timestamp.format
         self._times = times
-        self._time_columns = TimeColumns(log.timestamp, sensors, times)
+        self._time_columns = TimeColumns(log, sensors, times)
         self._chosen: dict[tuple[str, ...], tuple[int, ...]] = {}
 
     def time(self, line: bytes) -> tuple[int, str]:

@@ -17,7 +17,7 @@ Without proof, three digits after each sign are taken as decimals where that is 
     | columns are separated by | ``1.002`` | ``1,002`` |
     |---|---|---|
     | comma | decimal | ambiguous |
-    | any, beside dates such as 17.01.2026; semicolon, beside a day-first format | decimal, but … | decimal, but … |
+    | any, beside dates such as 17.01.2026; semicolon, beside a day-first format | ambiguous | decimal, but … |
     | semicolon | decimal, but … | decimal, where no column holds whole numbers such as ``998`` |
     | tab, ``|``, blank, … | decimal, but … | ambiguous |
 
@@ -145,7 +145,8 @@ class Signs:
     def _is_habit(self, place: int, sign: int, delimiter: bytes) -> bool:
         if delimiter == b",":
             return sign == _POINT
-        if self._habit & ~sign or (sign == _COMMA and not self._comma_is_usual(delimiter)):
+        usual = self._comma_is_usual(delimiter) if sign == _COMMA else not self.european
+        if self._habit & ~sign or not usual:
             return False
         if self._against(sign, self._whole)[place]:
             return False
@@ -182,7 +183,9 @@ class Signs:
         elif self._proven:
             odd += [] if self._proven == _POINT else [b"."]
             odd += [] if self._proven == _COMMA else [b","]
-        elif b"," in data and (b"." in data or not self._comma_is_usual(delimiter)):
+        elif (self.european and b"." in data) or (
+            b"," in data and (b"." in data or not self._comma_is_usual(delimiter))
+        ):
             odd += [b".", b","]
         elif b"e" in data or b"E" in data:
             odd += [b"e", b"E"]

@@ -16,6 +16,8 @@ What else belongs to it
     | that holds only AM or PM | a 12-hour time |
     | that holds an offset from UTC | a time without one |
     | named as a time zone that says something else ("CET") | refused, unless a time zone is configured |
+
+A date without a clock is refused where readings come more often than daily: all of a day would have the same time.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from fieldwatch_contract.clock import DAY
 from fieldwatch_contract.reading.lines import RefusedError
-from fieldwatch_contract.reading.settings import TimestampConfig
+from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.signs import is_number
 from fieldwatch_contract.reading.times import Times
 from fieldwatch_contract.reading.words import (
@@ -54,9 +57,10 @@ def is_clock(text: str) -> bool:
 class TimeColumns:
     """Finds the columns of the time; ``times`` tells what is a time."""
 
-    def __init__(self, config: TimestampConfig, sensors: Sequence[str], times: Times) -> None:
+    def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times) -> None:
         """``sensors``: the bundle's as :func:`.words.plain` gives them; none of them is found to be a time."""
-        self._config = config
+        self._config = log.timestamp
+        self._daily = log.period >= DAY
         self._sensors = frozenset(sensors)
         self._times = times
 
@@ -74,6 +78,7 @@ class TimeColumns:
         column can be the time, or one that belongs to it is not understood.
         """
         chosen = self._configured(names) if self._config.columns else self._found(names, texts)
+        self._refuse_date_alone(names, texts, chosen)
         chosen = (*chosen, *self._half(names, texts, chosen))
         return (*chosen, *self._zone(names, texts, chosen))
 
@@ -119,6 +124,18 @@ class TimeColumns:
         if not named:
             raise RefusedError("header", "there is no column that holds a time; see [log] timestamp")
         return (dates[0], clocks[0]) if dates and clocks and dates[0] != clocks[0] else (named[0],)
+
+    def _refuse_date_alone(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> None:
+        joined, form = self._joined(texts, chosen), self._config.format
+        if self._daily or form not in {None, "iso"} or ":" in joined or is_number(joined):
+            return
+        if self._times.one(joined) is not None:
+            clock = next((name for name, text in zip(names, texts, strict=True) if is_clock(text)), "...")
+            raise RefusedError(
+                "timestamp",
+                f"{joined!r} is a date without a time of day; name the columns of both, "
+                f'[log.timestamp] column = ["{names[chosen[0]]}", "{clock}"]',
+            )
 
     def _half(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> tuple[int, ...]:
         """Return the column that says AM or PM of a time of twelve hours."""

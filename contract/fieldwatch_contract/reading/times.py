@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from fieldwatch_contract.clock import DAY, MINUTE, SECOND
 from fieldwatch_contract.reading.settings import TimestampConfig
 
-_CLOCK = r"(?P<h>\d{1,2}):(?P<i>\d\d)(?::(?P<sec>\d\d)(?:[.,:](?P<f>\d{1,9}))?)?(?:\s*(?P<p>[AaPp])\.?[Mm]\.?)?"
+_CLOCK = r"(?P<h>\d{1,2}):(?P<i>\d\d)(?::(?P<sec>\d\d)(?:[.,:](?P<f>\d{1,9}))?)?(?:\s*(?P<p>[AaPp])\.?\s?[Mm]\.?)?"
 _OFFSET = r"(?:(?P<utc>[Zz]|UTC|GMT)|(?:UTC|GMT)?(?P<sign>[+-])(?P<zh>\d{1,2})(?::?(?P<zm>\d\d))?)"
 _SHAPE = re.compile(
     r"(?:(?P<Y>\d{4})(?P<s>[-/.])(?P<M>\d\d)(?P=s)(?P<D>\d\d)|(?P<d>\d{1,2})\.(?P<m>\d{1,2})\.(?P<y>\d{4}))"
@@ -51,7 +51,7 @@ _UNITS = ((10**11, SECOND), (10**14, 1000), (10**17, 1), (10**20, 0))
 _DIRECTIVES = {
     "%d": r"(?P<D>\d{1,2})", "%m": r"(?P<M>\d{1,2})", "%Y": r"(?P<Y>\d{4})", "%y": r"(?P<c>\d\d)",
     "%H": r"(?P<h>\d{1,2})", "%I": r"(?P<h>\d{1,2})", "%M": r"(?P<i>\d{1,2})", "%S": r"(?P<sec>\d{1,2})",
-    "%f": r"(?P<f>\d{1,9})", "%p": r"(?P<p>[AaPp])\.?[Mm]\.?", "%z": _OFFSET, "%%": "%",
+    "%f": r"(?P<f>\d{1,9})", "%p": r"(?P<p>[AaPp])\.?\s?[Mm]\.?", "%z": _OFFSET, "%%": "%",
 }  # fmt: skip
 """Directives of strptime that are read as shapes are, a column at once; patterns with others are left to strptime."""
 EARLIEST, LATEST = 0, 7_258_118_400 * SECOND
@@ -104,6 +104,8 @@ class Times:
 
     def one(self, text: str) -> int | None:
         """Return the time written in ``text`` (µs), None where it is none."""
+        if not text.isascii():
+            text = " ".join(text.split())  # no-break spaces, as before AM and PM
         time = self._read(text.strip())
         return time if time is not None and EARLIEST <= time < LATEST else None
 

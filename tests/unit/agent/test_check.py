@@ -348,6 +348,17 @@ def test_another_time_zone_in_each_encoding(folder: Path, encoding: str) -> None
     assert "lies 5 h before the time its file was written" in one(findings, "lies").what
 
 
+@pytest.mark.parametrize("kind", ["newest first", "the last half refused"])
+def test_no_time_zone_is_advised_where_the_last_line_is_refused_for_another_reason(folder: Path, kind: str) -> None:
+    """The last line that can be read is an hour older than the file, for a reason that another finding names."""
+    rows = [f"{ts},1,2" for ts in stamps(121)]
+    lines = rows[::-1] if kind == "newest first" else [*rows[:61], *(row + ",3" for row in rows[61:])]
+    findings = findings_of(folder, "\n".join(["time,a,b", *lines, ""]))
+    assert "timezone" not in text(findings)
+    newest = rows[-1 if kind == "newest first" else 60].split(",")[0]
+    assert one(findings, "newest reading 2").what == f"newest reading {newest}"
+
+
 @pytest.mark.parametrize("sentinel", ["-9999", "7999", "9.99e37", "-32768", "-99999.99", "-3.402823466e+38"])
 def test_a_number_that_may_stand_for_no_value(folder: Path, sentinel: str) -> None:
     cells = [sentinel if i % 9 == 4 else f"{20 + i % 7 / 10:.1f}" for i in range(60)]

@@ -82,6 +82,12 @@ EXAMPLE = {"columns": "readings.csv line 12: has 4 fields, the header has 3"}
             "2026-01-17T01:00:00Z: y, 2026-01-17T00:00:00Z: x",
             "disk is sound",
         ),
+        (
+            Facts(recent=unjudged(5, Why.SENSORS_MISSING, 5)),
+            "models_unknown",
+            "without a value",
+            "why the log has no values",
+        ),
         (Facts(disk_free=LITTLE_ROOM - 1), "disk_low", "20.0 MB free", "make room"),
     ],
 )

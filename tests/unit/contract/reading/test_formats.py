@@ -141,7 +141,15 @@ FORMATS: dict[str, Format] = {
     # ---- plain separated values
     "plain": Format(PLAIN),
     "semicolon and decimal comma": Format(table("Zeitstempel;rpm;temp;flow", EU, ";", us(","))),
-    "semicolon and point": Format(table("Zeit;rpm;temp;flow", EU, ";")),
+    "semicolon and point": Format(table("Zeit;rpm;temp;flow", sep=";")),
+    "semicolon and point, European dates": Format(
+        table("Zeit;rpm;temp;flow", EU, ";"), refused="'flow' is '12.000': 12000 or 12.000?", lost=1
+    ),
+    "European whole numbers above a thousand": Format(
+        table("Zeit;rpm", EU, ";", thousands(".", ","), row="{t}{s}{rpm}", rows=ROWS[1:]),
+        refused="or decimal",
+        lost=COUNT,
+    ),
     "tab": Format(table("time\trpm\ttemp\tflow", sep="\t")),
     "tab and decimal comma": Format(table("Zeit\trpm\ttemp\tflow", EU, "\t", number=us(","))),
     "tab and decimal comma, dates as everywhere": Format(
@@ -237,7 +245,7 @@ FORMATS: dict[str, Format] = {
     ),
     "thousands with a comma between pipes": Format(table("time|rpm|temp|flow", sep="|", number=thousands(",", "."))),
     "thousands with a point, decimal comma": Format(table("Zeit;rpm;temp;flow", EU, ";", thousands(".", ","))),
-    "thousands with an apostrophe": Format(table("Zeit;rpm;temp;flow", EU, ";", thousands("'", "."))),
+    "thousands with an apostrophe": Format(table("Zeit;rpm;temp;flow", ISO, ";", thousands("'", "."))),
     "thousands with a no-break space": Format(table("Date;rpm;temp;flow", EU, ";", thousands("\u202f", ","))),
     "thousands with a no-break space in Latin-1": Format(
         table("Date;rpm;temp;flow", EU, ";", thousands("\xa0", ",")), "cp1252"
@@ -254,7 +262,7 @@ FORMATS: dict[str, Format] = {
         table("time|rpm", sep="|", number=thousands(",", "."), row="{t}{s}{rpm}"), config={"thousands": ","}
     ),
     "thousands with the apostrophe of typography": Format(
-        table("Zeit;rpm;temp;flow", EU, ";", thousands("\u2019", "."))
+        table("Zeit;rpm;temp;flow", ISO, ";", thousands("\u2019", "."))
     ),
     "the minus of typography": Format(table("time,rpm,temp,flow", number=lambda text: text.replace("-", "\u2212"))),
     "no value is -9999.0, said as a text": Format(
@@ -334,6 +342,23 @@ FORMATS: dict[str, Format] = {
     "month by name, not said": Format(table("time,rpm,temp,flow", "%d-%b-%Y %H:%M:%S"), refused='"%d-%b-%Y %H:%M:%S"'),
     "two digits of a year, not said": Format(
         table("time,rpm,temp,flow", "%d.%m.%y %H:%M:%S"), refused='"%d.%m.%y %H:%M:%S"'
+    ),
+    **{
+        f"a date in a named column, the clock in {name}": Format(
+            table(f"Date,{name},rpm,temp,flow", f"%Y-%m-%d,{clock}"),
+            refused=f'a date without a time of day; name the columns of both, [log.timestamp] column = ["Date", "{to}"',
+        )
+        for name, clock, to in (("x", "%H:%M:%S", "x"), ("HH:MM", "%H:%M", "HH:MM"), ("Hour,Minute", "%H,%M", "..."))
+    },
+    "a no-break space before AM and PM": Format(table("Time,rpm,temp,flow", "%Y-%m-%d %I:%M:%S\u202f%p")),
+    "AM and PM in Spanish": Format(
+        table("Time,rpm,temp,flow", lambda t: f"{t:%Y-%m-%d %I:%M:%S} {t:%p}".replace("M", ".\xa0m.").lower())
+    ),
+    "ISO without signs, not said": Format(
+        table("Time,rpm,temp,flow", "%Y%m%dT%H%M%SZ"), refused='say [log.timestamp] format = "%Y%m%dT%H%M%S%z"'
+    ),
+    "ISO without signs, said so": Format(
+        table("Time,rpm,temp,flow", "%Y%m%dT%H%M%SZ"), config={"timestamp": {"format": "%Y%m%dT%H%M%S%z"}}
     ),
     "Unix seconds": Format(table("epoch,rpm,temp,flow", since(1970, 1, 1, 1))),
     "digits of a date, not said": Format(
@@ -559,7 +584,11 @@ def test_each_format_is_read_as_the_plain_one_or_says_what_helps(tmp_path: Path,
     assert sum(len(part.ts) for part in found) == (COUNT - made.lost if made.lost else 0)
 
 
-SINGLE = {"thousands in a column of whole numbers alone", "the same, said so"}
+SINGLE = {
+    "European whole numbers above a thousand",
+    "thousands in a column of whole numbers alone",
+    "the same, said so",
+}
 
 
 @pytest.mark.parametrize("name", [name for name, made in FORMATS.items() if made.refused is None])

@@ -95,7 +95,14 @@ def test_what_is_read_out_of_habit_and_then_doubtful_is_told_once() -> None:
     ]
 
 
-@pytest.mark.parametrize("rows", [["12,345"] * 30, ["12.345"] * 30, ["12,345", "7,125"] * 20])
+def test_a_point_before_three_digits_is_ambiguous_in_a_european_log() -> None:
+    """German thousands or Swiss decimals: the rows are refused until a number proves one of them."""
+    found = parse("time\ta", ["12.345"] * 30 + ["0.5", "12.345"], time="17.01.2026 10:{:02}")
+    assert [refusal.reason for refusal in found.refused] == ["ambiguous"] * 30
+    assert found.values[:, 0].tolist() == [0.5, 12.345]
+
+
+@pytest.mark.parametrize("rows", [["12,345"] * 30, ["12,345", "7,125"] * 20])
 def test_three_decimals_throughout_are_decimals_in_a_european_log(rows: list[str]) -> None:
     found = parse("time\ta", rows, time="17.01.2026 10:{:02}")
     assert found.refused == []
