@@ -289,6 +289,7 @@ class State(_Model):
             generation=self.generation + 1,
             current=back,
             previous=None,
+            note=reason if back is None else self.note,  # until an update has something newer to say
             probation=Trial(sha256=back.sha256, tries=0, since=0) if back is not None and unproven else None,
         )._tell(ModelData(transition="rolled_back", bundle=self.current, previous=back, reason=reason))
 

@@ -300,6 +300,9 @@ def test_both_files_gone(tmp_path: Path) -> None:
         path.unlink()
     assert running(tmp_path) is None
     assert told(tmp_path)[-2:] == [("rolled_back", "v2", "v1"), ("rolled_back", "v1", None)]
+    (trouble,) = Activation(tmp_path).troubles()
+    assert trouble.kind == "no_bundle"
+    assert "its file is lost" in trouble.detail, "not that it waits for its first one"
     install(tmp_path, V1)
     assert running(tmp_path) == "v1"
 
