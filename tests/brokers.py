@@ -72,3 +72,43 @@ class Hostile:
                 code = self.answer(topic)
                 return b"" if code is None else bytes([0x40, 4, *body[end : end + 2], code, 0])
         return b""
+
+
+class Line:
+    """A bad line to a broker: each connection is cut after ``most`` bytes have gone up."""
+
+    def __init__(self, port: int, most: int) -> None:
+        self.most = most
+        self.connections = 0
+        self._target = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """As ``mqtt.url``."""
+        return f"mqtt://127.0.0.1:{self._server.getsockname()[1]}"
+
+    def close(self) -> None:
+        """End."""
+        self._server.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                self.connections += 1
+                far = socket.create_connection(("127.0.0.1", self._target))
+                for source, sink, most in ((near, far, self.most), (far, near, 1 << 30)):
+                    threading.Thread(target=self._carry, args=(source, sink, most), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, most: int) -> None:
+        with contextlib.suppress(OSError):
+            while most > 0 and (data := source.recv(min(most, 512))):
+                sink.sendall(data)
+                most -= len(data)
+            threading.Event().wait(0.2)  # what the broker answers still comes back
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()

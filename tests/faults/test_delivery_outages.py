@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sys
 import threading
@@ -21,7 +22,8 @@ from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
 from fieldwatch_cloud.store import Store
 
-from tests.conftest import ROOT, Broker, Spawn, find_port, wait_until
+from tests.brokers import Line
+from tests.conftest import PATIENCE, ROOT, Broker, Spawn, find_port, wait_until
 from tests.delivery import (
     DEVICE,
     QUICK,
@@ -109,6 +111,28 @@ def test_a_killed_broker_loses_nothing(
     wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
     exactly_once(store, total)
     assert len(rows(store, t.alert)) == 4
+
+
+def test_a_line_that_is_cut_after_a_few_kilobytes_still_carries_everything(
+    mosquitto: MakeBroker, linked: Linked, taken: Taken, tmp_path: Path
+) -> None:
+    """A backlog's batches and an alert's evidence are larger than what any connection lasts for."""
+    broker = mosquitto()
+    store = taken(broker.url)
+    noise = random.Random(1)
+    evidence = alert(1).evidence
+    assert evidence is not None
+    large = evidence.model_copy(update={"z": "".join(noise.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=20_000))})
+    drafts = [result(minute, noise.random()) for minute in range(600)]
+    drafts.append(alert_draft(alert(1).model_copy(update={"evidence": large})))
+    journal = make_journal(tmp_path / "state", drafts)
+    line = Line(broker.port, 6_000)
+    linked(journal, line.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty", 2 * PATIENCE)
+    exactly_once(store, 600)
+    assert len(rows(store, t.alert)) == 1
+    assert line.connections > 5
+    line.close()
 
 
 def test_a_broker_that_hangs_is_left_and_found_again(

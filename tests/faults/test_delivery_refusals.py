@@ -60,7 +60,7 @@ def test_events_that_the_broker_does_not_allow_stay_and_pass_later(
     journal = make_journal(tmp_path / "state", [result(minute) for minute in range(50)])
     uplink = linked(journal, broker.url)
     reason = error_of(uplink, "0x87")
-    assert "refuses bulk: not authorized (0x87); check our certificate or password" in reason
+    assert "refuses evt/result: not authorized (0x87); check our certificate or password" in reason
     assert waiting(journal.path) == 50
     assert uplink.connected
     rules.write_text("topic readwrite fieldwatch/v1/d/#\n")

@@ -3,8 +3,10 @@
 ==========================  =================================================================================
 SQLite reports              meaning
 ==========================  =================================================================================
-full, busy, locked, I/O,    not possible now: try again, nothing has changed (:class:`JournalError`)
+full, busy, locked,         not possible now: try again, nothing has changed (:class:`JournalError`)
 read-only, no memory
+I/O, cannot open, closed    the same, over a new connection (:func:`needs_reopening`): the disk, or a file that was
+                            truncated while it was open
 corrupt, not a database,    the file is damaged: repair or replace it (:func:`is_damage`, :mod:`.send.damage`)
 a missing table, a number
 assigned twice
@@ -62,7 +64,7 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 Row = tuple[int, Any, Any, Any, Any, Any]
 """Seq, event, time, day, data and sum of the outbox, of any type after damage."""
 
-_ERROR, _CORRUPT, _CONSTRAINT, _NOTADB = 1, 11, 19, 26
+_ERROR, _IOERR, _CORRUPT, _CANTOPEN, _CONSTRAINT, _NOTADB = 1, 10, 11, 14, 19, 26
 
 
 class JournalError(Exception):
@@ -108,6 +110,12 @@ def is_damage(error: sqlite3.Error) -> bool:
         or (code == _ERROR and (text.startswith(("no such", "malformed")) or "has no column" in text))
         or (code == _CONSTRAINT and text.startswith("UNIQUE"))
     )
+
+
+def needs_reopening(error: sqlite3.Error) -> bool:
+    """Tell whether only a new connection can help: a file truncated under an open one, or one that is closed."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (_IOERR, _CANTOPEN) or isinstance(error, sqlite3.ProgrammingError)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ event                                          reaction
 =============================================  ====================================================================
 another process holds the lock file            refused, with that process's id
 a transient error (disk full)                  :class:`.JournalError`: nothing has changed, try again
+an I/O error, or a repair that failed          the same, and the file is opened again, as at a start
 damage, found by the pipeline                  repaired as at a start (:mod:`.send.damage`); the step fails and is
                                                repeated on the repaired journal
 damage, found by the uplink                    the same, in the pipeline's next step
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from fieldwatch_agent import durable
 from fieldwatch_agent.send.damage import open_sound
-from fieldwatch_agent.send.database import FILE, Damaged, JournalError, is_damage, read_meta, transaction
+from fieldwatch_agent.send.database import FILE, Damaged, JournalError, is_damage, needs_reopening, read_meta, transaction
 from fieldwatch_agent.send.outbox import Outbox
 
 LOCK = "agent.lock"
@@ -36,7 +37,7 @@ class JournalFile:
     def __init__(self, state_dir: Path) -> None:
         """Open or create the journal in ``state_dir``. Raises :class:`.JournalError`."""
         self.path = state_dir / FILE
-        self._suspicion = self._mended = ""
+        self._suspicion = self._stale = self._mended = ""
         self._mending = threading.Lock()
         self._outboxes: list[Outbox] = []
         with ExitStack() as opened:
@@ -65,7 +66,11 @@ class JournalFile:
     def open_outbox(self) -> Outbox:
         """Open a connection for the uplink; it is closed before the file is repaired."""
         with self._mending:
-            outbox = Outbox(self.path)
+            try:
+                outbox = Outbox(self.path)
+            except sqlite3.Error as error:
+                self._suspect(error)
+                raise
             self._outboxes.append(outbox)
         return outbox
 
@@ -74,8 +79,15 @@ class JournalFile:
         outbox.close()
         with self._mending:
             self._outboxes = [other for other in self._outboxes if other is not outbox]
-        if error is not None and is_damage(error):
+        if error is not None:
+            self._suspect(error)
+
+    def _suspect(self, error: sqlite3.Error) -> None:
+        """Note what made the uplink's side fail, for the pipeline's next step."""
+        if is_damage(error):
             self._suspicion = str(error)
+        elif needs_reopening(error):
+            self._stale = str(error)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -93,31 +105,42 @@ class JournalFile:
         try:
             if self._suspicion:
                 raise Damaged(self._suspicion)
+            if self._stale:
+                raise sqlite3.ProgrammingError(self._stale)
             yield
         except Damaged as error:
             self._mend(str(error))
             raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
         except sqlite3.Error as error:
+            if needs_reopening(error):
+                self._reopen(str(error))
             if not is_damage(error):
                 raise JournalError(f"{self.path}: cannot {what} the journal: {error}; {question}") from error
             self._mend(str(error))
             raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
 
     def _mend(self, damage: str) -> None:
-        """Repair the file while running, as at a start; the uplink's connections are closed first.
+        """Repair the file while running, as at a start.
 
         Damage that the integrity check does not find, but that shows again at once, is believed all the same.
+        """
+        self._reopen(damage, damage if damage == self._mended else "")
+        self._suspicion = ""
+        self._mended = damage
+
+    def _reopen(self, reason: str, suspicion: str = "") -> None:
+        """Open the file again, repaired where it is damaged; the uplink's connections are closed first.
+
+        Where that fails ``db`` stays closed, and the next step tries again.
         """
         with self._mending:
             for outbox in self._outboxes:
                 outbox.close()
             self._outboxes.clear()
             self.db.close()
-            again = damage if damage == self._mended else ""
             try:
-                self.db = open_sound(self.path, again)
+                self.db = open_sound(self.path, suspicion)
             except (OSError, sqlite3.Error) as error:
-                raise JournalError(f"{self.path}: damaged ({damage}), and cannot be set aside: {error}") from error
-            self._suspicion = ""
-            self._mended = damage
+                raise JournalError(f"{self.path}: {reason}; and it cannot be opened again: {error}") from error
+            self._stale = ""
             self.epoch = read_meta(self.db, "epoch") or ""

@@ -30,12 +30,14 @@ class Stage:
 class Flight:
     """Messages in flight, by packet identifier: their channel and the numbers of their events.
 
-    ``progress``: when the broker last confirmed something, or the first message went out.
+    ``progress``: when the broker last confirmed something, or the first message went out. ``carried``: whether it has
+    confirmed an event.
     """
 
     window: int = WINDOW
     progress: float = 0.0
     messages: dict[int, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    carried: bool = False
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -53,7 +55,9 @@ class Flight:
     def take(self, mid: int, now: float) -> tuple[str, tuple[int, ...]]:
         """Remove and return the message that the broker has answered."""
         self.progress = now
-        return self.messages.pop(mid, ("", ()))
+        channel, numbers = self.messages.pop(mid, ("", ()))
+        self.carried = self.carried or bool(numbers)
+        return channel, numbers
 
     def stalled(self, now: float, patience: float) -> bool:
         """Tell whether the broker has confirmed nothing for too long."""

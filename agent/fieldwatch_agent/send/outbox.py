@@ -57,8 +57,12 @@ class Outbox:
         """Open the journal at ``path``, which :class:`.send.journal.Journal` has created."""
         self._lock = threading.RLock()
         self._db = connect(path)
-        self.epoch = read_meta(self._db, "epoch") or ""
-        self._sent = int(read_meta(self._db, "sent") or given(self._db))
+        try:
+            self.epoch = read_meta(self._db, "epoch") or ""
+            self._sent = int(read_meta(self._db, "sent") or given(self._db))
+        except BaseException:
+            self._db.close()  # as long as it is open, no other connection sees the file afresh
+            raise
 
     def close(self) -> None:
         """Close the connection."""

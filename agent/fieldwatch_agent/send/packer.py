@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fieldwatch_contract.events import BULK_LIMIT, envelope
 
@@ -16,6 +16,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 HEADER_BYTES = 1024
 """Bytes of the broker's maximum packet size reserved for a message's topic and properties."""
 SMALLEST_LIMIT = 1024
+BARREN = 5
+"""Connections in a row on which nothing was confirmed, before alerts go without their evidence."""
 
 log = logging.getLogger("fieldwatch.uplink")
 
@@ -32,17 +34,29 @@ class Parcel:
 class Packer:
     """Packs payloads; adapts to the broker's size limit and to how many events recently filled a payload.
 
-    ``limit``: bytes of a payload; ``rows``: events to offer for the next batch.
+    ``limit``: bytes of a payload; ``rows``: events to offer for the next batch. As in TCP's slow start a connection
+    begins with one event and doubles from there, so that one which is cut after a few kilobytes still carries some.
     """
 
     def __init__(self, device: str) -> None:
         self._device = device
         self.limit = BULK_LIMIT
-        self.rows = BATCH_ROWS // 2
+        self.rows = 1
+        self._barren = 0
 
     def packet_limit(self, size: int) -> None:
         """Apply the broker's maximum packet size."""
         self.limit = max(SMALLEST_LIMIT, min(self.limit, size - HEADER_BYTES))
+
+    def slow_start(self, barren: bool) -> None:
+        """Begin a new connection; ``barren``: the last one was lost before the broker confirmed a single event."""
+        self.rows = 1
+        self._barren = self._barren + 1 if barren else 0
+
+    def grow(self, parcel: Parcel) -> None:
+        """Offer twice as many events for the next batch where ``parcel``, which was sent, had room for them."""
+        if len(parcel.numbers) >= self.rows and 3 * len(parcel.payload) < self.limit:
+            self.rows = min(BATCH_ROWS, 2 * self.rows)
 
     def shrink(self) -> bool:
         """Halve the limit after the broker found a message too large; tell whether that was possible."""
@@ -54,19 +68,22 @@ class Packer:
     def pack(self, epoch: str, messages: list[Message]) -> Parcel | None:
         """Pack as many of ``messages`` as fit into one payload, from the first on; None where not even that one fits.
 
-        An alert that is too large is sent without its evidence.
+        An alert that is too large, or for which :data:`BARREN` connections in a row were too short, is sent without its
+        evidence.
         """
+        if messages[0].event == "alert" and self._barren >= BARREN:
+            bare = without_evidence(messages[0].data)
+            if bare is not None:
+                log.warning("alert %d is sent without its evidence: no connection lasts for it", messages[0].seq)
+                messages = [replace(messages[0], data=bare), *messages[1:]]
         events = [envelope(self._device, epoch, each.seq, each.event, each.time, each.data) for each in messages]
         if len(events) == 1 and len(events[0]) <= self.limit:
-            self.rows = min(BATCH_ROWS, 2 * self.rows)
             return Parcel(f"evt/{messages[0].event}", events[0], (messages[0].seq,))
         count = len(events)
         while count:
             text = b"[" + b",".join(events[:count]) + b"]"
             payload = _zstd(text) if len(text) <= BATCH_BYTES else None
             if payload is not None and len(payload) <= self.limit:
-                if count == len(events) and 3 * len(payload) < self.limit:
-                    self.rows = min(BATCH_ROWS, 2 * self.rows)
                 return Parcel("bulk", payload, tuple(message.seq for message in messages[:count]))
             count //= 2
             self.rows = max(1, count)

@@ -75,6 +75,7 @@ class Sender:
         """Note that a message is in flight."""
         numbers = set(parcel.numbers)
         self.plan.sent(parcel.numbers, now)
+        self.packer.grow(parcel)
         self._forget(numbers)
 
     def refused(self, numbers: Iterable[int], detail: str) -> None:

@@ -96,7 +96,8 @@ class Traffic:
     def send(self, link: Connection, where: str) -> None:
         """Retransmit what is overdue, and fill the window; a tenth of it is reserved for alerts."""
         sender, now = self._active, time.monotonic()
-        if self.application and self.plan.overdue(now):
+        # while the broker still takes what was sent before, on a slow link, the cloud cannot have it
+        if self.application and not len(link.flight) and self.plan.overdue(now):
             self._words.fail(
                 f"{where}: the cloud does not acknowledge; is ingest running, and may this device read its topic 'ack'?"
             )

@@ -243,7 +243,7 @@ class Uplink:
         now, why = time.monotonic(), link.why_lost(code)
         again = self._attempts.cut_short(link.stage.held(now) if self.connected else None)
         if again and code.value != causes.TAKEN_OVER:
-            why = f"{why}, three times within seconds; does another computer run with this device's id?"
+            why = f"{why}, three times within seconds; is the line bad, or is this device's id used twice?"
         if again or code.value == causes.TAKEN_OVER:
             self._words.stick(now)
         self._drop(f"{self._dialer.where}: {why}")
@@ -257,6 +257,7 @@ class Uplink:
             if link.stage.connected is not None:
                 held = link.stage.held(now)
                 self._presence.lost()
+                self._traffic.packer.slow_start(barren=len(link.flight) > 0 and not link.flight.carried)
         delay = self._attempts.failed(now, held)
         self._words.fail(reason)
         log.info("next connection in %.1f s", delay)

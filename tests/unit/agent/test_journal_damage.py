@@ -407,6 +407,52 @@ def test_damage_in_the_middle_of_a_run_is_healed_in_place(tmp_path: Path) -> Non
     journal.close()
 
 
+def test_a_write_ahead_log_that_is_cut_under_us_is_survived(tmp_path: Path) -> None:
+    """SQLite then says "disk I/O error" for as long as the file stays open."""
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 20))
+    os.truncate(tmp_path / "journal.db-wal", 0)
+    told = []
+    for _ in range(6):
+        try:
+            with suppress(sqlite3.Error):
+                outbox = journal.open_outbox()
+                try:
+                    outbox.pending(0, 7)
+                except sqlite3.Error as error:
+                    journal.close_outbox(outbox, error)
+            journal.commit(block(100, 3))
+            break
+        except JournalError as error:
+            told.append(str(error))
+    else:
+        pytest.fail(f"never over: {told}")
+    assert told
+    assert [event for _, event, _ in drain(journal)][-3:] == ["result"] * 3
+    assert balance(journal)
+    journal.close()
+
+
+def test_a_file_that_cannot_be_opened_again_is_tried_again(tmp_path: Path) -> None:
+    """After a repair that failed the connection is closed: once the obstacle is gone, it goes on."""
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 20))
+    journal.close_outbox(journal.open_outbox(), sqlite3.DatabaseError("x"))
+    journal._file.db.close()
+    away = tmp_path / "away"
+    journal.path.rename(away)
+    journal.path.mkdir()
+    for _ in range(3):
+        with pytest.raises(JournalError):
+            journal.progress()
+    journal.path.rmdir()
+    away.rename(journal.path)
+    with pytest.raises(JournalError):
+        journal.progress()
+    assert journal.progress().position is not None
+    journal.close()
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 @pytest.mark.parametrize("damage", ["header", "middle", "version"])
 def test_no_handle_is_open_when_a_damaged_file_is_set_aside(

@@ -125,7 +125,7 @@ def test_what_did_not_fit_is_next_and_nothing_is_passed_over(tmp_path: Path) -> 
     journal = make_journal(tmp_path, [result(minute, values={"s": minute / 7}) for minute in range(500)])
     outbox = Outbox(journal.path)
     sender, sent = make_sender(outbox), []
-    sender.packer.limit = 2000
+    sender.packer.limit, sender.packer.rows = 2000, 100
     while parcel := sender.next(spare=True):
         assert sender.next(spare=True) == parcel, "until it is sent it stays the next one"
         sender.sent(parcel, 0.0)
@@ -142,6 +142,7 @@ def test_a_full_window_stops_alerts_too_and_lets_the_oldest_one_go(tmp_path: Pat
     journal = make_journal(tmp_path, [*(result(minute) for minute in range(3)), *alerts])
     outbox = Outbox(journal.path)
     sender, sent = make_sender(outbox, window=10), []
+    sender.packer.rows = 100
     while parcel := sender.next(spare=True):
         sender.sent(parcel, 0.0)
         sent.append(parcel.numbers)
