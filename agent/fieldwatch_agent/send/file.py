@@ -25,7 +25,15 @@ from pathlib import Path
 
 from fieldwatch_agent import durable
 from fieldwatch_agent.send.damage import open_sound
-from fieldwatch_agent.send.database import FILE, Damaged, JournalError, is_damage, needs_reopening, read_meta, transaction
+from fieldwatch_agent.send.database import (
+    FILE,
+    Damaged,
+    JournalError,
+    is_damage,
+    needs_reopening,
+    read_meta,
+    transaction,
+)
 from fieldwatch_agent.send.outbox import Outbox
 
 LOCK = "agent.lock"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fieldwatch_contract.events import BULK_LIMIT, envelope
 
@@ -75,7 +75,7 @@ class Packer:
             bare = without_evidence(messages[0].data)
             if bare is not None:
                 log.warning("alert %d is sent without its evidence: no connection lasts for it", messages[0].seq)
-                messages = [replace(messages[0], data=bare), *messages[1:]]
+                messages = [messages[0]._replace(data=bare.encode()), *messages[1:]]
         events = [envelope(self._device, epoch, each.seq, each.event, each.time, each.data) for each in messages]
         if len(events) == 1 and len(events[0]) <= self.limit:
             return Parcel(f"evt/{messages[0].event}", events[0], (messages[0].seq,))
