@@ -44,6 +44,8 @@ from fieldwatch_contract.reading.words import (
 )
 
 _OFFSET = re.compile(r"[+-]\d{1,2}(:?\d\d)?|Z|UTC|GMT", re.ASCII)
+_FULL_OFFSET = re.compile(r"[+-]\d\d:?\d\d|Z|UTC|GMT", re.ASCII)
+_SIGNED_CLOCK = re.compile(r"[+-]\d\d:\d\d", re.ASCII)
 _TELLS_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$", re.IGNORECASE)
 _CLOCK_ONLY = re.compile(r"\d{1,3}:\d\d(:\d\d([.,:]\d+)?)?\s*([AaPp]\.?[Mm]\.?)?", re.ASCII)
 _SAY_ZONE = 'say [log.timestamp] timezone, for example "Europe/Berlin"'
@@ -163,9 +165,8 @@ class TimeColumns:
             if at in chosen or names[at] in self._sensors:
                 continue
             kind = word(names[at])
-            if re.fullmatch(r"[+-]\d\d:\d\d", text) or (
-                kind in ZONE_NAMES | OFFSET_NAMES and _OFFSET.fullmatch(text) is not None
-            ):
+            shape = _OFFSET if kind in ZONE_NAMES else _FULL_OFFSET if kind in OFFSET_NAMES else _SIGNED_CLOCK
+            if shape.fullmatch(text):
                 return (at,) if self._times.one(f"{joined} {text}") is not None else ()
             if kind in ZONE_NAMES and text and not told:
                 raise RefusedError("timestamp", f"column {names[at]!r} says {text!r}, no offset from UTC; {_SAY_ZONE}")

@@ -321,6 +321,7 @@ FORMATS: dict[str, Format] = {
         )
         for zone, hours in {"+1": 1, "+0530": 5.5, "-07:00": -7, "UTC": 0}.items()
     },
+    "an offset that is none of a clock": Format(table("time,offset,zone,rpm,temp,flow", "%Y-%m-%d %H:%M:%S,+5,+12")),
     "a zone's name in a column": Format(
         table("time,tz,rpm,temp,flow", local(1, "%Y-%m-%d %H:%M:%S,CET")),
         refused="column 'tz' says 'CET', no offset from UTC; say [log.timestamp] timezone",
