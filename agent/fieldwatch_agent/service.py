@@ -25,7 +25,7 @@ from fieldwatch_agent.config import Config
 from fieldwatch_agent.health import Reporter
 from fieldwatch_agent.log.watch import Watcher
 from fieldwatch_agent.score.pipeline import Pipeline, Step
-from fieldwatch_agent.send.journal import Draft, Journal, JournalError
+from fieldwatch_agent.send.journal import Draft, Journal, JournalError, JournalGone
 from fieldwatch_agent.send.uplink import Uplink
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.child import Updating
@@ -74,7 +74,10 @@ class Service:
         self._bell.stop()
 
     def run(self, until_idle: bool = False) -> int:
-        """Run until :meth:`stop` or, with ``until_idle``, until all is read and acknowledged; return the exit code."""
+        """Run until :meth:`stop` or, with ``until_idle``, until all is read and acknowledged; return the exit code.
+
+        Raises :class:`.JournalGone` where the journal was removed while it was in use.
+        """
         log.info("agent %s, device %s, journal %s", __version__, self._config.device.id, self._journal.epoch)
         watcher = Watcher(self._config.log.path, self._bell.ring)
         if self._uplink is not None:
@@ -105,6 +108,8 @@ class Service:
                 self._follow_activation()
                 step = self._step()
                 self._report()
+            except JournalGone:
+                raise
             except JournalError as error:
                 if str(error) != self._unwritten:
                     log.error("%s; nothing is lost, retrying every %.0f s", error, RETRY_S)

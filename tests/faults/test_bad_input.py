@@ -296,6 +296,27 @@ def test_a_device_whose_lines_are_all_refused_is_not_well_anywhere(
     assert not device.trouble("sensors_missing") and not device.trouble("columns_unknown")
 
 
+def test_a_state_folder_that_is_removed_ends_the_agent_with_the_reason(
+    tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """What it would write from then on, nobody could ever read; the restart reads the log again."""
+    device = Device(tmp_path)
+    device.install()
+    device.write("timestamp,s0,s1,s2\n" + "".join(device.line() for _ in range(10)))
+    agent = device.start(spawn)
+    device.expect_results(10)
+    for path in sorted(device.state.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    device.write(device.line())
+    assert agent.wait(60) == 1
+    said = device.output.read_text()
+    assert "was removed while the agent was running" in said, said
+    assert "Traceback" not in said
+    device.install()
+    device.start(spawn)
+    device.expect_results(11)
+
+
 def test_models_that_cannot_judge_are_told(tmp_path: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
     device = Device(tmp_path)
     device.install(classifier=True, max_missing=0.5)

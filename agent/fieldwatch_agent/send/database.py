@@ -71,6 +71,13 @@ class JournalError(Exception):
     """The journal cannot be used now; the message says why and what would help. A retry may succeed."""
 
 
+class JournalGone(JournalError):
+    """The file was removed or replaced under the running agent: what is written to it now, nobody will ever read.
+
+    Only a restart helps: it makes the state folder again and reads the log again.
+    """
+
+
 class Damaged(ValueError):
     """A value in the journal does not parse or fails its checksum; the message names it."""
 

@@ -9,6 +9,8 @@ an I/O error, or a repair that failed          the same, and the file is opened 
 damage, found by the pipeline                  repaired as at a start (:mod:`.send.damage`); the step fails and is
                                                repeated on the repaired journal
 damage, found by the uplink                    the same, in the pipeline's next step
+the file was removed or replaced               :class:`.JournalGone` at the next write: the program ends, and its
+                                               restart reads the log again
 the same damage again, though the integrity    the file is set aside (renamed and replaced)
 check found nothing
 =============================================  ====================================================================
@@ -29,6 +31,7 @@ from fieldwatch_agent.send.database import (
     FILE,
     Damaged,
     JournalError,
+    JournalGone,
     is_damage,
     needs_reopening,
     read_meta,
@@ -63,6 +66,7 @@ class JournalFile:
                     f"{self.path}: cannot open the journal: {error}; is the folder writable, with room?"
                 ) from error
             self._opened = opened.pop_all()
+        self._identity = self._identify()
         with self.reading():
             self.epoch = read_meta(self.db, "epoch") or ""
 
@@ -100,8 +104,29 @@ class JournalFile:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Run a block in one transaction. Raises :class:`.JournalError`."""
+        self._check_in_place()
         with self._guarded("write", "is the disk full?"), transaction(self.db) as db:
             yield db
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Return the identity of the file that the path leads to; None if there is none or it cannot be told now."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _check_in_place(self) -> None:
+        """Raise :class:`.JournalGone` unless the path still leads to the open file."""
+        if self._identity is None:
+            return
+        found = self._identify()
+        if found != self._identity and (found is not None or not self.path.exists()):
+            what = "removed" if found is None else "replaced"
+            raise JournalGone(
+                f"{self.path}: was {what} while the agent was running; ending, because nothing more can be kept. "
+                "Started again, the agent reads the log again; the bundle may have to be pulled again"
+            )
 
     def reading(self) -> AbstractContextManager[None]:
         """Guard a block that reads ``db``. Raises :class:`.JournalError`."""
@@ -146,9 +171,11 @@ class JournalFile:
                 outbox.close()
             self._outboxes.clear()
             self.db.close()
+            self._identity = None
             try:
                 self.db = open_sound(self.path, suspicion)
             except (OSError, sqlite3.Error) as error:
                 raise JournalError(f"{self.path}: {reason}; and it cannot be opened again: {error}") from error
+            self._identity = self._identify()
             self._stale = ""
             self.epoch = read_meta(self.db, "epoch") or ""
