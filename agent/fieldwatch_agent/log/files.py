@@ -79,10 +79,10 @@ class Folder:
     def __init__(self, pattern: str, encoding: str | None, format: Format | None, *, alone: bool = False) -> None:
         """``alone``: the pattern is the path of a single file; no rotated files are looked for."""
         self.pattern = pattern
+        self.format = format
         self.files: list[File] = []
         """As last listed, oldest first."""
         self._encoding = encoding
-        self._format = format
         self._alone = alone
         self._known: dict[tuple[str, Identity], File] = {}
         self._begun: dict[str, tuple[int, bytes, tuple[int | None, int | None, bool]]] = {}
@@ -182,10 +182,10 @@ class Folder:
             return None, None, True
         encoding, start = found
         lines, lengths = cut(head[start:], encoding)
-        if self._format is None:
+        if self.format is None:
             return None, start if lines else None, not lines
-        header = next((i for i, line in enumerate(lines) if self._format.is_header(line, None)), None)
-        first = sane(self._format.first_time(lines))
+        header = next((i for i, line in enumerate(lines) if self.format.is_header(line, None)), None)
+        first = sane(self.format.first_time(lines))
         rest = head[start + sum(lengths) :].strip(b"\0")
         after = 0 if header is None else header + 1
         place = next((i for i in range(after, len(lines)) if looks_like_data(lines[i]) and lines[i].strip()), None)
@@ -196,7 +196,7 @@ class Folder:
         blank = place is None and (header is None or not rest)
         result = first, None if place is None else start + sum(lengths[:place]), blank
         if first is not None and place is not None:
-            enough = place + 1 if self._format.first_time(lines[: place + 1]) is not None else len(lines)
+            enough = place + 1 if self.format.first_time(lines[: place + 1]) is not None else len(lines)
             length = start + sum(lengths[:enough])
             self._begun[file.file] = length, _digest(head[:length]), result
         return result
@@ -207,11 +207,11 @@ class Folder:
 
     def _place_of_first(self, lines: list[bytes]) -> int:
         """Return the index of the first reading, by bisection: the last line of the shortest prefix that has one."""
-        assert self._format is not None
+        assert self.format is not None
         none, some = 0, len(lines)
         while some - none > 1:
             middle = (none + some) // 2
-            none, some = (none, middle) if self._format.first_time(lines[:middle]) is not None else (middle, some)
+            none, some = (none, middle) if self.format.first_time(lines[:middle]) is not None else (middle, some)
         return some - 1
 
     def last(self, file: File) -> int | None:
@@ -222,15 +222,15 @@ class Folder:
 
     def _ending(self, file: File) -> int | None:
         found = detect(self.fetch(file, 0, 4), self._encoding)
-        if found is None or self._format is None:
+        if found is None or self.format is None:
             return None
         encoding, skip = found
         start = max(skip, file.size - MARK)
         start -= (start - skip) % unit(encoding)
         ending = cut(self.fetch(file, start, file.size - start), encoding)[0][start > skip :]
         beginning = cut(self.fetch(file, skip, HEAD), encoding)[0]
-        header = [line for line in beginning if self._format.is_header(line, None)][:1]
-        return sane(self._format.first_time([*header, *reversed(ending)]))
+        header = [line for line in beginning if self.format.is_header(line, None)][:1]
+        return sane(self.format.first_time([*header, *reversed(ending)]))
 
     def encoding(self, file: Source) -> tuple[str, int] | None:
         """Return the file's encoding and the length of its byte order mark; None: not known yet."""

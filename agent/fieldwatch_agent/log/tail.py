@@ -14,7 +14,8 @@ What it promises
 
 Where to look: :mod:`.position` how a read position is found again (by content fingerprint), :mod:`.files` listing and
 bytes, :mod:`.text` bytes → lines, :mod:`.cursor` one file, :mod:`.order` which file comes next, :mod:`.memory` what is
-known of the other files, :mod:`.trail` the rotation follower that puts these together.
+known of the other files, :mod:`.trail` the rotation follower that puts these together, :mod:`.search` how it finds its
+place again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from fieldwatch_agent.log.cursor import LINE_LIMIT, Cursor, LostError, Piece
 from fieldwatch_agent.log.files import TRIES, File, Folder
 from fieldwatch_agent.log.order import Standing
 from fieldwatch_agent.log.position import MARK, LogChange, LogLines, Position
+from fieldwatch_agent.log.search import Search
 from fieldwatch_agent.log.shared_file import open_shared
 from fieldwatch_agent.log.text import Format, cut, headers
 from fieldwatch_agent.log.trail import CROWD, Chosen, NotYetError, State, Trail, UnsettledError
@@ -64,7 +66,8 @@ class Tail:
         until ``state`` is ``silent``. ``patience``: seconds to wait for a temporary obstacle.
         ``alone``: the pattern is the path of a single file; no rotated files are looked for.
         """
-        self._trail = Trail(Folder(str(pattern), encoding, format, alone=alone), format, silent_after, patience)
+        self._trail = Trail(Folder(str(pattern), encoding, format, alone=alone), silent_after, patience)
+        self._search = Search(self._trail)
         self._format = format
         self._wanted = position
         self._silent_after = silent_after
@@ -168,7 +171,7 @@ class Tail:
             if self._wanted is None:
                 trail.begin()
             else:
-                self.resumed = trail.resume(self._wanted)
+                self.resumed = self._search.resume(self._wanted)
         for _ in range(len(trail.folder.files) + CROWD):
             try:
                 if (block := self._go_on(limit, most)) is not None:
@@ -185,7 +188,7 @@ class Tail:
                     return block
                 trail.move_on(chosen)
             except (LostError, FileNotFoundError):
-                trail.find_again()
+                self._search.find_again()
             except OSError as error:
                 if not trail.give_up(error):
                     raise
@@ -195,7 +198,7 @@ class Tail:
         """Read on in the front (the file being read); None at its end."""
         trail = self._trail
         if not trail.cursor.has_data and self._format is not None and not trail.cursor.is_at_end():
-            trail.check_beginning()
+            self._search.check_beginning()
         cursor = trail.cursor
         piece = cursor.read(trail.folder, limit, most)
         if piece is None:

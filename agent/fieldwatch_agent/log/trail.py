@@ -1,8 +1,9 @@
-"""The rotation follower: which file is read. Finds it after a restart and after a rotation, and goes on to the next.
+"""The rotation follower: which file is read, and which one after it.
 
 The rules are in :mod:`.order`, the remembered state in :mod:`.memory`; this module applies them to the folder. The file
-being read is called the *front*. Two invariants: no file is begun while an earlier one may be missing from the listing
-only for a moment, and the front is never left before its end was read or its unread rest announced.
+being read is called the *front*; after a restart or a rotation :mod:`.search` finds it again. Two invariants: no file
+is begun while an earlier one may be missing from the listing only for a moment, and the front is never left before its
+end was read or its unread rest announced.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from fieldwatch_agent.log.cursor import Cursor, LostError
 from fieldwatch_agent.log.files import File, Folder
 from fieldwatch_agent.log.memory import Memory, key
 from fieldwatch_agent.log.order import Front, Known, Standing, between, earliest, standing
-from fieldwatch_agent.log.position import LogChange, Place, Position
-from fieldwatch_agent.log.resume import header_before, locate
-from fieldwatch_agent.log.text import Format
+from fieldwatch_agent.log.position import LogChange, Place
+from fieldwatch_agent.log.resume import header_before
 
 CROWD = 64
 """With more files than this the folder is listed only every :data:`CROWD_PAUSE` seconds while nothing changes."""
@@ -72,9 +72,9 @@ class Chosen:
 
 
 class Trail:
-    """The front, and the moves from file to file. There is no ``cursor`` until a file was begun."""
+    """The front, and the moves from file to file. There is no ``cursor`` while there is no front."""
 
-    def __init__(self, folder: Folder, format: Format | None, silent_after: float, patience: float) -> None:
+    def __init__(self, folder: Folder, silent_after: float, patience: float) -> None:
         """``silent_after``, ``patience``: seconds; see :class:`.tail.Tail`."""
         self.folder = folder
         self.memory = Memory()
@@ -87,7 +87,6 @@ class Trail:
         self.tell_header = False
         """Whether the parser must be told the header because it cannot know it."""
         self._cursor: Cursor | None = None
-        self._format = format
         self._silent_after = silent_after
         self._name: Path | None = None
         self._listed: float | None = None
@@ -103,121 +102,19 @@ class Trail:
         assert self._cursor is not None
         return self._cursor
 
-    # ---- finding it ----------------------------------------------------------------------------------------------
+    # ---- going on ------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Begin with the oldest file; raises :class:`NotYetError` if there is none or it is locked."""
-        self._list_some("waiting")
+        self.list_some("waiting")
         readable = [file for file in self.folder.files if not file.problem]
         locked = [file for file in self.folder.files if file.problem]
         chosen = earliest(readable)
         if chosen is None:
             raise NotYetError("unreadable", f"{locked[0].path}: {locked[0].problem}")
         self._wait_for(locked, chosen)
-        self._see_it_settle()
-        self._enter(Chosen(chosen))
-
-    def resume(self, wanted: Position) -> bool:
-        """Resume at a position; tell whether it was found. Raises :class:`NotYetError` while that is not known."""
-        settled = self._list_some("missing")
-        self.memory.recall(wanted)
-        self.header, self.tell_header = wanted.header, True
-        found = locate(self.folder, wanted, wanted.floor)
-        if found is None:
-            nothing_read = wanted.data is None and wanted.first is None
-            self._lose(wanted, b"", settled, nothing_read)
-            return nothing_read
-        file, offset = found
-        if file.first is not None and wanted.first is not None and wanted.floor is not None:
-            self.memory.floor = wanted.floor + file.first - wanted.first  # it was read with another time zone
-        self._cursor = Cursor.at(self.folder, file, offset, wanted)
-        self._name = Path(wanted.path) if Path(wanted.path) != file.path else None
-        self._presume(file)
-        self.memory.begin(self._cursor.first)
-        if self.header is None:
-            self.header = self.header_at(file, offset)
-        return True
-
-    def find_again(self) -> None:
-        """The front's path no longer holds what was read: look for it under another name."""
-        cursor = self.cursor
-        settled = self._list()
-        found = locate(self.folder, cursor.place(), self.memory.floor, cursor.torn)
-        if found is None:
-            nothing_read = cursor.first is None and not cursor.has_data and not cursor.torn
-            self._lose(cursor.place(), cursor.torn, settled, nothing_read)
-            return
-        file, offset = found
-        if file.path != cursor.path:
-            self._name = cursor.path
-        self._cursor = Cursor.at(self.folder, file, offset, cursor.place())
-        self.patience.forget("lost")
-
-    def check_beginning(self) -> None:
-        """Before a file's first reading is read: check that it is still that file, and the earliest unread one.
-
-        Column names alone, or part of a line, cannot tell it from a file that took its place.
-        """
-        cursor = self.cursor
-        self._list()
-        file = self.file()
-        if cursor.torn:
-            found = locate(self.folder, cursor.place(), self.memory.floor, cursor.torn)
-            if found is None or found[0].path != cursor.path:
-                raise LostError
-        elif cursor.first is not None:
-            if file is None or file.first != cursor.first:
-                raise LostError
-        elif file is not None and not file.blank:
-            unread = [known.file for known, how in self.others() if how is Standing.NEXT]
-            self._see_it_settle()
-            chosen = earliest([file, *unread])
-            if chosen is not None and chosen is not file:
-                self._enter(Chosen(chosen))
-
-    def _lose(self, place: Place, torn: bytes, settled: bool, nothing_read: bool) -> None:
-        """What was read is in no file: once that is certain, announce it and go on with the earliest unread file.
-
-        ``torn``: what was seen of a line after the place. ``nothing_read``: nothing but column names was read, so
-        nothing can be missing.
-        """
-        floor = self.memory.floor
-        readable = [file for file in self.folder.files if not file.problem]
-        there = [file for file in readable if str(file.path) == place.path]
-        newer = [file for file in readable if floor is None or file.first is None or file.first > floor]
-        ready = [file for file in (*there, *newer) if not file.blank]
-        chosen = earliest(ready) or earliest(there or newer)
-        if chosen is None:
-            raise NotYetError("missing", f"{place.path} is gone, and no newer file matches {self.folder.pattern}")
-        if nothing_read:
-            self._see_it_settle()
-        else:
-            obstacle = self._obstacle(settled)
-            if obstacle and not self.patience.is_over("lost"):
-                raise NotYetError("unreadable", f"{place.path} is not found yet: {obstacle}")
-            if (
-                locate(self.folder, place, floor, torn) is not None
-            ):  # it was copied, then truncated under the first look
-                raise UnsettledError
-            self.changes.append(notices.lost(place, bool(there), chosen))
-        self.patience.forget("lost")
-        if self._cursor is None:
-            self._presume(chosen)
-        self._cursor = None
-        self._enter(Chosen(chosen))
-
-    def _obstacle(self, settled: bool) -> str:
-        """Describe what may be hiding a file temporarily; empty if nothing is."""
-        if not (settled and self.folder.settles()):
-            return "the folder is changing"
-        for file in self.folder.files:
-            if file.problem:
-                return f"{file.path}: {file.problem}"
-            if self._is_fresh(file) and not self.folder.is_whole(file):
-                return f"{file.path} is not yet written to its end"
-        return ""
-
-    # ---- going on ------------------------------------------------------------------------------------------------
+        self.see_it_settle()
+        self.enter(Chosen(chosen))
 
     def choose(self) -> Chosen | None:
         """Return what comes after the front, which was read to its end; announces the files that are skipped."""
@@ -240,24 +137,24 @@ class Trail:
         if chosen is None:
             return None
         self._wait_for(locked, chosen)
-        self._see_it_settle()
+        self.see_it_settle()
         return Chosen(earliest(between(front, blank, chosen)) or chosen)
 
     def move_on(self, chosen: Chosen) -> None:
         """Leave the front, which was read to its end, and begin the next file."""
         file = self.file()
         if file is not None and not self.folder.is_whole(file):
-            if self._is_fresh(file) and not self.patience.is_over(str(file.path)):
+            if self.is_fresh(file) and not self.patience.is_over(str(file.path)):
                 raise NotYetError("unreadable", f"{file.path}: not yet written to its end")
             self.changes.append(notices.damaged(file, self.cursor.offset))
         assert self.cursor.at_end is not None, "left without its end read or its rest announced"
         if chosen.offset is None:  # else the same content goes on
             self.memory.leave(self.cursor.place())
-        self._enter(chosen)
+        self.enter(chosen)
 
     def give_up(self, error: OSError) -> bool:
         """The front cannot be read: once patience is over, announce it and begin another file; tell whether it was."""
-        self._list()
+        self.relist()
         place = self.cursor.place()
         if self.file() is None or not self.patience.is_over(place.path):
             return False
@@ -266,10 +163,10 @@ class Trail:
             return False
         self.changes.append(notices.front_locked(place, error.strerror or str(error), chosen))
         self.memory.leave(place)
-        self._enter(Chosen(chosen))
+        self.enter(Chosen(chosen))
         return True
 
-    def _enter(self, chosen: Chosen) -> None:
+    def enter(self, chosen: Chosen) -> None:
         """Make a file the front; one that was left before is continued where it was left."""
         file, offset = chosen.file, chosen.offset
         self.memory.told.pop(key(file), None)
@@ -290,6 +187,16 @@ class Trail:
         self.memory.begin(self._cursor.first)
         self.fresh = True
 
+    def continue_at(self, file: File, offset: int, place: Place) -> None:
+        """Make ``file`` the front again: up to ``offset`` it holds what was read up to ``place``."""
+        if str(file.path) != place.path:
+            self._name = Path(place.path)
+        self._cursor = Cursor.at(self.folder, file, offset, place)
+
+    def leave(self) -> None:
+        """There is no front any more: what was read of it is in no file."""
+        self._cursor = None
+
     def _wait_for(self, locked: list[File], chosen: File) -> None:
         """Raise :class:`NotYetError` while a file that cannot be read may come before ``chosen``; then announce it."""
         for file in locked:
@@ -309,7 +216,24 @@ class Trail:
         """List the folder, unless it is large and was listed recently."""
         crowd = len(self.folder.files) > CROWD
         if self._listed is None or not crowd or time.monotonic() - self._listed > CROWD_PAUSE:
-            self._list()
+            self.relist()
+
+    def relist(self) -> bool:
+        """List the folder; False: it kept changing meanwhile."""
+        self._listed = time.monotonic()
+        return self.folder.relist()
+
+    def list_some(self, otherwise: State) -> bool:
+        """List the folder; raises :class:`NotYetError`, with state ``otherwise``, where it has no file of the log."""
+        settled = self.relist()
+        if not self.folder.files:
+            raise NotYetError(otherwise, f"no file matches {self.folder.pattern}")
+        return settled
+
+    def see_it_settle(self) -> None:
+        """Before a file is begun: check that no earlier one is being renamed; raises :class:`UnsettledError`."""
+        if not self.folder.settles():
+            raise UnsettledError
 
     def file(self) -> File | None:
         """Return the front as listed."""
@@ -329,32 +253,18 @@ class Trail:
 
     def header_at(self, file: File, offset: int) -> bytes | None:
         """Return the header in effect at an offset of a file; the current one where none is found."""
-        if self._format is None:
+        if self.folder.format is None:
             return None
-        return header_before(self.folder, file, offset, self._format, ANCESTORS) or self.header
+        return header_before(self.folder, file, offset, self.folder.format, ANCESTORS) or self.header
 
-    def _list(self) -> bool:
-        self._listed = time.monotonic()
-        return self.folder.relist()
+    def presume(self, file: File) -> None:
+        """After a restart: presume that what comes before ``file`` was read, unless there is evidence against it."""
+        self.memory.presume(self.folder.files, self._front(file), self.folder.last, self.folder)
 
-    def _list_some(self, otherwise: State) -> bool:
-        settled = self._list()
-        if not self.folder.files:
-            raise NotYetError(otherwise, f"no file matches {self.folder.pattern}")
-        return settled
-
-    def _see_it_settle(self) -> None:
-        """Before a file is begun: check that no earlier one is being renamed; raises :class:`UnsettledError`."""
-        if not self.folder.settles():
-            raise UnsettledError
+    def is_fresh(self, file: File) -> bool:
+        """Tell whether a file was written so recently that it may not yet be whole."""
+        return now() - file.mtime < self.patience.seconds * SECOND
 
     def _front(self, file: File) -> Front:
         offset = self._cursor.offset if self._cursor is not None else 0
         return Front(file, offset, self.memory.floor, self._name, self._silent_after)
-
-    def _presume(self, file: File) -> None:
-        """After a restart: presume that what comes before ``file`` was read, unless there is evidence against it."""
-        self.memory.presume(self.folder.files, self._front(file), self.folder.last, self.folder)
-
-    def _is_fresh(self, file: File) -> bool:
-        return now() - file.mtime < self.patience.seconds * SECOND
