@@ -66,6 +66,11 @@ def typewritten(line: bytes) -> bytes:
     return line if line.isascii() else line.replace(b"\xe2\x88\x92", b"-").replace(b"\xe2\x80\x99", b"'")
 
 
+def is_text(line: bytes) -> bool:
+    """Tell whether a line contains nothing but text: no NUL, no replacement character (U+FFFD)."""
+    return b"\0" not in line and b"\xef\xbf\xbd" not in line
+
+
 def word(name: str) -> str:
     """Return only the letters of a name: "Date/Time, GMT+01:00" is "datetimegmt"."""
     return "".join(letter for letter in name.casefold() if letter.isalpha())
