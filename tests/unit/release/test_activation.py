@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fieldwatch_agent import __version__, durable
-from fieldwatch_agent.update import activation as activation_module
+from fieldwatch_agent.update import record
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.states import EVENTS_KEPT, TABLE, TRIES, Happening, State, Trial
 from fieldwatch_contract.bundle import BundleError, BundleFailed, BundleMisfit, read_bundle
@@ -361,7 +361,7 @@ class Unreadable:
             return read(path)
 
         monkeypatch.setattr(Path, "read_bytes", refuse)
-        monkeypatch.setattr(activation_module, "AGAIN_S", 0.0)
+        monkeypatch.setattr(record, "AGAIN_S", 0.0)
 
 
 @pytest.fixture
@@ -406,7 +406,7 @@ def test_a_change_that_cannot_be_written_is_told_and_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As where 'update' was run by another account, to which the lock file now belongs."""
-    monkeypatch.setattr("fieldwatch_agent.update.activation.WRITE_AGAIN_S", 0.0)
+    monkeypatch.setattr("fieldwatch_agent.update.record.WRITE_AGAIN_S", 0.0)
     install(tmp_path, V1)
     install(tmp_path, V2, proven=False)
     lock = tmp_path / "activation.lock"
