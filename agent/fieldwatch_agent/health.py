@@ -107,7 +107,7 @@ class Reporter:
             log_detail=pipeline.intake.tail.detail,
             recent=recent,
             minutes=round(pipeline.recent.span / 60),
-            columns=pipeline.intake.columns,
+            columns=pipeline.intake.names or pipeline.intake.columns,
             sensors=len(pipeline.bundle.manifest.sensors),
             passed_over=pipeline.intake.tail.passed_over,
             unreadable=pipeline.intake.tail.unreadable,

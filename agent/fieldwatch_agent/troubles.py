@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fieldwatch_contract.events import Trouble
+from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns
 from fieldwatch_contract.verdicts import IN_WORDS, Why
 
@@ -80,7 +81,7 @@ class Facts:
     log_detail: str = ""
     recent: Tally = field(default_factory=Tally)
     minutes: int = 10
-    columns: Columns | None = None
+    columns: Columns | Names | None = None
     sensors: int = 0
     passed_over: Sequence[str] = ()
     unreadable: Sequence[str] = ()
@@ -173,13 +174,14 @@ def _of_columns(facts: Facts) -> list[Finding]:
     if columns is None:
         return []
     found = []
+    without_header = isinstance(columns, Names)
     if columns.missing:
-        detail = (
-            f"{len(columns.missing)} of the bundle's {facts.sensors} sensors have no column: {some(columns.missing)}"
-        )
+        absent = "do not occur in the log" if without_header else "have no column"
+        detail = f"{len(columns.missing)} of the bundle's {facts.sensors} sensors {absent}: {some(columns.missing)}"
         remedy = "were columns renamed or removed? The model judges without them, or not at all"
         found.append(Finding("sensors_missing", detail, remedy, columns.missing))
-    ignored = [f"{len(columns.unknown)} columns are unknown to the bundle: {some(columns.unknown)}"]
+    others = "names" if without_header else "columns"
+    ignored = [f"{len(columns.unknown)} {others} are unknown to the bundle: {some(columns.unknown)}"]
     ignored = ignored if columns.unknown else []
     if columns.repeated:
         ignored.append(f"columns that occur twice, of which the first counts: {some(columns.repeated)}")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.acceptance import AHEAD, ahead
+from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns, Parser, Readings, Refusal
 from fieldwatch_contract.reading.settings import LogConfig
 from numpy.typing import NDArray
@@ -140,6 +141,11 @@ class Intake:
     def columns(self) -> Columns | None:
         """The log's columns in effect."""
         return self._parser.columns
+
+    @property
+    def names(self) -> Names | None:
+        """Which sensors occur, in a log without column names."""
+        return self._parser.names
 
     @property
     def clock_wrong(self) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fieldwatch_contract.grid import ABSURD
 from fieldwatch_contract.reading.lines import RefusedError
+from fieldwatch_contract.reading.occurred import Occurred
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.time_columns import TimeColumns
 from fieldwatch_contract.reading.times import Times
@@ -34,8 +35,10 @@ MOST_KINDS = 1000
 class JsonObjects:
     """Parses the lines of one log of JSON objects."""
 
-    def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times) -> None:
+    def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times, occurred: Occurred) -> None:
+        """``occurred`` is told of the keys of each object that has a time."""
         self._places = {sensor: place for place, sensor in enumerate(sensors)}
+        self._occurred = occurred
         self._format = log.timestamp.format
         self._times = times
         self._time_columns = TimeColumns(log, sensors, times)
@@ -52,6 +55,7 @@ class JsonObjects:
         """
         members = self._members(line)
         ts, _ = self._time(members)
+        self._note(members)
         out = np.full(len(self._places), np.nan)
         bad: list[int] = []
         texts: list[tuple[int, bytes]] = []
@@ -75,6 +79,12 @@ class JsonObjects:
         values, more = numbers.row([text for _, text in texts], [place for place, _ in texts], b",")
         out[[place for place, _ in texts]] = values[[place for place, _ in texts]]
         return ts, out, bad + more
+
+    def _note(self, members: Mapping[str, Any]) -> None:
+        """Note the keys, but for those of the time."""
+        time = set(self._chosen.get(tuple(members), ()))
+        self._occurred.take(name for at, name in enumerate(members) if at not in time)
+        self._occurred.readings += 1
 
     def _members(self, line: bytes) -> dict[str, Any]:
         pairs: list[tuple[str, Any]] = []

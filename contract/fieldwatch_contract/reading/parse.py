@@ -32,6 +32,7 @@ from fieldwatch_contract.reading.dialect import MARK, Columns, Dialects
 from fieldwatch_contract.reading.headers import PREAMBLE, Headers
 from fieldwatch_contract.reading.lines import Found, Lines, Readings, Refusal, RefusedError
 from fieldwatch_contract.reading.long import Assembly
+from fieldwatch_contract.reading.occurred import Names, Occurred
 from fieldwatch_contract.reading.row import RowReader
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.times import Times
@@ -53,7 +54,10 @@ class Parser:
         self._numbers = Numbers(log, self.sensors)
         self._dialects = Dialects(log, self.sensors, self._times)
         self._headers = Headers(log, self._dialects, self._times)
-        self._rows = RowReader(log, self.sensors, self._dialects, self._headers, self._times, self._numbers)
+        self._occurred = Occurred(self.sensors)
+        self._rows = RowReader(
+            log, self.sensors, self._dialects, self._headers, self._times, self._numbers, self._occurred
+        )
         self._blocks = BlockReader(self._comment, self._dialects, self._times, self._numbers)
         self._assembly = Assembly(log.period, self.sensors) if log.format == "long" else None
 
@@ -63,6 +67,11 @@ class Parser:
     def columns(self) -> Columns | None:
         """The columns in effect, None until a header and a line of data have been seen."""
         return self._headers.columns
+
+    @property
+    def names(self) -> Names | None:
+        """Which sensors occur in a log without column names; None for other logs, and before that can be told."""
+        return self._occurred.names
 
     @property
     def units(self) -> dict[str, str]:
@@ -165,7 +174,9 @@ class Parser:
     def _read(self, line: bytes, at: int, found: Found) -> None:
         """Take a line's reading, or its part of one; raises :class:`.lines.RefusedError`."""
         if self._assembly is not None:
+            ready = len(found.ts)
             self._assembly.take(*self._rows.part(line, found), at, found)
+            self._occurred.readings += len(found.ts) - ready
             return
         ts, values, bad = self._rows.reading(line, found)
         found.add(ts, values, at)

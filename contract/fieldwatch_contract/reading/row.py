@@ -24,6 +24,7 @@ from fieldwatch_contract.reading.dialect import Columns, Dialects, comma_cure, s
 from fieldwatch_contract.reading.headers import Headers
 from fieldwatch_contract.reading.jsonl import JsonObjects
 from fieldwatch_contract.reading.lines import Found, RefusedError
+from fieldwatch_contract.reading.occurred import Occurred
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.signs import Signs
 from fieldwatch_contract.reading.times import Times
@@ -45,6 +46,7 @@ class RowReader:
         headers: Headers,
         times: Times,
         numbers: Numbers,
+        occurred: Occurred,
     ) -> None:
         """``sensors``: the bundle's as :func:`.words.plain` gives them."""
         self._log = log
@@ -53,7 +55,8 @@ class RowReader:
         self._headers = headers
         self._times = times
         self._numbers = numbers
-        self._objects = JsonObjects(log, self._sensors, times) if log.format == "jsonl" else None
+        self._occurred = occurred
+        self._objects = JsonObjects(log, self._sensors, times, occurred) if log.format == "jsonl" else None
         self._advice = TimeAdvice(log.timestamp.timezone)
 
     def reading(self, line: bytes, found: Found) -> tuple[int, NDArray[np.float64], list[int]]:
@@ -80,6 +83,7 @@ class RowReader:
         ts, fields, columns = self.fields(line, found)
         assert columns.pair is not None
         name = plain(self._dialects.decode(fields[columns.pair[0]]))
+        self._occurred.take((name,))
         if name not in self._sensors:
             return ts, name, (-1, np.nan, False)
         place = self._sensors.index(name)

@@ -10,6 +10,7 @@ import pytest
 from fieldwatch_agent.score.tally import BUCKET_S, SPAN_PERIODS, SPAN_S, Recent, Tally
 from fieldwatch_agent.troubles import LITTLE_ROOM, Facts, derive
 from fieldwatch_contract.events import Trouble
+from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns
 from fieldwatch_contract.verdicts import Why
 
@@ -62,6 +63,18 @@ EXAMPLE = {"columns": "readings.csv line 12: has 4 fields, the header has 3"}
             "renamed",
         ),
         (Facts(columns=columns(unknown=("flow",))), "columns_unknown", "1 columns are unknown", "train it with them"),
+        (
+            Facts(columns=Names(("flow",), ()), sensors=2),
+            "sensors_missing",
+            "1 of the bundle's 2 sensors do not occur in the log: flow",
+            "renamed",
+        ),
+        (
+            Facts(columns=Names((), ("Flow",))),
+            "columns_unknown",
+            "1 names are unknown to the bundle: Flow",
+            "train it",
+        ),
         (Facts(columns=columns(repeated=("s1",))), "columns_unknown", "occur twice, of which the first counts: s1", ""),
         (
             Facts(recent=Tally(read=2, bad_values=Counter(s1=2, s2=1))),
