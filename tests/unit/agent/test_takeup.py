@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fieldwatch_agent.config import Config
@@ -122,11 +123,11 @@ def test_failed_allocations_refuse_nothing(site: Site, monkeypatch: pytest.Monke
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """Seconds that pass when the test says so; for one module: a server in another thread lives by the real ones."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(takeup.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(takeup, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
