@@ -25,10 +25,10 @@ LOCKS = sorted(path.stem for path in (ROOT / "requirements").glob("*.txt"))
 
 
 def pins(name: str) -> dict[str, set[str]]:
-    """Package → the lines that pin it, without their hashes."""
+    """Package → the versions pinned. The marker is left out: in a larger set-up more may want it."""
     found: dict[str, set[str]] = {}
-    for line in re.findall(r"^(\S+==.*?) \\$", (ROOT / "requirements" / f"{name}.txt").read_text(), re.M):
-        found.setdefault(line.partition("==")[0], set()).add(line)
+    for package, version in re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements" / f"{name}.txt").read_text(), re.M):
+        found.setdefault(package, set()).add(version)
     return found
 
 
@@ -44,7 +44,7 @@ def test_each_set_up_can_be_made_on_top_of_another(name: str) -> None:
     """Otherwise ``make dev`` after ``make demo`` would replace what is there."""
     own, dev = pins(name), pins("dev")
     assert own
-    assert {package: lines for package, lines in own.items() if dev.get(package) != lines} == {}
+    assert {package: versions for package, versions in own.items() if dev.get(package) != versions} == {}
 
 
 def test_the_demo_brings_no_tools() -> None:
