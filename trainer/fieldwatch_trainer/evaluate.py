@@ -28,12 +28,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.bundle import Bundle
-from fieldwatch_contract.clock import DAY, SECOND, iso
+from fieldwatch_contract.clock import DAY, iso
 from fieldwatch_contract.scoring import Scorer
 from fieldwatch_contract.verdicts import CODES, Kind, Verdict
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import metrics
+from fieldwatch_trainer.events import Event, delay, finder
 from fieldwatch_trainer.lake import GridRows, Label, Lake, LakeError, label_codes
 from fieldwatch_trainer.models import ANOMALY, FAULT, SEED
 from fieldwatch_trainer.score import blocks, devices_for, first_row
@@ -46,21 +47,6 @@ TURNS = 20
 POINTS = 600
 """Points of a timeline."""
 TIMELINES = 6
-
-
-@dataclass(frozen=True)
-class Event:
-    """A labelled interval as row indices of :class:`HeldOut`, ``first`` to ``last`` inclusive.
-
-    ``strength`` float64 ``[S]`` is the mean contribution of each sensor over it; ``responsible`` bool ``[S]``, None
-    where the label names none that the model knows.
-    """
-
-    label: str
-    first: int
-    last: int
-    strength: NDArray[np.float64] | None = None
-    responsible: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -251,7 +237,8 @@ def _device(judge: Judge, one: DeviceScores, period: int, guard: int) -> dict[st
     positive, score = _positive(judge, held)
     opened = alarms(judge.alert, judge.threshold, held)
     events = [event for event in one.events if judge.kind == "detector" or event.label == "fault"]
-    delays = [delay for event in events if (delay := _delay(event, opened, held.ts)) is not None]
+    met = [(event, place) for event in events if (place := finder(event, opened)) is not None]
+    delays = [delay(event, opened[place], held.ts) for event, place in met]
     normal_days = int(held.normal.sum()) * period / DAY
     false = false_alarms(judge.alert, judge.threshold, held, period, guard)
     open_rows = sum(int(held.normal[first : last + 1].sum()) for first, last in opened)
@@ -278,14 +265,6 @@ def _positive(judge: Judge, held: HeldOut) -> tuple[NDArray[np.bool_], NDArray[n
         return held.label != 0, held.score
     counted = held.label != ANOMALY
     return held.label[counted] == FAULT, held.score[counted]
-
-
-def _delay(event: Event, opened: Sequence[tuple[int, int]], ts: NDArray[np.int64]) -> float | None:
-    """Return seconds from the event's start to its first alert, None where no alert was open during it."""
-    for first, last in opened:
-        if first <= event.last and last >= event.first:
-            return max(float(ts[first] - ts[event.first]) / SECOND, 0.0)
-    return None
 
 
 def _turned(events: Sequence[Event], opened: Sequence[tuple[int, int]], count: int) -> float:

@@ -6,9 +6,7 @@ the model has not seen (:mod:`.train` fits on the past and scores what follows).
 keeps the budget there. Where so little was held back that the budget allows not one episode, silence there proves
 little, and the detector's threshold takes a margin on top.
 
-Episodes that touch a labelled interval, or begin within ``guard`` rows after one, are true or at least explained, and
-do not count against the budget. An episode counts once more for each :data:`LONG` that it goes on without a label, or
-else the cheapest threshold would be one at which a device is in alarm for ever.
+What counts as a false alarm is defined in :mod:`.events`.
 """
 
 from __future__ import annotations
@@ -19,15 +17,14 @@ from typing import Any
 
 import numpy as np
 from fieldwatch_contract.alerts import AlertRule, episodes
-from fieldwatch_contract.clock import DAY, SECOND
+from fieldwatch_contract.clock import DAY
 from numpy.typing import NDArray
+
+from fieldwatch_trainer.events import false_at, unexplained
 
 BUDGET = 0.5
 """Default false-alarm episodes a device and day, on held-back time: one in two days. The models there have learnt from
 less than the final one; on public data half of the devices stay below 0.2 with it."""
-
-LONG = 8 * 3600 * SECOND
-"""A false alarm that is still open after a shift is one more for whoever comes next."""
 
 MARGIN = 1.5
 """Factor on a detector's threshold that too little time stands behind; a probability takes none."""
@@ -85,18 +82,9 @@ def alarms(rule: AlertRule, threshold: float, held: HeldOut) -> list[tuple[int, 
 
 
 def false_alarms(rule: AlertRule, threshold: float, held: HeldOut, period: int, guard: int) -> int:
-    """Count the alerts that no label explains, and once more each :data:`LONG` without one; ``period`` in µs.
-
-    ``guard`` rows after a labelled interval still belong to it.
-    """
-    labelled = np.concatenate(([0], np.cumsum(held.label != 0)))
-    row = np.arange(len(held.label))
-    explained = labelled[row + 1] > labelled[np.maximum(row - guard, 0)]
-    count = 0
-    for first, last in alarms(rule, threshold, held):
-        known = explained[first : last + 1]
-        count += int(not known.any()) + int((~known).sum()) * period // LONG
-    return count
+    """Count the false alerts as :mod:`.events` defines them; ``period`` in µs, ``guard`` rows after a label."""
+    free = unexplained(held.label, guard)
+    return sum(len(false_at(alert, free, period)) for alert in alarms(rule, threshold, held))
 
 
 def from_budget(
