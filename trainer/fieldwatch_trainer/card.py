@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 LABELS = {
-    "average_precision": "average precision (area under precision and recall)",
-    "average_precision_pooled": "average precision over all rows together",
-    "event_recall": "share of labelled events with an alert",
+    "event_recall": "event recall: share of labelled events with an alert",
+    "alert_precision": "alert precision: share of alerts that met an event",
     "false_alarms_per_day": "false alarms per device-day",
     "false_alarms": "false alarms",
     "alerts": "alerts",
@@ -30,11 +29,19 @@ LABELS = {
     "alert_share": "normal rows with an open alert",
     "unknown_share": "rows judged unknown",
     "positive_share": "rows labelled",
+    "average_precision": "average precision (area under precision and recall)",
+    "average_precision_pooled": "average precision over all rows together",
+    "vus_pr": "VUS-PR (the same for intervals)",
+    "highest_score": "highest score",
+    "expected_positive": "faulty rows expected by the probabilities",
+    "observed_positive": "faulty rows observed",
     "rows": "rows",
     "hit_100": "responsible sensors among the n named first",
     "hit_150": "responsible sensors among the 1.5 n named first",
 }
-SHARES = {"alert_share", "unknown_share", "positive_share"}
+BASELINES = {"random": "random score", "variance": "moving variance", "everything": "flag everything"}
+"""Scores that know nothing, beside every figure."""
+SHARES = {"event_recall", "alert_precision", "alert_share", "unknown_share", "positive_share"}
 
 READING = (
     "A score alone is not a verdict. A row is *anomalous* (detector) or *faulty* (classifier) where the score reaches "
@@ -119,12 +126,9 @@ def _data(data: Mapping[str, Any]) -> list[str]:
 def _figures(evaluation: Mapping[str, Any]) -> list[str]:
     lines = [f"On {evaluation['scope']}.", ""] if evaluation.get("scope") and evaluation.get("models") else []
     for name, model in (evaluation.get("models") or {}).items():
-        chance = model.get("random") or {}
-        lines += [f"| {name} | model | random score |", "|---|---|---|"]
-        for key, value in model.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and key != "threshold":
-                label = LABELS.get(key, key.replace("_", " "))
-                lines.append(f"| {label} | {figure(key, value)} | {figure(key, chance.get(key))} |")
+        head, rows = table_of(model)
+        lines += [f"| {' | '.join([name, *head])} |", "|---" * (len(head) + 1) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
         lines.append("")
     return lines[:-1]
 
@@ -158,6 +162,24 @@ def figure(key: str, value: Any) -> str:
     if key in SHARES:
         return share(value)
     return seconds(value) if key.endswith("_s") else number(value)
+
+
+def table_of(model: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of a model's figures: the figure, how sure it is, and what each baseline gets."""
+    beside = [key for key in BASELINES if model.get(key)]
+    sure = model.get("intervals") or {}
+    known = {key for key, value in model.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    rows = []
+    for key in [*(key for key in LABELS if key in known), *(k for k in model if k in known - set(LABELS))]:
+        if key == "threshold":
+            continue
+        within = f"{figure(key, sure[key][0])} to {figure(key, sure[key][1])}" if key in sure else ""
+        row = [LABELS.get(key, key.replace("_", " ")), figure(key, model[key]), within]
+        rows.append(row + [figure(key, model[b].get(key)) for b in beside])
+    head = ["model", "95 % interval", *(BASELINES[key] for key in beside)]
+    if not any(row[2] for row in rows):
+        return head[:1] + head[2:], [row[:2] + row[3:] for row in rows]
+    return head, rows
 
 
 def plain(value: Any) -> str:

@@ -1,24 +1,9 @@
-"""How good the scores are, against labels, and how good a random score would have been.
-
-For each device and model, on the readings from the split on:
-
-* **average precision** of the score for labelled rows (detector: fault or anomaly; classifier: fault, anomalies left
-  out), its mean over the devices that have any, and pooled over all rows;
-* **event recall**: labelled intervals during which an alert was open, alerts being :func:`.alerts.episodes`;
-* **false alarms**: alerts per day of normal time that touch no labelled interval;
-* **delay** from the start of an interval to its alert, median and 90 %;
-* **hit rate** at 100 % and 150 %: where a label names its sensors, the share of them among the first n, or 1.5 n,
-  ranked by their mean contribution over the interval.
-
-Nothing is point-adjusted. Beside them stand the figures of a random score: uniform for average precision, sensors in
-random order for the hit rate, and for event recall the same alerts, turned around in time by random amounts, so that
-their number and length are those of the model.
-"""
+"""Evaluation of a bundle on a lake, against labels: scores of the readings from the split on, then :mod:`.judging`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +11,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from fieldwatch_contract.alerts import AlertRule
-from fieldwatch_contract.bundle import Bundle
-from fieldwatch_contract.clock import DAY, iso
+from fieldwatch_contract.bundle import Bundle, Manifest
+from fieldwatch_contract.clock import iso
 from fieldwatch_contract.scoring import Scorer
-from fieldwatch_contract.verdicts import CODES, Kind, Verdict
+from fieldwatch_contract.verdicts import CODES, Verdict
 from numpy.typing import NDArray
 
-from fieldwatch_trainer import metrics
-from fieldwatch_trainer.events import Event, delay, finder
+from fieldwatch_trainer.baselines import moving_variance
+from fieldwatch_trainer.events import Event
+from fieldwatch_trainer.judging import evaluation
 from fieldwatch_trainer.lake import GridRows, Label, Lake, LakeError, label_codes
-from fieldwatch_trainer.models import ANOMALY, FAULT, SEED
+from fieldwatch_trainer.outcomes import DeviceScores, Judge
 from fieldwatch_trainer.score import blocks, devices_for, first_row
 from fieldwatch_trainer.split import Split
-from fieldwatch_trainer.thresholds import HeldOut, alarms, false_alarms
+from fieldwatch_trainer.thresholds import HeldOut
 
 UNKNOWN = CODES[Verdict.UNKNOWN]
-TURNS = 20
-"""Random turns of the alerts for the baseline of event recall."""
-POINTS = 600
-"""Points of a timeline."""
-TIMELINES = 6
+KINDS = ("fault", "anomaly")
+"""Labels that are events."""
 
 
 @dataclass(frozen=True)
-class DeviceScores:
-    """What one model said of one device, with what was true."""
+class Scored:
+    """What a bundle said of a lake: by model one :class:`.outcomes.DeviceScores` a device, and what judges them.
 
-    held: HeldOut
-    events: list[Event] = field(default_factory=list)
+    ``strange``: by sensor the share of normal values that lie outside the least and largest value of training.
+    """
 
-
-@dataclass(frozen=True)
-class Judge:
-    """What turns one model's scores into alerts."""
-
-    name: str
-    kind: Kind
-    threshold: float
-    alert: AlertRule
+    bundle: Bundle
+    judges: list[Judge]
+    found: dict[str, list[DeviceScores]]
+    strange: dict[str, float]
 
 
 def evaluate_lake(
@@ -79,35 +56,91 @@ def evaluate_lake(
     ``scores``: a ``scores.parquet`` of the same bundle, to be used instead of scoring again. Raises
     :class:`.lake.LakeError` where there is nothing to evaluate: no labels, no readings after the split.
     """
-    names = devices_for(bundle, lake, split, "--split")
-    if not any(label.label != "normal" for name in names for label in lake.labels(name)):
+    (scored,) = score_same_rows([bundle], lake, split, scores, progress)
+    result = evaluation(scored.judges, scored.found, "readings from the split on")
+    ref = bundle.ref
+    about = {"bundle": f"{ref.name}/{ref.version}", "sha256": ref.sha256, "lake": lake.url, "strange": scored.strange}
+    return about | result
+
+
+def score_same_rows(
+    bundles: Sequence[Bundle],
+    lake: Lake,
+    split: Split,
+    scores: Path | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Scored]:
+    """Score the lake's readings from the split on with every bundle: the same rows of the same devices.
+
+    ``scores``: of the first bundle, in place of scoring. Raises as :func:`evaluate_lake` does.
+    """
+    names = devices_for(bundles[0], lake, split, "--split")
+    for other in bundles[1:]:
+        devices_for(other, lake, split, "--split")
+    if not any(label.label in KINDS for name in names for label in lake.labels(name)):
         raise LakeError(
             f"{lake.url}: no labels for {', '.join(names[:5])}: labels.parquet must hold "
-            "device, start, end, label (fault, anomaly or normal), sensors"
+            "device, start, end, label (fault or anomaly, and normal), sensors"
         )
-    scorer = Scorer(bundle) if scores is None else None
-    manifest = bundle.manifest
-    found: dict[str, list[DeviceScores]] = {model.name: [] for model in manifest.models}
+    manifests = [bundle.manifest for bundle in bundles]
+    sensors = list(dict.fromkeys(sensor for manifest in manifests for sensor in manifest.sensors))
+    window = max(manifest.window for manifest in manifests)
+    scorers = [None if scores is not None else Scorer(bundle) for bundle in bundles]
+    found: list[dict[str, list[DeviceScores]]] = [{model.name: [] for model in m.models} for m in manifests]
+    range_ = [_Range(manifest) for manifest in manifests]
     for number, name in enumerate(names):
         progress(f"{name} ({number + 1} of {len(names)})")
-        grid = lake.grid(name, manifest.sensors, manifest.window)
-        first = first_row(grid, name, split)
-        if not grid.reading[first:].any():
+        whole = lake.grid(name, sensors, window)
+        first, labels = first_row(whole, name, split), lake.labels(name)
+        if not whole.reading[first:].any():
             continue
-        if scorer is not None:
-            measured = measure(scorer, name, grid, first, lake.labels(name), manifest.sensors)
-        else:
-            assert scores is not None
-            ts = grid.ts[first:][grid.reading[first:]]
-            measured = _from_file(scores, bundle, name, ts, lake.labels(name))
-        for model, one in measured.items():
-            found[model].append(one)
-    if not any(found.values()):
+        for place, (manifest, scorer) in enumerate(zip(manifests, scorers, strict=True)):
+            columns = [sensors.index(sensor) for sensor in manifest.sensors]
+            grid = GridRows(whole.ts, whole.rows[:, columns], whole.reading, whole.duplicate)
+            range_[place].add(grid, first, labels)
+            if scorer is not None:
+                measured = measure(scorer, name, grid, first, labels, manifest.sensors)
+            else:
+                assert scores is not None
+                measured = _from_file(scores, bundles[place], name, grid, first, labels)
+            for model, one in measured.items():
+                found[place][model].append(one)
+    if not any(found[0].values()):
         raise LakeError(f"{lake.url}: no reading of {', '.join(names[:5])} lies at or after --since or the split")
-    judges = [Judge(model.name, model.kind, model.threshold, model.alert) for model in manifest.models]
-    result = evaluation(judges, found, manifest.period, manifest.window, "readings from the split on")
-    ref = bundle.ref
-    return {"bundle": f"{ref.name}/{ref.version}", "sha256": ref.sha256, "lake": lake.url} | result
+    return [
+        Scored(bundle, judges_of(bundle.manifest), part, strange.shares())
+        for bundle, part, strange in zip(bundles, found, range_, strict=True)
+    ]
+
+
+def judges_of(manifest: Manifest) -> list[Judge]:
+    """Return what judges each model of a bundle."""
+    return [
+        Judge(model.name, model.kind, model.threshold, model.alert, manifest.period, manifest.window)
+        for model in manifest.models
+    ]
+
+
+class _Range:
+    """Counts the normal values that lie outside what a sensor did in training."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._outside = np.zeros(len(manifest.sensors), np.int64)
+        self._count = np.zeros(len(manifest.sensors), np.int64)
+
+    def add(self, grid: GridRows, first: int, labels: Sequence[Label]) -> None:
+        baseline = self._manifest.baseline
+        normal = first + np.flatnonzero(grid.reading[first:] & (label_codes(grid.ts[first:], list(labels)) == 0))
+        values = grid.rows[normal]
+        self._count += (~np.isnan(values)).sum(axis=0)
+        self._outside += ((values < np.array(baseline.low)) | (values > np.array(baseline.high))).sum(axis=0)
+
+    def shares(self) -> dict[str, float]:
+        """Return the shares by sensor, the largest first; a sensor without a value is left out."""
+        told = zip(self._manifest.sensors, self._outside.tolist(), self._count.tolist(), strict=True)
+        found = {sensor: outside / count for sensor, outside, count in told if count}
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def measure(
@@ -134,169 +167,15 @@ def measure(
             for number, (start, stop, _) in enumerate(spans):
                 piece = given[max(start - position, 0) : max(stop + 1 - position, 0)]
                 total[number] += piece.sum(axis=0, dtype=np.float64)
+    scale = np.array(scorer.manifest.baseline.scale)
+    moved = moving_variance(grid.rows, scale, first, last)[grid.reading[first:last]]
     result = {}
     for model, pieces in parts.items():
         score = np.concatenate([piece[0] for piece in pieces])
         verdict = np.concatenate([piece[1] for piece in pieces])
         held = HeldOut(device, ts, score, verdict != UNKNOWN, label_codes(ts, list(labels)))
-        result[model] = DeviceScores(held, _events(spans, sums[model], sensors))
+        result[model] = DeviceScores(held, _events(spans, sums[model], sensors), moved)
     return result
-
-
-def evaluation(
-    judges: Iterable[Judge],
-    found: Mapping[str, Sequence[DeviceScores]],
-    period: int,
-    guard: int,
-    scope: str,
-) -> dict[str, Any]:
-    """Return the figures of every model, with timelines; ``period`` in µs; ``guard`` rows after a label are its own."""
-    models: dict[str, Any] = {}
-    timelines: list[dict[str, Any]] = []
-    rows = days = 0.0
-    devices: set[str] = set()
-    for judge in judges:
-        scored = found.get(judge.name, [])
-        if not scored:
-            continue
-        models[judge.name] = _model(judge, scored, period, guard)
-        devices.update(one.held.device for one in scored)
-        rows = max(rows, sum(len(one.held.ts) for one in scored))
-        days = max(days, sum(len(one.held.ts) for one in scored) * period / DAY)
-        told = sorted(scored, key=lambda one: (-len(one.events), one.held.device))[:TIMELINES]
-        timelines.extend(_timeline(judge, one) for one in told)
-    return {
-        "scope": scope,
-        "devices": len(devices),
-        "rows": int(rows),
-        "device_days": round(days, 3),
-        "models": models,
-        "timelines": timelines,
-    }
-
-
-# ---- figures -------------------------------------------------------------------------------------------------------
-
-
-def _model(judge: Judge, scored: Sequence[DeviceScores], period: int, guard: int) -> dict[str, Any]:
-    each = [_device(judge, one, period, guard) for one in scored]
-    pooled = [_positive(judge, one.held) for one in scored]
-    positive = np.concatenate([part[0] for part in pooled])
-    score = np.concatenate([part[1] for part in pooled])
-    events = sum(one["events"] for one in each)
-    caught = sum(one["caught"] for one in each)
-    normal_days = sum(one["normal_days"] for one in each)
-    false = sum(one["false_alarms"] for one in each)
-    alert_days = sum(one["alert_share"] * one["normal_days"] for one in each)
-    delays = [delay for one in each for delay in one.pop("delays")]
-    hits = [hit for one in each for hit in one.pop("hits")]
-    turned = [one.pop("turned") for one in each]
-    random: dict[str, Any] = {
-        "average_precision": _mean(metrics.random_average_precision(part[0]) for part in pooled),
-        "average_precision_pooled": metrics.random_average_precision(positive),
-    }
-    result: dict[str, Any] = {
-        "kind": judge.kind,
-        "threshold": judge.threshold,
-        "average_precision": _mean(one["average_precision"] for one in each),
-        "average_precision_pooled": metrics.average_precision(positive, score),
-        "events": events,
-        "event_recall": caught / events if events else None,
-        "false_alarms": false,
-        "false_alarms_per_day": false / normal_days if normal_days else None,
-        "alert_share": alert_days / normal_days if normal_days else None,
-        "delay_median_s": float(np.median(delays)) if delays else None,
-        "delay_p90_s": float(np.quantile(delays, 0.9)) if delays else None,
-        "positive_share": float(positive.mean()) if len(positive) else None,
-        "unknown_share": float(np.mean(np.concatenate([~one.held.judged for one in scored]))),
-    }
-    if events:
-        random["event_recall"] = float(sum(turned)) / events
-    for place, name in enumerate(("hit_100", "hit_150")):
-        if hits:
-            result[name] = float(np.mean([hit[place] for hit in hits]))
-            random[name] = float(np.mean([hit[place + 2] for hit in hits]))
-    if judge.kind == "classifier" and len(positive):
-        finite = ~np.isnan(score)
-        result["brier"] = metrics.brier(positive[finite], score[finite])
-        result["log_loss"] = metrics.log_loss(positive[finite], score[finite])
-        result["reliability"] = metrics.reliability(positive[finite], score[finite])
-        base = np.full(len(positive), positive.mean())
-        random["brier"] = metrics.brier(positive, base)
-        random["log_loss"] = metrics.log_loss(positive, base)
-    if positive.any():
-        curve = metrics.precision_recall(positive, score)
-        result["curve"] = {"recall": [point[0] for point in curve], "precision": [point[1] for point in curve]}
-    result["random"] = random
-    result["devices"] = each
-    return result
-
-
-def _device(judge: Judge, one: DeviceScores, period: int, guard: int) -> dict[str, Any]:
-    held = one.held
-    positive, score = _positive(judge, held)
-    opened = alarms(judge.alert, judge.threshold, held)
-    events = [event for event in one.events if judge.kind == "detector" or event.label == "fault"]
-    met = [(event, place) for event in events if (place := finder(event, opened)) is not None]
-    delays = [delay(event, opened[place], held.ts) for event, place in met]
-    normal_days = int(held.normal.sum()) * period / DAY
-    false = false_alarms(judge.alert, judge.threshold, held, period, guard)
-    open_rows = sum(int(held.normal[first : last + 1].sum()) for first, last in opened)
-    return {
-        "device": held.device,
-        "average_precision": metrics.average_precision(positive, score),
-        "random_average_precision": metrics.random_average_precision(positive),
-        "events": len(events),
-        "caught": len(delays),
-        "false_alarms": false,
-        "false_alarms_per_day": false / normal_days if normal_days else None,
-        "alert_share": open_rows / max(int(held.normal.sum()), 1),
-        "normal_days": normal_days,
-        "rows": len(held.ts),
-        "delays": delays,
-        "hits": [_hits(event) for event in events if event.responsible is not None],
-        "turned": _turned(events, opened, len(held.ts)),
-    }
-
-
-def _positive(judge: Judge, held: HeldOut) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Return truth and score of the rows that count for this model."""
-    if judge.kind == "detector":
-        return held.label != 0, held.score
-    counted = held.label != ANOMALY
-    return held.label[counted] == FAULT, held.score[counted]
-
-
-def _turned(events: Sequence[Event], opened: Sequence[tuple[int, int]], count: int) -> float:
-    """Return how many events the same alerts would meet, turned around in time at random: the mean of many turns."""
-    if not events or not opened:
-        return 0.0
-    rng = np.random.default_rng(SEED)
-    covered = np.zeros(count, bool)
-    for first, last in opened:
-        covered[first : last + 1] = True
-    reach = np.concatenate(([0], np.cumsum(np.concatenate((covered, covered)))))
-    begin = np.array([event.first for event in events])
-    end = np.array([event.last for event in events]) + 1
-    met = [float((reach[end + turn] > reach[begin + turn]).sum()) for turn in rng.integers(0, count, TURNS)]
-    return float(np.mean(met))
-
-
-def _hits(event: Event) -> tuple[float, float, float, float]:
-    """Return hit rate at 100 % and 150 %, and what a random order of the sensors would get."""
-    assert event.strength is not None and event.responsible is not None
-    count, sensors = int(event.responsible.sum()), len(event.responsible)
-    return (
-        metrics.hit_rate(event.strength, event.responsible, 1.0),
-        metrics.hit_rate(event.strength, event.responsible, 1.5),
-        count / sensors,
-        min(int(1.5 * count), sensors) / sensors,
-    )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 # ---- intervals -----------------------------------------------------------------------------------------------------
@@ -308,7 +187,7 @@ def _spans(ts: NDArray[np.int64], labels: Sequence[Label]) -> list[tuple[int, in
     for label in labels:
         start = int(np.searchsorted(ts, label.start))
         stop = int(np.searchsorted(ts, label.end, side="right")) - 1
-        if label.label != "normal" and stop >= start:
+        if label.label in KINDS and stop >= start:
             spans.append((start, stop, label))
     return spans
 
@@ -323,9 +202,12 @@ def _events(spans: Sequence[tuple[int, int, Label]], sums: NDArray[np.float64], 
 
 
 def _from_file(
-    path: Path, bundle: Bundle, device: str, ts: NDArray[np.int64], labels: Sequence[Label]
+    path: Path, bundle: Bundle, device: str, grid: GridRows, first: int, labels: Sequence[Label]
 ) -> dict[str, DeviceScores]:
-    """Read one device's scores of the readings at ``ts`` back from ``scores.parquet``, where all must be."""
+    """Read one device's scores of the readings from ``first`` on back from ``scores.parquet``, where all must be."""
+    there = grid.reading[first:]
+    ts = grid.ts[first:][there]
+    moved = moving_variance(grid.rows, np.array(bundle.manifest.baseline.scale), first, len(grid.rows))[there]
     try:
         dataset = ds.dataset(path, format="parquet")
         table = dataset.to_table(filter=pc.field("device") == device)
@@ -356,48 +238,53 @@ def _from_file(
             for names, shares, value in lines:
                 sums[number, [place[name] for name in names]] += np.array(shares) * float(value)
         held = HeldOut(device, ts, score, judged, label_codes(ts, list(labels)))
-        result[model.name] = DeviceScores(held, _events(spans, sums, sensors))
+        result[model.name] = DeviceScores(held, _events(spans, sums, sensors), moved)
     return result
-
-
-def _timeline(judge: Judge, one: DeviceScores) -> dict[str, Any]:
-    """Return the score's maximum in at most :data:`POINTS` stretches of time, for a picture."""
-    held = one.held
-    size = -(-len(held.ts) // POINTS)
-    starts = np.arange(0, len(held.ts), size)
-    value = np.where(np.isnan(held.score), -np.inf, held.score)
-    peak = np.maximum.reduceat(value, starts)
-    peak[np.isinf(peak)] = 0.0
-    return {
-        "device": held.device,
-        "model": judge.name,
-        "threshold": judge.threshold,
-        "ts": held.ts[starts].tolist(),
-        "score": [round(float(point), 6) for point in peak],
-        "labels": [[int(held.ts[e.first]), int(held.ts[e.last]), e.label] for e in one.events],
-    }
 
 
 def said(result: Mapping[str, Any]) -> str:
     """Tell an evaluation to a person, in a few lines."""
     lines = [f"{result.get('bundle', '')}: {result['rows']:,} rows, {result['devices']} devices"]
+    lines.extend(line for name, model in result["models"].items() for line in lines_of(name, model))
+    return "\n".join(lines) + "\n"
+
+
+def lines_of(name: str, model: Mapping[str, Any]) -> list[str]:
+    """Tell one model's figures: what its alerts found beside what they cost, then the score, then the baselines."""
 
     def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
+        return "unknown" if value is None else f"{value:.3f}"
 
-    for name, model in result["models"].items():
+    def sure(figure: str) -> str:
+        within = model["intervals"].get(figure)
+        return f" ({within[0]:.3f} to {within[1]:.3f})" if within else ""
+
+    baselines = {key: model[key] for key in ("random", "variance", "everything") if model.get(key)}
+
+    def beside(figure: str) -> str:
+        told = {"random": "random", "variance": "moving variance", "everything": "flag everything"}
+        known = [f"{told[key]} {number(one[figure])}" for key, one in baselines.items() if one.get(figure) is not None]
+        return f" [{', '.join(known)}]" if known else ""
+
+    recall = f"event recall {number(model['event_recall'])}{sure('event_recall')} of {model['events']}"
+    if not model["events"]:
+        recall = "event recall unknown: no labelled event there"
+    worst = max((q["false_alarms_per_day"] or 0.0 for q in model["quarters"]), default=0.0)
+    lines = [
+        f"  {name}: {recall}, alert precision {number(model['alert_precision'])} of {model['alerts']}, "
+        f"false alarms a device-day {number(model['false_alarms_per_day'])}{sure('false_alarms_per_day')}, "
+        f"worst quarter {number(worst)}",
+        f"    average precision {number(model['average_precision'])}{beside('average_precision')}",
+        f"    VUS-PR {number(model['vus_pr'])}{beside('vus_pr')}; event recall{beside('event_recall')}",
+    ]
+    if model["delay_median_s"] is not None:
+        lines.append(f"    delay median {model['delay_median_s']:.0f} s, 90 % {model['delay_p90_s']:.0f} s")
+    if "hit_100" in model:
         random = model["random"]
         lines.append(
-            f"  {name}: average precision {number(model['average_precision'])} "
-            f"(random {number(random['average_precision'])}), event recall {number(model['event_recall'])} "
-            f"of {model['events']}, false alarms a device-day {number(model['false_alarms_per_day'])}, "
-            f"normal time in alert {number(model['alert_share'])}"
+            f"    responsible sensors among the first n {model['hit_100']:.3f} [random {random['hit_100']:.3f}], "
+            f"first 1.5 n {model['hit_150']:.3f} [random {random['hit_150']:.3f}]"
         )
-        if model["delay_median_s"] is not None:
-            lines.append(f"    delay median {model['delay_median_s']:.0f} s, 90 % {model['delay_p90_s']:.0f} s")
-        if "hit_100" in model:
-            lines.append(
-                f"    responsible sensors among the first n {model['hit_100']:.3f} (random {random['hit_100']:.3f}), "
-                f"first 1.5 n {model['hit_150']:.3f} (random {random['hit_150']:.3f})"
-            )
-    return "\n".join(lines) + "\n"
+    if "brier" in model:
+        lines.append(f"    Brier {model['brier']:.4f}{beside('brier')}, calibration error {model['ece']:.4f}")
+    return lines

@@ -38,7 +38,19 @@ from string import Template
 from typing import Any
 
 from fieldwatch_trainer import figures
-from fieldwatch_trainer.card import KINDS, LABELS, LIMITS, READING, card, figure, heading, number, plain, seconds, share
+from fieldwatch_trainer.card import (
+    KINDS,
+    LABELS,
+    LIMITS,
+    READING,
+    card,
+    heading,
+    number,
+    plain,
+    seconds,
+    share,
+    table_of,
+)  # fmt: skip
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -282,16 +294,9 @@ def _all_labelled(model: Mapping[str, Any]) -> bool:
 
 
 def _figures_table(model: Mapping[str, Any]) -> str:
-    """Return the numbers of one model, beside those of a random score where there are any."""
-    chance = model.get("random") or {}
-    rows = []
-    for key, value in model.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or key == "threshold":
-            continue
-        rows.append([LABELS.get(key, key.replace("_", " ")), figure(key, value), figure(key, chance.get(key))])
-    if not chance:
-        return _table(["", "model"], [row[:2] for row in rows], numeric={1})
-    return _table(["", "model", "random score"], rows, numeric={1, 2})
+    """Return the numbers of one model, beside those of scores that know nothing."""
+    head, rows = table_of(model)
+    return _table(["", *head], rows, numeric=range(1, len(head) + 1))
 
 
 def _folds(table: Mapping[str, Any]) -> str:

@@ -38,13 +38,15 @@ from fieldwatch_trainer import bundle as bundles
 from fieldwatch_trainer import gate, metrics, report
 from fieldwatch_trainer.bundle import Frame
 from fieldwatch_trainer.data import Fold, LakeData
-from fieldwatch_trainer.evaluate import DeviceScores, Judge, evaluation, measure
+from fieldwatch_trainer.evaluate import judges_of, lines_of, measure
+from fieldwatch_trainer.judging import evaluation
 from fieldwatch_trainer.lake import GridRows, Lake, LakeError
 from fieldwatch_trainer.models import FAULT, NORMAL, SEED, Fitted, Plugin, TooLittleData, TrainingData
 from fieldwatch_trainer.models.detector import LOOKBACK, Detector
 from fieldwatch_trainer.models.folds import folds
 from fieldwatch_trainer.models.moments import moments
 from fieldwatch_trainer.models.table import TableClassifier, TableDetector
+from fieldwatch_trainer.outcomes import DeviceScores
 from fieldwatch_trainer.score import blocks
 from fieldwatch_trainer.split import Split, described
 from fieldwatch_trainer.table import Table
@@ -149,13 +151,12 @@ def train_lake(
         proof = gate.parity(bundle, fitted, _gate_blocks(data, window))
         clock.lap("bundle")
 
-        judges = [Judge(one.name, one.kind, thresholds[one.name], one.alert) for one in fitted]
         scope = "training time that the scoring model had not seen, and on which the thresholds were set"
         run = _run(bundle, content, frame, fitted, thresholds, ranges) | {
             "data": {"lake": lake.url} | facts,
             "budget": {"episodes_per_device_day": budget},
             "calibration": calibration,
-            "evaluation": evaluation(judges, held, data.period, window, scope),
+            "evaluation": evaluation(judges_of(bundle.manifest), held, scope),
             "gate": proof,
             "notes": notes,
         }
@@ -449,14 +450,9 @@ def said(run: dict[str, Any], out: Path) -> str:
     lines = [f"{run['name']}/{run['version']}  {run['bytes'] / 1024:.0f} kB  window {run['window']} rows"]
     for name, model in run["models"].items():
         lines.append(f"  {name}: threshold {model['threshold']:.4g}")
-    for name, model in run.get("evaluation", {}).get("models", {}).items():
-        found, random = model["average_precision"], model["random"]["average_precision"]
-        told = "no label there" if found is None else f"average precision {found:.3f} (random {random:.3f})"
-        rate = model["false_alarms_per_day"]
-        lines.append(
-            f"  {name} on held-back time: {told}, false alarms a device-day "
-            + ("unknown" if rate is None else f"{rate:.3f}")
-        )
+    if figures := run.get("evaluation", {}).get("models"):
+        lines.append("  on held-back time, on which the thresholds were set:")
+        lines.extend(f"  {line}" for name, model in figures.items() for line in lines_of(name, model))
     if "table" in run:
         mean = run["table"]["mean"]
         count = len(run["table"]["folds"])
