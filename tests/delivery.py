@@ -10,8 +10,8 @@ from typing import Any
 from fieldwatch_agent.config import MqttConfig
 from fieldwatch_agent.send.connection import Timing
 from fieldwatch_agent.send.journal import Draft, Journal, Outbox
-from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.store import Store, sqlite_url
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import alert_id
 from fieldwatch_contract.events import Ack, AlertData, BundleRef, Evidence, HealthData, LedgerDay, OutboxState

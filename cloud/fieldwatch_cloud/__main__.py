@@ -95,9 +95,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from fieldwatch_cloud.broker import Broker, BrokerError
     from fieldwatch_cloud.config import ConfigError, load
     from fieldwatch_cloud.ingest import Ingest
+    from fieldwatch_cloud.ingest.broker import Broker, BrokerError
     from fieldwatch_cloud.store import Store, sqlite_url
     from fieldwatch_cloud.web import WebSettings, create_app, make_server
 
@@ -167,9 +167,8 @@ def _ingest(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from fieldwatch_contract.clock import parse_iso
 
-    from fieldwatch_cloud import export
     from fieldwatch_cloud.config import ConfigError, load
-    from fieldwatch_cloud.store import Store, sqlite_url
+    from fieldwatch_cloud.store import Store, export, sqlite_url
 
     config = load(options.config)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fieldwatch_cloud.decode import Batch, Message
+from fieldwatch_cloud.ingest.decode import Message, decode
 from fieldwatch_cloud.store import Store, sqlite_url
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import alert_id
@@ -42,7 +42,7 @@ class Device:
     sensors: int = 100
     epoch: str = "5e1f"
     seq: int = 0
-    batch: Batch = field(default_factory=Batch)
+    messages: list[Message] = field(default_factory=list)
 
     @property
     def bundle(self) -> BundleRef:
@@ -55,10 +55,10 @@ class Device:
         return [f"{QUANTITIES[i % len(QUANTITIES)]}_{i // len(QUANTITIES) + 1:02d}" for i in range(self.sensors)]
 
     def send(self, event: str, data: str, at: int | None = None) -> None:
-        """Add one event to the batch."""
+        """Add one event to what is sent."""
         self.seq += 1
         payload = envelope(self.id, self.epoch, self.seq, event, clock.iso(self.at if at is None else at), data)
-        self.batch.add(Message(topic(self.id, f"evt/{event}"), payload))
+        self.messages.append(Message(topic(self.id, f"evt/{event}"), payload))
 
     def results(self, ratios: dict[str, NDArray[np.float64]], guilty: list[int], full: bool = False) -> None:
         """Send one result a minute, the last one at ``at``; ``ratios``: score / threshold by model."""
@@ -220,13 +220,14 @@ class Device:
         """Say that the device is online or offline."""
         data = {"status": status, "since": clock.iso(since), "connection": connection, "epoch": self.epoch}
         data |= {"reason": reason}
-        self.batch.add(Message(topic(self.id, "state"), json.dumps(data).encode()))
+        self.messages.append(Message(topic(self.id, "state"), json.dumps(data).encode()))
 
     def store(self, store: Store, received: int | None = None) -> None:
         """Put everything sent so far into the store."""
-        outcome = store.ingest(self.batch, received)
-        assert outcome.refused == 0, self.batch.refused
-        self.batch = Batch()
+        batch = decode(self.messages)
+        outcome = store.ingest(batch, received)
+        assert outcome.refused == 0, batch.refused
+        self.messages = []
 
 
 def quiet(rng: np.random.Generator, count: int, level: float) -> NDArray[np.float64]:

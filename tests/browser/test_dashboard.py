@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web import WebSettings, create_app, make_server
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_contract import clock

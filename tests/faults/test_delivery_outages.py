@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from fieldwatch_agent.send.journal import Outbox, read_status
 from fieldwatch_agent.send.uplink import Uplink
-from fieldwatch_cloud import tables as t
-from fieldwatch_cloud.broker import Broker as OwnBroker
-from fieldwatch_cloud.broker import BrokerError
 from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
+from fieldwatch_cloud.ingest.broker import Broker as OwnBroker
+from fieldwatch_cloud.ingest.broker import BrokerError
 from fieldwatch_cloud.store import Store
+from fieldwatch_cloud.store import tables as t
 
 from tests.brokers import Line
 from tests.conftest import PATIENCE, ROOT, Broker, Spawn, find_port, wait_until
@@ -202,7 +202,7 @@ def test_workers_of_a_group_share_the_load_and_one_dies_for_good(
 def test_a_store_that_cannot_be_written_confirms_nothing(
     mosquitto: MakeBroker, linked: Linked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fieldwatch_cloud.store.BUSY_TIMEOUT", 0.2)
+    monkeypatch.setattr("fieldwatch_cloud.store.database.BUSY_TIMEOUT", 0.2)
     broker = mosquitto()
     store = make_store(tmp_path)
     ingest = Ingest(store, BrokerConfig(url=broker.url))
@@ -471,7 +471,7 @@ def test_a_port_that_is_taken_is_named(mosquitto: MakeBroker, tmp_path: Path) ->
 
 
 def test_without_mosquitto_the_embedded_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fieldwatch_cloud.broker.find_mosquitto", lambda: None)
+    monkeypatch.setattr("fieldwatch_cloud.ingest.broker.find_mosquitto", lambda: None)
     with OwnBroker(tmp_path / "broker", 0) as broker:
         assert broker.program == "iotcore"
         assert "keeps nothing over a restart and has no access rules" in broker.note

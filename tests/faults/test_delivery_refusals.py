@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fieldwatch_agent.send.journal import Outbox
 from fieldwatch_agent.send.uplink import Uplink
-from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
 from fieldwatch_cloud.store import Store
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract.events import Ack, Evidence
 
 from tests.brokers import Hostile
@@ -242,9 +242,9 @@ def test_after_a_protocol_error_the_session_is_given_up(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from fieldwatch_cloud import ingest
+    from fieldwatch_cloud.ingest import link
 
-    monkeypatch.delattr(ingest._Client, "_handle_publish")
+    monkeypatch.delattr(link._Client, "_handle_publish")
     broker = mosquitto()
     store = taken(broker.url)
     publish_unreadable(broker.port)

@@ -15,15 +15,15 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.events import Evidence
 from pydantic import BaseModel, ConfigDict, Field
 
+from fieldwatch_cloud import words
+from fieldwatch_cloud.alerts.standing import State, counts, fleet_notes
 from fieldwatch_cloud.store import Store, unpack_evidence
-from fieldwatch_cloud.web import words
-from fieldwatch_cloud.web.fleet import AnyRow, DeviceNow
+from fieldwatch_cloud.store.fleet import AnyRow, DeviceNow
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import MEDIA_TYPE, Problem, ProblemError
 from fieldwatch_cloud.web.queries import HEAT_UNIT, Place, Queries
 from fieldwatch_cloud.web.security import csrf_holds
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range, cut
-from fieldwatch_cloud.web.standing import State, counts, fleet_notes
 from fieldwatch_cloud.web.stream import STREAMS, Stream
 
 NOTE_LIMIT = 2000

@@ -15,19 +15,19 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from fieldwatch_contract import clock
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from fieldwatch_cloud import words
+from fieldwatch_cloud.alerts.standing import State, counts, fleet_notes
 from fieldwatch_cloud.live import LiveFeed, Resync
 from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
-from fieldwatch_cloud.web import words
+from fieldwatch_cloud.store.fleet import told_by
 from fieldwatch_cloud.web.api import NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
 from fieldwatch_cloud.web.assets import Assets
-from fieldwatch_cloud.web.fleet import told_by
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.queries import DayBalance, Queries
 from fieldwatch_cloud.web.security import Session, Sessions, cookie_name, csrf_holds
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut
 from fieldwatch_cloud.web.settings import WebSettings
-from fieldwatch_cloud.web.standing import State, counts, fleet_notes
 from fieldwatch_cloud.web.stream import Stream
 
 FLEET_AGE = 5.0

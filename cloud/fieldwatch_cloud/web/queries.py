@@ -16,9 +16,8 @@ from fieldwatch_contract import clock
 from numpy.typing import NDArray
 from sqlalchemy import Engine, and_, case, func, or_, select
 
-from fieldwatch_cloud import tables
-from fieldwatch_cloud.store import ratio
-from fieldwatch_cloud.web.fleet import AnyRow, DeviceNow, count_stored, read_fleet
+from fieldwatch_cloud.store import ratio, tables
+from fieldwatch_cloud.store.fleet import AnyRow, DeviceNow, count_stored, read_fleet
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range
 
 HEAT_SENSORS = 60

@@ -17,7 +17,7 @@ from typing import Any
 
 from fieldwatch_cloud.live import LiveFeed, Notice, Resync
 from fieldwatch_cloud.store import ratio
-from fieldwatch_cloud.web.fleet import told_by
+from fieldwatch_cloud.store.fleet import told_by
 
 HEARTBEAT = 10.0
 """Seconds of silence after which a beat is sent and the session is checked again."""

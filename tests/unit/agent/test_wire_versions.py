@@ -16,7 +16,7 @@ from fieldwatch_agent.config import Config
 from fieldwatch_agent.send.journal import Outbox
 from fieldwatch_agent.service import Service
 from fieldwatch_agent.update.activation import Activation
-from fieldwatch_cloud.decode import Message, decode
+from fieldwatch_cloud.ingest.decode import Message, decode
 from fieldwatch_contract import clock, events
 from fieldwatch_contract.events import Ack
 from fieldwatch_contract.topics import topic

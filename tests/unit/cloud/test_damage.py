@@ -9,10 +9,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.config import BrokerConfig
-from fieldwatch_cloud.decode import Message
 from fieldwatch_cloud.ingest import Ingest
+from fieldwatch_cloud.ingest.decode import Message
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract import topics
 from fieldwatch_contract.events import Ack, envelope
 
@@ -44,12 +44,12 @@ def message(seq: int, device: str = DEVICE, floor: int | None = None) -> Message
 def test_one_damaged_row_stops_nobody_and_acknowledges_nothing_that_is_not_stored(tmp_path: Path, damage: str) -> None:
     store = make_store(tmp_path)
     ingest = Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
-    ingest._store_all([message(seq) for seq in (1, 2, 5)])
+    ingest._intake.take([message(seq) for seq in (1, 2, 5)])
     with sqlite3.connect(tmp_path / "cloud.db") as db:
         db.execute(damage)
     db.close()
     store.receipts()
-    ingest._store_all([message(5, floor=3), message(6, floor=3), message(1, OTHER)])
+    ingest._intake.take([message(5, floor=3), message(6, floor=3), message(1, OTHER)])
     assert stored(store) == 4
     assert stored(store, OTHER) == 1
     assert rows(store, t.quarantine) == []
@@ -70,22 +70,22 @@ def test_what_can_be_neither_stored_nor_set_aside_is_not_acknowledged_and_holds_
                 "BEGIN SELECT RAISE(ABORT, 'not with me'); END"
             )
     db.close()
-    ingest._store_all([message(1), message(1, OTHER)])
+    left = ingest._intake.take([message(1), message(1, OTHER)])
     assert stored(store) == 0
     assert stored(store, OTHER) == 1
     assert last_ack(store) is None
-    assert ingest.error is not None
-    assert "can be neither stored nor set aside" in ingest.error
+    assert left is not None
+    assert "can be neither stored nor set aside" in left
     store.close()
 
 
 def test_an_acknowledgement_of_a_damaged_row_never_says_more(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     ingest = Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
-    ingest._store_all([message(seq) for seq in range(1, 9)])
+    ingest._intake.take([message(seq) for seq in range(1, 9)])
     with sqlite3.connect(tmp_path / "cloud.db") as db:
         db.execute("UPDATE ack SET upto = 'x'")
     db.close()
-    ingest._store_all([message(9)])
+    ingest._intake.take([message(9)])
     assert last_ack(store) == Ack(epoch="ab12", upto=0, also=[9])
     store.close()

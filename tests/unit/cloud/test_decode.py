@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import zstandard
-from fieldwatch_cloud.decode import UNPACKED_LIMIT, Batch, Message, decode, floor_of
+from fieldwatch_cloud.ingest.decode import UNPACKED_LIMIT, Message, decode, floor_of
+from fieldwatch_cloud.store.batch import Batch
 from fieldwatch_contract import topics
 from fieldwatch_contract.events import BULK_EVENTS, GapData, LineCounts, Trouble, envelope
 from hypothesis import given
@@ -199,7 +200,7 @@ def test_even_a_mistake_of_ours_costs_one_message(monkeypatch: pytest.MonkeyPatc
     def unpack(payload: bytes, limit: int) -> bytes:
         raise RuntimeError("never thought of")
 
-    monkeypatch.setattr("fieldwatch_cloud.decode.unpack", unpack)
+    monkeypatch.setattr("fieldwatch_cloud.ingest.decode.unpack", unpack)
     topic = topics.topic(DEVICE, "evt/result")
     batch = decode([Message(topic, good(1)), Message(topics.topic(DEVICE, "bulk"), b"x"), Message(topic, good(2))])
     assert batch.numbers == {KEY: [1, 2]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from fieldwatch_cloud.__main__ import main
-from fieldwatch_cloud.decode import Message, decode
+from fieldwatch_cloud.ingest.decode import Message, decode
 from fieldwatch_cloud.store import Store
 from fieldwatch_contract import topics
 from fieldwatch_contract.events import envelope

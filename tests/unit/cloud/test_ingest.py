@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.config import BrokerConfig
-from fieldwatch_cloud.decode import Message, decode
-from fieldwatch_cloud.ingest import RECEIVE_MAXIMUM, AckPacer, Ingest, _Client, _Link, _Received
+from fieldwatch_cloud.ingest import Ingest
+from fieldwatch_cloud.ingest.decode import Message, decode
+from fieldwatch_cloud.ingest.link import RECEIVE_MAXIMUM, Link, Received
+from fieldwatch_cloud.ingest.pacer import AckPacer
 from fieldwatch_cloud.store import Store
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract import topics
 from fieldwatch_contract.delivery import Receipt, Settled
 from fieldwatch_contract.events import Ack, envelope
 from hypothesis import given
 from hypothesis import strategies as st
-from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.conftest import wait_until
 from tests.delivery import DEVICE, last_ack, make_store, result, rows, stored
@@ -108,9 +109,14 @@ def ingest(store: Store) -> Ingest:
     return Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
 
 
+def link_of(ingest: Ingest) -> Link:
+    """A connection that was never made."""
+    return Link(ingest._target, ingest._queue, ingest.stats, clean=False)
+
+
 def test_one_message_that_the_database_refuses_does_not_hold_up_the_others(store: Store, ingest: Ingest) -> None:
     bad = result(2).data.replace("press/1", "bad")
-    ingest._store_all([message(1, result(1).data), message(2, bad), message(3, result(3).data)])
+    ingest._intake.take([message(1, result(1).data), message(2, bad), message(3, result(3).data)])
     assert stored(store) == 2
     (refused,) = rows(store, t.quarantine)
     assert refused["reason"] == "the store does not take it: not with me"
@@ -123,7 +129,7 @@ def test_one_event_that_the_database_refuses_does_not_take_its_bulk_along(store:
     events = [event(seq, result(seq).data) for seq in range(1, 6)]
     events[2] = event(3, result(3).data.replace("press/1", "bad"))
     bulk = zstandard.compress(b"[" + b",".join(events) + b"]")
-    ingest._store_all([Message(topics.topic(DEVICE, "bulk"), bulk)])
+    ingest._intake.take([Message(topics.topic(DEVICE, "bulk"), bulk)])
     assert stored(store) == 4
     (refused,) = rows(store, t.quarantine)
     assert refused["reason"] == "the store does not take it: not with me"
@@ -150,7 +156,7 @@ def test_a_damaged_store_is_no_message_s_fault(tmp_path: Path) -> None:
         file.write(b"\xff" * 64)
     store = make_store(tmp_path)
     ingest = Ingest(store, BrokerConfig(), "mqtt://127.0.0.1:1")
-    received = [_Received(_Link(_Client(CallbackAPIVersion.VERSION2), 0.0), message(30, result(30).data), 1, 1)]
+    received = [Received(link_of(ingest), message(30, result(30).data), 1, 1)]
     taking = threading.Thread(target=ingest._take, args=(received,), daemon=True)
     taking.start()
     error = wait_until(lambda: ingest.error, "the error to be shown")
@@ -165,7 +171,7 @@ def test_a_damaged_store_is_no_message_s_fault(tmp_path: Path) -> None:
 
 def test_refusals_are_logged_once_a_topic(ingest: Ingest, caplog: pytest.LogCaptureFixture) -> None:
     bulk = zstandard.compress(b"[" + b",".join([b"1"] * 500) + b"]")
-    ingest._store_all([Message(topics.topic(DEVICE, "bulk"), bulk), message(1, "{}")])
+    ingest._intake.take([Message(topics.topic(DEVICE, "bulk"), bulk), message(1, "{}")])
     first, second = [record.message for record in caplog.records]
     assert first.startswith(f"set aside: fieldwatch/v1/d/{DEVICE}/bulk: ")
     assert first.endswith(" (and 499 more)")
@@ -173,11 +179,11 @@ def test_refusals_are_logged_once_a_topic(ingest: Ingest, caplog: pytest.LogCapt
 
 
 def test_messages_without_flow_control_are_dropped_before_the_queue_grows_without_bound(ingest: Ingest) -> None:
-    link = _Link(_Client(CallbackAPIVersion.VERSION2), 0.0)
+    link = link_of(ingest)
     for number in range(RECEIVE_MAXIMUM + 7):
-        ingest._enqueue(_Received(link, message(number, "{}"), 0, 0))
+        link._enqueue(Received(link, message(number, "{}"), 0, 0))
     assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM, 7)
-    ingest._enqueue(_Received(link, message(1, "{}"), 1, 1))  # these are bounded by the broker
+    link._enqueue(Received(link, message(1, "{}"), 1, 1))  # these are bounded by the broker
     assert (ingest._queue.qsize(), ingest.stats.dropped) == (RECEIVE_MAXIMUM + 1, 7)
 
 

@@ -12,10 +12,15 @@ from typing import Any
 
 import pytest
 import zstandard
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from fieldwatch_agent.send.journal import Draft
-from fieldwatch_cloud import tables as t
-from fieldwatch_cloud.decode import Batch, Message, decode
+from fieldwatch_cloud.ingest.decode import Message, decode
 from fieldwatch_cloud.store import Outcome, Store, StoreError, sqlite_url, unpack_evidence
+from fieldwatch_cloud.store import tables as t
+from fieldwatch_cloud.store.batch import Batch
+from fieldwatch_cloud.store.migrate import NEWEST, config
 from fieldwatch_contract import clock, topics
 from fieldwatch_contract.events import Ack, DeviceState, GapData, envelope
 from hypothesis import given, settings
@@ -412,7 +417,7 @@ def test_a_failing_batch_changes_nothing(store: Store) -> None:
     batch.readings.append({"device": DEVICE, "ts": 2**70, "values": {}})
     with pytest.raises(OverflowError):
         store.ingest(batch)
-    assert all(not found for name, found in content(store).items() if name != "schema_version")
+    assert all(not found for name, found in content(store).items() if name != "alembic_version")
     assert store.ingest(Batch()).receipts == []
 
 
@@ -456,9 +461,48 @@ def test_reading_does_not_wait_for_writing(store: Store) -> None:
 def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     make_store(tmp_path).close()
     with sqlite3.connect(tmp_path / "cloud.db") as db:
-        db.execute("UPDATE schema_version SET version = 99")
-    with pytest.raises(StoreError, match="schema 99, this program has 3"):
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match=f"schema 9999, this program has {NEWEST}"):
         make_store(tmp_path)
+
+
+def test_a_store_of_an_unknown_version_before_alembic_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "cloud.db") as db:
+        db.executescript((ROOT / "tests" / "data" / "store-v1.sql").read_text())
+        db.execute("UPDATE schema_version SET version = 4")
+    db.close()
+    with pytest.raises(StoreError, match="schema 4, this program takes over 1 to 3"):
+        make_store(tmp_path)
+
+
+@pytest.mark.parametrize("old", [True, False], ids=["taken over", "new"])
+def test_the_steps_lead_to_the_tables_of_this_program(tmp_path: Path, old: bool) -> None:
+    """A store that was taken over has the columns in another order, and else the same."""
+    if old:
+        with sqlite3.connect(tmp_path / "cloud.db") as db:
+            db.executescript((ROOT / "tests" / "data" / "store-v1.sql").read_text())
+        db.close()
+    store = make_store(tmp_path)
+    with store.read() as db:
+        context = MigrationContext.configure(db, opts={"compare_type": True})
+        assert compare_metadata(context, t.metadata) == []
+    assert ScriptDirectory.from_config(config()).get_heads() == [NEWEST]
+    store.close()
+
+
+def test_a_failing_step_changes_nothing(tmp_path: Path) -> None:
+    """The whole way is one transaction: the program before can still open it."""
+    path = tmp_path / "cloud.db"
+    with sqlite3.connect(path) as db:
+        db.executescript((ROOT / "tests" / "data" / "store-v1.sql").read_text())
+        db.execute("ALTER TABLE result ADD COLUMN why TEXT")  # the step to version 3 will fail
+    db.close()
+    with pytest.raises(StoreError, match="duplicate column name: why"):
+        make_store(tmp_path)
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+        assert "reason" not in [row[1] for row in db.execute("PRAGMA table_info(alert)")]
+    db.close()
 
 
 def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:

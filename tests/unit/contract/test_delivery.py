@@ -15,7 +15,7 @@ from fieldwatch_agent.send.journal import Commit, Draft, Journal, Progress
 from fieldwatch_agent.send.packer import Packer, Parcel
 from fieldwatch_agent.send.plan import Plan
 from fieldwatch_agent.send.sender import Sender
-from fieldwatch_cloud.decode import Message, decode
+from fieldwatch_cloud.ingest.decode import Message, decode
 from fieldwatch_contract import topics
 from fieldwatch_contract.delivery import SELECTIVE_LIMIT, WINDOW, Receipt, Settled, foreign
 from fieldwatch_contract.events import Ack

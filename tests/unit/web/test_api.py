@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fieldwatch_cloud import tables as t
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web.queries import HEAT_EMPTY, Queries
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import Evidence

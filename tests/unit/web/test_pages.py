@@ -8,8 +8,8 @@ from collections.abc import Callable
 from html import unescape
 
 import pytest
-from fieldwatch_cloud import tables as t
 from fieldwatch_cloud.live import Notice
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web.series import BUCKETS
 from fieldwatch_contract import clock
 

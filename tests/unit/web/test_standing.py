@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fieldwatch_cloud.web import standing as module
-from fieldwatch_cloud.web.standing import Facts, Standing, counts, fleet_notes, standing
-from fieldwatch_cloud.web.words import STATE_WORDS
+from fieldwatch_cloud.alerts import standing as module
+from fieldwatch_cloud.alerts.standing import Facts, Standing, counts, fleet_notes, standing
+from fieldwatch_cloud.words import STATE_WORDS
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import HealthData
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fieldwatch_cloud.live import Notice
 from fieldwatch_cloud.web.stream import told
-from fieldwatch_cloud.web.words import STATE_WORDS
+from fieldwatch_cloud.words import STATE_WORDS
 from fieldwatch_contract import clock
 
 from tests.browser import seed

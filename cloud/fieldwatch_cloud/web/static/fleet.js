@@ -38,7 +38,7 @@ function draw(line) {
 
 const states = (tile) => (tile.dataset.states ?? "normal").split(" ");
 
-// Like standing.py, for a device whose state follows from its readings alone; the server decides on all others.
+// Like cloud/alerts/standing.py, for a device whose state follows from its readings alone; the server decides on all others.
 function judge(tile, data) {
   const [before, ...more] = states(tile);
   const behind = Date.now() * 1000 - data.ts;

@@ -1,4 +1,4 @@
-// Times and numbers as the server writes them (cloud/web/words.py): 24 hours, UTC.
+// Times and numbers as the server writes them (cloud/words.py): 24 hours, UTC.
 
 const pad = (n) => String(n).padStart(2, "0");
 

@@ -38,7 +38,7 @@ from typing import Any, Literal, cast, get_args
 from fieldwatch_contract import clock
 from fieldwatch_contract.verdicts import IN_WORDS, Why
 
-from fieldwatch_cloud.web.words import age, duration, moment, sentence, size
+from fieldwatch_cloud.words import age, duration, moment, sentence, size
 
 State = Literal[
     "critical",

@@ -17,10 +17,10 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.verdicts import VERDICTS, Verdict
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
-from fieldwatch_cloud import tables
-from fieldwatch_cloud.store import ratio
-from fieldwatch_cloud.web import words
-from fieldwatch_cloud.web.standing import ORDER, RECENT, SERVER, Facts, Finding, Standing, State, of_health, standing
+from fieldwatch_cloud import words
+from fieldwatch_cloud.alerts.standing import ORDER, RECENT, SERVER, Facts, Finding, Standing, State, of_health, standing
+from fieldwatch_cloud.store import tables
+from fieldwatch_cloud.store.results import ratio
 
 log = logging.getLogger("fieldwatch.web")
 

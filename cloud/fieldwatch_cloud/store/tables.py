@@ -27,22 +27,7 @@ from sqlalchemy import (
     Text,
 )
 
-from fieldwatch_cloud.documents import Counts, Health, Integers, Numbers, Object, Texts, Values
-
-MIGRATIONS: dict[int, tuple[str, ...]] = {
-    2: (
-        "ALTER TABLE device ADD COLUMN status_reason TEXT",
-        "ALTER TABLE device ADD COLUMN ahead_at BIGINT",
-        "ALTER TABLE device ADD COLUMN ahead_by BIGINT",
-        "ALTER TABLE alert ADD COLUMN reason TEXT",
-        "ALTER TABLE alert_event ADD COLUMN reason TEXT",
-    ),
-    3: ("ALTER TABLE result ADD COLUMN why TEXT",),
-}
-"""Schema migrations, by the version they lead to."""
-
-SCHEMA_VERSION = max(MIGRATIONS)
-"""Raised with every change of a table; an older store is migrated, a newer one is not opened."""
+from fieldwatch_cloud.store.documents import Counts, Health, Integers, Numbers, Object, Texts, Values
 
 HOUR = 3_600_000_000
 """The step of the rollup in µs."""
@@ -56,8 +41,6 @@ def _table(name: str, *columns: Any) -> Table:
     """Declare a table whose primary key is its storage order (a smaller file and one lookup less in SQLite)."""
     return Table(name, metadata, *columns, sqlite_with_rowid=False)
 
-
-schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))
 
 heartbeat = Table(
     "heartbeat",  # one row, written every few seconds: whether the store can be written
@@ -163,7 +146,7 @@ alert_event = _table(
     Column("shares", Numbers, nullable=False),
     Column("received", BigInteger, nullable=False),
     Column("reason", Text),
-    Column("evidence", LargeBinary),  # contract.events.Evidence, JSON in zstd: cloud.store.unpack
+    Column("evidence", LargeBinary),  # contract.events.Evidence, JSON in zstd: cloud.store.packed
 )
 
 verdict = Table(

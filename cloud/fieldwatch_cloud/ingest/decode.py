@@ -16,14 +16,12 @@ Everything here is a pure function of the messages. The rules:
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import zstandard
 from fieldwatch_contract import topics
@@ -33,7 +31,6 @@ from fieldwatch_contract.events import (
     BULK_EVENTS,
     EVENT,
     EVENTS,
-    AlertData,
     AlertEvent,
     DeviceState,
     Event,
@@ -46,6 +43,9 @@ from fieldwatch_contract.verdicts import CODES
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
+from fieldwatch_cloud.store.batch import MAX_INT, REASON_LIMIT, AlertSeen, Batch, HealthSeen, Refused, StateSeen
+from fieldwatch_cloud.store.packed import unpack
+
 UNPACKED_LIMIT = 8 * 1024 * 1024
 """Bytes that one bulk message may unpack to."""
 
@@ -54,12 +54,9 @@ log = logging.getLogger("fieldwatch.ingest")
 LATEST = parse_iso("2200-01-01")
 """Later times are refused, and so are those before 1970, because pages and queries calculate with times."""
 
-REASON_LIMIT = 500
 _BEGINNING = re.compile(rb'\{\s*"specversion"\s*:')
 """How every one of our events begins."""
 _ID = re.compile(rb'"id"\s*:\s*"([a-z0-9-]{3,64}:[0-9a-f]+:[0-9]{1,16})"')
-_MAX_INT = 2**53
-"""Integers beyond it are exact neither in JSON readers nor in a browser."""
 
 
 class Message(NamedTuple):
@@ -76,60 +73,11 @@ class Message(NamedTuple):
     broken: str | None = None
 
 
-class Refused(NamedTuple):
-    """What was refused, and why."""
+class _Decoder:
+    """Puts messages into a batch."""
 
-    topic: str
-    reason: str
-    payload: bytes
-
-
-class StateSeen(NamedTuple):
-    """A ``state`` message; ``retained``: it was waiting on the broker and may be old."""
-
-    device: str
-    state: DeviceState
-    retained: bool
-
-
-class AlertSeen(NamedTuple):
-    """An alert's transition."""
-
-    device: str
-    data: AlertData
-
-
-class HealthSeen(NamedTuple):
-    """A health report, with its event's place."""
-
-    device: str
-    epoch: str
-    seq: int
-    event: HealthEvent
-
-
-@dataclass
-class Batch:
-    """The content of several messages, ready to be stored in one transaction.
-
-    ``results``, ``readings`` and ``events`` are rows of the tables of those names without ``received``; ``numbers``
-    (all that was delivered), ``aside`` (those of them in quarantine) and ``floors`` (low-water marks) are by
-    ``(device, epoch)``.
-    """
-
-    results: list[dict[str, Any]] = field(default_factory=list)
-    readings: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    alerts: list[AlertSeen] = field(default_factory=list)
-    healths: list[HealthSeen] = field(default_factory=list)
-    states: list[StateSeen] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    numbers: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    aside: dict[tuple[str, str], set[int]] = field(default_factory=dict)
-    floors: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.results) + len(self.events) + len(self.alerts) + len(self.states) + len(self.refused)
+    def __init__(self) -> None:
+        self.batch = Batch()
 
     def add(self, message: Message) -> None:
         """Add one message to the batch; never raises because of a message's content."""
@@ -154,17 +102,8 @@ class Batch:
         else:
             self._refuse(message, f"unknown channel {address.channel}")
 
-    def set_aside(self, message: Message, reason: str) -> None:
-        """Quarantine the whole message; its numbers are settled but not stored."""
-        scratch = Batch()
-        scratch.add(message)
-        self._refuse(message, reason)
-        for (device, epoch), numbers in scratch.numbers.items():
-            for number in numbers:
-                self._deliver(device, epoch, number, message.floor, aside=True)
-
     def _refuse(self, message: Message, reason: str, payload: bytes | None = None) -> None:
-        self.refused.append(
+        self.batch.refused.append(
             Refused(message.topic, reason[:REASON_LIMIT], message.payload if payload is None else payload)
         )
 
@@ -177,7 +116,7 @@ class Batch:
         except ValueError as error:
             self._refuse(message, _reason(error))
         else:
-            self.states.append(StateSeen(device, state, message.retain))
+            self.batch.states.append(StateSeen(device, state, message.retain))
 
     def _add_bulk(self, device: str, message: Message) -> None:
         try:
@@ -238,8 +177,8 @@ class Batch:
             seq = int(number) if number.isascii() else 0
         except (ValueError, AttributeError):
             return
-        if owner == device and 0 < seq < _MAX_INT and len(epoch) <= 64:
-            self._deliver(device, epoch, seq, message.floor, aside=True)
+        if owner == device and 0 < seq < MAX_INT and len(epoch) <= 64:
+            self.batch.deliver(device, epoch, seq, message.floor, aside=True)
 
     def _take(self, device: str, message: Message, event: Event, channel: str | None) -> None:
         owner, epoch, number = event.id.split(":")
@@ -249,27 +188,17 @@ class Batch:
         try:
             if owner != device or event.source != f"//fieldwatch/{device}" or event.subject != device:
                 raise ValueError(f"sent on the topic of {device}, but names {owner}, {event.source}, {event.subject}")
-            if not 0 < seq < _MAX_INT or len(epoch) > 64:
+            if not 0 < seq < MAX_INT or len(epoch) > 64:
                 raise ValueError(f"id {event.id[:100]} is out of range")
             if channel is not None and channel != kind:
                 raise ValueError(f"a {kind} event on channel evt/{channel}")
             self._add_data(device, epoch, seq, kind, event)
         except ValueError as error:
             self._refuse(message, _reason(error), event.model_dump_json().encode())
-            if owner != device or not 0 < seq < _MAX_INT or len(epoch) > 64:
+            if owner != device or not 0 < seq < MAX_INT or len(epoch) > 64:
                 return
             aside = True
-        self._deliver(device, epoch, seq, message.floor, aside)
-
-    def _deliver(self, device: str, epoch: str, seq: int, floor: int | None, aside: bool) -> None:
-        key = (device, epoch)
-        if not aside:
-            self.aside.get(key, set()).discard(seq)  # another copy of it was sound
-        elif seq not in self.numbers.get(key, ()):
-            self.aside.setdefault(key, set()).add(seq)
-        self.numbers.setdefault(key, []).append(seq)
-        if floor is not None and 0 < floor < _MAX_INT:
-            self.floors[key] = max(floor, self.floors.get(key, 0))
+        self.batch.deliver(device, epoch, seq, message.floor, aside)
 
     def _add_data(self, device: str, epoch: str, seq: int, kind: str, event: Event) -> None:
         if isinstance(event, ResultEvent):
@@ -281,7 +210,7 @@ class Batch:
             _check_counts(event.data.rows)
             if event.data.alert_id != alert_id(device, event.data.model, opened):
                 raise ValueError("alert_id is not the one of this device, model and opened_at")
-            self.alerts.append(AlertSeen(device, event.data))
+            self.batch.alerts.append(AlertSeen(device, event.data))
             return
         if isinstance(event, HealthEvent):
             outbox = event.data.outbox
@@ -299,8 +228,8 @@ class Batch:
             _check_counts(event.data.lines or 0)
         time = _time(event.time)
         if isinstance(event, HealthEvent):
-            self.healths.append(HealthSeen(device, epoch, seq, event))
-        self.events.append(
+            self.batch.healths.append(HealthSeen(device, epoch, seq, event))
+        self.batch.events.append(
             {
                 "device": device,
                 "epoch": epoch,
@@ -314,7 +243,7 @@ class Batch:
     def _add_result(self, device: str, data: ResultData) -> None:
         ts = _time(data.ts)
         for score in data.scores:
-            self.results.append(
+            self.batch.results.append(
                 {
                     "device": device,
                     "ts": ts,
@@ -331,14 +260,24 @@ class Batch:
             )
         if data.values is not None:
             values = {name: _finite(value) for name, value in data.values.items()}
-            self.readings.append({"device": device, "ts": ts, "values": values})
+            self.batch.readings.append({"device": device, "ts": ts, "values": values})
 
 
 def decode(messages: Iterable[Message]) -> Batch:
     """Decode messages into one batch, in order."""
-    batch = Batch()
+    decoder = _Decoder()
     for message in messages:
-        batch.add(message)
+        decoder.add(message)
+    return decoder.batch
+
+
+def set_aside(message: Message, reason: str) -> Batch:
+    """Return a batch with the whole message in quarantine; its numbers are settled but not stored."""
+    found = decode([message])
+    batch = Batch(refused=[Refused(message.topic, reason[:REASON_LIMIT], message.payload)])
+    for (device, epoch), numbers in found.numbers.items():
+        for number in numbers:
+            batch.deliver(device, epoch, number, message.floor, aside=True)
     return batch
 
 
@@ -354,18 +293,6 @@ def split(message: Message) -> list[Message]:
     if not isinstance(items, list) or len(items) < 2:
         return []
     return [message._replace(payload=zstandard.compress(to_json([item]))) for item in items]
-
-
-def unpack(payload: bytes, limit: int) -> bytes:
-    """Unpack one zstd payload. Raises :class:`ValueError` if it is not one or yields more than ``limit`` bytes."""
-    try:
-        with zstandard.ZstdDecompressor(max_window_size=limit).stream_reader(io.BytesIO(payload)) as reader:
-            text = reader.read(limit + 1)
-    except zstandard.ZstdError as error:
-        raise ValueError(f"not a zstd batch: {error}") from error
-    if len(text) > limit:
-        raise ValueError(f"unpacks to more than {limit} bytes")
-    return text
 
 
 def floor_of(properties: Mapping[str, str]) -> int | None:
@@ -409,7 +336,7 @@ def _check_day(text: str) -> None:
 
 def _check_counts(*counts: int) -> None:
     for count in counts:
-        if not 0 <= count < _MAX_INT:
+        if not 0 <= count < MAX_INT:
             raise ValueError(f"{count} is not a count")
 
 

@@ -17,8 +17,8 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.verdicts import VERDICTS
 from sqlalchemy import Select, and_, case, func, select
 
-from fieldwatch_cloud import tables as t
-from fieldwatch_cloud.store import Store
+from fieldwatch_cloud.store import tables as t
+from fieldwatch_cloud.store.database import Database
 
 What = Literal["results", "alerts", "labels"]
 Format = Literal["jsonl", "csv", "parquet"]
@@ -29,7 +29,7 @@ _LISTS = {"sensors": "string", "shares": "float"}
 _NUMBERS = frozenset({"score", "threshold", "peak"})
 
 
-def rows(store: Store, what: What, device: str | None, since: int | None) -> Iterator[dict[str, Any]]:
+def rows(store: Database, what: What, device: str | None, since: int | None) -> Iterator[dict[str, Any]]:
     """Yield rows in the order of their time; times as µs, verdicts of results as words. ``since`` in µs."""
     query = _QUERIES[what](device, since)
     with store.read() as db:

@@ -1,0 +1,151 @@
+"""The store: one transaction per batch of events, idempotent, so that the effect is exactly once.
+
+What it promises
+    * :meth:`Store.ingest` commits the whole batch together with the record of what was delivered, or nothing. Only then
+      may the caller acknowledge.
+    * Delivering again, in any order and in any batches, changes nothing: rows have natural keys and the first one wins
+      (different content under the same key is counted as a conflict), the hourly rollup is updated only from rows that
+      were really inserted, and what is replaced (alert, device, ledger) only moves forward in the device's time.
+    * What cannot be read is kept once in ``quarantine`` and never blocks the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fieldwatch_contract import clock
+from fieldwatch_contract.clock import parse_iso
+from fieldwatch_contract.delivery import Receipt
+from fieldwatch_contract.verdicts import VERDICTS
+from sqlalchemy import Connection, delete, func, insert, select
+
+from fieldwatch_cloud.live import Notice
+from fieldwatch_cloud.store import tables as t
+from fieldwatch_cloud.store.alerts import add_transitions
+from fieldwatch_cloud.store.batch import Batch, Refused, StateSeen
+from fieldwatch_cloud.store.database import Database
+from fieldwatch_cloud.store.devices import advance_devices, balance, connect
+from fieldwatch_cloud.store.receipts import all_receipts, settle
+from fieldwatch_cloud.store.results import add_results
+from fieldwatch_cloud.store.sql import chunks, insert_new, insert_new_keys
+
+QUARANTINE_KEPT = 10_000
+"""Number of newest refused payloads kept."""
+
+UserVerdict = Literal["real", "false", "unclear"]
+USER_VERDICTS: tuple[UserVerdict, ...] = ("real", "false", "unclear")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a batch changed. ``receipts``: what to acknowledge, by device; ``notices`` are already on the live feed."""
+
+    receipts: list[tuple[str, Receipt]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    inserted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    refused: int = 0
+
+
+class Store(Database):
+    """The database and the live feed of its changes. Thread-safe."""
+
+    def ingest(self, batch: Batch, received: int | None = None) -> Outcome:
+        """Store a batch in one transaction and tell the live feed; ``received`` in µs, default now.
+
+        Raises :class:`sqlalchemy.exc.DataError`, :class:`sqlalchemy.exc.IntegrityError`, :class:`ValueError`,
+        :class:`TypeError`, :class:`OverflowError`, or a :class:`sqlalchemy.exc.StatementError` around one of the last
+        three, where the database will not take these values (set the offending message aside); any other
+        :class:`sqlalchemy.exc.SQLAlchemyError` where it cannot be written now (try again).
+        """
+        now = clock.now() if received is None else received
+        with self.write() as db:
+            inserted, conflicts = add_results(db, batch.results, now)
+            insert_new(db, t.reading, batch.readings)
+            new_events = _add_events(db, batch.events, now)
+            balance(db, batch.healths)
+            new_alerts, transitions = add_transitions(db, batch.alerts, now)
+            _quarantine(db, batch.refused, now)
+            advance_devices(db, batch, now)
+            states = connect(db, batch.states, now)
+            receipts = settle(db, batch)
+            notices = _notices(db, inserted, new_alerts, new_events, states)
+        self.live.publish(notices)
+        taken = len(inserted) + transitions + len(new_events)
+        offered = len(batch.results) + len(batch.alerts) + len(batch.events)
+        return Outcome(receipts, notices, taken, offered - taken, conflicts, len(batch.refused))
+
+    def receipts(self) -> list[tuple[str, Receipt]]:
+        """Return the receipt of every device in its current epoch, to acknowledge to all of them after a restart."""
+        with self.read() as db:
+            return all_receipts(db)
+
+    def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "") -> bool:
+        """Store a user's verdict on an alert, a label. Returns False if there is no such alert."""
+        now = clock.now()
+        with self.write() as db:
+            device = db.execute(select(t.alert.c.device).where(t.alert.c.alert_id == alert_id)).scalar()
+            if device is None:
+                return False
+            row = {"alert_id": alert_id, "verdict": verdict, "note": note, "at": now}
+            db.execute(insert(t.verdict), row)
+        self.live.publish([Notice("verdict", device, dict(row))])
+        return True
+
+
+def _add_events(db: Connection, rows: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
+    unique = {(row["device"], row["epoch"], row["seq"]): row | {"received": now} for row in reversed(rows)}
+    new = insert_new_keys(db, t.event, [unique[key] for key in sorted(unique)])
+    return [unique[key] for key in sorted(new)]
+
+
+def _quarantine(db: Connection, refused: list[Refused], now: int) -> None:
+    if not refused:
+        return
+    rows = {}
+    for item in refused:
+        digest = hashlib.sha256(b"\0".join([item.topic.encode(), item.reason.encode(), item.payload])).hexdigest()
+        rows[digest] = item._asdict() | {"sha256": digest, "received": now}
+    insert_new(db, t.quarantine, list(rows.values()))
+    newest = select(func.max(t.quarantine.c.id)).scalar_subquery()
+    db.execute(delete(t.quarantine).where(t.quarantine.c.id <= newest - QUARANTINE_KEPT))
+
+
+def _notices(
+    db: Connection,
+    results: list[dict[str, Any]],
+    alerts: list[str],
+    events: list[dict[str, Any]],
+    states: list[StateSeen],
+) -> list[Notice]:
+    notices = []
+    by_device: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in results:
+        by_device[row["device"]].append(row)
+    for device, rows in by_device.items():
+        ts = max(row["ts"] for row in rows)
+        scores = [_score(row) for row in rows if row["ts"] == ts]
+        notices.append(Notice("result", device, {"ts": ts, "n": len({row["ts"] for row in rows}), "scores": scores}))
+    for chunk in chunks(alerts):
+        for alert in db.execute(select(t.alert).where(t.alert.c.alert_id.in_(chunk))).mappings():
+            notices.append(Notice("alert", alert["device"], dict(alert)))
+    for row in events:
+        if row["type"] == "health":
+            notices.append(Notice("health", row["device"], row["data"]))
+        else:
+            data = {"type": row["type"], "time": row["time"], "data": row["data"]}
+            notices.append(Notice("event", row["device"], data))
+    for seen in states:
+        since = parse_iso(seen.state.since)
+        data = {"status": seen.state.status, "since": since, "reason": seen.state.reason}
+        notices.append(Notice("state", seen.device, data))
+    return notices
+
+
+def _score(row: dict[str, Any]) -> dict[str, Any]:
+    shown = {name: row[name] for name in ("model", "kind", "score", "threshold", "sensors", "shares")}
+    return shown | {"verdict": VERDICTS[row["verdict"]].value}
