@@ -13,6 +13,8 @@ from pathlib import Path
 
 from fieldwatch_contract.extras import how_to_install
 
+from fieldwatch_cloud.enrolment.parsers import add_parsers
+
 OK, FAILED, USAGE = 0, 1, 2
 INGEST_S = 10.0
 
@@ -91,11 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=["jsonl", "csv", "parquet"], default="jsonl")
     export.add_argument("--out", type=Path, help="file to write; default: standard output (not for Parquet)")
     export.set_defaults(run=_export)
+    add_parsers(add)
     return parser
 
 
 def _serve(options: argparse.Namespace) -> int:
     from fieldwatch_cloud.config import ConfigError, load
+    from fieldwatch_cloud.enrolment.commands import make_service
+    from fieldwatch_cloud.enrolment.folder import FolderError
+    from fieldwatch_cloud.enrolment.service import EnrolmentError
     from fieldwatch_cloud.ingest import Ingest
     from fieldwatch_cloud.ingest.broker import Broker, BrokerError
     from fieldwatch_cloud.store import Store, sqlite_url
@@ -117,12 +123,16 @@ def _serve(options: argparse.Namespace) -> int:
     store = Store(sqlite_url(config.store.path))
     broker = None
     ingest = None
+    enrolment = None
     try:
         if config.broker.embedded:
             broker = Broker(config.store.path.parent / "broker", config.broker.port, config.broker.program).start()
             print(broker.note, file=sys.stderr)
         ingest = Ingest(store, config.broker, broker.url if broker is not None else None)
         ingest.start()
+        if config.enrolment is not None:
+            enrolment = make_service(config.enrolment)
+            enrolment.start()
         ingest.wait_connected(INGEST_S)  # be ready for an agent's first event before the dashboard is announced
         server = make_server(create_app(store, store.live, settings, ingest), settings)
         print(f"dashboard: {settings.start_url}", flush=True)
@@ -130,10 +140,12 @@ def _serve(options: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
         server.run()
-    except BrokerError as error:
+    except (BrokerError, FolderError, EnrolmentError) as error:
         print(error, file=sys.stderr)
         return FAILED
     finally:
+        if enrolment is not None:
+            enrolment.stop()
         if ingest is not None:
             ingest.stop()
         if broker is not None:

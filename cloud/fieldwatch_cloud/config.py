@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from fieldwatch_contract.topics import DEVICE_ID
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -76,7 +77,7 @@ class BrokerConfig(_Section):
     key: File | None = None
     username: str | None = None
     password_file: File | None = None
-    client_id: str = "fieldwatch-ingest"
+    client_id: str = "fieldwatch.ingest"
     group: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
 
     @property
@@ -100,6 +101,13 @@ class BrokerConfig(_Section):
             raise ValueError("must not hold a password: use username and password_file")
         return url
 
+    @field_validator("client_id")
+    @classmethod
+    def _no_device(cls, name: str) -> str:
+        if DEVICE_ID.fullmatch(name):
+            raise ValueError(f"{name!r} could be a device's id, and that device could take ingest's place: use a dot")
+        return name
+
     @model_validator(mode="after")
     def _consistent(self) -> BrokerConfig:
         if (self.certificate is None) != (self.key is None):
@@ -111,18 +119,43 @@ class BrokerConfig(_Section):
         return self
 
 
+class EnrolmentConfig(_Section):
+    """``[enrolment]``: where devices get their certificates, and what they are told. Without it nobody can enrol.
+
+    ``folder``: made by ``enrolment init``. ``broker``, ``updates``: addresses as the devices reach them; ``root``: the
+    trust root of the updates, ``updates_ca``: who vouches for their server, if it is no public authority.
+    """
+
+    folder: File = Path("enrolment")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8443, ge=1, le=65535)
+    broker: str = Field(pattern=r"^mqtts?://[^/\s]+$")
+    updates: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    updates_ca: File | None = None
+    root: File | None = None
+    channel: str = "stable"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EnrolmentConfig:
+        if (self.updates is None) != (self.root is None):
+            raise ValueError("updates and root belong together: a device trusts no update server without root.json")
+        return self
+
+
 class Config(_Section):
     """The whole file."""
 
     web: WebConfig = WebConfig()
     store: StoreConfig = StoreConfig()
     broker: BrokerConfig = BrokerConfig()
+    enrolment: EnrolmentConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _all_sections(cls, data: Any) -> Any:
         """Treat an absent section as empty, so that its default paths also start at the file's folder."""
-        return {name: {} for name in cls.model_fields} | data if isinstance(data, dict) else data
+        sections: dict[str, Any] = {name: {} for name, field in cls.model_fields.items() if field.default is not None}
+        return sections | data if isinstance(data, dict) else data
 
 
 def load(path: Path | None) -> Config:
@@ -151,7 +184,8 @@ def _problem(item: dict[str, Any]) -> str:
         return f"{place}: {item['msg'].removeprefix('Value error, ')}"
     fields: dict[str, Any] = dict(Config.model_fields)
     for part in item["loc"][:-1]:
-        fields = dict(fields[str(part)].annotation.model_fields)
+        section = fields[str(part)].annotation
+        fields = dict((get_args(section) or (section,))[0].model_fields)  # an optional one is ``Section | None``
     near = difflib.get_close_matches(str(item["loc"][-1]), fields, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
     return f"{place}: unknown key; {hint}"

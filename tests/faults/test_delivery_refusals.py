@@ -232,7 +232,7 @@ def test_a_packet_that_the_library_cannot_read_is_set_aside(
     (refused,) = rows(store, t.quarantine)
     assert "cannot be read: [MQTT-1.5.4-3] U+FEFF" in refused["reason"]
     assert refused["topic"] == f"fieldwatch/v1/d/{DEVICE}/evt/result"
-    assert broker.log.read_text().count("as fieldwatch-ingest ") == 1  # one connection
+    assert broker.log.read_text().count("as fieldwatch.ingest ") == 1  # one connection
 
 
 def test_after_a_protocol_error_the_session_is_given_up(
@@ -317,7 +317,7 @@ def secure(mosquitto: MakeBroker, tmp_path: Path) -> tuple[Authority, Broker]:
     certificate, key = authority.issue("server", "localhost")
     rules = tmp_path / "acl"
     rules.write_text(
-        "user fieldwatch-ingest\ntopic readwrite fieldwatch/v1/d/#\n"
+        "user fieldwatch.ingest\ntopic readwrite fieldwatch/v1/d/#\n"
         "pattern write fieldwatch/v1/d/%u/evt/#\npattern write fieldwatch/v1/d/%u/bulk\n"
         "pattern write fieldwatch/v1/d/%u/state\npattern read fieldwatch/v1/d/%u/ack\n"
     )
@@ -331,7 +331,7 @@ def test_certificates_admit_device_and_ingest(
 ) -> None:
     authority, broker = secure
     url = f"mqtts://localhost:{broker.port}"
-    certificate, key = authority.issue("fieldwatch-ingest")
+    certificate, key = authority.issue("fieldwatch.ingest")
     store = taken(url, ca=authority.file, certificate=certificate, key=key)
     certificate, key = authority.issue(DEVICE)
     journal = make_journal(tmp_path / "state", [*(result(minute) for minute in range(30)), alert_draft(alert(1))])

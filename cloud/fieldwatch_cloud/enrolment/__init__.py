@@ -1,0 +1,1 @@
+"""Enrolment: who a device is to the broker, and how it comes to be known."""

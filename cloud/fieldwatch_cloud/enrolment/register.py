@@ -1,0 +1,158 @@
+"""The register: which tokens are good, which certificates were issued, which are revoked. One SQLite file.
+
+Rules: a token is good once for each of its devices, until it expires. The same key with the same token is answered
+again, as the first answer may have been lost on its way. A device id has one certificate that counts: who wants it for
+another PC needs a token that says so (``replace``), and the old certificate is revoked by its use. The secret itself is
+not kept, only its digest.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from fieldwatch_contract.enrolment import Token, digest
+
+from fieldwatch_cloud.enrolment.authority import Refused
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS token (
+    secret BLOB NOT NULL, device TEXT NOT NULL, device_type TEXT, expires REAL NOT NULL, replaces INTEGER NOT NULL,
+    used REAL, key BLOB, PRIMARY KEY (secret, device)) STRICT;
+CREATE TABLE IF NOT EXISTS certificate (
+    serial TEXT PRIMARY KEY, name TEXT NOT NULL, issued REAL NOT NULL, expires REAL NOT NULL, revoked REAL) STRICT;
+CREATE INDEX IF NOT EXISTS certificate_name ON certificate (name);
+"""
+WAIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device to be enrolled."""
+
+    id: str
+    type: str | None = None
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate on record; times as POSIX seconds."""
+
+    serial: int
+    name: str
+    issued: float
+    expires: float
+    revoked: float | None
+
+
+class Register:
+    """Opens the file for each call: several processes may work on it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._transaction() as db:
+            db.executescript(_SCHEMA)
+
+    def add(self, token: Token, devices: Sequence[Device], now: datetime, life: timedelta, replaces: bool) -> None:
+        """Record a token for ``devices``.
+
+        Raises :class:`.authority.Refused` where a device is enrolled already and the token may not replace it.
+        """
+        with self._transaction() as db:
+            enrolled = [device.id for device in devices if self._current(db, device.id, now)]
+            if enrolled and not replaces:
+                names = ", ".join(enrolled[:5]) + (f" and {len(enrolled) - 5} more" if len(enrolled) > 5 else "")
+                raise Refused(f"enrolled already: {names}. To enrol them anew, on another PC, say --replace")
+            secret, end = digest(token.secret), (now + life).timestamp()
+            db.executemany(
+                "INSERT INTO token (secret, device, device_type, expires, replaces) VALUES (?, ?, ?, ?, ?)",
+                [(secret, device.id, device.type, end, int(replaces)) for device in devices],
+            )
+
+    def redeem(self, secret: bytes, device: str | None, key: bytes, now: datetime) -> Device:
+        """Return for which device ``secret`` is good, and note that it was used for ``key`` (its digest).
+
+        Revokes an earlier certificate of that device if the token may. Raises :class:`.authority.Refused`.
+        """
+        with self._transaction() as db:
+            rows = db.execute("SELECT * FROM token WHERE secret = ?", (digest(secret),)).fetchall()
+            if not rows:
+                raise Refused("this token is not known here: was it issued by another installation?")
+            if device is None and len(rows) > 1:
+                raise Refused("this token is for several devices: say which one this is (--device ID)")
+            row = next((row for row in rows if device in {None, row["device"]}), None)
+            if row is None:
+                raise Refused(f"this token is not for {device}")
+            if now.timestamp() > row["expires"]:
+                raise Refused("this token has expired: ask for a new one ('fieldwatch-cloud enroll DEVICE')")
+            if row["used"] is not None and row["key"] != key:
+                raise Refused("this token was used already, by another key: ask for a new one, and find out by whom")
+            name = str(row["device"])
+            if row["used"] is None:
+                if self._current(db, name, now) and not row["replaces"]:
+                    raise Refused(f"{name} is enrolled already, on another PC")
+                self._revoke(db, name, now)
+            db.execute(
+                "UPDATE token SET used = coalesce(used, ?), key = ? WHERE secret = ? AND device = ?",
+                (now.timestamp(), key, digest(secret), name),
+            )
+            return Device(name, row["device_type"])
+
+    def note(self, serial: int, name: str, issued: datetime, expires: datetime) -> None:
+        """Record an issued certificate."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO certificate (serial, name, issued, expires) VALUES (?, ?, ?, ?)",
+                (str(serial), name, issued.timestamp(), expires.timestamp()),
+            )
+
+    def revoke(self, name: str, now: datetime) -> int:
+        """Revoke every certificate of ``name``, and its tokens; return how many certificates it were."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM token WHERE device = ? AND used IS NULL", (name,))
+            return self._revoke(db, name, now)
+
+    def revoked(self) -> list[int]:
+        """Return the serial numbers of all revoked certificates."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT serial FROM certificate WHERE revoked IS NOT NULL ORDER BY rowid").fetchall()
+            return [int(row["serial"]) for row in rows]
+
+    def issued(self, serial: int) -> Issued | None:
+        """Return what is on record of a certificate."""
+        with self._transaction() as db:
+            row = db.execute("SELECT * FROM certificate WHERE serial = ?", (str(serial),)).fetchone()
+            return None if row is None else Issued(int(row[0]), row[1], row[2], row[3], row[4])
+
+    @staticmethod
+    def _current(db: sqlite3.Connection, name: str, now: datetime) -> bool:
+        found = db.execute(
+            "SELECT 1 FROM certificate WHERE name = ? AND revoked IS NULL AND expires > ?", (name, now.timestamp())
+        )
+        return found.fetchone() is not None
+
+    @staticmethod
+    def _revoke(db: sqlite3.Connection, name: str, now: datetime) -> int:
+        query = "UPDATE certificate SET revoked = ? WHERE name = ? AND revoked IS NULL"
+        return db.execute(query, (now.timestamp(), name)).rowcount
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)
+        db.row_factory = sqlite3.Row
+        try:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            if db.in_transaction:
+                db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        finally:
+            db.close()

@@ -1,0 +1,127 @@
+"""The enrolment service: the desk behind HTTPS, apart from the dashboard.
+
+Devices reach it from their laboratories, people reach the dashboard: two doors, so that opening the one opens nothing
+of the other. It has three routes, answers nobody without a token or a certificate, and its own certificate comes from
+the authority that the token pins. A flood of guesses is slowed down: 128 random bits cannot be guessed, but each guess
+costs us a transaction.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from fieldwatch_contract.enrolment import AUTHORITY, ENROL, RENEW, Enrolled, EnrolRequest, Renewed, RenewRequest
+
+from fieldwatch_cloud.enrolment.authority import Refused
+from fieldwatch_cloud.enrolment.desk import Desk
+
+BODY_LIMIT = 32_768
+"""Bytes of a request; a certificate request takes half a kilobyte."""
+REFUSALS_A_MINUTE = 120
+"""Refusals before requests are turned away for the rest of a minute (429, to be tried again)."""
+
+
+class EnrolmentError(Exception):
+    """The service cannot listen."""
+
+
+class Brake:
+    """Counts refusals of the last minute; no more than :data:`REFUSALS_A_MINUTE` are looked at."""
+
+    def __init__(self) -> None:
+        self._refusals: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
+        self._lock = threading.Lock()
+
+    def count(self) -> None:
+        """A request was refused."""
+        with self._lock:
+            self._refusals.append(time.monotonic())
+
+    @property
+    def on(self) -> bool:
+        """Whether requests are turned away."""
+        with self._lock:
+            full = len(self._refusals) == REFUSALS_A_MINUTE
+            return full and time.monotonic() - self._refusals[0] < 60
+
+
+def create_app(desk: Desk) -> FastAPI:
+    """Return the application with its three routes."""
+    app = FastAPI(title="Fieldwatch enrolment", docs_url=None, redoc_url=None, openapi_url=None)
+    brake = Brake()
+
+    @app.exception_handler(Refused)
+    def refused(_request: Request, error: Exception) -> JSONResponse:
+        brake.count()
+        return JSONResponse({"error": str(error)}, 403)
+
+    @app.middleware("http")
+    async def slow_down(request: Request, call_next: Any) -> Response:
+        if brake.on:
+            return JSONResponse({"error": "too many refused requests: try again in a minute"}, 429)
+        if request.method == "POST" and not _short(request.headers.get("content-length", "")):
+            return JSONResponse({"error": f"a request has a Content-Length of at most {BODY_LIMIT}"}, 413)
+        answer: Response = await call_next(request)
+        return answer
+
+    @app.get(AUTHORITY)
+    def authority() -> Response:
+        return Response(desk.ca, media_type="application/x-pem-file")
+
+    @app.post(ENROL)
+    def enrol(request: EnrolRequest) -> Enrolled:
+        return desk.enrol(request)
+
+    @app.post(RENEW)
+    def renew(request: RenewRequest) -> Renewed:
+        return desk.renew(request)
+
+    return app
+
+
+def _short(length: str) -> bool:
+    return length.isdecimal() and int(length) <= BODY_LIMIT
+
+
+class Service:
+    """The application on a port, in a thread of its own."""
+
+    def __init__(self, desk: Desk, host: str, port: int, certificate: Path, key: Path) -> None:
+        self._host, self._port = host, port
+        config = uvicorn.Config(
+            create_app(desk),
+            host=host,
+            port=port,
+            ssl_certfile=str(certificate),
+            ssl_keyfile=str(key),
+            ssl_version=ssl.PROTOCOL_TLS_SERVER,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            h11_max_incomplete_event_size=65_536,
+            limit_concurrency=200,
+            timeout_keep_alive=5,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, name="enrolment", daemon=True)
+
+    def start(self) -> None:
+        """Listen; returns when the port answers. Raises :class:`EnrolmentError` where it cannot be had."""
+        self._thread.start()
+        while not self._server.started:
+            if not self._thread.is_alive():
+                raise EnrolmentError(f"port {self._port} of {self._host} is in use: set enrolment.port to a free one")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Finish what is being answered, then end."""
+        self._server.should_exit = True
+        self._thread.join(10)
