@@ -1,4 +1,4 @@
-"""A hostile device against a real Mosquitto with the generated configuration: what it tries, and that nothing comes of it.
+"""A hostile device against a real Mosquitto with the generated configuration: nothing comes of what it tries.
 
 The matrix (identity × action) is printed: ``pytest tests/faults/test_broker_attacks.py -s -k matrix``. The victim's
 connection and ingest's are open all the time; at the end both must still be the same, and have received what they were
@@ -38,7 +38,8 @@ MARK = b"forged"
 class Peer:
     """A client with a certificate, that notes what happens to it."""
 
-    def __init__(self, broker: Broker, ca: Path, pair: tuple[Path, Path] | None, client_id: str = "") -> None:
+    def __init__(self, broker: Broker, ca: Path, pair: tuple[Path, Path] | None, client_id: str) -> None:
+        self.pair = pair
         self.received: list[tuple[str, bytes]] = []
         self.connections = 0
         self.lost = 0
@@ -145,7 +146,7 @@ class Site:
         paths[1].write_bytes(key_pem(key))
         return paths
 
-    def peer(self, pair: tuple[Path, Path] | None, client_id: str = "") -> Peer:
+    def peer(self, pair: tuple[Path, Path] | None, client_id: str = "anybody") -> Peer:
         return Peer(self.broker, self.ca, pair, client_id)
 
 
@@ -156,7 +157,7 @@ def site(tmp_path: Path, mosquitto: MakeBroker) -> Site:
 
 @pytest.fixture
 def ingest(site: Site) -> Iterator[Peer]:
-    peer = site.peer((site.ca.with_name("ingest.pem"), site.ca.with_name("ingest.key")))
+    peer = site.peer((site.ca.with_name("ingest.pem"), site.ca.with_name("ingest.key")), broker_config.INGEST)
     assert peer.open(), peer.failed
     peer.client.subscribe([(f"{PREFIX}/+/{part}", 1) for part in ("evt/#", "bulk", "state", "reply")])
     yield peer
@@ -165,7 +166,7 @@ def ingest(site: Site) -> Iterator[Peer]:
 
 @pytest.fixture
 def victim(site: Site) -> Iterator[Peer]:
-    peer = site.peer(site.pair(VICTIM, "victim"))
+    peer = site.peer(site.pair(VICTIM, "victim"), VICTIM)
     peer.client.will_set(f"{PREFIX}/{VICTIM}/state", b"gone", qos=1)
     assert peer.open(), peer.failed
     peer.client.subscribe([(f"{PREFIX}/{VICTIM}/{part}", 1) for part in ("ack", "verdicts", "command")])
@@ -195,7 +196,7 @@ def _place_of(name: str) -> Callable[[Site, Peer], str]:
     """A second connection under another's client id must not end the other's."""
 
     def act(site: Site, peer: Peer) -> str:
-        other = site.peer(peer.pair, name)  # type: ignore[attr-defined]
+        other = site.peer(peer.pair, name)
         other.open()
         other.close()
         return "watched"
@@ -204,7 +205,7 @@ def _place_of(name: str) -> Callable[[Site, Peer], str]:
 
 
 def _will(site: Site, peer: Peer) -> str:
-    other = site.peer(peer.pair)  # type: ignore[attr-defined]
+    other = site.peer(peer.pair)
     other.client.will_set(f"{PREFIX}/{VICTIM}/state", MARK, qos=1, retain=True)
     if other.open():
         other.client.loop_stop()
@@ -244,7 +245,6 @@ def test_matrix(site: Site, ingest: Peer, victim: Peer) -> None:
     sent = 0
     for who, pair in site.identities.items():
         peer = site.peer(pair)
-        peer.pair = pair  # type: ignore[attr-defined]
         if not peer.open():
             table |= {(who, action): "shut out" for action in ACTIONS}
             peer.close()
@@ -253,7 +253,6 @@ def test_matrix(site: Site, ingest: Peer, victim: Peer) -> None:
             if peer.lost:
                 peer.close()
                 peer = site.peer(pair)
-                peer.pair = pair  # type: ignore[attr-defined]
                 assert peer.open()
             table[who, action] = act(site, peer)
         sent += 1
