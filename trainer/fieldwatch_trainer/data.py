@@ -43,7 +43,9 @@ class Fold:
 class LakeData:
     """:class:`.models.TrainingData` over a lake.
 
-    Rows at or after a device's border are not there at all; the last ``embargo`` rows before it are there and not used.
+    Rows at or after a device's border are not there at all. Of those before it, the rows that the window of a later
+    reading contains (``embargo`` periods) are there and not used. A device without a later reading keeps all of its
+    rows: there is nothing to protect.
     """
 
     lake: Lake
@@ -80,7 +82,8 @@ class LakeData:
         use = grid.reading.copy()
         if border is not None:
             before = int(np.searchsorted(grid.ts, border))
-            use &= grid.ts < border - self.embargo * self.period
+            if len(later := np.flatnonzero(grid.reading[before:])):
+                use &= grid.ts < grid.ts[before + later[0]] - self.embargo * self.period
             grid = GridRows(grid.ts[:before], grid.rows[:before], grid.reading[:before], grid.duplicate)
             use = use[:before]
         device = DeviceRows(name, grid.ts, grid.rows, use, label_codes(grid.ts, self.lake.labels(name)))

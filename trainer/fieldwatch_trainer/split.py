@@ -1,8 +1,9 @@
 """Training time and testing time, by device, with an embargo between them.
 
 ``train`` learns from rows before a device's ``train_until``; ``score`` and ``evaluate`` take those from there on. A
-row's score depends on the W rows that end with it, so a training row within W periods of the border shares rows with a
-test row: the last ``embargo`` rows before the border are not learnt from. They still are the past of what follows.
+row's score depends on the W rows that end with it, so a training row within W periods of the first test row shares
+rows with it: such rows (``embargo``) are not learnt from. They still are the past of what follows. A device without a
+reading from the border on has no test row, and keeps its last rows: those of a run to failure are the fault.
 """
 
 from __future__ import annotations

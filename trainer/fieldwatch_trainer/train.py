@@ -96,13 +96,19 @@ def train_lake(
         facts = _describe(data)
         clock.lap("read")
 
+        notes: list[str] = []
         plugins: list[Plugin] = [Detector()]
         if facts["labels"].get("fault"):
             from fieldwatch_trainer.models.classifier import Classifier
 
             plugins.append(Classifier())
+        elif facts["embargoed_faults"]:
+            notes.append(
+                f"No classifier: all {facts['embargoed_faults']} readings with a fault lie within {window} periods "
+                "before testing time, whose windows contain them (embargo). Let training end later, or test on other "
+                "devices."
+            )
         fitted: list[Fitted] = []
-        notes: list[str] = []
         for plugin in plugins:
             progress(f"fitting the {plugin.name}")
             try:
@@ -327,13 +333,15 @@ def _judged(positive: NDArray[np.bool_], probability: NDArray[Any]) -> dict[str,
 def _describe(data: LakeData) -> dict[str, Any]:
     """Return what the report says of the data, from one pass."""
     labels: dict[str, int] = {}
-    periods = there = readings = fault = anomaly = 0
+    periods = there = readings = fault = anomaly = embargoed = 0
     first, last = 2**62, -(2**62)
     for device in data:
         used = device.use
         if len(used):  # the grid cuts long gaps short, the times do not
             periods += int(device.ts[-1] // data.period - device.ts[0] // data.period) + 1
-        there += int((~np.isnan(device.rows)).any(axis=1).sum())
+        filled = (~np.isnan(device.rows)).any(axis=1)
+        there += int(filled.sum())
+        embargoed += int((filled & ~used & (device.label == FAULT)).sum())
         readings += int(used.sum())
         fault += int((used & (device.label == FAULT)).sum())
         anomaly += int((used & (device.label > FAULT)).sum())
@@ -364,6 +372,7 @@ def _describe(data: LakeData) -> dict[str, Any]:
         "labels": dict(sorted(labels.items())),
         "fault_share": fault / readings,
         "anomaly_share": anomaly / readings,
+        "embargoed_faults": embargoed,
         "constant_sensors": [name for name, a, b in zip(data.sensors, found.low, found.high, strict=True) if a == b],
     }
 

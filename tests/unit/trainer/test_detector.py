@@ -156,6 +156,30 @@ def test_constant_and_never_seen_sensors_are_handled() -> None:
     assert scorer.score(x)[0].contributions[row].argmax() == 1
 
 
+@pytest.mark.parametrize(
+    ("unit", "origin", "tolerance"),
+    [(2.0**-40, 0.0, 0.0), (2.0**-400, 0.0, 0.0), (2.0**60, 0.0, 0.0), (1e-12, 0.0, 1e-4), (1.0, 1e9, 1e-3)],
+)
+def test_scores_are_free_of_unit_and_origin(unit: float, origin: float, tolerance: float) -> None:
+    seen, later = correlated(1500, 4, 3), correlated(600, 4, 4)
+    later[300:330, 1] += 6
+    plain = bundle_of(Detector().fit(Rows([seen])), 4).score(later)[0].score
+    moved = bundle_of(Detector().fit(Rows([seen * unit + origin])), 4).score(later * unit + origin)[0].score
+    assert np.nanmax(plain) > 20 * np.nanmedian(plain)
+    np.testing.assert_allclose(moved, plain, rtol=tolerance, atol=tolerance)
+
+
+def test_a_constant_that_was_stored_in_single_precision_has_not_changed() -> None:
+    x = correlated(1000, 3, 6)
+    x[:, 2] = float(np.float32(0.1))
+    scorer = bundle_of(Detector().fit(Rows([x])), 3)
+    later = correlated(400, 3, 7)
+    later[:, 2] = 0.1
+    quiet = scorer.score(later)[0].contributions[:, 2]
+    later[200:, 2] = 0.1001
+    assert quiet.max() == 0.0 and scorer.score(later)[0].contributions[-1, 2] > 1.0
+
+
 def test_labelled_rows_teach_nothing() -> None:
     clean = correlated(1500, 4, 3)
     label = np.zeros(1500, np.int8)

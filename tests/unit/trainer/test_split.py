@@ -31,6 +31,22 @@ def test_a_device_that_ends_before_its_border_needs_no_embargo(tmp_path: Path) -
     assert first.use.all() and len(first.use) == 1500
 
 
+def test_a_device_that_ends_at_its_border_keeps_its_last_rows(tmp_path: Path) -> None:
+    """Run to failure: the fault is what comes last, and no later reading could share a row with it."""
+    first, second = data(tmp_path, Split(by_device={"press-0": START + 1500 * MINUTE, "press-1": START + 700 * MINUTE}))
+    assert first.use.all() and len(first.use) == 1500
+    assert np.flatnonzero(~second.use).tolist() == list(range(700 - WINDOW, 700))
+
+
+def test_the_embargo_counts_from_the_first_reading_that_is_tested(tmp_path: Path) -> None:
+    maker = LakeMaker(tmp_path)
+    maker.values["press-0"][1000:1020] = np.nan
+    lake = Lake(maker.write())
+    first = next(iter(LakeData.of(lake, "press", WINDOW, Split(until=START + 1000 * MINUTE))))
+    tested = int(np.flatnonzero(lake.grid("press-0", lake.sensors("press"), WINDOW).reading[1000:])[0])
+    assert np.flatnonzero(~first.use)[0] == 1000 + tested - WINDOW
+
+
 def test_folds_share_no_window(tmp_path: Path) -> None:
     whole = data(tmp_path, Split())
     learn = next(iter(whole.part(Fold(("press-0",), 0.0, 0.5)))).use

@@ -159,14 +159,41 @@ def test_a_score_that_fails_leaves_the_scores_that_were_there(trained: Path, tmp
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
 
-def test_the_last_rows_before_the_border_are_not_learnt_from_wherever_the_lake_ends(tmp_path: Path) -> None:
+def test_the_last_rows_before_the_border_are_not_learnt_from_where_later_readings_share_them(tmp_path: Path) -> None:
     border = START + 1000 * MINUTE
     learnt = []
     for rows in (1000, 1500):
         lake = Lake(LakeMaker(tmp_path / str(rows), rows=rows, count=1).write())
         (device,) = LakeData.of(lake, "press", 60, Split(border))
         learnt.append(int(device.ts[device.use][-1]))
-    assert learnt == [border - 61 * MINUTE] * 2
+    assert learnt == [border - MINUTE, border - 61 * MINUTE]
+
+
+def test_a_run_to_failure_that_ends_at_the_border_gets_its_classifier(tmp_path: Path) -> None:
+    """As laid out in public sets: the fault is what comes last, and every device ends at its border."""
+    maker = LakeMaker(tmp_path / "lake", rows=500, count=4)
+    for number, name in enumerate(maker.values):
+        maker.values[name] = maker.values[name][: 500 - 20 * number]
+        maker.ts[name] = maker.ts[name][: 500 - 20 * number]
+        maker.fault(name, 460 - 20 * number, 499 - 20 * number)
+    lake = maker.write()
+    until = {name: iso(int(ts[-1]) + MINUTE) for name, ts in maker.ts.items()}
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train_until": until}), encoding="utf-8")
+    told = ["--lake", str(lake), "--device-type", "press", "--split", str(split), "--out", str(tmp_path / "run")]
+    assert main(["train", *told]) == 0
+    assert set(load(tmp_path / "run" / "run.json")["models"]) == {"detector", "classifier"}
+
+
+def test_an_embargo_that_takes_every_fault_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    maker = LakeMaker(tmp_path / "lake")
+    for name in maker.values:
+        maker.fault(name, 960, 990)
+    lake, until = str(maker.write()), iso(START + 1000 * MINUTE)
+    run = str(tmp_path / "run")
+    assert main(["train", "--lake", lake, "--device-type", "press", "--train-until", until, "--out", run]) == 0
+    told = capsys.readouterr().out
+    assert "No classifier: all 62 readings with a fault lie within 71 periods before testing time" in told
 
 
 def test_the_same_lake_gives_the_same_bytes_wide_or_long(trained: Path, tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """The detector: what a sensor should read, given all sensors a moment ago, and how far it is from that.
 
-**Centre.** z = clip((x - m) / s, ±20), s = max(standard deviation, 1 % of the range, 1e-6 |m| + 1e-9).
+**Centre.** z = clip((x - m) / s, ±20), s = max(standard deviation, 1 % of the range, resolution): free of unit and
+origin, so a current of 1e-12 A and a pressure of 1e9 ± 1 Pa are judged like any other. The graph takes float64 and
+centres before it casts. The resolution is 4 ulp of the largest value. A sensor that was constant has no scale of its
+own: s = 1e-6 of its value there, because 0.1 that was stored in single precision is not a change.
 
 **Missing values.** A missing value takes the sensor's last one, up to 7 rows old. Beyond that it is imputed from the
 sensors that are there, by two passes of z ← z B, where B_kj = -P_kj / P_jj, P = (ZᵀZ/n + I)⁻¹: for any pattern of
@@ -62,6 +65,10 @@ DECAY = 0.8
 DEAD_ZONE = 3.0
 CAP = 50.0
 FLOOR = 0.1
+CONSTANT = 1e-6
+"""Share of its value by which a sensor that was constant in training may move: single precision keeps 6e-8."""
+SMALLEST = 1e-300
+"""Scale of a sensor that was always 0; its inverse is still a number."""
 ENOUGH = 8
 """Values that the slow mean needs."""
 WEIGHTS = {"var": 1.0, "white": 0.25, "diff": 0.25, "level": 0.25, "slow": 0.25}
@@ -173,9 +180,12 @@ def _centre(data: TrainingData) -> tuple[Floats, Floats, int]:
     if found.rows < LEAST_ROWS:
         raise TooLittleData(f"{found.rows} normal rows to learn from; the detector needs at least {LEAST_ROWS}")
     seen = found.count > 0
-    span = np.where(seen, found.high, 0.0) - np.where(seen, found.low, 0.0)
-    scale = np.maximum(np.maximum(found.sd, 0.01 * span), 1e-6 * np.abs(found.mean) + 1e-9)
-    return np.where(seen, found.mean, 0.0), np.where(seen, 1 / scale, 0.0), found.rows
+    low, high = np.where(seen, found.low, 0.0), np.where(seen, found.high, 0.0)
+    size = np.maximum(np.abs(low), np.abs(high))
+    resolution = np.where(high > low, 4 * np.finfo(np.float64).eps, CONSTANT) * size
+    scale = np.maximum(np.maximum(found.sd, 0.01 * (high - low)), np.maximum(resolution, SMALLEST))
+    mean = np.where(high > low, found.mean, low)
+    return np.where(seen, mean, 0.0), np.where(seen, 1 / scale, 0.0), found.rows
 
 
 def _whitening(data: TrainingData, parameters: _Parameters) -> tuple[Floats, float]:
