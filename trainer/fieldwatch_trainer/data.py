@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwatch_trainer.lake import GridRows, Lake, label_codes
-from fieldwatch_trainer.models import DeviceRows
+from fieldwatch_trainer.models import MAINTENANCE, DeviceRows
 from fieldwatch_trainer.split import Split
 
 KEEP = 256 * 1024 * 1024
@@ -45,7 +45,7 @@ class LakeData:
 
     Rows at or after a device's border are not there at all. Of those before it, the rows that the window of a later
     reading contains (``embargo`` periods) are there and not used. A device without a later reading keeps all of its
-    rows: there is nothing to protect.
+    rows: there is nothing to protect. Rows of maintenance are never used.
     """
 
     lake: Lake
@@ -86,7 +86,9 @@ class LakeData:
                 use &= grid.ts < grid.ts[before + later[0]] - self.embargo * self.period
             grid = GridRows(grid.ts[:before], grid.rows[:before], grid.reading[:before], grid.duplicate)
             use = use[:before]
-        device = DeviceRows(name, grid.ts, grid.rows, use, label_codes(grid.ts, self.lake.labels(name)))
+        label = label_codes(grid.ts, self.lake.labels(name))
+        use &= label != MAINTENANCE
+        device = DeviceRows(name, grid.ts, grid.rows, use, label)
         if self._kept.bytes + device.rows.nbytes <= KEEP:
             self._kept.devices[name] = device
             self._kept.bytes += device.rows.nbytes

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fieldwatch_trainer.baselines import moving_variance
 from fieldwatch_trainer.events import Event
 from fieldwatch_trainer.judging import evaluation
+from fieldwatch_trainer.labels import EVENTS
 from fieldwatch_trainer.lake import GridRows, Label, Lake, LakeError, label_codes
 from fieldwatch_trainer.outcomes import DeviceScores, Judge
 from fieldwatch_trainer.score import blocks, devices_for, first_row
@@ -27,8 +28,6 @@ from fieldwatch_trainer.split import Split
 from fieldwatch_trainer.thresholds import HeldOut
 
 UNKNOWN = CODES[Verdict.UNKNOWN]
-KINDS = ("fault", "anomaly")
-"""Labels that are events."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def score_same_rows(
     names = devices_for(bundles[0], lake, split, "--split")
     for other in bundles[1:]:
         devices_for(other, lake, split, "--split")
-    if not any(label.label in KINDS for name in names for label in lake.labels(name)):
+    if not any(label.label in EVENTS for name in names for label in lake.labels(name)):
         raise LakeError(
             f"{lake.url}: no labels for {', '.join(names[:5])}: labels.parquet must hold "
             "device, start, end, label (fault or anomaly, and normal), sensors"
@@ -187,7 +186,7 @@ def _spans(ts: NDArray[np.int64], labels: Sequence[Label]) -> list[tuple[int, in
     for label in labels:
         start = int(np.searchsorted(ts, label.start))
         stop = int(np.searchsorted(ts, label.end, side="right")) - 1
-        if label.label in KINDS and stop >= start:
+        if label.label in EVENTS and stop >= start:
             spans.append((start, stop, label))
     return spans
 

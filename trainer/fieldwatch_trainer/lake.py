@@ -1,9 +1,9 @@
 """The lake: Parquet in, one device at a time out.
 
-``LAKE/readings/**.parquet`` holds ``device``, ``ts`` and then either a numeric column a sensor (*wide*) or ``sensor``
-and ``value`` (*long*), in any number of files, with or without Hive folders (``date=2026-01-01/``).
-``devices.parquet`` holds ``device, device_type, period_s``; ``labels.parquet``, where there is one, ``device, start,
-end, label, sensors``.
+``LAKE/readings/`` holds ``device``, ``ts`` and then either a numeric column a sensor (*wide*) or ``sensor`` and
+``value`` (*long*), in any number of files and tables (:mod:`.sources`), with or without Hive folders
+(``date=2026-01-01/``). ``devices.parquet`` holds ``device, device_type, period_s``; ``labels.parquet``, where there is
+one, ``device, start, end, label, sensors`` (:mod:`.labels`).
 
 Files are never concatenated. Opening a lake reads footers (and the ``device`` column of files that hold several
 devices) to learn which files hold which device; :meth:`Lake.readings` then reads the files of one device. So memory
@@ -11,34 +11,36 @@ depends on the largest device, not on their number. Paths may be local or ``s3:/
 systems are pyarrow's.
 
 What a user can get wrong raises :class:`LakeError`, and the message names the file or column and what would be right.
+With ``strict=False`` a file that cannot be read stands in :attr:`Lake.broken` instead, so that :mod:`.check` can tell
+of it together with everything else.
 """
 
 from __future__ import annotations
 
 import math
 import posixpath
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from fieldwatch_contract.clock import SECOND
-from fieldwatch_contract.grid import ABSURD, Grid
+from fieldwatch_contract.grid import Grid
 from numpy.typing import NDArray
 
-from fieldwatch_trainer.models import ANOMALY, FAULT, NORMAL
+from fieldwatch_trainer import labels as label_table
+from fieldwatch_trainer.columns import ColumnError, floats, micros, texts
+from fieldwatch_trainer.labels import Label, Labels
+from fieldwatch_trainer.labels import codes as label_codes
+from fieldwatch_trainer.sources import Source, SourceError, discover, table_in
 
-LABELS = {"normal": NORMAL, "fault": FAULT, "anomaly": ANOMALY}
+__all__ = ["DeviceInfo", "GridRows", "Label", "Lake", "LakeError", "Readings", "label_codes"]
 
 DEVICES_COLUMNS = ("device", "device_type", "period_s")
-LABEL_COLUMNS = ("device", "start", "end", "label")
 
 
 class LakeError(Exception):
@@ -55,27 +57,19 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
-class Label:
-    """A line of ``labels.parquet``; ``start`` and ``end`` in µs, both inclusive; ``label`` fault, anomaly or normal."""
-
-    device: str
-    start: int
-    end: int
-    label: str
-    sensors: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Readings:
     """A device's readings in time order.
 
     ``ts`` int64 ``[m]`` µs, not descending; ``values`` float64 ``[m, S]`` in the order asked for, NaN = missing;
-    ``disorder`` counts those that were older than the one before them in the files.
+    ``disorder`` counts those that were older than the one before them in the files. Where rows were put together (see
+    :meth:`Lake.readings`), ``repeats`` counts values that were there already, ``conflicts`` those of them that differ.
     """
 
     ts: NDArray[np.int64]
     values: NDArray[np.float64]
     disorder: int = 0
+    repeats: int = 0
+    conflicts: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,47 +86,26 @@ class GridRows:
     duplicate: int
 
 
-@dataclass
-class _File:
-    """A Parquet file of readings: its fragment, sensor columns in order, whether it is long, and what is no number."""
-
-    fragment: Any
-    path: str
-    sensors: list[str]
-    long: bool
-    partition: dict[str, Any] = field(default_factory=dict)
-    passed_over: list[str] = field(default_factory=list)
-
-    def read(self, columns: list[str], device: str | None = None) -> Any:
-        """Return ``columns`` as a table, of ``device`` alone where one is given."""
-        wanted = None if device is None or "device" in self.partition else pc.field("device") == device
-        try:
-            return self.fragment.to_table(columns=columns, filter=wanted)
-        except (pa.ArrowException, OSError) as error:
-            raise LakeError(f"{self.path}: cannot be read: {str(error)[:300]}") from error
-
-    def floats(self, table: Any, column: str) -> NDArray[np.float64]:
-        """Return a column as float64, nulls as NaN, absurd values as infinities, which count as missing."""
-        values = table[column]
-        try:
-            values = values.cast(pa.int8() if pa.types.is_boolean(values.type) else pa.float64(), safe=False)
-        except pa.ArrowException as error:
-            raise LakeError(f"{self.path}: column {column!r} must hold numbers: {str(error)[:200]}") from error
-        floats = np.asarray(values.to_numpy(zero_copy_only=False), np.float64)
-        absurd = np.abs(floats) > ABSURD
-        return np.where(absurd, np.inf, floats) if absurd.any() else floats
-
-
 class Lake:
-    """A lake at ``url``. Raises :class:`LakeError` where there is none."""
+    """A lake at ``url``. Raises :class:`LakeError` where there is none, and, if ``strict``, for a file that is broken.
 
-    def __init__(self, url: str | Path) -> None:
+    ``broken``: files that cannot be read, and why; ``others``: files that hold no readings; ``twice``: devices that
+    stand more than once in ``devices.parquet``; ``nameless``: rows without a device, by file.
+    """
+
+    def __init__(self, url: str | Path, *, strict: bool = True) -> None:
         self.url = str(url)
         self._fs, self._root = _open(self.url)
+        self.twice: list[str] = []
+        self.broken: dict[str, str] = {}
+        self.others: list[str] = []
+        self.nameless: dict[str, int] = {}
         self._devices = self._read_devices()
         self._files = self._index()
         self._labels = self._read_labels()
         self._names: dict[str, list[str]] = {}
+        if strict and self.broken:
+            raise LakeError(next(iter(self.broken.values())))
 
     # ---- what there is ---------------------------------------------------------------------------------------
 
@@ -185,7 +158,7 @@ class Lake:
             for info in self.devices(device_type):
                 for file in self._files[info.device]:
                     if file.long:
-                        column = file.read(["sensor"], info.device)["sensor"]
+                        column = self._read(file, ["sensor"], info.device)["sensor"]
                         named.update(name for name in column.unique().to_pylist() if name is not None)
                     else:
                         names.update(dict.fromkeys(file.sensors))
@@ -200,37 +173,58 @@ class Lake:
         files = [file for info in self.devices(device_type) for file in self._files[info.device]]
         return {name: file.path for file in reversed(files) for name in reversed(file.passed_over)}
 
+    def sources(self, device: str) -> list[Source]:
+        """Return the files and tables that hold readings of a device, in path order."""
+        return self._files.get(device, [])
+
+    def unregistered(self) -> list[str]:
+        """Return the devices that have readings and no line in ``devices.parquet``."""
+        return sorted(set(self._files) - set(self._devices))
+
     def labels(self, device: str) -> list[Label]:
         """Return the device's labels by start; empty where there are none."""
-        return self._labels.get(device, [])
+        return self._labels.by_device.get(device, [])
 
     def labelled_devices(self) -> list[str]:
         """Return the devices that ``labels.parquet`` names, also those that nothing else knows."""
-        return sorted(self._labels)
+        return sorted(self._labels.by_device)
 
     @property
     def labelled(self) -> bool:
         """Whether the lake has any label at all."""
-        return bool(self._labels)
+        return bool(self._labels.by_device)
+
+    @property
+    def labels_left_out(self) -> Counter[str]:
+        """How many lines of ``labels.parquet`` label nothing, by reason."""
+        return self._labels.left_out
+
+    @property
+    def labels_zoned(self) -> bool | None:
+        """Whether the labels' times carry a zone; None without labels."""
+        return self._labels.zoned
 
     # ---- readings --------------------------------------------------------------------------------------------
 
     def readings(self, device: str, sensors: list[str]) -> Readings:
         """Read one device. Sensors that it does not have are NaN; columns that are not asked for are not read.
 
-        Long rows make one reading a slot of the device's period, with the time of the slot's first value.
+        Rows of one slot of the device's period are put together where a slot's values stand in several rows by nature:
+        in the long layout, and where files hold different sensors. Such a reading has the time of its first row and of
+        each sensor the first value that is there.
         """
         if device not in self._files:
             raise LakeError(f"{self.url}: no readings of device {device!r}")
-        parts = [self._read(file, device, sensors) for file in self._files[device]]
+        files = self._files[device]
+        parts = [self._values(file, device, sensors) for file in files]
         ts = np.concatenate([part[0] for part in parts])
         values = np.concatenate([part[1] for part in parts])
         disorder = int((np.diff(ts) < 0).sum())
         if disorder:
             order = np.argsort(ts, kind="stable")
             ts, values = ts[order], values[order]
-        if any(file.long for file in self._files[device]):
-            ts, values = _merge_slots(ts, values, self.info(device).period)
+        if any(file.long for file in files) or len({frozenset(file.sensors) for file in files}) > 1:
+            return _merge_slots(ts, values, self.info(device).period, disorder)
         return Readings(ts, values, disorder)
 
     def grid(self, device: str, sensors: list[str], window: int) -> GridRows:
@@ -240,23 +234,34 @@ class Lake:
         block = grid.place(readings.ts, readings.values)
         return GridRows(block.ts, block.rows[window - 1 :], block.source >= 0, len(block.duplicate))
 
-    def _read(self, file: _File, device: str, sensors: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _values(self, file: Source, device: str, sensors: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         wanted = ["sensor", "value"] if file.long else [name for name in file.sensors if name in set(sensors)]
-        table = file.read(["ts", *wanted], device)
-        ts = _micros(table["ts"], file.path, "ts")
-        values = np.full((len(ts), len(sensors)), np.nan)
-        place = {name: index for index, name in enumerate(sensors)}
-        if file.long:
+        table = self._read(file, ["ts", *wanted], device)
+        try:
+            ts = micros(table["ts"], f"{file.path}: column 'ts'")
+            values = np.full((len(ts), len(sensors)), np.nan)
+            place = {name: index for index, name in enumerate(sensors)}
+            if not file.long:
+                for name in wanted:
+                    values[:, place[name]] = floats(table[name], f"{file.path}: column {name!r}")
+                return ts, values
             names = table["sensor"].combine_chunks().dictionary_encode()
-            columns = np.array([place.get(name, -1) for name in names.dictionary.to_pylist()] or [-1])
+            known = texts(names.dictionary, f"{file.path}: column 'sensor'")
+            columns = np.array([place.get(name or "", -1) for name in known] or [-1])
             index = names.indices.fill_null(0).to_numpy(zero_copy_only=False)
             column = np.where(names.is_valid().to_numpy(zero_copy_only=False), columns[index], -1)
             kept = np.flatnonzero(column >= 0)
-            values[kept, column[kept]] = file.floats(table, "value")[kept]
-            return ts[kept], values[kept]
-        for name in wanted:
-            values[:, place[name]] = file.floats(table, name)
-        return ts, values
+            values[kept, column[kept]] = floats(table["value"], f"{file.path}: column 'value'")[kept]
+        except ColumnError as error:
+            raise LakeError(str(error)) from error
+        return ts[kept], values[kept]
+
+    @staticmethod
+    def _read(file: Source, columns: list[str], device: str) -> Any:
+        try:
+            return file.read(columns, device)
+        except SourceError as error:
+            raise LakeError(str(error)) from error
 
     # ---- opening ---------------------------------------------------------------------------------------------
 
@@ -266,11 +271,11 @@ class Lake:
     def _table(self, name: str, columns: Iterable[str]) -> Any:
         path = self._path(name)
         try:
-            table = pq.read_table(self._fs.open_input_file(path))
-        except FileNotFoundError:
+            table = table_in(self._fs, path, posixpath.join(self.url, name))
+        except SourceError as error:
+            raise LakeError(str(error)) from error
+        if table is None:
             return None
-        except (pa.ArrowException, OSError) as error:
-            raise LakeError(f"{path}: not a readable Parquet file: {str(error)[:300]}") from error
         if missing := [column for column in columns if column not in table.column_names]:
             raise LakeError(
                 f"{path}: column {missing[0]!r} is missing; it needs {', '.join(columns)} "
@@ -285,90 +290,63 @@ class Lake:
                 f"{self.url}: no devices.parquet there; a lake needs devices.parquet (device, device_type, period_s) "
                 "and readings/**.parquet"
             )
+        path = self._path("devices.parquet")
         found: dict[str, DeviceInfo] = {}
-        for line in table.select(DEVICES_COLUMNS).to_pylist():
-            period = line["period_s"]
-            if not isinstance(period, int | float) or not 0 < period < math.inf:
+        for number, line in enumerate(table.select(DEVICES_COLUMNS).to_pylist()):
+            device, kind = line["device"], line["device_type"]
+            if device is None or kind is None:
+                raise LakeError(f"{path}: row {number + 1}: device is {device!r} and device_type {kind!r}; name both")
+            info = DeviceInfo(str(device), str(kind), _period(line["period_s"], f"{path}: device {device!r}"))
+            if found.setdefault(info.device, info) != info:
                 raise LakeError(
-                    f"{self._path('devices.parquet')}: device {line['device']!r}: period_s is {period!r}, "
-                    "must be a number of seconds above 0"
+                    f"{path}: device {info.device!r} stands there twice, as {_about(found[info.device])} and as "
+                    f"{_about(info)}: delete the line that is wrong"
                 )
-            found[str(line["device"])] = DeviceInfo(
-                str(line["device"]), str(line["device_type"]), round(period * SECOND)
-            )
+            self.twice.extend([info.device] * (found[info.device] is not info))
         return found
 
-    def _index(self) -> dict[str, list[_File]]:
+    def _index(self) -> dict[str, list[Source]]:
         """Learn which files hold which device, in path order."""
         folder = self._path("readings")
         try:
-            whole = ds.dataset(folder, filesystem=self._fs, format="parquet", partitioning="hive")
-        except (FileNotFoundError, OSError) as error:
+            listed = discover(self._fs, folder, self._address)
+        except (OSError, pa.ArrowException) as error:
             raise LakeError(f"{self.url}: no folder readings/ with Parquet files: {str(error)[:200]}") from error
-        except pa.ArrowException as error:
-            raise LakeError(f"{folder}: {str(error)[:300]}") from error
-        found: dict[str, list[_File]] = {}
-        fragments = sorted(whole.get_fragments(), key=lambda fragment: str(fragment.path))
-        if not fragments:
-            raise LakeError(f"{folder}: no Parquet file in it")
-        for fragment in fragments:
-            file = self._file(fragment)
-            for device in _devices_of(file):
-                found.setdefault(device, []).append(file)
+        self.broken, self.others = listed.broken, listed.others
+        if not listed.sources and not listed.broken:
+            others = f"; it holds {listed.others[0]}" if listed.others else ""
+            raise LakeError(f"{folder}: no Parquet file in it{others}")
+        found: dict[str, list[Source]] = {}
+        for source in listed.sources:
+            if source.nameless:
+                self.nameless[source.path] = source.nameless
+            for device in source.devices:
+                found.setdefault(device, []).append(source)
         return found
 
-    def _file(self, fragment: Any) -> _File:
-        path = str(fragment.path)
+    def _address(self, path: str) -> str:
+        """Return the address of a path of the file system, for libraries with their own access."""
+        return posixpath.join(self.url, posixpath.relpath(path, self._root)) if "://" in self.url else path
+
+    def _read_labels(self) -> Labels:
+        table = self._table("labels.parquet", label_table.COLUMNS)
         try:
-            schema = fragment.physical_schema
-        except (pa.ArrowException, OSError) as error:
-            raise LakeError(f"{path}: not a readable Parquet file: {str(error)[:300]}") from error
-        partition = ds.get_partition_keys(fragment.partition_expression)
-        for column in ("device", "ts"):
-            if column not in schema.names and column not in partition:
-                raise LakeError(f"{path}: column {column!r} is missing; columns are {_some(schema.names)}")
-        if not pa.types.is_timestamp(schema.field("ts").type):
-            raise LakeError(f"{path}: column 'ts' is {schema.field('ts').type}, must be a timestamp (UTC)")
-        if "device" in schema.names and not _text(schema.field("device").type):
-            raise LakeError(f"{path}: column 'device' is {schema.field('device').type}, must be text")
-        long = "sensor" in schema.names and "value" in schema.names
-        other = {"device", "ts", *_index_columns(schema)}
-        sensors = [] if long else [f.name for f in schema if f.name not in other and _numeric(f.type)]
-        known = {"device", "ts", *sensors, *partition}
-        return _File(
-            fragment, path, sensors, long, partition, [] if long else [n for n in schema.names if n not in known]
-        )
-
-    def _read_labels(self) -> dict[str, list[Label]]:
-        table = self._table("labels.parquet", LABEL_COLUMNS)
-        if table is None:
-            return {}
-        path = self._path("labels.parquet")
-        start, end = _micros(table["start"], path, "start"), _micros(table["end"], path, "end")
-        sensors = table["sensors"].to_pylist() if "sensors" in table.column_names else [None] * len(start)
-        if any(isinstance(named, str) for named in sensors):
-            raise LakeError(f"{path}: column 'sensors' is text, must be lists of names: ['s1', 's2'], not 's1, s2'")
-        names = zip(table["device"].to_pylist(), table["label"].to_pylist(), sensors, strict=True)
-        found: dict[str, list[Label]] = {}
-        for line, (device, label, named) in enumerate(names):
-            if label not in LABELS:
-                raise LakeError(f"{path}: row {line + 1}: label {label!r} must be one of {', '.join(sorted(LABELS))}")
-            if end[line] < start[line]:
-                raise LakeError(f"{path}: row {line + 1} ({device}): end is before start")
-            found.setdefault(device, []).append(
-                Label(device, int(start[line]), int(end[line]), label, tuple(named or ()))
-            )
-        return {device: sorted(labels, key=lambda one: (one.start, one.end)) for device, labels in found.items()}
+            return Labels() if table is None else label_table.read(table, self._path("labels.parquet"))
+        except ColumnError as error:
+            raise LakeError(str(error)) from error
 
 
-def label_codes(ts: NDArray[np.int64], labels: list[Label]) -> NDArray[np.int8]:
-    """Return :data:`.models.NORMAL`, ``FAULT`` or ``ANOMALY`` for each time; where they overlap, fault wins."""
-    codes = np.full(len(ts), NORMAL, np.int8)
-    for kind in ("anomaly", "fault"):
-        for label in labels:
-            if label.label == kind:
-                codes[(ts >= label.start) & (ts <= label.end)] = LABELS[kind]
-    return codes
+def _period(value: object, where: str) -> int:
+    if not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise LakeError(f"{where}: period_s is {value!r}, must be a number of seconds above 0")
+    period = round(value * SECOND)
+    if period < 1:
+        raise LakeError(f"{where}: period_s is {value!r}, less than a microsecond: it is in seconds")
+    return period
+
+
+def _about(info: DeviceInfo) -> str:
+    return f"{info.device_type} with period_s = {info.period / SECOND:g}"
 
 
 def _open(url: str) -> tuple[Any, str]:
@@ -386,51 +364,7 @@ def _open(url: str) -> tuple[Any, str]:
     return filesystem, root
 
 
-def _devices_of(file: _File) -> list[str]:
-    """Return the devices in a file: from its folder, else from the footer's statistics, else from the column."""
-    if "device" in file.partition:
-        folder = next(part for part in file.path.split("/") if part.startswith("device="))
-        return [unquote(folder.removeprefix("device="))]  # pyarrow would make a number of "001"
-    fragment = file.fragment
-    values: set[str] = set()
-    for group in fragment.row_groups:
-        bounds = (group.statistics or {}).get("device")
-        if bounds is None or bounds["min"] != bounds["max"]:
-            column = file.read(["device"])["device"]
-            return sorted(str(name) for name in pc.unique(column).to_pylist() if name is not None)
-        values.add(str(bounds["min"]))
-    return sorted(values)
-
-
-def _numeric(kind: Any) -> bool:
-    tests = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean, pa.types.is_decimal)
-    return any(test(kind) for test in tests)
-
-
-def _text(kind: Any) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _index_columns(schema: Any) -> list[str]:
-    """Return the columns that are a pandas index: row numbers, which would be a clock in the guise of a sensor."""
-    told = (schema.pandas_metadata or {}).get("index_columns") or []
-    return [name for name in told if isinstance(name, str)]
-
-
-def _micros(column: Any, path: str, name: str) -> NDArray[np.int64]:
-    """Return a timestamp column as int64 µs UTC; without a zone it is UTC."""
-    if not pa.types.is_timestamp(column.type):
-        raise LakeError(f"{path}: column {name!r} is {column.type}, must be a timestamp (UTC)")
-    if column.null_count:
-        raise LakeError(f"{path}: column {name!r} has {column.null_count} empty values")
-    micros = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
-    return np.asarray(micros.to_numpy(zero_copy_only=False), np.int64)
-
-
-def _merge_slots(
-    ts: NDArray[np.int64], values: NDArray[np.float64], period: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _merge_slots(ts: NDArray[np.int64], values: NDArray[np.float64], period: int, disorder: int) -> Readings:
     """Merge rows of one slot into one reading: of each sensor the first value that is there."""
     slots = ts // period
     starts = np.flatnonzero(np.diff(slots, prepend=slots[0] - 1)) if len(slots) else np.zeros(0, np.int64)
@@ -439,7 +373,9 @@ def _merge_slots(
     rows, columns = np.nonzero(~np.isnan(values))
     rows, columns = rows[::-1], columns[::-1]  # the last assignment stands: go backwards, so the first value does
     merged[group[rows], columns] = values[rows, columns]
-    return ts[starts], merged
+    repeats = len(rows) - int((~np.isnan(merged)).sum())
+    conflicts = int((merged[group[rows], columns] != values[rows, columns]).sum())
+    return Readings(ts[starts], merged, disorder, repeats, conflicts)
 
 
 def _some(names: Iterable[str], limit: int = 8) -> str:

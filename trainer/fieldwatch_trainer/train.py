@@ -41,7 +41,7 @@ from fieldwatch_trainer.data import Fold, LakeData
 from fieldwatch_trainer.evaluate import judges_of, lines_of, measure
 from fieldwatch_trainer.judging import evaluation
 from fieldwatch_trainer.lake import GridRows, Lake, LakeError
-from fieldwatch_trainer.models import FAULT, NORMAL, SEED, Fitted, Plugin, TooLittleData, TrainingData
+from fieldwatch_trainer.models import ANOMALY, FAULT, NORMAL, SEED, Fitted, Plugin, TooLittleData, TrainingData
 from fieldwatch_trainer.models.detector import LOOKBACK, Detector
 from fieldwatch_trainer.models.folds import folds
 from fieldwatch_trainer.models.moments import moments
@@ -344,7 +344,7 @@ def _describe(data: LakeData) -> dict[str, Any]:
         embargoed += int((filled & ~used & (device.label == FAULT)).sum())
         readings += int(used.sum())
         fault += int((used & (device.label == FAULT)).sum())
-        anomaly += int((used & (device.label > FAULT)).sum())
+        anomaly += int((used & (device.label == ANOMALY)).sum())
         if used.any():
             seen = device.ts[used]
             first, last = min(first, int(seen[0])), max(last, int(seen[-1]))

@@ -204,7 +204,7 @@ def spoil_other_devices(folder: Path) -> None:
         (spoil_text_time, "'ts' is string, must be a timestamp"),
         (spoil_no_time, "column 'ts' is missing"),
         (spoil_period, "different periods.*10 s, 60 s"),
-        (spoil_label, "row 1: label 'broken' must be one of anomaly, fault, normal"),
+        (spoil_label, "row 1: label 'broken' must be one of anomaly, fault, maintenance, normal"),
         (spoil_type, "no device of type 'press'; devices.parquet has: lathe"),
         (spoil_period_text, "device 'press-0': period_s is 'a minute', must be a number of seconds"),
         (spoil_long_value, "press-0.parquet: column 'value' must hold numbers: .*ERR"),

@@ -30,7 +30,7 @@ from fieldwatch_contract.features import FeatureSpec
 from fieldwatch_contract.verdicts import Kind
 from numpy.typing import NDArray
 
-NORMAL, FAULT, ANOMALY = 0, 1, 2
+NORMAL, FAULT, ANOMALY, MAINTENANCE = 0, 1, 2, 3
 """Codes of :attr:`DeviceRows.label`. Everything outside a labelled interval counts as normal."""
 
 SEED = 20261123
@@ -45,7 +45,8 @@ class DeviceRows:
     ``rows``   float64 ``[T, S]``, NaN = missing; no infinities
     ``use``    bool ``[T]``: the row is a reading, and may be learnt from (training time, this fold, not embargoed).
                Rows with False still serve as the past of those with True.
-    ``label``  int8 ``[T]``: :data:`NORMAL`, :data:`FAULT` or :data:`ANOMALY`
+    ``label``  int8 ``[T]``: :data:`NORMAL`, :data:`FAULT`, :data:`ANOMALY` or :data:`MAINTENANCE` (where ``use`` is
+               False)
     """
 
     device: str
