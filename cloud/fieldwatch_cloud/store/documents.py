@@ -19,6 +19,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from fieldwatch_cloud.alerts.life import Incident
+
 log = logging.getLogger("fieldwatch.store")
 
 
@@ -114,6 +116,13 @@ class Health(_Document):
 
     cache_ok = True
     form = TypeAdapter(HealthData)
+
+
+class Life(_Document):
+    """The life of an incident; none where it was damaged."""
+
+    cache_ok = True
+    form = TypeAdapter(Incident)
 
 
 def read(text: str | bytes) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     Index,
@@ -27,7 +28,7 @@ from sqlalchemy import (
     Text,
 )
 
-from fieldwatch_cloud.store.documents import Counts, Health, Integers, Numbers, Object, Texts, Values
+from fieldwatch_cloud.store.documents import Counts, Health, Integers, Life, Numbers, Object, Texts, Values
 
 HOUR = 3_600_000_000
 """The step of the rollup in µs."""
@@ -209,4 +210,101 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("received", BigInteger, nullable=False),
+)
+
+incident = Table(
+    "incident",  # what people answer: one fault or state of a device, whatever told of it (alerts.life)
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("device", String(64), nullable=False),  # "" = this server, or the fleet
+    Column("kind", String(64), nullable=False),  # fault, or the state
+    Column("audience", String(16), nullable=False),  # alerts.standing.AUDIENCES
+    Column("site", Text, nullable=False),
+    Column("type", Text),
+    Column("bundle", Text),  # <name>/<version>
+    Column("what", Text, nullable=False),  # in words, without the device
+    Column("remedy", Text, nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("opened_at", BigInteger, nullable=False),  # by the device's clock
+    Column("ended_at", BigInteger),
+    Column("begun", BigInteger, nullable=False),  # by ours
+    Column("wake_at", BigInteger),  # when time alone changes it
+    Column("issue_key", Text),  # alerts.issues.Key
+    Column("issue_id", BigInteger, index=True),
+    Column("life", Life, nullable=False),  # alerts.life.Incident
+    Index("incident_by_device", "device", "kind", "opened_at"),
+    Index("incident_by_state", "state", "begun"),
+    Index("incident_by_wake", "wake_at"),
+    Index("incident_by_key", "issue_key", "begun"),
+)
+
+incident_signal = _table(
+    "incident_signal",  # which incident an opening belongs to
+    Column("key", Text, primary_key=True),  # of a model's alert: its alert_id
+    Column("incident_id", BigInteger, nullable=False, index=True),
+)
+
+incident_event = Table(
+    "incident_event",  # the timeline: what devices, people and time did; only inserted
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("incident_id", BigInteger, nullable=False, index=True),
+    Column("at", BigInteger, nullable=False),
+    Column("what", String(16), nullable=False),  # alerts.life.What, or unrouted
+    Column("told", Boolean, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+issue = Table(
+    "issue",  # the same fault on several devices
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("sensors", Texts, nullable=False),
+    Column("bundle", Text, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),  # by our clock
+    Column("last_at", BigInteger, nullable=False),
+    Index("issue_by_key", "key", "last_at"),
+)
+
+maintenance = Table(
+    "maintenance",  # planned windows: what happens within is recorded, and nobody is told
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("device", Text, nullable=False),  # patterns; * = all
+    Column("site", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("begin", BigInteger, nullable=False),
+    Column("end", BigInteger, nullable=False, index=True),
+    Column("why", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+)
+
+message = _table(
+    "message",  # the outbox: what is to be told, written in the transaction that made it news
+    Column("id", String(32), primary_key=True),  # the same in every attempt
+    Column("channel", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("batch", String(16)),  # digest | storm: gathers until it is sent
+    Column("step", Integer, nullable=False),  # > 0: only where nobody has acknowledged
+    Column("state", String(16), nullable=False),  # waiting | sending | sent | dead | dropped
+    Column("due_at", BigInteger, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("lease_until", BigInteger),  # of an attempt under way: when it counts as lost
+    Column("done_at", BigInteger),
+    Column("error", Text),  # of the last attempt
+    Index("message_by_due", "state", "due_at"),
+    Index("message_by_channel", "channel", "made_at"),
+)
+
+message_item = _table(
+    "message_item",
+    Column("message_id", String(32), primary_key=True),
+    Column("event_id", BigInteger, primary_key=True),
 )
