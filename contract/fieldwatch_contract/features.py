@@ -159,18 +159,39 @@ class _Run:
         if not isinstance(new.n, float):
             pivot = pivot.copy()
             np.copyto(pivot, old.pivot, where=new.n == 0)
+        # each sum in the memory of a term that is no longer needed: a new array costs more than the addition itself
         delta = old.pivot - pivot
-        moved = old.n * delta + old.s1  # the older run's Σd around the new pivot
+        moved = old.n * delta
+        moved += old.s1  # the older run's Σd around the new pivot
         added = age * old.n
+        k2 = 2 * old.k1
+        k2 += added
+        k2 *= age
+        k2 += old.k2
+        k2 += new.k2
+        k1 = added
+        k1 += old.k1
+        k1 += new.k1
+        s2 = old.s1 + moved
+        s2 *= delta
+        s2 += old.s2
+        s2 += new.s2
+        sk = age * moved
+        delta *= old.k1
+        delta += old.sk
+        sk += delta
+        sk += new.sk
+        s1 = moved
+        s1 += new.s1
         return _Run(
             self.length + older.length,
             pivot,
             n=new.n + old.n,
-            k1=new.k1 + (old.k1 + added),
-            k2=new.k2 + (old.k2 + age * (2 * old.k1 + added)),
-            s1=new.s1 + moved,
-            s2=new.s2 + (old.s2 + delta * (old.s1 + moved)),
-            sk=new.sk + (old.sk + delta * old.k1 + age * moved),
+            k1=k1,
+            k2=k2,
+            s1=s1,
+            s2=s2,
+            sk=sk,
             low=np.fmin(new.low, old.low),
             high=np.fmax(new.high, old.high),
         )
@@ -218,7 +239,9 @@ def _emit(out: NDArray[np.float32], run: _Run, spec: FeatureSpec) -> None:
             case "mean":
                 target[...] = run.pivot + mu
             case "std":
-                target[...] = np.sqrt(np.abs(run.s2 / run.n - mu * mu))
+                spread = run.s2 / run.n
+                spread -= mu * mu
+                target[...] = np.sqrt(np.abs(spread))
             case "min":
                 target[...] = run.low
             case "max":
@@ -227,7 +250,13 @@ def _emit(out: NDArray[np.float32], run: _Run, spec: FeatureSpec) -> None:
                 target[...] = run.pivot
             case "slope":
                 # Σk² - (Σk)²/n is 0 for one value, as the numerator is; for more at least ½, which TINY leaves alone
-                spread = run.k2 - run.k1 * run.k1 / run.n
-                target[...] = (run.k1 * mu - run.sk) / (spread + TINY)
+                spread = run.k1 * run.k1
+                spread /= run.n
+                spread = run.k2 - spread
+                spread += TINY
+                slope = run.k1 * mu
+                slope -= run.sk
+                slope /= spread
+                target[...] = slope
     if not isinstance(run.n, float) and (empty := run.n == 0).any():
         out[np.broadcast_to(empty[:, None, :], out.shape)] = np.nan

@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -39,6 +40,8 @@ EVIDENCE_ROWS = 120
 EVIDENCE_CELLS = 16_000
 """Most cells of the all-sensor picture, so that an alert stays below the size brokers accept."""
 Z_STEPS = 16
+_WORDS = [[f'{verdict}","why":"{why}' if why else str(verdict) for verdict in VERDICTS] for why in WHYS]
+"""JSON of verdict and reason, by their codes."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class Decider:
         self._bundle = bundle
         self._privacy = privacy
         self._sensors = [json.dumps(sensor) for sensor in bundle.manifest.sensors]
+        self._names = np.array(self._sensors, object)
         self._label = json.dumps(f"{bundle.manifest.name}/{bundle.manifest.version}")
 
     def decide(self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, AlertState]) -> Decision:
@@ -128,14 +132,17 @@ class Decider:
         if not len(present):
             return []
         columns = [self._entries(judged, present) for judged in scores]
-        values = self._values(block, present) if self._privacy == "full" else None
-        drafts = []
-        for place, time in enumerate(clock.iso_column(block.ts[present])):
-            entries = ",".join([column[place] for column in columns])
-            tail = f',"values":{values[place]}' if values is not None else ""
-            data = f'{{"ts":"{time}","bundle":{self._label},"scores":[{entries}]{tail}}}'
-            drafts.append(Draft("result", time[:10], data))
-        return drafts
+        tails = [f',"values":{values}' for values in self._values(block, present)] if self._privacy == "full" else None
+        middle = f'","bundle":{self._label},"scores":['
+        return [
+            Draft("result", time[:10], f'{{"ts":"{time}{middle}{entries}]{tail}}}')
+            for time, entries, tail in zip(
+                clock.iso_column(block.ts[present]),
+                map(",".join, zip(*columns, strict=True)),
+                tails or repeat(""),
+                strict=False,
+            )
+        ]
 
     def _entries(self, judged: Scores, present: NDArray[np.int64]) -> list[str]:
         """JSON of :class:`.events.ModelScore` for each present row."""
@@ -143,10 +150,8 @@ class Decider:
         middle = f',"threshold":{judged.threshold!r},"verdict":"'
         exact = judged.score[present].astype(np.float64).tolist()
         score = to_json(exact, inf_nan_mode="null").decode()[1:-1].split(",")
-        verdict = [
-            f'{VERDICTS[code].value}","why":"{WHYS[why].value}' if why else VERDICTS[code].value
-            for code, why in zip(judged.verdict[present].tolist(), judged.why[present].tolist(), strict=True)
-        ]
+        codes = zip(judged.why[present].tolist(), judged.verdict[present].tolist(), strict=True)
+        verdict = [_WORDS[why][code] for why, code in codes]
         named = [""] * len(score) if self._privacy == "none" else self._named(judged.contributions[present])
         return [f'{head}{value}{middle}{word}"{who}}}' for value, word, who in zip(score, verdict, named, strict=True)]
 
@@ -160,11 +165,10 @@ class Decider:
         counts = (shares > 0).sum(axis=1).tolist()
         kept = [row[:count] for row, count in zip(shares.tolist(), counts, strict=True)]
         texts = to_json(kept).decode()[2:-2].split("],[")
-        sensors = self._sensors
-        for row, who, text, count in zip(explained.tolist(), order.tolist(), texts, counts, strict=True):
+        names = self._names[order].tolist()
+        for row, who, text, count in zip(explained.tolist(), names, texts, counts, strict=True):
             if count:
-                names = ",".join([sensors[i] for i in who[:count]])
-                result[row] = f',"sensors":[{names}],"shares":[{text}]'
+                result[row] = f',"sensors":[{",".join(who[:count])}],"shares":[{text}]'
         return result
 
     def _values(self, block: Block, present: NDArray[np.int64]) -> list[str]:

@@ -24,9 +24,8 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fieldwatch_contract import clock, topics
 
@@ -82,8 +81,7 @@ class Damaged(ValueError):
     """A value in the journal does not parse or fails its checksum; the message names it."""
 
 
-@dataclass(frozen=True)
-class Draft:
+class Draft(NamedTuple):
     """An event to be journalled; ``day`` is the UTC day of the reading it is about."""
 
     event: str
@@ -247,11 +245,13 @@ def enqueue(db: sqlite3.Connection, now: str, drafts: Iterable[Draft]) -> None:
     """Append events to the outbox and remember the newest alert for ``status``."""
     last_alert = None
     rows = []
-    for draft in drafts:
-        values = (draft.event, now, draft.day, draft.data)
-        rows.append((*values, checksum(*values)))
-        if draft.event == "alert":
-            last_alert = draft.data
+    known, before = ("", ""), 0
+    for event, day, data in drafts:
+        if (event, day) != known:  # they repeat from row to row
+            known, before = (event, day), checksum(event, now, day, "")
+        rows.append((event, now, day, data, zlib.crc32(data.encode("utf-8", "surrogateescape"), before)))
+        if event == "alert":
+            last_alert = data
     db.executemany("INSERT INTO outbox (event, time, day, data, sum) VALUES (?, ?, ?, ?, ?)", rows)
     if last_alert is not None:
         alert = json.loads(last_alert)
