@@ -26,9 +26,8 @@ All are NaN where the window holds no valid value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +108,7 @@ def compute(rows: NDArray[np.float64], count: int, spec: FeatureSpec) -> NDArray
 Count = NDArray[np.float64] | float
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """Sums over runs of ``length`` rows: entry ``i`` of each array ``[m, S]`` belongs to rows ``i..i + length - 1``.
 
     ``n``, ``k1`` and ``k2`` are the number of valid values, the sum of their ages and of their squares: integers
@@ -140,11 +138,7 @@ class _Run:
         return cls(1, np.where(valid, rows, 0.0), valid.astype(np.float64), 0.0, 0.0, 0.0, 0.0, 0.0, size, size)
 
     def _part(self, part: slice) -> _Run:
-        n, k1, k2, s1, s2, sk = (
-            each if isinstance(each, float) else each[part]
-            for each in (self.n, self.k1, self.k2, self.s1, self.s2, self.sk)
-        )
-        return _Run(self.length, self.pivot[part], n, k1, k2, s1, s2, sk, self.low[part], self.high[part])
+        return _Run._make([self.length, *[each if isinstance(each, float) else each[part] for each in self[1:]]])
 
     def newest(self, count: int) -> _Run:
         """Return the last ``count`` of these runs."""
