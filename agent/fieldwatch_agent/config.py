@@ -13,11 +13,10 @@ suggests the nearest known name, because a silently ignored key would be noticed
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -269,8 +268,8 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str], places: _Places) 
             continue
         key = tuple(part.lower() for part in variable.removeprefix(ENVIRONMENT).split("__"))
         if key[0] not in Config.model_fields:
-            if near := difflib.get_close_matches(key[0], Config.model_fields, 1, 0.75):
-                right = variable.replace(key[0].upper(), near[0].upper(), 1)
+            if near := _nearest(key[0], Config.model_fields, 0.75):
+                right = variable.replace(key[0].upper(), near.upper(), 1)
                 problems.append(f"environment variable {variable}: no section [{key[0]}]; did you mean {right}?")
             continue
         target = data
@@ -297,8 +296,8 @@ def _explain(problem: Any, places: _Places) -> str:
         case "extra_forbidden":
             section = key[:-1]
             known = list(_fields(section))
-            near = difflib.get_close_matches(key[-1].lower(), known, 1, 0.5)
-            advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            near = _nearest(key[-1].lower(), known, 0.5)
+            advice = f"did you mean {near}?" if near else f"known are {', '.join(known)}"
             return f"{place}: {name}: unknown {'section' if len(key) == 1 else 'key'}; {advice}"
         case "literal_error":
             return f"{place}: {name}: {given!r} is not one of {problem['ctx']['expected']}"
@@ -310,6 +309,13 @@ def _explain(problem: Any, places: _Places) -> str:
             return f"{place}: {name}: must be a section, [{'.'.join(key)}]"
         case _:
             return f"{place}: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _nearest(word: str, known: Iterable[str], alike: float) -> str | None:
+    """Return the known word that is most like ``word``, None if none is ``alike`` (0 to 1)."""
+    import difflib  # for an error alone: a running agent has no use for it
+
+    return next(iter(difflib.get_close_matches(word, list(known), 1, alike)), None)
 
 
 def _name(key: tuple[str, ...]) -> str:

@@ -54,6 +54,7 @@ class Service:
 
     def __init__(self, config: Config, config_path: Path) -> None:
         """Open the journal. Raises :class:`.send.journal.JournalError` where the state folder cannot be written."""
+        memory.share_heap()
         self._config = config
         self._bell = Bell()
         self._journal = Journal(config.state.dir, config.state.outbox_limit)

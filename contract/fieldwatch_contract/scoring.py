@@ -150,6 +150,8 @@ class _Model:
             self._session = ort.InferenceSession(bundle.files[spec.file], options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises several types for this
             raise _cause(error, f"{spec.file} does not load") from error
+        self._session.disable_fallback()  # to another provider: for that alone it would keep the model's bytes
+        self._session._model_bytes = None
         self._input = self._session.get_inputs()[0]
         expected = "tensor(double)" if spec.input == "rows" else "tensor(float)"
         if self._input.type != expected:

@@ -74,7 +74,7 @@ class Pipeline:
         self.bundle = replace(bundle, files={})  # the models are loaded; their bytes need not stay
         self._journal = journal
         self._scorer = Scorer(bundle)
-        self._decider = Decider(config.device.id, bundle, config.privacy.evidence)
+        self._decider = Decider(config.device.id, self.bundle, config.privacy.evidence)
         self._window = Window(manifest.period, manifest.window, EVIDENCE_ROWS, len(manifest.sensors))
         self._unseen = max(0, EVIDENCE_ROWS - manifest.window)  # rows that an alert shows but no score depends on
         self._numbering = Numbering()

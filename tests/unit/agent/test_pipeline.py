@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import sys
 import time
 import tracemalloc
 from contextlib import closing
@@ -74,6 +75,22 @@ def test_live_lines_are_not_kept_with_all_that_was_read_before_them(tmp_path: Pa
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert grown < 100 * 8_000, f"{grown / 100:.0f} bytes stay of each line"
+    journal.close()
+
+
+def test_a_bundle_that_is_loaded_does_not_stay_in_memory(tmp_path: Path) -> None:
+    log = tmp_path / "readings.csv"
+    log.write_text("timestamp,s0,s1,s2\n" + "".join(map(line, range(20))))
+    bundle = read_bundle(make_bundle(SENSORS, lookback=5))
+    files = bundle.files
+    config = Config.model_validate(settings(tmp_path))
+    journal = Journal(config.state.dir, 1 << 30)
+    pipeline = Pipeline(config, bundle, journal)
+    del bundle
+    assert pipeline.step() is not None
+    assert sys.getrefcount(files) == 2, "the pipeline keeps the files"  # ours, and the call's own
+    for name in files:
+        assert sys.getrefcount(files[name]) == 2, f"something keeps {name}"
     journal.close()
 
 
