@@ -88,8 +88,8 @@ def test_a_bundle_that_is_loaded_does_not_stay_in_memory(tmp_path: Path) -> None
     pipeline = Pipeline(config, bundle, journal)
     del bundle
     assert pipeline.step() is not None
-    together = sys.getrefcount(files)
-    kept = [name for name in files if sys.getrefcount(files[name]) > 2]  # the dictionary's reference, and the call's own
+    together = sys.getrefcount(files)  # with the call's own reference
+    kept = [name for name in files if sys.getrefcount(files[name]) > 2]
     assert together == 2, "the pipeline keeps the bundle"
     assert not kept
     journal.close()
