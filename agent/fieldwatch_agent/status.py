@@ -74,9 +74,10 @@ def _alerts(status: dict[str, Any]) -> list[str]:
     lines = [f"alert     {in_words(last)}" if last else "alert     none so far"]
     progress = status.get("progress") or {}
     for model, state in sorted((progress.get("alerts") or {}).items()):
-        if state.get("opened") is not None:
+        alert = state.get("alert", state)  # a journal of before there were levels
+        if alert.get("opened") is not None:
             lines.append(
-                f"          {model} is open since {clock.iso(state['opened'])}, highest score {state['peak']:.3g}"
+                f"          {model} is open since {clock.iso(alert['opened'])}, highest score {alert['peak']:.3g}"
             )
     return lines
 

@@ -41,6 +41,7 @@ from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.clock import SECOND
 from fieldwatch_contract.events import BundleRef
 from fieldwatch_contract.features import KERNEL, FeatureSpec
+from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.verdicts import Kind
 
 MAX_UNPACKED = 256 * 1024 * 1024
@@ -108,6 +109,7 @@ class ModelSpec(_Model):
     lookback: int = Field(default=1, ge=1)
     threshold: float
     alert: AlertRule = AlertRule()
+    level: LevelRule | None = Field(default=None, description="how an alert's level moves; null: the threshold, fixed")
     range: Range | None = None
 
 

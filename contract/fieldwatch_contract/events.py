@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from fieldwatch_contract.level import AtBound
 from fieldwatch_contract.verdicts import Kind, Verdict
 
 CONTENT_TYPE = "application/cloudevents+json"
@@ -108,14 +109,23 @@ class AlertData(_Model):
     ts: Timestamp = Field(description="time of the row that caused this transition")
     score: Finite
     peak: Finite
-    threshold: Finite
-    rows: int = Field(description="rows at or above the threshold so far")
+    threshold: Finite = Field(description="the bundle's")
+    rows: int = Field(description="rows at or above the level so far")
     sensors: list[str]
     shares: list[Finite]
     bundle: BundleRef
     evidence: Evidence | None = None
     reason: str = Field(
         default="", description="why it ended, where not because the score is low again; additive in v1"
+    )
+    level: Finite | None = Field(
+        default=None, description="what the score had to reach when it opened; null: the threshold; additive in v1"
+    )
+    like: str | None = Field(
+        default=None, description="id of the alert, called false, that it resembles; additive in v1"
+    )
+    at_bound: AtBound = Field(
+        default="", description="the end of the bundle's ladder at which the level is; additive in v1"
     )
 
 

@@ -12,7 +12,9 @@ import os
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the first import: it is on by default in the wheels
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,7 @@ class Scores:
     ``score`` float32 ``[n]``; ``verdict`` int8 ``[n]``, codes of :data:`.verdicts.VERDICTS`;
     ``why`` int8 ``[n]``, codes of :data:`.verdicts.WHYS`: not 0 where the verdict is ``unknown``.
     ``contributions`` float32 ``[n, S]``, not negative. A model that does not output contributions is explained by
-    occlusion, and only in rows that reach its threshold: all other rows are zero.
+    occlusion, and only in rows that reach its threshold: all other rows are zero. :meth:`explain` explains any row.
     """
 
     model: str
@@ -64,6 +66,19 @@ class Scores:
     verdict: NDArray[np.int8]
     contributions: NDArray[np.float32]
     why: NDArray[np.int8]
+    occlude: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = field(default=None, repr=False, compare=False)
+
+    def explain(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the contributions of ``rows`` (int64 ``[k]``), float32 ``[k, S]``, however low their scores are.
+
+        An alert may open below the bundle's threshold, where occlusion is not done for every row: it costs an inference
+        a sensor, so it is done here for the rows that an alert is made of.
+        """
+        contributions = self.contributions[rows]
+        if self.occlude is not None:
+            below = self.score[rows].astype(np.float64) < self.threshold
+            contributions[below] = self.occlude(rows[below])
+        return contributions
 
     def without(self, rows: NDArray[np.bool_], why: Why) -> Scores:
         """Return the scores with ``rows`` (bool ``[n]``) unknown for the reason ``why``."""
@@ -104,19 +119,20 @@ class Scorer:
         manifest = self.manifest
         count = len(rows) - manifest.window + 1
         raw = [model.run(rows, count, manifest) for model in self._models]
-        by_name = {model.spec.name: score for model, (score, _) in zip(self._models, raw, strict=True)}
+        by_name = {model.spec.name: each.score for model, each in zip(self._models, raw, strict=True)}
 
         unusable = self._unusable(rows, count)
         result = []
-        for model, (score, contributions) in zip(self._models, raw, strict=True):
-            spec = model.spec
+        for model, each in zip(self._models, raw, strict=True):
+            spec, score = model.spec, each.score
             why = np.where(np.isnan(score), _code(Why.NO_SCORE), np.int8(0))
             if spec.range is not None:
                 gate = by_name[spec.range.model].astype(np.float64)
                 why[~(gate <= spec.range.limit)] = _code(Why.OUT_OF_RANGE)
             why = np.where(unusable, unusable, why)
             verdict = decide(spec.kind, score, spec.threshold, why != 0)
-            result.append(Scores(spec.name, spec.kind, spec.threshold, score, verdict, contributions, why))
+            found = each.contributions
+            result.append(Scores(spec.name, spec.kind, spec.threshold, score, verdict, found, why, each.occlude))
         return result
 
     def _unusable(self, rows: NDArray[np.float64], count: int) -> NDArray[np.int8]:
@@ -132,6 +148,15 @@ class Scorer:
 
 def _code(why: Why) -> np.int8:
     return np.int8(WHYS.index(why))
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """What a graph gives: ``score`` ``[n]``, ``contributions`` ``[n, S]``; how rows are occluded, where they are."""
+
+    score: NDArray[np.float32]
+    contributions: NDArray[np.float32]
+    occlude: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None
 
 
 class _Model:
@@ -162,12 +187,11 @@ class _Model:
         self._explains = "contributions" in outputs
         self._neutral: NDArray[Any] | None = None
         if not self._explains and "baseline.npz" in bundle.files:
-            self._neutral = _neutral(bundle, spec)
+            neutral = _neutral(bundle, spec)
+            self._neutral = None if neutral is None else neutral.reshape(-1, len(bundle.manifest.sensors)).T
 
-    def run(
-        self, rows: NDArray[np.float64], count: int, manifest: Any
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return score ``[count]`` and contributions ``[count, S]`` of the last ``count`` rows."""
+    def run(self, rows: NDArray[np.float64], count: int, manifest: Any) -> _Raw:
+        """Return what the last ``count`` rows give."""
         sensors = rows.shape[1]
         if self.spec.input == "rows":
             past = self.spec.lookback - 1
@@ -178,8 +202,14 @@ class _Model:
         score, contributions = self._infer(fed)
         score = score[past:]
         if contributions is not None:
-            return score, contributions[past:]
-        return score, self._occlude(fed[past:], score, sensors)
+            return _Raw(score, contributions[past:])
+        contributions = np.zeros((count, sensors), np.float32)
+        if self._neutral is None or self.spec.lookback > 1:
+            return _Raw(score, contributions)
+        occlude = partial(self._occlude, self._neutral, fed, score)
+        high = np.flatnonzero(score.astype(np.float64) >= self.spec.threshold)
+        contributions[high] = occlude(high)
+        return _Raw(score, contributions, occlude)
 
     def _infer(self, fed: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         lone = len(fed) == 1
@@ -195,21 +225,24 @@ class _Model:
             return score[1:], contributions[1:] if contributions is not None else None
         return score, contributions
 
-    def _occlude(self, fed: NDArray[Any], score: NDArray[np.float32], sensors: int) -> NDArray[np.float32]:
-        """Explain rows at or above the threshold by occlusion: how far the score falls when one sensor is neutral.
+    def _occlude(
+        self,
+        neutral: NDArray[Any],
+        fed: NDArray[Any],
+        score: NDArray[np.float32],
+        rows: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Explain ``rows`` by occlusion: how far the score falls when one sensor is neutral, float32 ``[k, S]``.
 
-        Features are laid out sensor last, so sensor s owns columns s, s + S, s + 2S, …
+        Features are laid out sensor last, so sensor s owns columns s, s + S, s + 2S, …; ``neutral``: ``[S, F / S]``.
         """
-        contributions = np.zeros((len(score), sensors), np.float32)
-        if self._neutral is None or self.spec.lookback > 1:
-            return contributions
-        each = np.arange(sensors)
-        neutral = self._neutral.reshape(-1, sensors).T
-        for index in np.flatnonzero(score.astype(np.float64) >= self.spec.threshold):
-            occluded = np.repeat(fed[index : index + 1], sensors, axis=0)
-            occluded.reshape(sensors, -1, sensors)[each, :, each] = neutral
+        contributions = np.zeros((len(rows), neutral.shape[0]), np.float32)
+        each = np.arange(neutral.shape[0])
+        for place, row in enumerate(rows.tolist()):
+            occluded = np.repeat(fed[row : row + 1], len(each), axis=0)
+            occluded.reshape(len(each), -1, len(each))[each, :, each] = neutral
             without, _ = self._infer(occluded)
-            contributions[index] = np.maximum(score[index] - without, 0)
+            contributions[place] = np.maximum(score[row] - without, 0)
         return contributions
 
 
@@ -240,10 +273,12 @@ def _neutral(bundle: Bundle, spec: ModelSpec) -> NDArray[Any] | None:
     return neutral
 
 
-def rank(contributions: NDArray[np.float32], limit: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def rank(
+    contributions: NDArray[np.floating[Any]], limit: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Order the sensors of each row by their share in its score.
 
-    ``contributions``: float32 ``[n, S]``. Returns sensor indices and shares, both ``[n, k]``, most responsible first,
+    ``contributions``: ``[n, S]``. Returns sensor indices and shares, both ``[n, k]``, most responsible first,
     ``k`` = ``limit`` or S. Shares are rounded to four digits and sum to at most 1 but for rounding; where a share is
     0 the sensor is not responsible.
     """
@@ -258,11 +293,11 @@ def rank(contributions: NDArray[np.float32], limit: int | None = None) -> tuple[
 
 
 def responsible(
-    contributions: NDArray[np.float32], sensors: list[str], limit: int | None = None
+    contributions: NDArray[np.floating[Any]], sensors: list[str], limit: int | None = None
 ) -> tuple[list[str], list[float]]:
-    """Return the sensors that contribute to one row's score, and their shares; see :func:`rank`.
+    """Return the sensors that contribute to a score, most responsible first, and their shares; see :func:`rank`.
 
-    ``contributions``: float32 ``[S]``.
+    ``contributions``: ``[S]``, of one row or summed over an alert.
     """
     order, shares = rank(contributions[None, :], limit)
     named = shares[0] > 0

@@ -32,7 +32,8 @@ from typing import Any
 
 import numpy as np
 from fieldwatch_contract import clock
-from fieldwatch_contract.alerts import AlertRule, AlertState, advance, alert_id
+from fieldwatch_contract.alerts import AlertRule, Rule, alert_id
+from fieldwatch_contract.fold import advance, unexplained
 
 from tests.chaos.writer import HEADER, Line
 
@@ -117,8 +118,8 @@ def transitions(device: str, scores: dict[Key, Score], rules: dict[str, AlertRul
         rows = [scores[ts, model] for ts in times]
         values = np.array([np.nan if row[0] is None else row[0] for row in rows], np.float32)
         known = np.array([row[2] != "unknown" for row in rows], bool)
-        _, changes = advance(rule, rows[0][1], AlertState(), np.array(times), values, known)
-        for change in changes:
+        fixed = Rule(device, model, "detector", rows[0][1], rule)
+        for change in advance(fixed, fixed.start(), np.array(times), values, known, unexplained).changes:
             result.add((alert_id(device, model, change.state.opened or 0), change.transition, times[change.index]))
     return result
 

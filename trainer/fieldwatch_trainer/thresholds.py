@@ -1,7 +1,7 @@
 """Thresholds from what people can bear: so many false alarms a device and day.
 
 A quantile of scores promises nothing about alarms, because alarms come in runs. So the budget is in *episodes*, counted
-by :func:`.alerts.episodes` with the persistence and hysteresis that the agent will use, on scores of time that
+by :func:`.fold.episodes` with the persistence and hysteresis that the agent will use, on scores of time that
 the model has not seen (:mod:`.train` fits on the past and scores what follows). The threshold is the lowest that
 keeps the budget there. Where so little was held back that the budget allows not one episode, silence there proves
 little, and the detector's threshold takes a margin on top.
@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fieldwatch_contract.alerts import AlertRule, episodes
+from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.clock import DAY
+from fieldwatch_contract.fold import episodes
 from numpy.typing import NDArray
 
 from fieldwatch_trainer.events import false_at, unexplained
@@ -66,7 +67,7 @@ def device_days(held: Sequence[HeldOut], period: int) -> float:
 
 
 def alarms(rule: AlertRule, threshold: float, held: HeldOut) -> list[tuple[int, int]]:
-    """Return the alerts as pairs of row indices, opened at and last row; the same as :func:`.alerts.episodes`.
+    """Return the alerts as pairs of row indices, opened at and last row; the same as :func:`.fold.episodes`.
 
     Of a run of rows below the clearing level only the first ``resolve_after`` can change anything, so the others are
     left out: a year of quiet costs nothing.

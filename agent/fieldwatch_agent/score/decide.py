@@ -9,15 +9,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal
 
 import numpy as np
 from fieldwatch_contract import clock
-from fieldwatch_contract.alerts import AlertState, Change, advance, alert_id
+from fieldwatch_contract.alerts import AlertState, Change, Rule, RuleState, Said, alert_id
 from fieldwatch_contract.bundle import Bundle
 from fieldwatch_contract.events import AlertData, Evidence
+from fieldwatch_contract.fold import advance
 from fieldwatch_contract.grid import Block
 from fieldwatch_contract.scoring import Scores, rank, responsible
 from fieldwatch_contract.verdicts import CODES, VERDICTS, WHYS, Kind, Verdict
@@ -46,11 +47,11 @@ _WORDS = [[f'{verdict}","why":"{why}' if why else str(verdict) for verdict in VE
 
 @dataclass(frozen=True)
 class Decision:
-    """The decisions on a block: ``drafts`` of its events, the new alert states, the number of ``scored`` readings, and
-    ``transitions``: its alerts, in words."""
+    """The decisions on a block: ``drafts`` of its events, the new states of the alert rule, the number of ``scored``
+    readings, and ``transitions``: its alerts, in words."""
 
     drafts: list[Draft]
-    alerts: Mapping[str, AlertState]
+    alerts: Mapping[str, RuleState]
     scored: int = 0
     transitions: tuple[str, ...] = ()
 
@@ -70,38 +71,41 @@ class Decider:
         self._privacy = privacy
         self._sensors = [json.dumps(sensor) for sensor in bundle.manifest.sensors]
         self._names = np.array(self._sensors, object)
+        self._rules = [Rule.of(device, spec) for spec in bundle.manifest.models]
         self._label = json.dumps(f"{bundle.manifest.name}/{bundle.manifest.version}")
 
-    def decide(self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, AlertState]) -> Decision:
-        """Return the decisions on ``block``, whose rows have ``scores``: results first, then alerts, each in order."""
+    def decide(
+        self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, RuleState], said: Sequence[Said] = ()
+    ) -> Decision:
+        """Return the decisions on ``block``, whose rows have ``scores``: results first, then alerts, each in order.
+
+        ``said``: what people said of alerts, see :func:`.fold.advance`.
+        """
         present = np.flatnonzero(block.source >= 0)
         states = dict(alerts)
         changes: list[tuple[Change, Scores]] = []
-        for spec, judged in zip(self._bundle.manifest.models, scores, strict=True):
+        for rule, judged in zip(self._rules, scores, strict=True):
             known = (block.source >= 0) & (judged.verdict != CODES[Verdict.UNKNOWN])
-            state, own = advance(
-                spec.alert, spec.threshold, states.get(spec.name, AlertState()), block.ts, judged.score, known
-            )
-            if state.opened is not None and state.kind is None:
-                state = replace(state, kind=spec.kind, threshold=spec.threshold)
-            states[spec.name] = state
-            changes += [(change, judged) for change in own]
+            state = states.get(rule.model, rule.start())
+            done = advance(rule, state, block.ts, judged.score, known, judged.explain, said)
+            states[rule.model] = done.state
+            changes += [(change, judged) for change in done.changes]
         changes.sort(key=lambda item: item[0].index)
         drafts = self._results(block, scores, present)
         told = [self._alert(block, judged, change) for change, judged in changes]
         drafts += [_draft(alert) for alert in told]
         return Decision(drafts, states, len(present), tuple(in_words(alert) for alert in told))
 
-    def resolve_orphaned(self, alerts: Mapping[str, AlertState], ts: int) -> Decision:
+    def resolve_orphaned(self, alerts: Mapping[str, RuleState], ts: int) -> Decision:
         """Resolve orphaned alerts, those of models that this bundle does not have: nothing else would ever end them.
 
         ``ts``: time (µs) of the newest row. The states of such models are dropped.
         """
         models = {spec.name for spec in self._bundle.manifest.models}
         gone = [
-            self._resolved(model, state, ts)
+            self._resolved(model, state.alert, ts)
             for model, state in alerts.items()
-            if model not in models and state.opened is not None
+            if model not in models and state.alert.opened is not None
         ]
         kept = {model: state for model, state in alerts.items() if model in models}
         return Decision([_draft(alert) for alert in gone], kept, 0, tuple(in_words(alert) for alert in gone))
@@ -123,6 +127,8 @@ class Decider:
             sensors=[],
             shares=[],
             bundle=self._bundle.ref,
+            level=state.level,
+            like=state.like,
             reason=f"the bundle in use, {self._bundle.ref.name}/{self._bundle.ref.version}, has no model {model}; "
             "so nothing can tell any more whether this continues",
         )
@@ -186,8 +192,8 @@ class Decider:
         state = change.state
         opened = state.opened or 0
         time = clock.iso(int(block.ts[change.index]))
-        peak_row = change.index
-        sensors, shares = responsible(judged.contributions[peak_row], self._bundle.manifest.sensors, ALERT_SENSORS)
+        sums = np.array(state.sums)  # over the alert, not of one row: a row names the right sensors less often
+        sensors, shares = responsible(sums, self._bundle.manifest.sensors, ALERT_SENSORS)
         count = max(1, sum(share >= ALERT_SHARE for share in shares))  # most responsible first
         sensors, shares = sensors[:count], shares[:count]
         shown = self._privacy in ("on-alert", "full")
@@ -206,6 +212,9 @@ class Decider:
             sensors=sensors if self._privacy != "none" else [],
             shares=shares if self._privacy != "none" else [],
             bundle=self._bundle.ref,
+            level=state.level,
+            like=state.like,
+            at_bound=change.at_bound,
             evidence=self._evidence(block, judged, change.index, sensors) if shown else None,
         )
 

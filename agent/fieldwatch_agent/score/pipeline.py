@@ -82,7 +82,9 @@ class Pipeline:
 
         progress = journal.progress()
         models = {spec.name for spec in manifest.models}
-        self._alerts = {m: state for m, state in progress.alerts.items() if m in models or state.opened is not None}
+        self._alerts = {
+            m: state for m, state in progress.alerts.items() if m in models or state.alert.opened is not None
+        }
         self._orphans = not self._alerts.keys() <= models
         self.newest = progress.newest
         self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())

@@ -2,7 +2,8 @@
 
 A model is a pure function of the last W rows, so the shadow need not wait for new data: the updater re-reads the lines
 that a restart would read (:attr:`.send.journal.Progress.rewind`) and scores them under both bundles, without side
-effects. :func:`objection` compares the two:
+effects. Both begin there at the level that their bundle starts with: a level that has adapted for weeks beside one that
+has not would be no comparison. :func:`objection` compares the two:
 
 1. The new bundle must give verdicts: not ``unknown`` where the running one has one. Sensors with other names here, or
    a range that this device does not keep, show up this way.
@@ -17,8 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from fieldwatch_contract.alerts import AlertState, advance
+from fieldwatch_contract.alerts import Rule
 from fieldwatch_contract.bundle import Bundle
+from fieldwatch_contract.fold import advance, unexplained
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.scoring import Scorer
@@ -57,7 +59,8 @@ def run_shadow(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     manifest = bundle.manifest
     scorer = Scorer(bundle)
     grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
-    states = [AlertState() for _ in manifest.models]
+    rules = [Rule.of("", spec) for spec in manifest.models]
+    states = [rule.start() for rule in rules]
     readings = judged = alarmed = alerts = 0
     past = read_past(log, manifest.sensors, progress, manifest.period)
     if past.lines and not len(past.ts):
@@ -68,13 +71,13 @@ def run_shadow(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
             continue
         verdict = np.zeros(len(present), np.bool_)
         alarm = np.zeros(len(present), np.bool_)
-        for place, (spec, scores) in enumerate(zip(manifest.models, scorer.score(block.rows), strict=True)):
+        for place, (rule, scores) in enumerate(zip(rules, scorer.score(block.rows), strict=True)):
             known = present & (scores.verdict != CODES[Verdict.UNKNOWN])
             verdict |= known
             alarm |= known & (scores.verdict != CODES[Verdict.NORMAL])
-            state, changes = advance(spec.alert, spec.threshold, states[place], block.ts, scores.score, known)
-            states[place] = state
-            alerts += sum(change.transition == "opened" for change in changes)
+            done = advance(rule, states[place], block.ts, scores.score, known, unexplained)
+            states[place] = done.state
+            alerts += sum(change.transition == "opened" for change in done.changes)
         readings += int(present.sum())
         judged += int(verdict.sum())
         alarmed += int(alarm.sum())

@@ -22,4 +22,7 @@ def in_words(alert: AlertData | Mapping[str, Any]) -> str:
     if told["transition"] == "resolved":
         return f"{text}, open since {told['opened_at']}"
     who = f", most responsible {', '.join(told['sensors'][:3])}" if told["sensors"] else ""
-    return f"{text}: score {told['score']:.3g}, threshold {told['threshold']:.3g}{who}"
+    level = told.get("level")
+    needed = f"threshold {told['threshold']:.3g}" if level in (None, told["threshold"]) else f"level {level:.3g}"
+    like = ", like an alert that was called false" if told.get("like") else ""
+    return f"{text}: score {told['score']:.3g}, {needed}{who}{like}"

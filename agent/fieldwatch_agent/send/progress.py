@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from fieldwatch_contract.alerts import AlertState
+from fieldwatch_contract.alerts import RuleState
 
 COPIES = ("progress", "progress_copy")
 
@@ -27,7 +27,7 @@ class Progress:
     position: str | None = None
     rewind: str | None = None
     newest: int | None = None
-    alerts: Mapping[str, AlertState] = field(default_factory=dict)
+    alerts: Mapping[str, RuleState] = field(default_factory=dict)
     rows: str = ""
 
     def to_json(self) -> str:
@@ -41,7 +41,7 @@ class Progress:
             return cls()
         try:
             value = json.loads(text)
-            value["alerts"] = {model: AlertState(**state) for model, state in value["alerts"].items()}
+            value["alerts"] = {model: RuleState.from_dict(state) for model, state in value["alerts"].items()}
             found = cls(**value)
             for place in (found.position, found.rewind):
                 if place is not None:

@@ -10,7 +10,7 @@ import pytest
 from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Privacy
 from fieldwatch_agent.send.journal import Draft
 from fieldwatch_contract import events
-from fieldwatch_contract.alerts import AlertState
+from fieldwatch_contract.alerts import RuleState
 from fieldwatch_contract.bundle import read_bundle
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.scoring import Scorer
@@ -41,7 +41,7 @@ def said(privacy: Privacy, cut: int, sensors: int = 4, rows: int = 300) -> list[
     scorer = Scorer(bundle)
     decider = Decider("press-0001", bundle, privacy)
     ts, values = device(rows, sensors)
-    alerts: dict[str, AlertState] = {}
+    alerts: dict[str, RuleState] = {}
     drafts: list[Draft] = []
     for start in range(0, len(ts), cut):
         block = grid.place(ts[start : start + cut], values[start : start + cut])

@@ -25,7 +25,7 @@ from fieldwatch_agent.send.journal import (
     Reject,
     read_status,
 )
-from fieldwatch_contract.alerts import AlertState
+from fieldwatch_contract.alerts import AlertState, RuleState
 from fieldwatch_contract.events import Ack, HealthData, LedgerDay
 
 DAY = "2026-01-17"
@@ -38,7 +38,7 @@ def block(start: int, count: int, refused: int = 0, size: int = 20) -> Commit:
         for n in range(start, start + count)
     ]
     return Commit(
-        Progress(position=str(start + count), rewind="0", newest=7, alerts={"m": AlertState(above=2)}),
+        Progress(position=str(start + count), rewind="0", newest=7, alerts={"m": RuleState(AlertState(above=2))}),
         {DAY: count + refused},
         {(DAY, "columns"): refused} if refused else {},
         [Reject("columns", "2 fields", b"a,b")] * refused,

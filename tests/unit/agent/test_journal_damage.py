@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, Progress, read_status
 from fieldwatch_contract import clock
-from fieldwatch_contract.alerts import AlertState
+from fieldwatch_contract.alerts import AlertState, RuleState
 from fieldwatch_contract.events import Ack
 
 from tests.unit.agent.test_journal import DAY, balance, block
@@ -86,7 +86,7 @@ def test_the_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         assert journal.epoch == epoch
         found = journal.progress()
         assert (found.position, found.rewind, found.newest) == ('{"offset": 100}', '{"offset": 0}', 1768608000000000)
-        assert found.alerts == {"detector": AlertState(3, 0, None, 1768608000000000, 4.5, 4.5, 3)}
+        assert found.alerts == {"detector": RuleState(AlertState(3, 0, None, 1768608000000000, 4.5, 4.5, 3))}
         (day,) = journal.ledger()
         assert (day.read, day.scored, day.refused, day.pending) == (12, 3, {"columns": 2}, 7)
         outbox = journal.open_outbox()

@@ -7,7 +7,8 @@ from math import isnan
 
 import numpy as np
 from fieldwatch_contract import clock
-from fieldwatch_contract.alerts import WORSE, AlertRule, AlertState, advance, alert_id, episodes
+from fieldwatch_contract.alerts import WORSE, AlertRule, AlertState, Rule, RuleState, alert_id
+from fieldwatch_contract.fold import advance, episodes, unexplained
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,12 +16,18 @@ RULE = AlertRule(persistence=2, clear_ratio=0.5, resolve_after=3)
 UNJUDGED = object()
 
 
+def fixed(rule: AlertRule, threshold: float = 1.0) -> Rule:
+    """The rule of a bundle without levels."""
+    return Rule("press-0001", "detector", "detector", threshold, rule)
+
+
 def run(scores: list[object], rule: AlertRule = RULE, threshold: float = 1.0, state: AlertState | None = None):
     """Advance over one block; ``UNJUDGED`` stands for a row that no model may judge, here with a high score."""
     judged = np.array([score is not UNJUDGED for score in scores], bool)
     values = np.array([99.0 if score is UNJUDGED else score for score in scores], np.float32)
     ts = np.arange(len(scores), dtype=np.int64) * 60 + 1000
-    return advance(rule, threshold, state or AlertState(), ts, values, judged)
+    done = advance(fixed(rule, threshold), RuleState(state or AlertState()), ts, values, judged, unexplained)
+    return done.state.alert, done.changes
 
 
 def story(scores: list[object], **kwargs: object) -> list[tuple[int, str]]:
@@ -46,6 +53,7 @@ def test_hysteresis_needs_a_run_below_the_clear_level():
 def test_a_steady_fault_is_told_once_and_a_worse_one_again():
     assert story([1, 1] + [1.4] * 20) == [(1, "opened")]
     assert story([1, 1, 1.6, 1.7, 2.4]) == [(1, "opened"), (2, "updated"), (4, "updated")]
+    assert story([0.0] * 9, threshold=0.0) == [(1, "opened")], "0 is no half more than 0"
 
 
 def test_rows_that_nobody_judges_prove_nothing():
@@ -79,15 +87,16 @@ def test_blocks_leave_no_trace(rule, scores, cuts):
     """Also not where a block brings nothing above the threshold and takes the short way."""
     whole, changes = run(scores, rule)
     edges = sorted({0, len(scores), *(min(cut, len(scores)) for cut in cuts)})
-    state, found = AlertState(), []
+    state, found = RuleState(), []
     judged = np.array([score is not UNJUDGED for score in scores], bool)
     values = np.array([99.0 if score is UNJUDGED else score for score in scores], np.float32)
     ts = np.arange(len(scores), dtype=np.int64) * 60 + 1000
     for start, stop in pairwise(edges):
         cut = slice(start, stop)
-        state, part = advance(rule, 1.0, state, ts[cut], values[cut], judged[cut])
-        found += [(change.index + start, change.transition, change.state) for change in part]
-    assert state == whole
+        done = advance(fixed(rule), state, ts[cut], values[cut], judged[cut], unexplained)
+        state = done.state
+        found += [(change.index + start, change.transition, change.state) for change in done.changes]
+    assert state.alert == whole
     assert found == [(change.index, change.transition, change.state) for change in changes]
 
 

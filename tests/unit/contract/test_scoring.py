@@ -423,3 +423,20 @@ def test_scoring_leaves_no_trace_of_telemetry(tmp_path, clean_env):
         assert json.loads(done.stdout) == ["1", 2]
     home = tmp_path / "home"
     assert [str(path) for path in home.rglob("*")] == []
+
+
+def test_a_row_below_the_threshold_is_explained_where_somebody_asks() -> None:
+    """An alert may open below it; and a row that reaches it is explained as ever."""
+    bundle = read_bundle(make_bundle(4, classifier=True))
+    rows = np.full((bundle.manifest.window - 1 + 40, 4), 10.0)
+    rows[-20:, 2] += 22.0  # score about 0.44
+    rows[-10:, 2] += 30.0
+    judged = Scorer(bundle).score(rows)[1]
+    low, high = 25, 39
+    assert 0.25 < judged.score[low] < judged.threshold < judged.score[high]
+    assert not judged.contributions[low].any()
+    asked = judged.explain(np.array([low, high, 0]))
+    assert asked[0].argmax() == 2 and asked[0].max() > 0.1
+    assert asked[1].tobytes() == judged.contributions[high].tobytes()
+    alone = Scorer(bundle).score(rows[low : low + bundle.manifest.window])[1]
+    assert alone.explain(np.array([0])).tobytes() == asked[:1].tobytes(), "the same bits in a block of one"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fieldwatch_contract.alerts import AlertRule, episodes
+from fieldwatch_contract.alerts import AlertRule
+from fieldwatch_contract.fold import episodes
 from fieldwatch_trainer.thresholds import HeldOut, alarms, device_days, false_alarms, from_budget
 from hypothesis import given
 from hypothesis import strategies as st
