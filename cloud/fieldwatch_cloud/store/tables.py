@@ -308,3 +308,63 @@ message_item = _table(
     Column("message_id", String(32), primary_key=True),
     Column("event_id", BigInteger, primary_key=True),
 )
+
+person = Table(
+    "person",  # an account
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),  # an e-mail address or short name, lower case
+    Column("role", String(16), nullable=False),  # viewer | engineer | release | admin
+    Column("password", Text),  # argon2id; null: none was set
+    Column("issuer", Text),  # of the identity provider, and who they are there
+    Column("subject", Text),
+    Column("made_at", BigInteger, nullable=False),
+    Column("last_at", BigInteger),  # the last sign-in
+    Column("disabled_at", BigInteger),
+    Index("person_by_identity", "issuer", "subject", unique=True),
+)
+
+link = _table(
+    "link",  # lets one person in, once: an invitation, a new password, the demo's start link
+    Column("hash", String(64), primary_key=True),
+    Column("person", BigInteger, nullable=False, index=True),
+    Column("kind", String(16), nullable=False),  # invitation | reset | start
+    Column("made_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+)
+
+session = _table(
+    "session",  # a browser that is signed in
+    Column("hash", String(64), primary_key=True),
+    Column("person", BigInteger, nullable=False, index=True),
+    Column("made_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(200), nullable=False),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("person", BigInteger, nullable=False, index=True),
+    Column("name", String(80), nullable=False),
+    Column("scopes", Texts, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+    Column("used_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+audit = Table(
+    "audit",  # who did what, when and why; each entry holds the hash of the one before: store.audit
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("who", Text, nullable=False),
+    Column("action", String(40), nullable=False),
+    Column("target", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
