@@ -10,10 +10,16 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fieldwatch_contract.extras import how_to_install
 
+from fieldwatch_cloud.access import parsers as access
 from fieldwatch_cloud.enrolment.parsers import add_parsers
+
+if TYPE_CHECKING:
+    from fieldwatch_cloud.config import Config
+    from fieldwatch_cloud.web import WebSettings
 
 OK, FAILED, USAGE = 0, 1, 2
 INGEST_S = 10.0
@@ -37,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[output])
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         import sqlalchemy  # noqa: F401 (the first of the extra's packages that everything needs)
 
@@ -84,20 +91,22 @@ def _parser() -> argparse.ArgumentParser:
     ingest.set_defaults(run=_ingest)
     export = add(
         "export",
-        "export results, alerts or labels (people's verdicts)",
+        "export results, alerts, labels (people's verdicts) or the audit trail",
         "fieldwatch-cloud export labels --config cloud.toml --format parquet --out labels.parquet",
     )
-    export.add_argument("what", choices=["results", "alerts", "labels"])
+    export.add_argument("what", choices=["results", "alerts", "labels", "audit"])
     export.add_argument("--device", help="only this device")
     export.add_argument("--since", metavar="TIME", help="only from this time on, such as 2026-11-01T00:00:00Z")
     export.add_argument("--format", choices=["jsonl", "csv", "parquet"], default="jsonl")
     export.add_argument("--out", type=Path, help="file to write; default: standard output (not for Parquet)")
     export.set_defaults(run=_export)
+    access.add_parsers(access.groups(commands), add)
     add_parsers(add)
     return parser
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from fieldwatch_cloud.access.accounts import Accounts
     from fieldwatch_cloud.config import ConfigError, load
     from fieldwatch_cloud.enrolment.commands import make_service
     from fieldwatch_cloud.enrolment.folder import FolderError
@@ -105,22 +114,19 @@ def _serve(options: argparse.Namespace) -> int:
     from fieldwatch_cloud.ingest import Ingest
     from fieldwatch_cloud.ingest.broker import Broker, BrokerError
     from fieldwatch_cloud.store import Store, sqlite_url
-    from fieldwatch_cloud.web import WebSettings, create_app, make_server
+    from fieldwatch_cloud.web import create_app, make_server
 
     config = load(options.config)
-    tokens = {"start_token": config.web.start_token, "api_token": config.web.api_token}
-    try:
-        settings = WebSettings(
-            config.web.host,
-            config.web.port,
-            **{name: token.get_secret_value() for name, token in tokens.items() if token is not None},
-        )
-    except ValueError as error:
-        raise ConfigError([f"{options.config}: {error}"]) from error
+    settings = _web_settings(config, options.config)
     if _taken(settings.host, settings.port):
         print(f"port {settings.port} of {settings.host} is in use: set web.port to a free one", file=sys.stderr)
         return FAILED
     store = Store(sqlite_url(config.store.path))
+    accounts = Accounts(store).exist()
+    if settings.public is not None and not accounts:
+        store.close()
+        invite = f"fieldwatch-cloud user invite NAME --role admin --config {options.config}"
+        raise ConfigError([f"{options.config}: web.url lets others in, and nobody has an account: first `{invite}`"])
     broker = None
     ingest = None
     enrolment = None
@@ -135,7 +141,7 @@ def _serve(options: argparse.Namespace) -> int:
             enrolment.start()
         ingest.wait_connected(INGEST_S)  # be ready for an agent's first event before the dashboard is announced
         server = make_server(create_app(store, store.live, settings, ingest), settings)
-        print(f"dashboard: {settings.start_url}", flush=True)
+        print(f"dashboard: {settings.url if accounts else settings.start_url}", flush=True)
         # The server handles these signals and then raises the same signal again, which must be ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
@@ -152,6 +158,35 @@ def _serve(options: argparse.Namespace) -> int:
             broker.stop()
         store.close()
     return OK
+
+
+def _web_settings(config: Config, where: Path | None) -> WebSettings:
+    """Put together what the dashboard is told. Raises :class:`.config.ConfigError` where that cannot be."""
+    from fieldwatch_cloud.access.oidc import Provider
+    from fieldwatch_cloud.config import ConfigError
+    from fieldwatch_cloud.web import WebSettings
+
+    web, oidc = config.web, config.oidc
+    tokens = {"start_token": web.start_token, "api_token": web.api_token}
+    try:
+        provider = None
+        if oidc is not None:
+            secret = oidc.secret_file.read_text(encoding="utf-8").strip() if oidc.secret_file is not None else None
+            provider = Provider(oidc.issuer, oidc.client_id, secret, oidc.name)
+        return WebSettings(
+            host=web.host,
+            port=web.port,
+            public=web.url,
+            proxies=tuple(web.proxies),
+            certificate=web.certificate,
+            key=web.key,
+            provider=provider,
+            **{name: token.get_secret_value() for name, token in tokens.items() if token is not None},
+        )
+    except OSError as error:
+        raise ConfigError([f"{where}: oidc.secret_file: {error.strerror}: {error.filename}"]) from error
+    except ValueError as error:
+        raise ConfigError([f"{where}: {error}"]) from error
 
 
 def _ingest(options: argparse.Namespace) -> int:

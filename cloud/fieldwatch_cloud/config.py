@@ -48,12 +48,39 @@ class _Section(BaseModel):
 
 
 class WebConfig(_Section):
-    """``[web]``: where the dashboard listens. Only a loopback address: there are no accounts yet."""
+    """``[web]``: where the dashboard listens, and how people reach it. Alone on this machine without ``url``.
+
+    ``url``: the https address that people open. ``proxies``: addresses of the TLS proxies before it, whose
+    ``X-Forwarded-For`` counts; or ``certificate`` and ``key``, and TLS ends here. ``start_token``: of the start link,
+    drawn at each start if absent; ``api_token``: for scripts. Both are for a dashboard without ``url``.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=1, le=65535)
-    start_token: SecretStr | None = Field(default=None, description="of the start URL; drawn at each start if absent")
-    api_token: SecretStr | None = Field(default=None, description="bearer token for scripts")
+    url: str | None = None
+    proxies: list[str] = []
+    certificate: File | None = None
+    key: File | None = None
+    start_token: SecretStr | None = None
+    api_token: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> WebConfig:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or none")
+        return self
+
+
+class OidcConfig(_Section):
+    """``[oidc]``: the identity provider through which people sign in. Without it, by password alone.
+
+    ``name``: on the button; ``secret_file``: holds the client secret, absent for a public client.
+    """
+
+    issuer: str = Field(pattern=r"^https?://\S+$")
+    client_id: str = Field(min_length=1)
+    secret_file: File | None = None
+    name: str = "your organisation"
 
 
 class StoreConfig(_Section):
@@ -149,6 +176,7 @@ class Config(_Section):
     store: StoreConfig = StoreConfig()
     broker: BrokerConfig = BrokerConfig()
     enrolment: EnrolmentConfig | None = None
+    oidc: OidcConfig | None = None
 
     @model_validator(mode="before")
     @classmethod

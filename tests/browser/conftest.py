@@ -37,8 +37,7 @@ class Site:
     server: uvicorn.Server
     alerts: dict[str, str]
     now: int
-    admit: Callable[[str], None]
-    opened: int = 0
+    admit: Callable[[], str]
     session: Any = None
 
     @property
@@ -48,10 +47,7 @@ class Site:
 
     def start_url(self) -> str:
         """A fresh start link."""
-        self.opened += 1
-        token = f"{self.opened:032d}"
-        self.admit(token)
-        return f"{self.url}/start?token={token}"
+        return f"{self.url}/start?token={self.admit()}"
 
 
 @dataclass
@@ -90,7 +86,7 @@ def _serve(store: Store, alerts: dict[str, str], now: int) -> Iterator[Site]:
     thread.start()
     wait_until(lambda: server.started, "the dashboard's server")
     try:
-        yield Site(store, settings, server, alerts, now, app.state.sessions.admit)
+        yield Site(store, settings, server, alerts, now, app.state.accounts.admit)
     finally:
         server.should_exit = True
         thread.join(20)

@@ -20,6 +20,7 @@ from fieldwatch_cloud.web import WebSettings, create_app, make_server
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_contract import clock
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from sqlalchemy import delete
 
 from tests.browser import seed
 from tests.browser.conftest import Enter, Site
@@ -399,23 +400,23 @@ def test_the_filter_finds_a_device_that_went_with_an_open_alert(site: Site, ente
 def test_a_dead_server_is_called_so_and_the_page_comes_back(
     tmp_path: Path, chromium_path: str, _chromium: Callable[[str], Browser]
 ) -> None:
-    """Stopped, started again, started again without its sessions: the word at the top says each of them."""
+    """Stopped, started again, started again and signed out: the word at the top says each of them."""
     store, _ = seed.make(tmp_path, clock.now(), devices=0)
     settings = WebSettings(port=find_port())
     app = create_app(store, store.live, settings)
-    app.state.sessions.admit("1" * 32)
     page = _chromium(chromium_path).new_page()
     feed = page.locator("#feed")
     try:
         with serving(app, settings):
-            page.goto(f"{settings.url}start?token={'1' * 32}")
+            page.goto(settings.start_url)
             expect(feed).to_have_text("live")
         expect(feed).to_have_text(re.compile(r"^server not reachable since \d\d:\d\d UTC$"), timeout=20_000)
         with serving(app, settings):
             expect(feed).to_have_text("live", timeout=20_000)
-            app.state.sessions._sessions.clear()
+            with store.write() as db:
+                db.execute(delete(t.session))
         with serving(app, settings):
-            expect(feed).to_have_text("signed out: open the start link again", timeout=20_000)
+            expect(feed).to_have_text("signed out: sign in again", timeout=20_000)
     finally:
         page.close()
         store.close()
@@ -432,12 +433,11 @@ def test_a_stream_that_lives_is_not_live_without_a_broker(
     assert ingest.wait_connected(30)
     settings = WebSettings(port=find_port())
     app = create_app(store, store.live, settings, ingest)
-    app.state.sessions.admit("1" * 32)
     context = _chromium(chromium_path).new_context()
     first = context.new_page()
     try:
         with serving(app, settings):
-            first.goto(f"{settings.url}start?token={'1' * 32}")
+            first.goto(settings.start_url)
             second = context.new_page()
             second.goto(f"{settings.url}alerts")
             for page in (first, second):

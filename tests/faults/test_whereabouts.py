@@ -47,7 +47,8 @@ def test_lines_refused_a_killed_agent_and_a_wanted_stop_are_told_apart(
     activation = Activation(tmp_path / "state")
     activation.switch(activation.stage(make_bundle(3, lookback=5)))
     app = create_app(store, store.live, WebSettings(api_token=TOKEN))
-    client = TestClient(app, base_url="http://127.0.0.1:8080", headers={"Authorization": f"Bearer {TOKEN}"})
+    script = {"Authorization": f"Bearer {TOKEN}"}
+    client = TestClient(app, base_url="http://127.0.0.1:8080", headers=script, client=("127.0.0.1", 50000))
     log_of_the_agent = tmp_path / "agent.log"
     log_of_the_agent.touch()
 

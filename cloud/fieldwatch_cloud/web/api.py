@@ -10,19 +10,20 @@ import base64
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import Evidence
 from pydantic import BaseModel, ConfigDict, Field
 
 from fieldwatch_cloud import words
+from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.standing import State, counts, fleet_notes
 from fieldwatch_cloud.store import Store, unpack_evidence
 from fieldwatch_cloud.store.fleet import AnyRow, DeviceNow
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import MEDIA_TYPE, Problem, ProblemError
 from fieldwatch_cloud.web.queries import HEAT_UNIT, Place, Queries
-from fieldwatch_cloud.web.security import csrf_holds
+from fieldwatch_cloud.web.routes import Route, needs
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range, cut
 from fieldwatch_cloud.web.stream import STREAMS, Stream
 
@@ -309,7 +310,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: _problem("There is no such thing")}
 FORBIDDEN: dict[int | str, dict[str, Any]] = {403: _problem("The request did not come from a page of ours")}
 
-router = APIRouter(prefix="/api/v1", responses=ERRORS)
+router = APIRouter(prefix="/api/v1", responses=ERRORS, route_class=Route)
 
 DeviceId = Annotated[str, Path(pattern=r"^[a-z0-9-]{3,64}$", examples=["press-0001"])]
 AlertId = Annotated[str, Path(min_length=1, max_length=200, examples=["6f1d…"])]
@@ -407,6 +408,7 @@ def alert_fields(row: AnyRow) -> dict[str, Any]:
 
 
 @router.get("/devices", summary="Devices, by id")
+@needs(Permission.SEE)
 def devices(
     queries: Reads,
     limit: Limit = 1000,
@@ -419,6 +421,7 @@ def devices(
 
 
 @router.get("/summary", summary="The fleet in numbers")
+@needs(Permission.SEE)
 def summary(request: Request, queries: Reads) -> SummaryOut:
     """Count the devices in each state, and tell which parts of this server work."""
     devices = [one.standing for one in queries.fleet()]
@@ -432,12 +435,14 @@ def summary(request: Request, queries: Reads) -> SummaryOut:
 
 
 @router.get("/devices/{device}", summary="One device", responses=NOT_FOUND)
+@needs(Permission.SEE)
 def device(queries: Reads, device: DeviceId) -> DeviceOut:
     """Return one device as it stands."""
     return device_out(known(queries, device))
 
 
 @router.get("/devices/{device}/results", summary="Scores over time", responses=NOT_FOUND)
+@needs(Permission.SEE)
 def results(
     queries: Reads,
     device: DeviceId,
@@ -468,6 +473,7 @@ def results(
 
 
 @router.get("/devices/{device}/heat", summary="Which sensors made the score", responses=NOT_FOUND)
+@needs(Permission.SEE)
 def heat(queries: Reads, device: DeviceId, start: From = None, to: To = None, step: Step = None) -> HeatOut:
     """Return the sensor heat map, at most 240 columns."""
     span = span_of(known(queries, device), start, to, step, HEAT_COLUMNS)
@@ -483,6 +489,7 @@ def heat(queries: Reads, device: DeviceId, start: From = None, to: To = None, st
 
 
 @router.get("/devices/{device}/readings", summary="Readings over time", responses=NOT_FOUND)
+@needs(Permission.SEE)
 def readings(
     queries: Reads,
     device: DeviceId,
@@ -511,6 +518,7 @@ def readings(
 
 
 @router.get("/devices/{device}/conservation", summary="Conservation ledger", responses=NOT_FOUND)
+@needs(Permission.SEE)
 def conservation(queries: Reads, device: DeviceId, days: Annotated[int, Query(ge=1, le=40)] = 7) -> ConservationOut:
     """Return the device's daily ledger next to the cloud's own count."""
     known(queries, device)
@@ -535,6 +543,7 @@ def conservation(queries: Reads, device: DeviceId, days: Annotated[int, Query(ge
 
 
 @router.get("/devices/{device}/announcements", summary="Gaps and bundle changes", responses=NOT_FOUND)
+@needs(Permission.SEE)
 def announcements(
     queries: Reads, device: DeviceId, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> AnnouncementsOut:
@@ -551,6 +560,7 @@ def announcements(
 
 
 @router.get("/alerts", summary="Alerts, newest first")
+@needs(Permission.SEE)
 def alerts(
     queries: Reads,
     state: Annotated[Literal["open", "resolved"] | None, Query()] = None,
@@ -568,6 +578,7 @@ def alerts(
 
 
 @router.get("/alerts/{alert_id}", summary="One alert with its evidence", responses=NOT_FOUND)
+@needs(Permission.SEE)
 def alert(queries: Reads, alert_id: AlertId) -> AlertDetailOut:
     """Return an alert, its history, the readings around it and people's verdicts."""
     found = queries.alert(alert_id)
@@ -601,16 +612,14 @@ def alert(queries: Reads, alert_id: AlertId) -> AlertDetailOut:
 
 
 @router.post("/alerts/{alert_id}/verdict", summary="Judge an alert", status_code=201, responses=NOT_FOUND | FORBIDDEN)
+@needs(Permission.ANSWER)
 def judge(
     request: Request,
     queries: Reads,
     alert_id: AlertId,
     body: VerdictIn,
-    csrf: Annotated[str | None, Header(alias="X-CSRF-Token", max_length=100)] = None,
 ) -> VerdictOut:
     """Store a person's judgement as a label. A session needs its CSRF token, a bearer token does not."""
-    if not csrf_holds(request.state.session, csrf):
-        raise ProblemError(403, "Wrong CSRF token", "Load the page again and repeat.")
     if not _store(request).add_verdict(alert_id, body.verdict, body.note.strip()):
         raise ProblemError(404, "Unknown alert", "There is no such alert.")
     found = queries.alert(alert_id)
@@ -619,6 +628,7 @@ def judge(
 
 
 @router.get("/labels", summary="Verdicts as training labels, oldest first")
+@needs(Permission.EXPORT)
 def labels(
     queries: Reads,
     limit: Limit = 100,
@@ -658,6 +668,7 @@ def labels(
         503: _problem("Too many streams are open"),
     },
 )
+@needs(Permission.SEE)
 async def events(
     request: Request,
     after: Annotated[str | None, Query(max_length=40, description="id of the last event seen")] = None,
@@ -672,6 +683,13 @@ async def events(
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
+
+
+@router.get("/openapi.json", include_in_schema=False)
+@needs(Permission.SEE)
+def openapi(request: Request) -> JSONResponse:
+    """Return this API's OpenAPI document."""
+    return JSONResponse(request.app.openapi())
 
 
 def cursor_of(row: AnyRow) -> str:

@@ -8,40 +8,51 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fieldwatch_cloud.access.accounts import Accounts
+from fieldwatch_cloud.access.limits import Limiter
+from fieldwatch_cloud.access.sessions import Sessions
 from fieldwatch_cloud.live import LiveFeed
 from fieldwatch_cloud.store import Store
-from fieldwatch_cloud.web import api, pages
+from fieldwatch_cloud.web import api, entry, frame, pages, people
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_cloud.web.parts import Monitor, Watched
 from fieldwatch_cloud.web.problems import ProblemError, problem
 from fieldwatch_cloud.web.queries import Queries
-from fieldwatch_cloud.web.security import Guard, Sessions, cookie_name
+from fieldwatch_cloud.web.routes import SignInError
+from fieldwatch_cloud.web.security import CONFIGURED, Guard
 from fieldwatch_cloud.web.settings import WebSettings
 from fieldwatch_cloud.web.stream import Stream
+from fieldwatch_cloud.web.tiles import Tiles
 
 log = logging.getLogger("fieldwatch.web")
 
 _DESCRIPTION = """What the devices reported, and people's verdicts on it.
 
-A script sends `Authorization: Bearer …` with the token of the configuration (`web.api_token`). Errors are RFC 9457
-problem details; lists come in pages with a `next` cursor; times are UTC."""
+A script sends `Authorization: Bearer …` with an API token, which people make on their account page. `x-permission` of
+an operation is the scope that the token needs. A session sends its CSRF token as `X-CSRF-Token` with whatever changes
+something. Errors are RFC 9457 problem details; lists come in pages with a `next` cursor; times are UTC."""
+
+
+ROUTERS = (api.router, people.api, pages.router, entry.router, people.router)
+"""All routes. Each names its permission: a router of another route class could not be trusted to ask."""
 
 
 def create_app(store: Store, live: LiveFeed, settings: WebSettings, ingest: Watched | None = None) -> FastAPI:
     """Return the dashboard and API over ``store``; ``live`` is the feed that ingest publishes to.
 
     ``ingest``: that of this process, whose health the pages show; None where it runs elsewhere.
-    ``settings.start_url`` opens it. ``app.state.sessions.admit(token)`` lets one more browser in.
+    Without accounts ``settings.start_url`` opens it, and ``app.state.accounts.admit(token)`` makes one more such link.
     """
     monitor = Monitor(store, ingest)
 
@@ -60,28 +71,32 @@ def create_app(store: Store, live: LiveFeed, settings: WebSettings, ingest: Watc
         description=_DESCRIPTION,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/api/v1/openapi.json",
+        openapi_url=None,
     )
-    sessions = Sessions()
-    sessions.admit(settings.start_token)
+    accounts, sessions, limits = Accounts(store), Sessions(store), Limiter()
+    if not accounts.exist():
+        accounts.admit(settings.start_token)
     app.state.settings = settings
     app.state.store = store
     app.state.queries = Queries(store.engine)
+    app.state.accounts = accounts
     app.state.sessions = sessions
+    app.state.limits = limits
     app.state.monitor = monitor
     app.state.stream = Stream(live)
     app.state.assets = Assets()
-    app.state.pages = pages.Renderer(app.state.assets, app.state.stream)
+    app.state.pages = frame.Renderer(app.state.assets, settings.address.prefix)
+    app.state.tiles = Tiles(app.state.pages, app.state.stream)
     app.state.still_allowed = _still_allowed
 
-    app.include_router(api.router)
-    app.include_router(pages.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(SQLAlchemyError, _on_database)
     app.add_middleware(GZipMiddleware, minimum_size=1000, compresslevel=6)
-    app.add_middleware(Guard, settings=settings, sessions=sessions)
+    app.add_middleware(Guard, settings=settings, sessions=sessions, limits=limits)
     app.add_middleware(Head)
     _describe_security(app)
     return app
@@ -128,6 +143,8 @@ def make_server(app: FastAPI, settings: WebSettings) -> uvicorn.Server:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
             timeout_graceful_shutdown=2,
         )
     )
@@ -135,11 +152,15 @@ def make_server(app: FastAPI, settings: WebSettings) -> uvicorn.Server:
 
 def _still_allowed(request: Request) -> Callable[[], bool]:
     """Return a question that a long answer asks again and again: may this reader still read?"""
-    if request.state.session is None:
-        return lambda: True
     sessions: Sessions = request.app.state.sessions
-    cookie = request.cookies.get(cookie_name(request.app.state.settings))
-    return lambda: sessions.find(cookie) is not None
+    settings: WebSettings = request.app.state.settings
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        if request.state.principal is CONFIGURED:
+            return lambda: True
+        return lambda: sessions.find_token(token.strip()) is not None
+    cookie = request.cookies.get(settings.address.cookie)
+    return lambda: sessions.find(cookie, touch=False) is not None
 
 
 def _for_people(request: Request) -> bool:
@@ -147,16 +168,25 @@ def _for_people(request: Request) -> bool:
 
 
 def _answer(
-    request: Request, status: int, title: str, detail: str, errors: list[dict[str, Any]] | None = None
+    request: Request,
+    status: int,
+    title: str,
+    detail: str,
+    errors: list[dict[str, Any]] | None = None,
+    wait: float | None = None,
 ) -> Response:
     if _for_people(request):
-        return pages.error_page(request, status, title, detail)
-    return problem(status, title, detail, errors)
+        return frame.error_page(request, status, title, detail)
+    return problem(status, title, detail, errors, wait)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return _answer(request, error.status, error.title, error.detail)
+    if isinstance(error, SignInError) and _for_people(request):
+        here = f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path
+        then = f"?then={quote(here)}" if request.method == "GET" and here != "/" else ""
+        return RedirectResponse(f"/sign-in{then}", status_code=303)
+    return _answer(request, error.status, error.title, error.detail, None, error.wait)
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -189,7 +219,7 @@ def _describe_security(app: FastAPI) -> None:
         components = document.setdefault("components", {})
         components["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
-            "session": {"type": "apiKey", "in": "cookie", "name": cookie_name(app.state.settings)},
+            "session": {"type": "apiKey", "in": "cookie", "name": app.state.settings.address.cookie},
         }
         document["security"] = [{"bearer": []}, {"session": []}]
         for name in ("HTTPValidationError", "ValidationError"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -22,16 +23,26 @@ class Problem(BaseModel):
 
 
 class ProblemError(Exception):
-    """Raised by a route; becomes the answer."""
+    """Raised by a route; becomes the answer. ``wait``: seconds after which trying again makes sense."""
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
+    def __init__(self, status: int, title: str, detail: str, wait: float | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.title = title
         self.detail = detail
+        self.wait = wait
 
 
-def problem(status: int, title: str, detail: str, errors: list[dict[str, Any]] | None = None) -> JSONResponse:
+def problem(
+    status: int,
+    title: str,
+    detail: str,
+    errors: list[dict[str, Any]] | None = None,
+    wait: float | None = None,
+) -> JSONResponse:
     """Return the response."""
     body = Problem(title=title or HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or [])
-    return JSONResponse(body.model_dump(exclude_defaults=False), status_code=status, media_type=MEDIA_TYPE)
+    headers = {"Retry-After": str(math.ceil(wait))} if wait is not None else None
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": "Bearer"}
+    return JSONResponse(body.model_dump(exclude_defaults=False), status, headers, MEDIA_TYPE)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 from fastapi import FastAPI
+from fieldwatch_cloud.access.roles import Role
+from fieldwatch_cloud.access.secret import csrf_of
 from fieldwatch_cloud.store import Store
 from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_contract import clock
@@ -16,6 +18,7 @@ from tests.browser import seed
 
 URL = "http://127.0.0.1:8080"
 API_TOKEN = "b" * 32
+PASSWORD = "correct horse battery"
 
 
 @dataclass
@@ -30,14 +33,22 @@ class Site:
 
     def stranger(self) -> TestClient:
         """A client without a session."""
-        return TestClient(self.app, base_url=URL, follow_redirects=False)
+        return TestClient(self.app, base_url=URL, follow_redirects=False, client=("127.0.0.1", 50000))
 
     def person(self) -> TestClient:
         """A client that has shown a start token."""
         client = self.stranger()
-        token = f"{len(self.app.state.sessions._sessions):032d}"
-        self.app.state.sessions.admit(token)
-        assert client.get("/start", params={"token": token}).status_code == 303
+        assert client.get("/start", params={"token": self.app.state.accounts.admit()}).status_code == 303
+        return client
+
+    def member(self, role: Role) -> TestClient:
+        """A client that somebody with this role has signed in with; its CSRF token is in its headers."""
+        name = f"{role.value}@lab.example"
+        secret = self.app.state.accounts.invite(name, role, "test")
+        client = self.stranger()
+        answer = client.post("/link", data={"token": secret, "password": PASSWORD, "again": PASSWORD})
+        assert answer.status_code == 303
+        client.headers["X-CSRF-Token"] = csrf_of(client.cookies[self.settings.address.cookie])
         return client
 
     def script(self) -> TestClient:
@@ -77,3 +88,12 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Si
     yield make
     for store in stores:
         store.close()
+
+
+@pytest.fixture(scope="module")
+def fresh_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A small site of a whole file of tests, with accounts."""
+    now = clock.now()
+    store, alerts = seed.make(tmp_path_factory.mktemp("web"), now, devices=2, sensors=45, hours=5)
+    yield site(store, alerts, now)
+    store.close()

@@ -282,18 +282,18 @@ def test_unchanged_page_is_not_sent_again(seeded: Site) -> None:
 
 def test_fleet_is_cached_but_an_alert_is_news(fresh: Callable[..., Site]) -> None:
     site = fresh(devices=2)
-    pages, queries = site.app.state.pages, site.app.state.queries
-    first = pages.fleet(queries)
+    tiles, queries = site.app.state.tiles, site.app.state.queries
+    first = tiles.get(queries)
     site.store.live.publish([Notice("result", "press-0001", {"ts": 0, "n": 1, "scores": []})])
-    assert pages.fleet(queries) is first
+    assert tiles.get(queries) is first
     report = {"log": "following", "bundle": {}}
     site.store.live.publish([Notice("health", "press-0001", report)])
-    assert pages.fleet(queries) is first  # nothing that it did not say before
+    assert tiles.get(queries) is first  # nothing that it did not say before
     site.store.live.publish([Notice("health", "press-0001", report | {"log": "silent"})])
-    second = pages.fleet(queries)
+    second = tiles.get(queries)
     assert second is not first
     site.store.live.publish([Notice("alert", "press-0001", {})])
-    assert pages.fleet(queries) is not second
+    assert tiles.get(queries) is not second
 
 
 def test_fleet_of_a_thousand_devices_is_small_on_the_wire(fresh: Callable[..., Site]) -> None:

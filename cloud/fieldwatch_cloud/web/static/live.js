@@ -110,7 +110,7 @@ function listen(pass, status) {
     if (answer && answer.status === 401) {
       clearInterval(poll);
       source.close();
-      status("out", "signed out: open the start link again");
+      status("out", "signed out: sign in again");
       return "out";
     }
     if (!answer || answer.status >= 500) {
