@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fieldwatch_contract import clock
-from fieldwatch_contract.level import AtBound, LevelRule
+from fieldwatch_contract.level import PATIENCE, AtBound, LevelRule
 from fieldwatch_contract.likeness import Answer, PastAlert
 from fieldwatch_contract.verdicts import Kind
 
@@ -140,7 +140,8 @@ class RuleState:
     """The rule's state after a row; kept in the journal.
 
     ``rung`` of the ladder; ``quiet``: judged rows without an open alert since it last fell; ``past``: alerts that have
-    ended; ``upto``: µs of the last row, None before the first; ``ignored``: verdicts on alerts that are not known.
+    ended; ``upto``: µs of the last row, None before the first; ``ignored``: verdicts on alerts that are not known;
+    ``unheard``: alerts since the last verdict, at most :data:`.level.PATIENCE`, as on a new device.
     """
 
     alert: AlertState = AlertState()
@@ -149,6 +150,7 @@ class RuleState:
     past: tuple[PastAlert, ...] = ()
     upto: int | None = None
     ignored: int = 0
+    unheard: int = PATIENCE
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in plain values, as the journal stores it."""

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwatch_contract.alerts import AlertState, Rule, RuleState
-from fieldwatch_contract.level import AtBound
+from fieldwatch_contract.level import PATIENCE, AtBound
 from fieldwatch_contract.likeness import STRONGER, Answer, PastAlert, kept, resembled, signature
 
 
 class Budget:
-    """Begins with a state; :attr:`rung`, :attr:`quiet`, :attr:`past` and :attr:`ignored` are those of the next one.
+    """Begins with a state; :attr:`rung`, :attr:`quiet`, :attr:`past`, :attr:`ignored` and :attr:`unheard` are those of
+    the next one.
 
     ``levels`` float64: the ladder; where the level does not move, the threshold alone.
     """
@@ -26,7 +27,7 @@ class Budget:
         self.levels = np.array(self._moving.ladder if self._moving is not None else (rule.threshold,))
         self._top = len(self.levels) - 1
         self.rung, self.quiet = min(state.rung, self._top), state.quiet
-        self.past, self.ignored = state.past, state.ignored
+        self.past, self.ignored, self.unheard = state.past, state.ignored, state.unheard
 
     @property
     def at_bound(self) -> AtBound:
@@ -37,12 +38,12 @@ class Budget:
         """Return the rung that each of the next ``count`` judged rows finds while no alert is open."""
         if self._moving is None:
             return np.zeros(count, np.int64)
-        return np.maximum(self.rung - (self.quiet + np.arange(count)) // self._moving.fall, 0)
+        return np.maximum(self.rung - (self.quiet + np.arange(count)) // self._moving.fall_after(self.unheard), 0)
 
     def quiet_rows(self, count: int) -> None:
         """Count judged rows without an open alert."""
         if self._moving is not None:
-            falls, self.quiet = divmod(self.quiet + count, self._moving.fall)
+            falls, self.quiet = divmod(self.quiet + count, self._moving.fall_after(self.unheard))
             self.rung = max(0, self.rung - falls)
 
     def open_rows(self, alert: AlertState, count: int) -> tuple[AlertState, NDArray[np.int64]]:
@@ -67,14 +68,14 @@ class Budget:
             self.past = (*(one for one in self.past if one is not found), found)
             if found.verdict == "false" and alert.peak <= STRONGER * found.peak:
                 return replace(alert, like=found.alert_id, like_limit=STRONGER * found.peak)
-        return self._rise(alert, 1)
+        return self._counted(alert)
 
     def grown(self, alert: AlertState) -> AlertState:
         """Return the alert without the mark of what it was like, once it is much stronger: now it counts."""
         if alert.like is None or alert.peak <= alert.like_limit:
             return alert
         alert = replace(alert, like=None)
-        return self._rise(alert, 1) if self._counts(alert) else alert
+        return self._counted(alert) if self._counts(alert) else alert
 
     def ended(self, alert: AlertState, alert_id: str, sums: NDArray[np.float64]) -> None:
         """Keep an alert that has ended: what people say of it comes later."""
@@ -90,12 +91,14 @@ class Budget:
         if self._moving is None:
             return alert
         if is_it:
+            self._answered(verdict)
             if alert.verdict == verdict:
                 return alert
             returned = self._give_back(alert.raised, alert.returned, verdict == "real")
             return replace(alert, verdict=verdict, returned=returned)
         for place, one in enumerate(self.past):
             if one.alert_id == alert_id:
+                self._answered(verdict)
                 if one.verdict != verdict:
                     returned = self._give_back(one.raised, one.returned, verdict == "real")
                     judged = replace(one, verdict=verdict, returned=returned)
@@ -108,6 +111,21 @@ class Budget:
     def _counts(alert: AlertState) -> bool:
         """Tell whether an open alert puts the level up."""
         return alert.like is None and alert.verdict != "real"
+
+    def _counted(self, alert: AlertState) -> AlertState:
+        """Put the level up for an alert that people are told of."""
+        self._since_heard(min(self.unheard + 1, PATIENCE))
+        return self._rise(alert, 1)
+
+    def _answered(self, verdict: Answer | None) -> None:
+        if verdict is not None:
+            self._since_heard(0)
+
+    def _since_heard(self, alerts: int) -> None:
+        """Set the speed of falling; the next rung down is at least a row away."""
+        self.unheard = alerts
+        if self._moving is not None:
+            self.quiet = min(self.quiet, self._moving.fall_after(alerts) - 1)
 
     def _rise(self, alert: AlertState, times: int) -> AlertState:
         if self._moving is None:

@@ -111,7 +111,9 @@ class _Fold:
 
     def _folded(self, upto: int | None) -> Folded:
         budget = self._budget
-        state = RuleState(self._snapshot(), budget.rung, budget.quiet, budget.past, upto, budget.ignored)
+        state = RuleState(
+            self._snapshot(), budget.rung, budget.quiet, budget.past, upto, budget.ignored, budget.unheard
+        )
         return Folded(state, self._changes, budget.levels[self._rungs], self._opened)
 
     def _hear(self, said: Said) -> None:

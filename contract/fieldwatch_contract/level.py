@@ -6,7 +6,9 @@ carries, by rules in integers alone (an online budget, as in adaptive conformal 
 
 1. An opening puts it ``rise`` rungs up, and so does each ``hold`` judged rows that the alert stays open.
 2. Each ``fall`` judged rows without an open alert put it one rung down. Only judged rows count: a device that is off
-   does not decay.
+   does not decay. While nobody answers, ``fall_unanswered`` rows do: then true alerts keep their rungs too, and one
+   speed for both would be deaf in the one case or loud in the other. Nobody answers once the last :data:`PATIENCE`
+   alerts that people were told of had no verdict, and on a new device.
 3. An alert that a person calls real gives back what it put on; withdrawing the verdict takes that back again.
 4. An alert that resembles one that a person called false does not move the level (:mod:`.likeness`).
 5. The ends of the ladder are the bounds. Being there is a state that people see.
@@ -26,6 +28,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST_RUNGS = 1000
+PATIENCE = 3
+"""Alerts in a row without a verdict after which nobody answers: two may lie on a desk."""
 
 AtBound = Literal["", "lowest", "highest"]
 """Whether a level stands at an end of its ladder; empty where it does not, or cannot move."""
@@ -47,6 +51,7 @@ class LevelRule(BaseModel):
     rise: int = Field(default=12, ge=0, le=MOST_RUNGS, description="rungs up at an opening, and again each hold")
     hold: int = Field(default=480, ge=1, description="judged rows that an alert stays open")
     fall: int = Field(default=480, ge=1, description="judged rows without an open alert, for one rung down")
+    fall_unanswered: int | None = Field(default=None, ge=1, description="the same while nobody answers; null: as fall")
     like: float | None = Field(default=0.95, gt=0, le=1)
 
     @model_validator(mode="after")
@@ -58,6 +63,10 @@ class LevelRule(BaseModel):
         if self.start >= len(self.ladder):
             raise ValueError(f"start is rung {self.start}, the ladder has {len(self.ladder)}")
         return self
+
+    def fall_after(self, unheard: int) -> int:
+        """Return the rows for one rung down, ``unheard`` alerts after the last verdict."""
+        return self.fall if unheard < PATIENCE or self.fall_unanswered is None else self.fall_unanswered
 
     @property
     def top(self) -> int:

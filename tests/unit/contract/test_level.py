@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fieldwatch_contract.alerts import WORSE, AlertRule, AlertState, Rule, RuleState, Said, alert_id
 from fieldwatch_contract.fold import Folded, advance
-from fieldwatch_contract.level import LevelRule
+from fieldwatch_contract.level import PATIENCE, LevelRule
 from fieldwatch_contract.likeness import JUDGED_KEPT, STRONGER, UNJUDGED_KEPT, Answer
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,6 +203,24 @@ def test_past_alerts_are_bounded() -> None:
     assert [one.verdict for one in past] == ["false"] * JUDGED_KEPT + [None] * UNJUDGED_KEPT
 
 
+def test_the_level_falls_at_another_speed_while_nobody_answers() -> None:
+    """A new device has heard nobody; three alerts in a row without a verdict, and nobody answers any more."""
+    level = LEVEL.model_copy(update={"fall_unanswered": 2, "rise": 0, "start": 8})
+    quiet, alert = [0.0] * 20, [*OPENS, *ENDS]
+
+    def falls(scores: list[float], *answers: Said) -> int:
+        """Return by how many rungs the last 20 rows put the level down."""
+        done = rows(scores).fold(made(level), made(level).start(), answers)
+        return LADDER.index(done.level[-20]) - done.state.rung
+
+    assert falls(quiet) == 8, "to the lowest: a new device"
+    assert falls([*alert, *quiet], said(1, "false", 5)) == 4
+    assert falls([*alert, *quiet], said(1, "false", 5), said(1, None, 6)) == 4
+    assert falls([*alert, *alert, *alert, *quiet], said(1, "real", 5)) == 4, "two may lie on a desk"
+    assert falls([*alert, *alert, *alert, *alert, *quiet], said(1, "real", 5)) > 4
+    assert falls([*alert, *quiet], said(77, "real", 5)) > 4, "an alert that nobody knows"
+
+
 # ---- what a bundle may forbid --------------------------------------------------------------------------------------
 
 
@@ -241,6 +259,7 @@ class Oracle:
     given: Rule
     rung: int = field(init=False)
     quiet: int = 0
+    unheard: int = PATIENCE
     above: list[tuple[int, float, int]] = field(default_factory=list)
     alert: dict[str, object] | None = None
     past: list[dict[str, object]] = field(default_factory=list)
@@ -255,6 +274,18 @@ class Oracle:
         assert self.given.level is not None
         return self.given.level
 
+    @property
+    def speed(self) -> int:
+        return self.level.fall if self.unheard < PATIENCE else self.level.fall_unanswered or self.level.fall
+
+    def heard(self, unheard: int) -> None:
+        self.unheard = unheard
+        self.quiet = min(self.quiet, self.speed - 1)
+
+    def told(self) -> None:
+        self.heard(min(self.unheard + 1, PATIENCE))
+        self.rise()
+
     def rise(self) -> None:
         up = min(self.rung + self.level.rise, self.level.top)
         self.alert["raised"] += up - self.rung
@@ -263,6 +294,8 @@ class Oracle:
     def hear(self, each: Said) -> None:
         known = ([self.alert] if self.alert else []) + self.past
         for one in known:
+            if one["id"] == each.alert_id and each.verdict is not None:
+                self.heard(0)
             if one["id"] == each.alert_id and one["verdict"] != each.verdict:
                 self.rung = min(self.rung + one["returned"], self.level.top)
                 one["returned"] = min(one["raised"], self.rung) if each.verdict == "real" else 0
@@ -278,7 +311,7 @@ class Oracle:
             self.levels.append(level)
             self.above = [*self.above, (number, score, sensor)] if score >= level else []
             self.quiet += 1
-            if self.quiet == self.level.fall:
+            if self.quiet == self.speed:
                 self.quiet, self.rung = 0, max(0, self.rung - 1)
             if len(self.above) == self.given.alert.persistence:
                 self.begin(number, level)
@@ -303,7 +336,7 @@ class Oracle:
         if grown:
             one["like"] = None
             if one["verdict"] != "real":
-                self.rise()
+                self.told()
         if grown or (one["peak"] >= WORSE * one["told"] and one["peak"] > one["told"]):
             one["told"] = one["peak"]
             self.seen.append((number, "updated", one["level"], one["like"]))
@@ -325,7 +358,7 @@ class Oracle:
             if best["verdict"] == "false" and peak <= STRONGER * best["peak"]:
                 self.alert |= {"like": best["id"], "limit": STRONGER * best["peak"]}
         if self.alert["like"] is None:
-            self.rise()
+            self.told()
         self.seen.append((number, "opened", level, self.alert["like"]))
 
 
@@ -355,10 +388,16 @@ class Device(RuleBasedStateMachine):
     @initialize(
         persistence=st.integers(1, 3), resolve_after=st.integers(1, 4), rise=st.integers(0, 4),
         hold=st.integers(1, 9), fall=st.integers(1, 9), start=st.integers(0, len(LADDER) - 1),
+        unanswered=st.none() | st.integers(1, 9),
     )  # fmt: skip
-    def install(self, persistence: int, resolve_after: int, rise: int, hold: int, fall: int, start: int) -> None:
+    def install(
+        self, persistence: int, resolve_after: int, rise: int, hold: int, fall: int, start: int, unanswered: int | None
+    ) -> None:
         alert = AlertRule(persistence=persistence, clear_ratio=0.5, resolve_after=resolve_after)
-        self.rule = made(LevelRule(ladder=LADDER, start=start, rise=rise, hold=hold, fall=fall, like=0.9), alert)
+        level = LevelRule(
+            ladder=LADDER, start=start, rise=rise, hold=hold, fall=fall, fall_unanswered=unanswered, like=0.9
+        )
+        self.rule = made(level, alert)
         self.state = self.rule.start()
         self.oracle = Oracle(self.rule)
         self.heard = 0
@@ -408,7 +447,7 @@ class Device(RuleBasedStateMachine):
         if self.score:
             assert 0 <= self.state.rung < len(LADDER)
             assert set(self.levels) <= set(LADDER)
-            assert 0 <= self.state.quiet < self.rule.level.fall
+            assert 0 <= self.state.quiet < self.rule.level.fall_after(self.state.unheard)
             assert len(self.state.past) <= JUDGED_KEPT + UNJUDGED_KEPT
 
     @invariant()
