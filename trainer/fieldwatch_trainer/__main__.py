@@ -15,6 +15,7 @@ from typing import Any
 
 from fieldwatch_contract.extras import how_to_install
 
+REFUSED = 3
 NEEDED = ("pyarrow", "onnx", "threadpoolctl", "matplotlib")
 
 
@@ -93,6 +94,19 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, metavar="FILE", help="write the evaluation as JSON")
     evaluate.add_argument("--html", type=Path, metavar="FILE", help="write the evaluation as a page")
     _json(evaluate)
+
+    compare = _command(
+        commands, "compare", _compare, "may a challenger replace the champion? exit code 3 where it may not",
+        "fieldwatch-trainer compare champion/bundle.zip run/bundle.zip --lake lake --since 2026-05-01",
+    )  # fmt: skip
+    compare.add_argument("champion", type=Path, metavar="CHAMPION", help="bundle.zip that runs now")
+    compare.add_argument("challenger", type=Path, metavar="CHALLENGER", help="bundle.zip, its run.json beside it")
+    compare.add_argument("--lake", required=True, metavar="L", help="folder or s3://, abfs://, gs:// address")
+    _border(compare, "--since", "judge readings from this time on; neither may have learnt from them")
+    compare.add_argument(
+        "--budget", type=_positive, metavar="N", help="false alarms a device-day (default: the challenger's)"
+    )
+    _json(compare)
 
     check = _command(
         commands, "check", _check, "report on a lake's data before training", "fieldwatch-trainer check --lake lake"
@@ -177,7 +191,7 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from fieldwatch_trainer import evaluate, report, score
+    from fieldwatch_trainer import evaluate, record, report, score
     from fieldwatch_trainer.lake import Lake
     from fieldwatch_trainer.split import choose
 
@@ -193,7 +207,21 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.html is not None:
         report.write_evaluation(args.html, result)
     sys.stdout.write(json.dumps(result, indent=1) + "\n" if args.json else evaluate.said(result))
-    return 0
+    record.note(args.bundle, "evaluate", result)
+    return REFUSED if any(gate["status"] == "failed" for gate in result["gates"]) else 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from fieldwatch_trainer import compare, record
+    from fieldwatch_trainer.lake import Lake
+    from fieldwatch_trainer.split import choose
+
+    split = choose(args.time, args.split)
+    result = compare.compare(args.champion, args.challenger, Lake(args.lake), split, args.budget, _progress)
+    _progress("")
+    sys.stdout.write(json.dumps(result, indent=1) + "\n" if args.json else compare.said(result))
+    record.note(args.challenger, "compare", result | {"sha256": result["challenger"]["sha256"]})
+    return 0 if result["replace"] else REFUSED
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -22,6 +22,8 @@ MOVING = 30
 CHUNK = 8192
 TURNS = 20
 """Random turns of the alerts."""
+LABEL_TURNS = 60
+"""Random turns of the labels."""
 
 
 def moving_variance(
@@ -70,6 +72,31 @@ def as_quiet(scores: NDArray[np.float32], count: Callable[[float], int], allowed
         else:
             bad = middle
     return float(np.nextafter(ordered[0], np.float32(np.inf))) if good < 0 else float(ordered[good])
+
+
+def chance(parts: Sequence[tuple[NDArray[np.bool_], NDArray[np.float32]]]) -> dict[str, float] | None:
+    """Return which average precision the same scores get against labels turned around in time: median and 95 %.
+
+    ``parts``: a device's positive rows and scores, in time order. Rows are no independent draws, so shuffled labels
+    would make chance look narrower than it is; turned labels keep their length and the score its memory.
+    """
+    rng = np.random.default_rng(SEED)
+    each = []
+    for positive, score in parts:
+        if not positive.any():
+            continue
+        value = np.where(np.isnan(score), -np.inf, score.astype(np.float64))
+        order = np.argsort(-value, kind="stable")
+        last = np.flatnonzero(np.diff(value[order], append=np.nan) != 0)
+        found = []
+        for turn in rng.integers(0, len(positive), LABEL_TURNS):
+            hits = np.cumsum(np.roll(positive, turn)[order])[last]
+            found.append(float(np.sum(np.diff(hits, prepend=0) * hits / (last + 1.0)) / hits[-1]))
+        each.append(found)
+    if not each:
+        return None
+    mean = np.mean(each, axis=0)
+    return {"median": float(np.median(mean)), "high": float(np.quantile(mean, 0.95))}
 
 
 def turned(events: Sequence[Event], alerts: Sequence[Alert], rows: int) -> float:

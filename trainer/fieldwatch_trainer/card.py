@@ -25,6 +25,7 @@ LABELS = {
     "log_loss": "log loss (lower is better)",
     "accuracy": "accuracy",
     "ece": "calibration error",
+    "miscalibration": "share of the base rate's Brier score lost by calibration",
     "roc_auc": "area under ROC",
     "alert_share": "normal rows with an open alert",
     "unknown_share": "rows judged unknown",

@@ -17,6 +17,7 @@ from fieldwatch_contract.scoring import Scorer
 from fieldwatch_contract.verdicts import CODES, Verdict
 from numpy.typing import NDArray
 
+from fieldwatch_trainer import gates
 from fieldwatch_trainer.baselines import moving_variance
 from fieldwatch_trainer.events import Event
 from fieldwatch_trainer.judging import evaluation
@@ -57,9 +58,9 @@ def evaluate_lake(
     """
     (scored,) = score_same_rows([bundle], lake, split, scores, progress)
     result = evaluation(scored.judges, scored.found, "readings from the split on")
-    ref = bundle.ref
+    ref, checked = bundle.ref, gates.sound(result["models"])
     about = {"bundle": f"{ref.name}/{ref.version}", "sha256": ref.sha256, "lake": lake.url, "strange": scored.strange}
-    return about | result
+    return about | result | {"gates": [gate.to_json() for gate in checked]}
 
 
 def score_same_rows(
@@ -245,6 +246,9 @@ def said(result: Mapping[str, Any]) -> str:
     """Tell an evaluation to a person, in a few lines."""
     lines = [f"{result.get('bundle', '')}: {result['rows']:,} rows, {result['devices']} devices"]
     lines.extend(line for name, model in result["models"].items() for line in lines_of(name, model))
+    for one in result["gates"]:
+        if one["status"] != "passed":
+            lines.append(f"  {'REFUSED' if one['status'] == 'failed' else 'unknown'} {one['id']}: {one['says']}")
     return "\n".join(lines) + "\n"
 
 

@@ -24,10 +24,10 @@ from fieldwatch_contract.clock import DAY
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import metrics
-from fieldwatch_trainer.baselines import as_quiet, turned
+from fieldwatch_trainer.baselines import as_quiet, chance, turned
 from fieldwatch_trainer.bootstrap import intervals, tally
 from fieldwatch_trainer.events import Event
-from fieldwatch_trainer.outcomes import DeviceScores, Judge, Outcome, counts, listed, quarters
+from fieldwatch_trainer.outcomes import DeviceScores, Judge, Outcome, counts, listed, quarters, slices
 from fieldwatch_trainer.thresholds import HeldOut, alarms
 
 POINTS = 600
@@ -97,6 +97,9 @@ def figures(judge: Judge, scored: Sequence[DeviceScores]) -> dict[str, Any]:
     result["random"] = _random(result, positive, truth, outcomes, scored, hits)
     result["everything"] = _everything(judge, result, positive, truth, scored)
     result["variance"] = _variance(judge, scored, truth, came["false_alarms"])
+    counted = [(part, one.held.score[rows]) for one, (rows, part) in zip(scored, truth, strict=True)]
+    result["turned"] = chance(counted)
+    result["slices"] = slices(scored, outcomes)
     result["quarters"] = quarters(judge, scored, outcomes)
     result["missed"], result["false"] = listed(judge, scored, outcomes)
     result["devices"] = each
@@ -114,6 +117,7 @@ def _calibration(positive: NDArray[np.bool_], probability: NDArray[np.float32]) 
         "brier": metrics.brier(positive, probability),
         "log_loss": metrics.log_loss(positive, probability),
         "ece": metrics.calibration_error(table),
+        "miscalibration": metrics.miscalibration(table),
         "expected_positive": float(probability.sum(dtype=np.float64)),
         "observed_positive": int(positive.sum()),
         "reliability": table,

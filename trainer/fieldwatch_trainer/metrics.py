@@ -141,6 +141,20 @@ def calibration_error(table: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(row["n"] * abs(row["mean_score"] - row["rate"]) for row in table) / total) if total else 0.0
 
 
+def miscalibration(table: Sequence[Mapping[str, Any]]) -> float:
+    """Return the share of the base rate's Brier score that is lost by probabilities off their mark.
+
+    The reliability term of the Brier score over its uncertainty, Σ n_k (p_k - y_k)² / (N y (1 - y)). Where faults are
+    rare the calibration error is small whatever the model says of them; this is not.
+
+    Murphy, A. (1973), A new vector partition of the probability score, Journal of Applied Meteorology 12.
+    """
+    total = sum(row["n"] for row in table)
+    rate = sum(row["n"] * row["rate"] for row in table) / total if total else 0.0
+    off = sum(row["n"] * (row["mean_score"] - row["rate"]) ** 2 for row in table)
+    return float(off / (total * rate * (1 - rate))) if 0 < rate < 1 else 0.0
+
+
 def hit_rate(strength: NDArray[Any], responsible: NDArray[np.bool_], factor: float) -> float:
     """Return the share of the responsible sensors among the ``factor`` x (their number) strongest.
 

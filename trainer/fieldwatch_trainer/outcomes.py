@@ -141,6 +141,18 @@ def quarters(judge: Judge, scored: Sequence[DeviceScores], outcomes: Sequence[Ou
     ]
 
 
+def slices(scored: Sequence[DeviceScores], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return event recall by device and by kind of label, so that a mean hides no place where a model fails."""
+    found: dict[str, list[bool]] = {}
+    for one, outcome in zip(scored, outcomes, strict=True):
+        for event, place in zip(outcome.events, outcome.finders, strict=True):
+            for name in (f"device {one.held.device}", f"label {event.label}"):
+                found.setdefault(name, []).append(place is not None)
+    return [
+        {"slice": name, "events": len(met), "event_recall": float(np.mean(met))} for name, met in sorted(found.items())
+    ]
+
+
 def listed(
     judge: Judge, scored: Sequence[DeviceScores], outcomes: Sequence[Outcome]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

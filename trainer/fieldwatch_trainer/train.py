@@ -35,7 +35,7 @@ from fieldwatch_contract.scoring import Scorer
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import bundle as bundles
-from fieldwatch_trainer import gate, metrics, report
+from fieldwatch_trainer import gate, gates, leaks, metrics, report
 from fieldwatch_trainer.bundle import Frame
 from fieldwatch_trainer.data import Fold, LakeData
 from fieldwatch_trainer.evaluate import judges_of, lines_of, measure
@@ -94,6 +94,7 @@ def train_lake(
         split.check(names, where)
         progress("reading")
         facts = _describe(data)
+        learnt = facts.pop("learnt")
         clock.lap("read")
 
         notes: list[str] = []
@@ -157,12 +158,20 @@ def train_lake(
         proof = gate.parity(bundle, fitted, _gate_blocks(data, window))
         clock.lap("bundle")
 
+        progress("leakage and permutation checks")
+        cuts = {plugin.name: list(_folds(plugin, data)) for plugin in plugins if plugin.name in held}
+        checked = leaks.examine(data, held, cuts)
+        checked += [leaks.permuted(plugin, data, frame, cuts[plugin.name]) for plugin in _small(plugins, held)]
+        clock.lap("leakage")
         scope = "training time that the scoring model had not seen, and on which the thresholds were set"
+        figures = evaluation(judges_of(bundle.manifest), held, scope)
         run = _run(bundle, content, frame, fitted, thresholds, ranges) | {
             "data": {"lake": lake.url} | facts,
             "budget": {"episodes_per_device_day": budget},
             "calibration": calibration,
-            "evaluation": evaluation(judges_of(bundle.manifest), held, scope),
+            "evaluation": figures,
+            "learnt": learnt,
+            "gates": [gate.to_json() for gate in [*checked, *gates.sound(figures["models"])]],
             "gate": proof,
             "notes": notes,
         }
@@ -183,7 +192,7 @@ def train_table(table: Table, label: str, out: Path, progress: Progress = lambda
             fitted = [plugin.fit(data) for plugin in plugins]
             clock.lap("fit")
             progress(f"{TABLE_FOLDS}-fold cross-validation")
-            figures = _cross_validate(table, label)
+            figures, checked = _cross_validate(table, label)
             clock.lap("cross-validate")
         except TooLittleData as error:
             raise TrainError(f"{table.path}: {error}") from error
@@ -206,6 +215,7 @@ def train_table(table: Table, label: str, out: Path, progress: Progress = lambda
                 "missing_share": float(np.isnan(data.values).mean()),
             },
             "table": figures,
+            "gates": [gate.to_json() for gate in checked],
             "gate": proof,
             "notes": ([f"{unlabelled} rows without a label were left out."] if unlabelled else [])
             + ([f"Without a single value: {', '.join(never)}."] if never else []),
@@ -254,6 +264,15 @@ def _folds(plugin: Plugin, data: LakeData) -> Iterator[tuple[Fold, Fold]]:
         yield Fold(names, 0.0, stop), Fold(names, stop, after, gap=data.window)
 
 
+def _small(plugins: Sequence[Plugin], held: dict[str, list[DeviceScores]]) -> list[Plugin]:
+    """Return a small copy of every classifier that was held back, for the check on turned labels."""
+    if not any(plugin.kind == "classifier" and held.get(plugin.name) for plugin in plugins):
+        return []
+    from fieldwatch_trainer.models.classifier import Classifier, Settings
+
+    return [Classifier(settings=Settings(trees=20, rows=2000, normal_least=2000))]
+
+
 def _threshold(
     one: Fitted, held: Sequence[DeviceScores], data: LakeData, budget: float, guard: int
 ) -> tuple[float, dict[str, Any]]:
@@ -295,7 +314,7 @@ def _gate_blocks(data: LakeData, window: int) -> Iterator[NDArray[np.float64]]:
         yield np.concatenate((past, device.rows))[-(window - 1 + GATE_ROWS) :]
 
 
-def _cross_validate(table: Table, label: str) -> dict[str, Any]:
+def _cross_validate(table: Table, label: str) -> tuple[dict[str, Any], list[gates.Gate]]:
     data = table.data()
     positive = data.label == FAULT
     probability = np.zeros(len(positive))
@@ -307,6 +326,7 @@ def _cross_validate(table: Table, label: str) -> dict[str, Any]:
         probability[test] = p
         lines.append({"fold": number + 1, "rows": len(test)} | _judged(positive[test], p))
     whole = _judged(positive, probability)
+    checked = _table_gates(table, whole, float(probability.max()))
     base = np.full(len(positive), positive.mean())
     return {
         "label": label,
@@ -315,16 +335,33 @@ def _cross_validate(table: Table, label: str) -> dict[str, Any]:
         "mean": whole,
         "sd": {key: float(np.std([line[key] for line in lines], ddof=1)) for key in whole},
         "random": _judged(positive, base),
-    }
+    }, checked
 
 
 def _judged(positive: NDArray[np.bool_], probability: NDArray[Any]) -> dict[str, float]:
+    raised = probability >= 0.5
+    right = int((raised & positive).sum())
     return {
         "log_loss": metrics.log_loss(positive, probability),
-        "accuracy": float(((probability >= 0.5) == positive).mean()),
+        "accuracy": float((raised == positive).mean()),
+        "recall": right / max(int(positive.sum()), 1),
+        "precision": right / max(int(raised.sum()), 1),
         "brier": metrics.brier(positive, probability),
+        "ece": metrics.calibration_error(metrics.reliability(positive, probability)),
         "average_precision": metrics.average_precision(positive, probability) or 0.0,
     }
+
+
+def _table_gates(table: Table, whole: dict[str, float], highest: float) -> list[gates.Gate]:
+    """Return whether the classifier of a table is better than chance, hears a fault, and finds none in other labels."""
+    data = table.data()
+    share = {"average_precision": float((data.label == FAULT).mean())}
+    figures = {
+        "average_precision": whole["average_precision"], "random": share, "everything": share,
+        "events": int((data.label == FAULT).sum()), "event_recall": whole["recall"], "alerts": 0,
+        "threshold": 0.5, "highest_score": highest, "unknown_share": 0.0,
+    }  # fmt: skip
+    return [*gates.sound({"classifier": figures}), leaks.shuffled(data)]
 
 
 # ---- telling -------------------------------------------------------------------------------------------------------
@@ -333,6 +370,7 @@ def _judged(positive: NDArray[np.bool_], probability: NDArray[Any]) -> dict[str,
 def _describe(data: LakeData) -> dict[str, Any]:
     """Return what the report says of the data, from one pass."""
     labels: dict[str, int] = {}
+    learnt: dict[str, str] = {}
     periods = there = readings = fault = anomaly = embargoed = 0
     first, last = 2**62, -(2**62)
     for device in data:
@@ -347,6 +385,7 @@ def _describe(data: LakeData) -> dict[str, Any]:
         anomaly += int((used & (device.label == ANOMALY)).sum())
         if used.any():
             seen = device.ts[used]
+            learnt[device.device] = iso(int(seen[-1]))
             first, last = min(first, int(seen[0])), max(last, int(seen[-1]))
             for label in data.lake.labels(device.device):
                 if label.start <= seen[-1] and label.end >= seen[0]:
@@ -373,6 +412,7 @@ def _describe(data: LakeData) -> dict[str, Any]:
         "fault_share": fault / readings,
         "anomaly_share": anomaly / readings,
         "embargoed_faults": embargoed,
+        "learnt": learnt,
         "constant_sensors": [name for name, a, b in zip(data.sensors, found.low, found.high, strict=True) if a == b],
     }
 
@@ -465,8 +505,16 @@ def said(run: dict[str, Any], out: Path) -> str:
     if "table" in run:
         mean = run["table"]["mean"]
         count = len(run["table"]["folds"])
-        lines.append(f"  {count} folds: log loss {mean['log_loss']:.4f}, accuracy {mean['accuracy']:.4f}")
+        lines.append(
+            f"  {count} folds: log loss {mean['log_loss']:.4f}, accuracy {mean['accuracy']:.4f}, "
+            f"recall {mean['recall']:.4f} at precision {mean['precision']:.4f}, calibration error {mean['ece']:.4f}"
+        )
     lines.extend(f"  {note}" for note in run["notes"])
+    for one in run["gates"]:
+        if one["status"] != "passed":
+            lines.append(f"  {'FAILED' if one['status'] == 'failed' else 'to look at'} {one['id']}: {one['says']}")
+    if any(one["status"] == "failed" for one in run["gates"]):
+        lines.append("  publish refuses this bundle, unless what failed is accepted by name (--accept)")
     lines.append(f"written to {out}: bundle.zip, run.json, report.html, model_card.md")
     return "\n".join(lines) + "\n"
 

@@ -72,7 +72,7 @@ def load(path: Path) -> Any:
 
 def test_a_run_holds_what_it_should(trained: Path) -> None:
     names = {path.name for path in (trained / "run").iterdir()}
-    assert names == {"bundle.zip", "run.json", "report.html", "model_card.md"}
+    assert names == {"bundle.zip", "run.json", "report.html", "model_card.md", "gates.json"}, "the last from evaluate"
     run, bundle = load(trained / "run" / "run.json"), read_bundle(trained / "run" / "bundle.zip")
     manifest = bundle.manifest
     assert [model.name for model in manifest.models] == ["detector", "classifier"]
@@ -372,7 +372,7 @@ def test_the_door_without_its_extra_says_what_to_install(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "score", "evaluate", "check"])
+@pytest.mark.parametrize("command", ["train", "score", "evaluate", "compare", "check"])
 def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
