@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from fieldwatch_trainer.release.storage import place
+
 EXAMPLE = """\
 example:
   fieldwatch-release init updates              # keys go to updates-keys: keep root-* and prod-* off line
@@ -27,13 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     args = _parser().parse_args(argv)
     from fieldwatch_trainer.release import commands
-    from fieldwatch_trainer.release.errors import Refused, ReleaseError
+    from fieldwatch_trainer.release.errors import Misused, Refused, ReleaseError
 
     try:
         code: int = getattr(commands, args.run)(args)
     except Refused as error:
         print(f"fieldwatch-release: refused: {error}", file=sys.stderr)
         return 3
+    except Misused as error:
+        print(f"fieldwatch-release: {error}", file=sys.stderr)
+        return 2
     except ReleaseError as error:
         print(f"fieldwatch-release: {error}", file=sys.stderr)
         return 1
@@ -64,7 +69,7 @@ if TYPE_CHECKING:
 
 def _bundles(commands: Commands) -> None:
     command = commands.add_parser("init", help="make a repository and its keys")
-    command.add_argument("folder", type=Path, metavar="DIR", help="what a web server will offer: metadata/, targets/")
+    command.add_argument("folder", type=place, metavar="DIR|URL", help="what will be offered: metadata/, targets/")
     command.add_argument("--keys", type=Path, help="folder for the new keys; default: DIR-keys, beside DIR")
     command.add_argument("--channel", action="append", metavar="C", help="channel to make; default: stable")
     command.add_argument("--encrypt", action="store_true", help="encrypt the key files by a passphrase")
@@ -206,7 +211,11 @@ def _health(commands: Commands) -> None:
 
 def _with_repo(command: argparse.ArgumentParser, keys: bool = True) -> argparse.ArgumentParser:
     command.add_argument(
-        "--repo", type=Path, default=Path(), metavar="DIR", help="the repository; default: this folder"
+        "--repo",
+        type=place,
+        default=Path(),
+        metavar="DIR|URL",
+        help="the repository: a folder, s3://BUCKET/PREFIX, abfs://…, gs://…; default: this folder",
     )
     if keys:
         command.add_argument(

@@ -21,8 +21,9 @@ from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate, named, save
 from fieldwatch_trainer.release.proposal import Wish
-from fieldwatch_trainer.release.repository import Expiry, Published, Repository
+from fieldwatch_trainer.release.repository import Expiry, File, Published, Repository
 from fieldwatch_trainer.release.roles import NAMES, PROD
+from fieldwatch_trainer.release.storage import Where
 from fieldwatch_trainer.release.verify import offered
 from fieldwatch_trainer.release.work import (
     ANYBODY,
@@ -41,6 +42,7 @@ from fieldwatch_trainer.release.work import (
     write_policy,
 )
 
+FIRST = "metadata/1.root.json"
 UNFINISHED = "unfinished"
 """Marks a folder of keys whose ``init`` has not put out a repository yet."""
 
@@ -66,7 +68,7 @@ class Offered(Published):
 
 
 def init(
-    repo: Path,
+    repo: Where,
     keys: Path,
     now: datetime | None = None,
     channels: Sequence[str] = ("stable",),
@@ -80,7 +82,7 @@ def init(
     """
     folder = Folder(repo)
     unfinished = keys / UNFINISHED
-    if folder.exists and unfinished.exists():
+    if unfinished.exists() and folder.exists:
         found = folder.load(now or utc_now())
         if found.can_sign("root", Keyring.load([keys])):
             return _finished(folder, keys, found)
@@ -91,10 +93,15 @@ def init(
     save(keys, generate(missing), secret)
     ring = Keyring.load([keys])
     public = {h.path.stem: named(ring.signer(keyid).public_key, h.path.stem) for keyid, h in ring.holders.items()}
-    repository = Repository.create(public, now or utc_now(), channels)
-    disk.make_folder(repo)
+    taken = folder.taken()
+    repository = Repository.create(public, now or utc_now(), channels, taken)
+    begun = [File(FIRST, folder.read(FIRST))] if taken["root"] else []
+    if begun:
+        repository.begun(begun[0].data)
+    if isinstance(repo, Path):
+        disk.make_folder(repo)
     with folder.only_publisher():
-        put(folder, repository.seal(ring))
+        put(folder, [*begun, *repository.seal(ring)], None)
     return _finished(folder, keys, repository)
 
 
@@ -104,9 +111,9 @@ def _finished(folder: Folder, keys: Path, repository: Repository) -> list[Expiry
     return repository.expiries()
 
 
-def may_init(repo: Path, keys: Path, channels: Sequence[str]) -> None:
+def may_init(repo: Where, keys: Path, channels: Sequence[str]) -> None:
     """Raise :class:`ReleaseError` where :func:`init` must not be done."""
-    if keys.resolve().is_relative_to(repo.resolve()):
+    if isinstance(repo, Path) and keys.resolve().is_relative_to(repo.resolve()):
         raise ReleaseError(f"{keys} is inside {repo}, which a server offers to everybody: choose another --keys")
     if Folder(repo).exists:
         raise ReleaseError(f"{repo} is a repository already: its devices trust its root, so it is never made anew")
@@ -117,7 +124,7 @@ def may_init(repo: Path, keys: Path, channels: Sequence[str]) -> None:
 
 
 def publish(
-    repo: Path,
+    repo: Where,
     keys: Sequence[Path],
     bundle: Path,
     channel: str,
@@ -143,13 +150,13 @@ def publish(
         words += place_provenance(repository, published, bundle.with_name("run.json"))
         words += effects.tell(policy, changed, fleet, micros(moment))
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)))
+            put(folder, repository.seal(Keyring.load(keys)), repository.over)
     share = next(r.bp for r in changed.releases if r.sha256 == published.sha256)
     return Offered(published.target, published.sha256, published.facts, share, tuple(words))
 
 
 def promote(
-    repo: Path,
+    repo: Where,
     keys: Sequence[Path],
     reference: str,
     channel: str,
@@ -184,12 +191,12 @@ def promote(
             words += provenance.read(stated, published.target, published.sha256)
         words += effects.tell(before, changed, fleet, micros(moment))
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)))
+            put(folder, repository.seal(Keyring.load(keys)), repository.over)
     share = next(r.bp for r in changed.releases if r.sha256 == published.sha256)
     return Offered(published.target, published.sha256, published.facts, share, tuple(words))
 
 
-def find(repo: Path, reference: str, now: datetime | None = None) -> Published:
+def find(repo: Where, reference: str, now: datetime | None = None) -> Published:
     """Return the published bundle ``<name>/<version>``. Raises :class:`ReleaseError`."""
     name, _, version = reference.partition("/")
     bundles = Folder(repo).load(now or utc_now()).bundles(name)
@@ -204,7 +211,7 @@ def find(repo: Path, reference: str, now: datetime | None = None) -> Published:
 
 
 def change_policy(
-    repo: Path,
+    repo: Where,
     keys: Sequence[Path],
     name: str,
     channel: str,
@@ -227,11 +234,11 @@ def change_policy(
             words.insert(0, "That is how it stands already.")
         elif not dry_run:
             write_policy(repository, path, changed)
-            put(folder, repository.seal(Keyring.load(keys)))
+            put(folder, repository.seal(Keyring.load(keys)), repository.over)
     return Changed(tuple(words), changed)
 
 
-def back(repo: Path, name: str, channel: str, version: str | None) -> Callable[[Policy], Policy]:
+def back(repo: Where, name: str, channel: str, version: str | None) -> Callable[[Policy], Policy]:
     """Return the edit that brings a channel back to ``version`` (None: the release proven before the newest).
 
     Raises :class:`Refused` where devices would not take it.
@@ -260,7 +267,7 @@ def back(repo: Path, name: str, channel: str, version: str | None) -> Callable[[
     return edit
 
 
-def channels(repo: Path, now: datetime | None = None) -> list[Channel]:
+def channels(repo: Where, now: datetime | None = None) -> list[Channel]:
     """Return every channel that has a policy, with it."""
     folder = Folder(repo)
     repository = folder.load(now or utc_now())
@@ -274,7 +281,7 @@ def channels(repo: Path, now: datetime | None = None) -> list[Channel]:
 
 
 def create_channel(
-    repo: Path, keys: Sequence[Path], channel: str, now: datetime | None = None, *, dry_run: bool = False
+    repo: Where, keys: Sequence[Path], channel: str, now: datetime | None = None, *, dry_run: bool = False
 ) -> Changed:
     """Make a channel into which bundles can be published. Raises :class:`Refused` where it is there."""
     named_well(channel)
@@ -283,12 +290,12 @@ def create_channel(
             raise Refused(f"there is a channel {channel} already")
         repository.set_channels([*repository.channels(), channel])
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)))
+            put(folder, repository.seal(Keyring.load(keys)), repository.over)
     return Changed((f"Channel {channel} is empty: devices in it (updates.channel) get nothing until a publication.",))
 
 
 def delete_channel(
-    repo: Path,
+    repo: Where,
     keys: Sequence[Path],
     channel: str,
     now: datetime | None = None,
@@ -305,7 +312,7 @@ def delete_channel(
             raise Refused(f"channel {channel} has releases: {after}. Move the devices first, or say --force")
         repository.set_channels([other for other in repository.channels() if other != channel])
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)))
+            put(folder, repository.seal(Keyring.load(keys)), repository.over)
     return Changed((f"Channel {channel} is gone" + (f": {after}." if used else "; nobody used it."),))
 
 

@@ -19,6 +19,7 @@ from fieldwatch_trainer.release.keys import Keyring, generate, read_public, save
 from fieldwatch_trainer.release.proposal import Proposal, Wish
 from fieldwatch_trainer.release.repository import Expiry, Repository
 from fieldwatch_trainer.release.roles import LIFETIME, POLICY, ROLES
+from fieldwatch_trainer.release.storage import Where
 from fieldwatch_trainer.release.work import (
     ANYBODY,
     Changed,
@@ -36,7 +37,7 @@ from fieldwatch_trainer.release.work import (
 )
 
 
-def refresh(repo: Path, keys: Sequence[Path], everything: bool = False, now: datetime | None = None) -> list[Expiry]:
+def refresh(repo: Where, keys: Sequence[Path], everything: bool = False, now: datetime | None = None) -> list[Expiry]:
     """Sign snapshot and timestamp anew, and the policies past half of their life where their key is at hand.
 
     ``everything``: every role, which takes the offline keys: the yearly ceremony. Raises :class:`ReleaseError` where a
@@ -50,11 +51,11 @@ def refresh(repo: Path, keys: Sequence[Path], everything: bool = False, now: dat
             repository.touch(POLICY)
         for role in ROLES if everything else ():
             repository.touch(role)
-        put(folder, repository.seal(ring))
+        put(folder, repository.seal(ring), repository.over)
     return repository.expiries()
 
 
-def propose_refresh(repo: Path, keys: Sequence[Path], out: Path, now: datetime | None = None) -> Changed:
+def propose_refresh(repo: Where, keys: Sequence[Path], out: Path, now: datetime | None = None) -> Changed:
     """Make a proposal to renew what people sign: the yearly ceremony, where the keys are in several places."""
     with changing(repo, now, True) as (folder, repository, _):
         folder.check(repository)
@@ -67,7 +68,7 @@ def propose_refresh(repo: Path, keys: Sequence[Path], out: Path, now: datetime |
 
 
 def change_keys(
-    repo: Path,
+    repo: Where,
     keys: Sequence[Path],
     edit: Callable[[Repository, Callable[[str], Key]], None],
     now: datetime | None = None,
@@ -109,12 +110,12 @@ def change_keys(
             else:
                 files = repository.seal(ring)
                 save(keys[0], signers, secret)
-                put(folder, files)
+                put(folder, files, repository.over)
     return Changed(tuple(words))
 
 
 def sign(
-    repo: Path,
+    repo: Where,
     keys: Sequence[Path],
     bundle: Path,
     out: Path,
@@ -170,7 +171,7 @@ def countersign(
 
 
 def complete(
-    repo: Path,
+    repo: Where,
     keys: Sequence[Path],
     path: Path,
     now: datetime | None = None,
@@ -192,7 +193,7 @@ def complete(
             policy = read_policy(folder, repository, place) or Policy()
             write_policy(repository, place, held.wish.apply(policy, reading.bundle.target, reading.bundle.sha256))
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)))
+            put(folder, repository.seal(Keyring.load(keys)), repository.over)
     return Changed(reading.words)
 
 

@@ -19,11 +19,12 @@ from fieldwatch_trainer.release import drill as drills
 from fieldwatch_trainer.release import export as exports
 from fieldwatch_trainer.release import keys as files
 from fieldwatch_trainer.release.effects import Fleet
-from fieldwatch_trainer.release.errors import ReleaseError
+from fieldwatch_trainer.release.errors import Misused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.proposal import Wish, looks_like_one
 from fieldwatch_trainer.release.repository import Expiry, Repository
 from fieldwatch_trainer.release.roles import OFFLINE, ONLINE
+from fieldwatch_trainer.release.storage import place
 from fieldwatch_trainer.release.verify import verify as look
 
 ATTENTION = 3
@@ -35,6 +36,8 @@ ATTENTION = 3
 
 def init(args: Namespace) -> int:
     """Make a repository and its keys."""
+    if args.keys is None and not isinstance(args.folder, Path):
+        return _usage("init in an object store needs --keys: a folder for the new keys")
     keys = args.keys or _beside(args.folder, "keys")
     channels = args.channel or ["stable"]
     if args.dry_run:
@@ -44,7 +47,7 @@ def init(args: Namespace) -> int:
     secret = files.passphrase(keys, new=True) if args.encrypt else None
     actions.init(args.folder, keys, channels=channels, secret=secret)
     print(f"Repository {args.folder}: offer it with any static web server.")
-    print(f"Trust root {args.folder / work.ROOT}: give it to the agents (updates.root); it names the keys that count.")
+    print(f"Trust root {args.folder}/{work.ROOT}: give it to the agents (updates.root); it names the keys that count.")
     print(f"Keys in {keys}, each with a copy of the root beside it for its holder:")
     print(f"  keep off line, apart from one another: {', '.join(f'{name}.pem' for name in OFFLINE)}")
     print(f"  needed daily by the release job:       {', '.join(f'{name}.pem' for name in ONLINE)}")
@@ -71,12 +74,11 @@ def publish(args: Namespace) -> int:
 def promote(args: Namespace) -> int:
     """Publish what another channel has proven."""
     source = args.source or str(args.repo)
-    remote = source.startswith(("http://", "https://"))
-    if remote and args.from_root is None:
+    if args.from_root is None and args.source is not None and "://" in source:
         return _usage("promote --from URL needs --from-root: the root.json of that repository")
-    root = args.from_root or Path(source) / work.ROOT
+    root = args.from_root.read_bytes() if args.from_root else Folder(place(source)).read(work.ROOT)
     bundle = actions.promote(
-        args.repo, _keys(args), args.bundle, args.channel, source, root.read_bytes(), args.from_channel, args.bp,
+        args.repo, _keys(args), args.bundle, args.channel, source, root, args.from_channel, args.bp,
         fleet=_fleet(args), dry_run=args.dry_run,
     )  # fmt: skip
     return _offered(args, bundle)
@@ -155,8 +157,7 @@ def channel_delete(args: Namespace) -> int:
 def keys_list(args: Namespace) -> int:
     """Show every role's keys."""
     repository = Folder(args.repo).load(_now())
-    folders = [folder for folder in _keys(args) if args.keys or folder.is_dir()]
-    ring = files.Keyring.load(folders)
+    ring = files.Keyring.load(_keys_at_hand(args))
     lines, value = [], {}
     for role in rekey.MEMBERS:
         keys, threshold = repository.authority(role)
@@ -280,11 +281,9 @@ def refresh(args: Namespace) -> int:
 
 def verify(args: Namespace) -> int:
     """Look as a new device does; 3 where all is sound and something ends soon."""
-    remote = args.source.startswith(("http://", "https://"))
-    if remote and args.root is None:
+    if args.root is None and "://" in args.source:
         return _usage("verify URL needs --root: the root.json that installers embed")
-    root = args.root or Path(args.source) / work.ROOT
-    found = look(args.source, root.read_bytes())
+    found = look(args.source, args.root.read_bytes() if args.root else Folder(place(args.source)).read(work.ROOT))
     said = watch.ending(found.expiries, _now())
     value = {"bundles": found.bundles, "policies": found.policies, "expires": _ends(found.expiries), "attention": said}
     text = f"Good: {len(found.bundles)} bundles, {len(found.policies)} policies.\n{_table(found.expiries, said)}"
@@ -309,8 +308,7 @@ def status(args: Namespace) -> int:
 
 def doctor(args: Namespace) -> int:
     """Look for what is wrong; 3 where something is."""
-    keys = [folder for folder in _keys(args) if args.keys or folder.is_dir()]
-    found = watch.examine(Folder(args.repo), keys, actions.channels(args.repo), _now())
+    found = watch.examine(Folder(args.repo), _keys_at_hand(args), actions.channels(args.repo), _now())
     print(json.dumps({"findings": found}) if args.json else "\n".join(found) or "All is well.")
     return ATTENTION if found else 0
 
@@ -359,14 +357,25 @@ def _beside(folder: Path, what: str) -> Path:
 
 
 def _keys(args: Namespace) -> list[Path]:
-    return args.keys or [_beside(args.repo, "keys")]
+    if args.keys:
+        return list(args.keys)
+    if not isinstance(args.repo, Path):
+        raise Misused(f"{args.repo} is an object store: name the folder of your key files by --keys")
+    return [_beside(args.repo, "keys")]
+
+
+def _keys_at_hand(args: Namespace) -> list[Path]:
+    """Return the folders of keys where keys are not needed."""
+    if args.keys or not isinstance(args.repo, Path):
+        return args.keys or []
+    return [folder for folder in _keys(args) if folder.is_dir()]
 
 
 def _fleet(args: Namespace) -> Fleet:
     if args.devices:
         return Fleet.of(args.devices)
     repo = getattr(args, "repo", None)
-    listed = _beside(repo, "devices.txt") if repo is not None else None
+    listed = _beside(repo, "devices.txt") if isinstance(repo, Path) else None
     return Fleet.of(str(listed)) if listed is not None and listed.is_file() else Fleet()
 
 

@@ -25,6 +25,7 @@ from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate, key_name, save
 from fieldwatch_trainer.release.repository import File, Repository
 from fieldwatch_trainer.release.roles import ROLES
+from fieldwatch_trainer.release.storage import Where
 from fieldwatch_trainer.release.verify import verify
 
 DAY = timedelta(days=1)
@@ -52,7 +53,7 @@ class Twin:
 
 
 @contextmanager
-def twin(repo: Path, now: datetime) -> Iterator[Twin]:
+def twin(repo: Where, now: datetime) -> Iterator[Twin]:
     """Make a twin of a repository for the length of the block."""
     source = Folder(repo)
     with tempfile.TemporaryDirectory(prefix="fieldwatch-drill-") as name:
@@ -63,14 +64,15 @@ def twin(repo: Path, now: datetime) -> Iterator[Twin]:
         repository.begin_anew({role: [signers[key].public_key for key in keys] for role, keys in names.items()})
         save(copy.keys, signers)
         copy.repo.mkdir()
-        if (repo / "targets").is_dir():
-            shutil.copytree(repo / "targets", copy.repo / "targets")
-        work.put(Folder(copy.repo), repository.seal(Keyring(signers.values())))
+        for info in repository.files():
+            target = f"targets/{info.get_prefixed_paths()[0]}"
+            Folder(copy.repo).files.write(target, source.read(target))
+        work.put(Folder(copy.repo), repository.seal(Keyring(signers.values())), None)
         copy.root = (copy.repo / work.ROOT).read_bytes()
         yield copy
 
 
-def lost_key(repo: Path, only: str | None = None, now: datetime | None = None) -> Iterator[str]:
+def lost_key(repo: Where, only: str | None = None, now: datetime | None = None) -> Iterator[str]:
     """Each key is lost: the work goes on, the key is replaced, devices follow."""
     with twin(repo, now or datetime.now(UTC)) as whole:
         for name, role in _keys(whole, only):
@@ -91,7 +93,7 @@ def lost_key(repo: Path, only: str | None = None, now: datetime | None = None) -
                 yield f"{name} lost: {goes_on}; replaced by 'keys rotate {name}'; {one.device()}."
 
 
-def stolen_key(repo: Path, only: str | None = None, now: datetime | None = None) -> Iterator[str]:
+def stolen_key(repo: Where, only: str | None = None, now: datetime | None = None) -> Iterator[str]:
     """Each key is stolen and replaced: a thief who has it, and the server, gets nothing into a device."""
     with twin(repo, now or datetime.now(UTC)) as whole:
         for name, role in _keys(whole, only):
@@ -106,7 +108,7 @@ def stolen_key(repo: Path, only: str | None = None, now: datetime | None = None)
                 yield f"{name} stolen: replaced; {told}; what the thief signs as {role} is refused ({refused})."
 
 
-def expired(repo: Path, now: datetime | None = None) -> Iterator[str]:
+def expired(repo: Where, now: datetime | None = None) -> Iterator[str]:
     """The release job stops for 3, 8 and 40 days, then everybody for 400."""
     with twin(repo, now or datetime.now(UTC)) as one:
         for days in (3, 8, 40, 400):
@@ -125,7 +127,7 @@ def expired(repo: Path, now: datetime | None = None) -> Iterator[str]:
             yield f"  '{'refresh --all' if days > 300 else 'refresh'}' mends it: {one.device()}."
 
 
-def offline(repo: Path, now: datetime | None = None) -> Iterator[str]:
+def offline(repo: Where, now: datetime | None = None) -> Iterator[str]:
     """A device is off for three years, in which every key of root is replaced and one twice more."""
     with twin(repo, now or datetime.now(UTC)) as one:
         root = Folder(one.repo).load(one.now).authority("root")[0]
@@ -183,7 +185,7 @@ def _attack(one: Twin, role: str, thief: Signer) -> str:
         elif name in ROLES[1:4]:
             roles["snapshot"].signed.meta[f"{name}.json"] = MetaFile.from_data(version, data, ["sha256"])
         files.append(File("metadata/" + ("timestamp.json" if name == "timestamp" else f"{version}.{name}.json"), data))
-    folder.put(files)
+    folder.put(files, state.roles["timestamp"])
     try:
         verify(str(one.repo), one.root, one.now)
     except ReleaseError as error:

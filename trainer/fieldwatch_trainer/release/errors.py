@@ -9,3 +9,17 @@ class ReleaseError(Exception):
 
 class Refused(ReleaseError):
     """All is sound, but the command would not do what its name says; the message names the right one. Exit code 3."""
+
+
+class Misused(ReleaseError):
+    """The command lacks something that only its user knows. Exit code 2."""
+
+
+class Taken(ReleaseError):
+    """Somebody else has put a file out meanwhile, or an interrupted publication left it."""
+
+    def __init__(self, where: str, name: str) -> None:
+        super().__init__(
+            f"{where}/{name} is not what it was when this command began: somebody else has published. Devices see "
+            "nothing of this command; look at 'status', then give it again"
+        )

@@ -18,24 +18,28 @@ from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate, save
 from fieldwatch_trainer.release.repository import File
 from fieldwatch_trainer.release.roles import NAMES, PROD, ROLES, TABLE
+from fieldwatch_trainer.release.storage import Where
 
 
 def export(
-    repo: Path, out: Path, keys: Path, valid: timedelta, now: datetime | None = None, *, dry_run: bool = False
+    repo: Where, out: Path, keys: Path, valid: timedelta, now: datetime | None = None, *, dry_run: bool = False
 ) -> work.Changed:
     """Make or renew the site's repository at ``out`` from ``repo``. Raises :class:`ReleaseError`, :class:`Refused`."""
     moment = now or datetime.now(UTC)
     source, folder = Folder(repo), Folder(out)
-    if out.resolve() == repo.resolve() or keys.resolve().is_relative_to(out.resolve()):
+    same = isinstance(repo, Path) and out.resolve() == repo.resolve()
+    if same or keys.resolve().is_relative_to(out.resolve()):
         raise Refused(f"{out}: a site is a folder of its own, and its keys stay outside it")
     theirs = source.load(moment)
     source.check(theirs)
     fresh = not folder.exists
+    if fresh and folder.taken()["root"]:
+        raise Refused(f"{out} holds the remains of an export that was cut short: delete it and {keys}, then export")
     site = source.load(moment) if fresh else folder.load(moment)
     made = generate([name for name in NAMES if not name.startswith(PROD)]) if fresh else {}
     if fresh:
-        names = {role: TABLE[role].keys for role in ROLES if role != PROD}
-        own = {role: [made[name].public_key for name in group] for role, group in names.items()}
+        groups = {role: TABLE[role].keys for role in ROLES if role != PROD}
+        own = {role: [made[name].public_key for name in group] for role, group in groups.items()}
         site.begin_anew(own | {PROD: theirs.authority(PROD)[0]}, {role: TABLE[role].threshold for role in own})
     site.follow(theirs)
     ends = min(moment + valid, theirs.ends(PROD))
@@ -50,8 +54,8 @@ def export(
     words.append("Carry the folder there; each device takes it by 'fieldwatch-agent update --from FOLDER'.")
     if dry_run:
         return work.Changed(tuple(words))
-    files = [File(f"targets/{info.get_prefixed_paths()[0]}", b"") for info in theirs.files()]
-    files = [File(file.path, source.read(file.path)) for file in files if not (out / file.path).exists()]
+    names = [f"targets/{info.get_prefixed_paths()[0]}" for info in theirs.files()]
+    files = [File(name, source.read(name)) for name in names if not (out / name).exists()]
     ring = Keyring(made.values()) if fresh else Keyring.load([keys])
     sealed = site.seal(ring, valid)
     if fresh:
@@ -60,5 +64,5 @@ def export(
         save(keys, made)
     disk.make_folder(out)
     with folder.only_publisher():
-        work.put(folder, [*files, *sealed])
+        work.put(folder, [*files, *sealed], site.over)
     return work.Changed(tuple(words))

@@ -37,6 +37,9 @@ from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.repository import File, Published, Repository, State
 from fieldwatch_trainer.release.roles import PROD, ROLES, TABLE
 
+PASSED_OVER = 8
+"""Version numbers that a proposal may pass over: each publication that is cut short leaves one."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -70,6 +73,7 @@ class Proposal:
         """Return the file's content."""
         wish = None if self.wish is None else vars(self.wish)
         value = {"fieldwatch": "proposal", "v": 1, "roots": [_text(root) for root in self.state.roots]}
+        value |= {"taken": dict(self.state.taken)}
         value |= {"now": _texts(self.state.roles), "drafts": _texts(self.drafts), "policies": _texts(self.policies)}
         value |= {"files": _texts({file.path: file.data for file in self.files}), "wish": wish}
         return json.dumps(value, indent=1).encode()
@@ -81,7 +85,8 @@ class Proposal:
             value = json.loads(data)
             if (value["fieldwatch"], value["v"]) != ("proposal", 1):
                 raise ReleaseError("this proposal is of another version; bring this program up to date")
-            state = State(tuple(b64decode(root) for root in value["roots"]), _bytes(value["now"]))
+            taken = {role: int(number) for role, number in value.get("taken", {}).items()}
+            state = State(tuple(b64decode(root) for root in value["roots"]), _bytes(value["now"]), taken)
             files = tuple(File(path, data) for path, data in _bytes(value["files"]).items())
             wish = None if value["wish"] is None else Wish(**value["wish"])
             return cls(state, _bytes(value["drafts"]), _bytes(value["policies"]), files, wish)
@@ -109,6 +114,9 @@ def read(proposal: Proposal, trusted: bytes, fleet: Fleet, now: datetime) -> Rea
     if not proposal.drafts:
         raise ReleaseError("the proposal changes nothing")
     before, after = Repository.load(proposal.state, now), Repository.load(proposal.state, now)
+    for expiry in before.expiries():
+        if proposal.state.taken.get(expiry.role, 0) > expiry.version + PASSED_OVER:
+            raise Refused(f"the proposal passes over more version numbers of {expiry.role} than cut publications leave")
     after.adopt(proposal.drafts)
     words = rekey.tell(before, after)
     _only_keys(before, after)

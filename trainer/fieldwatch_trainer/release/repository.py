@@ -7,10 +7,12 @@ What it promises
        does not change keeps its bytes, so its signatures need no key.
     4. The snapshot lists every role by version, length and hash, the timestamp the snapshot; both follow any change.
     5. :meth:`Repository.seal` gives the files in the order in which they may be put out: nothing refers to what is
-       not there yet, and ``timestamp.json``, which makes all of it visible at once, is last.
+       not there yet, and ``timestamp.json`` makes all of it visible at once. A version number that a file bears, be it
+       left by a publication that was cut short, is not used again: no file is ever written twice.
     6. A new root is signed by the keys of the old one as well, so that every device that was ever installed follows.
-       While it is put out devices may hold either: what both name is signed by the keys of both where they are at
-       hand. A root that was put out alone, because the power went, is taken up and the rest follows.
+       Devices may hold either: what the root names is signed by the keys of both where they are at hand, and the root
+       is then put out after all of it, so that at no moment a device finds what it cannot verify. Where the old keys
+       are gone it is put out first; one that was put out alone, because the power went, is taken up.
 
 Which roles there are and with what keys they begin: :mod:`.release.roles`. How keys change: :mod:`.release.rekey`.
 """
@@ -20,7 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -49,6 +51,8 @@ from fieldwatch_trainer.release.roles import LIFETIME, POLICY, PROD, ROLES, TABL
 
 CHANNELS = "x-fieldwatch-channels"
 """Field of the policy role's metadata: the channels that were created, sorted."""
+TIMESTAMP = "metadata/timestamp.json"
+"""The one file that is replaced; all other metadata carry their version in the name."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,14 @@ class File:
 
 @dataclass(frozen=True)
 class State:
-    """The bytes of a repository's metadata: every root from version 1 on, and the other roles by name."""
+    """The bytes of a repository's metadata: every root from version 1 on, and the other roles by name.
+
+    ``taken``: the highest version number of each role that a file bears.
+    """
 
     roots: tuple[bytes, ...]
     roles: Mapping[str, bytes]
+    taken: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,17 +96,29 @@ class Expiry:
 class Repository:
     """All metadata of one repository, and the changes collected since it was loaded."""
 
-    def __init__(self, roles: dict[str, Metadata[Any]], now: datetime, before: Root | None = None) -> None:
+    def __init__(self, roles: dict[str, Metadata[Any]], now: datetime, state: State | None = None) -> None:
         self._roles = roles
-        self._before = before
+        self._before: Root | None = None if state is None else deepcopy(roles["root"].signed)
         self._now = now
+        self._taken: Mapping[str, int] = {} if state is None else state.taken
+        self.over = None if state is None else state.roles["timestamp"]
+        """The timestamp over which the changes are made; None for a new repository."""
         self._touched: set[str] = set()
         self._adopted: set[str] = set()
         self._files: list[File] = []
 
     @classmethod
-    def create(cls, keys: Mapping[str, Key], now: datetime, channels: Sequence[str] = ()) -> Repository:
-        """Start a repository; ``keys`` are the public keys by the names in :data:`.release.roles.TABLE`."""
+    def create(
+        cls,
+        keys: Mapping[str, Key],
+        now: datetime,
+        channels: Sequence[str] = (),
+        taken: Mapping[str, int] | None = None,
+    ) -> Repository:
+        """Start a repository; ``keys`` are the public keys by the names in :data:`.release.roles.TABLE`.
+
+        ``taken``: see :class:`State`, where an attempt was cut short.
+        """
         root = Root(consistent_snapshot=True)
         delegations = Delegations({}, {})
         targets, policy = Targets(delegations=delegations), Targets()
@@ -117,7 +137,17 @@ class Repository:
         for metadata in made._roles.values():
             metadata.signed.version = 0
         made._touched = set(ROLES)
+        made._taken = taken or {}
         return made
+
+    def begun(self, root: bytes) -> None:
+        """Take up the first root of an attempt that was cut short. Raises :class:`ReleaseError` for other keys."""
+        metadata = _parse("root", root)
+        ours, theirs = (m.signed.to_dict() for m in (self._roles["root"], metadata))
+        if any(ours[key] != theirs[key] for key in ("keys", "roles")):
+            raise ReleaseError("there is a root already, of other keys: its devices trust it, so it is never made anew")
+        self._roles["root"] = metadata
+        self._touched.discard("root")
 
     @classmethod
     def load(cls, state: State, now: datetime) -> Repository:
@@ -127,7 +157,7 @@ class Repository:
         for old, new in pairwise(roots):
             if new.signed.version != old.signed.version + 1 or not _holds(old.signed, "root", new):
                 raise ReleaseError(f"{new.signed.version}.root.json is not signed by the keys of the root before it")
-        loaded = cls(roles, now, deepcopy(roots[-1].signed))
+        loaded = cls(roles, now, state)
         for role in ROLES:
             holder = roles[delegator(role)].signed
             if _holds(holder, role, roles[role]):
@@ -272,7 +302,7 @@ class Repository:
         for role in ROLES:
             self.set_keys(role, keys[role], (thresholds or {}).get(role, self.authority(role)[1]))
             self._roles[role].signed.version = 0
-        self._before = None
+        self._before, self.over, self._taken = None, None, {}
         self._touched = set(ROLES)
 
     def follow(self, source: Repository) -> None:
@@ -321,7 +351,9 @@ class Repository:
             metadata, now = _parse(role, data), self._roles[role].signed.version
             if metadata.signed.type != self._roles[role].signed.type or not TABLE[role].offline:
                 raise ReleaseError(f"a proposal does not carry {role} of type {metadata.signed.type}")
-            if metadata.signed.version != now + 1:
+            if metadata.signed == self._roles[role].signed and len(drafts) > 1:
+                continue  # it is out already: the publication was cut short after it
+            if metadata.signed.version not in {now + 1, self._next(role)}:
                 raise ReleaseError(
                     f"{role} is at version {now} here, the proposal was made for {metadata.signed.version - 1}: the "
                     "repository has moved on; make the proposal anew"
@@ -356,7 +388,6 @@ class Repository:
         """Version, sign and verify what changed; return the files in the order in which to put them out.
 
         ``valid``: how long what the release job signs holds, where that is not as in :mod:`.release.roles`.
-
         Raises :class:`ReleaseError` for a missing key, or where a role that must hold for devices to accept the
         result has expired.
         """
@@ -373,6 +404,8 @@ class Repository:
             if role in self._touched:
                 self._sign(role, ring, None if TABLE[role].offline else valid)
                 out.append(self._file(role))
+        if "root" in self._touched and self._before is not None and self._holds_under(self._before):
+            out.sort(key=lambda file: file.path.endswith(".root.json"))
         self._before = deepcopy(self._roles["root"].signed)
         self._touched.clear()
         self._adopted.clear()
@@ -394,9 +427,18 @@ class Repository:
 
     def _bump(self, role: str, valid: timedelta | None = None) -> None:
         metadata = self._roles[role]
-        metadata.signed.version += 1
+        metadata.signed.version = self._next(role)
         metadata.signed.expires = self._now + (valid or LIFETIME[role])
         metadata.signatures.clear()
+
+    def _next(self, role: str) -> int:
+        """Return the first version number that no file bears; roots have no gap."""
+        used = 0 if role == "root" else self._taken.get(role, 0)
+        return int(max(self._roles[role].signed.version, used)) + 1
+
+    def _holds_under(self, root: Root) -> bool:
+        """Tell whether a device that knows only this root accepts what is to be put out."""
+        return all(_holds(root, role, self._roles[role]) for role in ROLES if delegator(role) == "root" != role)
 
     def _sign(self, role: str, ring: Keyring, valid: timedelta | None) -> None:
         metadata = self._roles[role]
@@ -432,7 +474,7 @@ class Repository:
             self._roles["timestamp"].signed.snapshot_meta = MetaFile.from_data(version, data, ["sha256"])
         elif role not in {"root", "timestamp"}:
             self._roles["snapshot"].signed.meta[f"{role}.json"] = MetaFile.from_data(version, data, ["sha256"])
-        return File("metadata/" + ("timestamp.json" if role == "timestamp" else f"{version}.{role}.json"), data)
+        return File(TIMESTAMP if role == "timestamp" else f"metadata/{version}.{role}.json", data)
 
 
 def _parse(role: str, data: bytes) -> Metadata[Any]:

@@ -30,6 +30,7 @@ from fieldwatch_trainer.release import provenance
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.repository import Expiry
 from fieldwatch_trainer.release.roles import POLICY, PROD, ROLES
+from fieldwatch_trainer.release.storage import Storage, place, storage_at
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,9 @@ class _Client:
     """python-tuf's client, refreshed once; ``now`` is the clock of a rehearsal."""
 
     def __init__(self, source: str, root: bytes, memory: Path, now: datetime | None) -> None:
-        remote = source.startswith(("http://", "https://"))
-        base = source.rstrip("/") + "/" if remote else "folder:"
-        fetcher = None if remote else _FolderFetcher(Path(source))
+        served = source.startswith(("http://", "https://"))
+        base = source.rstrip("/") + "/" if served else "folder:"
+        fetcher = None if served else _StorageFetcher(storage_at(place(source)))
         self._memory = memory
         self._updater = Updater(
             str(memory), base + "metadata/", str(memory), base + "targets/", fetcher=fetcher, bootstrap=root
@@ -153,14 +154,14 @@ class _Client:
         return path.read_bytes(), info.custom
 
 
-class _FolderFetcher(FetcherInterface):
-    """Reads ``folder:metadata/…`` from a folder as if it were served."""
+class _StorageFetcher(FetcherInterface):
+    """Reads ``folder:metadata/…`` from a folder or store as if it were served."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, files: Storage) -> None:
+        self._files = files
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         try:
-            return iter([(self._folder / unquote(url.removeprefix("folder:"))).read_bytes()])
+            return iter([self._files.read(unquote(url.removeprefix("folder:")))])
         except FileNotFoundError as error:
             raise DownloadHTTPError(f"{error.filename} is missing", 404) from error

@@ -130,7 +130,6 @@ def examine(folder: Folder, keys: Sequence[Path], channels: Sequence[Channel], n
 def _orphans(folder: Folder) -> Iterator[str]:
     known = folder.known_files()
     for place in ("metadata", "targets"):
-        for path in sorted((folder.path / place).rglob("*")):
-            name = path.relative_to(folder.path).as_posix()
-            if path.is_file() and name not in known and (place == "targets" or name.endswith(".tmp")):
+        for name in folder.files.names(place):
+            if name not in known and (place == "targets" or name.endswith(".tmp")):
                 yield name

@@ -22,8 +22,9 @@ from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.proposal import Wish
-from fieldwatch_trainer.release.repository import File, Published, Repository
+from fieldwatch_trainer.release.repository import TIMESTAMP, File, Published, Repository
 from fieldwatch_trainer.release.roles import PROD
+from fieldwatch_trainer.release.storage import Where
 
 ROOT = "root.json"
 """Copy of the newest root beside ``metadata/``: what an installer embeds. Devices never fetch it."""
@@ -40,7 +41,7 @@ class Changed:
 
 
 @contextmanager
-def changing(repo: Path, now: datetime | None, dry_run: bool) -> Iterator[tuple[Folder, Repository, datetime]]:
+def changing(repo: Where, now: datetime | None, dry_run: bool) -> Iterator[tuple[Folder, Repository, datetime]]:
     """Load the repository, under its lock where it will be changed; give the moment too."""
     folder, moment = Folder(repo), now or utc_now()
     if dry_run:
@@ -116,7 +117,7 @@ def read_policy(folder: Folder, repository: Repository, path: str) -> Policy | N
     try:
         return Policy.model_validate_json(folder.target(repository, path))
     except (RepositoryError, ValidationError) as error:
-        raise ReleaseError(f"{folder.path}: {path} is damaged, restore it: {error}") from error
+        raise ReleaseError(f"{folder.where}: {path} is damaged, restore it: {error}") from error
 
 
 def write_policy(repository: Repository, path: str, policy: Policy) -> None:
@@ -124,10 +125,22 @@ def write_policy(repository: Repository, path: str, policy: Policy) -> None:
     repository.put_policy(path, policy.model_dump_json(indent=1).encode())
 
 
-def put(folder: Folder, files: Sequence[File]) -> None:
-    """Put out what :meth:`.Repository.seal` gave, and beside it the newest root for installers."""
-    roots = [File(ROOT, file.data) for file in files if file.path.endswith(".root.json")]
-    folder.put([*files[:-1], *roots, *files[-1:]])  # a root that installers get is out already
+def put(folder: Folder, files: Sequence[File], over: bytes | None) -> None:
+    """Put out what :meth:`.Repository.seal` gave over a timestamp, and after each root its copy for installers.
+
+    Raises :class:`.errors.Taken`; and :class:`ReleaseError` where another publication came between the timestamp and a
+    root that is put out after it: signed without the new keys, it is not what devices need from now on.
+    """
+    out = []
+    for file in files:
+        out += [file, File(ROOT, file.data)] if file.path.endswith(".root.json") else [file]
+    folder.put(out, over)
+    ours = next(file.data for file in files if file.path == TIMESTAMP)
+    if out[-1].path == ROOT and folder.read(TIMESTAMP) != ours:
+        raise ReleaseError(
+            f"{folder.where}: the new root is out, and somebody else has published at the same moment without its "
+            "keys: run 'refresh' with the new keys now"
+        )
 
 
 def named_well(channel: str) -> None:
