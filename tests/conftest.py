@@ -50,6 +50,13 @@ def _chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+def _softhsm() -> Path | None:
+    """The PKCS #11 module of a token in software."""
+    places = (Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib"))
+    found = (path for place in places for path in sorted(place.glob("**/softhsm/libsofthsm2.so")))
+    return next(found, None) if shutil.which("softhsm2-util") else None
+
+
 def _data() -> Path | None:
     folder = Path(os.environ.get("FIELDWATCH_DATA") or ROOT.parent / "shared" / "data")
     return folder if folder.is_dir() else None
@@ -59,6 +66,9 @@ NEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "mosquitto": (_mosquitto, "the Mosquitto broker is not on the PATH"),
     "browser": (_chromium, "Chromium is not on the PATH"),
     "systemd": (lambda: shutil.which("systemd-analyze"), "systemd-analyze is not on the PATH"),
+    "azurite": (lambda: shutil.which("azurite-blob"), "Azurite, an Azure blob store, is not on the PATH"),
+    "fake_gcs": (lambda: shutil.which("fake-gcs-server"), "fake-gcs-server, a Google store, is not on the PATH"),
+    "softhsm": (_softhsm, "SoftHSM (softhsm2-util and libsofthsm2.so) is not installed"),
     "realdata": (_data, "no real data: set FIELDWATCH_DATA to its folder, see docs/your-own-data.md"),
 }
 BY_FIXTURE = {"mosquitto": "mosquitto", "chromium_path": "browser", "data_dir": "realdata"}

@@ -273,7 +273,7 @@ def test_the_policy_key_cannot_bring_in_a_bundle(device: Device) -> None:
     repository._targets("prod-policy")["prod/press/evil.zip"] = info
     policy = rollout.offer(Policy(), "prod/press/evil.zip", info.hashes["sha256"], 10_000)
     repository.put_policy(policy_path("press", "stable"), policy.model_dump_json().encode())
-    folder.put(repository.seal(Keyring.load([site.keys])))
+    folder.put(repository.seal(Keyring.load([site.keys])), repository.over)
     device.expect_failure("nothing", "which is not published with this sha256")
 
 
@@ -510,7 +510,7 @@ def test_a_bundle_for_which_there_is_no_room_is_not_begun(device: Device) -> Non
     repository = folder.load(datetime.now(UTC))
     repository._targets(PROD)[device.second.target].length = 1 << 60
     repository.touch(PROD)
-    folder.put(repository.seal(Keyring.load([device.site.keys])))
+    folder.put(repository.seal(Keyring.load([device.site.keys])), repository.over)
     device.expect_failure("disk", "no room for the update")
     assert not [path for path, _ in device.server.requests if ".zip" in path]
 
@@ -522,7 +522,7 @@ def test_the_disk_keeps_a_reserve(device: Device) -> None:
     repository = folder.load(datetime.now(UTC))
     repository._targets(PROD)[device.second.target].length = (free - (32 << 20)) // 2
     repository.touch(PROD)
-    folder.put(repository.seal(Keyring.load([device.site.keys])))
+    folder.put(repository.seal(Keyring.load([device.site.keys])), repository.over)
     device.expect_failure("disk", "no room for the update")
     assert not [path for path, _ in device.server.requests if ".zip" in path]
 

@@ -101,7 +101,7 @@ def init(
     if isinstance(repo, Path):
         disk.make_folder(repo)
     with folder.only_publisher():
-        put(folder, [*begun, *repository.seal(ring)], None)
+        put(folder, repository, [*begun, *repository.seal(ring)])
     return _finished(folder, keys, repository)
 
 
@@ -150,7 +150,7 @@ def publish(
         words += place_provenance(repository, published, bundle.with_name("run.json"))
         words += effects.tell(policy, changed, fleet, micros(moment))
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)), repository.over)
+            put(folder, repository, repository.seal(Keyring.load(keys)))
     share = next(r.bp for r in changed.releases if r.sha256 == published.sha256)
     return Offered(published.target, published.sha256, published.facts, share, tuple(words))
 
@@ -191,7 +191,7 @@ def promote(
             words += provenance.read(stated, published.target, published.sha256)
         words += effects.tell(before, changed, fleet, micros(moment))
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)), repository.over)
+            put(folder, repository, repository.seal(Keyring.load(keys)))
     share = next(r.bp for r in changed.releases if r.sha256 == published.sha256)
     return Offered(published.target, published.sha256, published.facts, share, tuple(words))
 
@@ -234,7 +234,7 @@ def change_policy(
             words.insert(0, "That is how it stands already.")
         elif not dry_run:
             write_policy(repository, path, changed)
-            put(folder, repository.seal(Keyring.load(keys)), repository.over)
+            put(folder, repository, repository.seal(Keyring.load(keys)))
     return Changed(tuple(words), changed)
 
 
@@ -290,7 +290,7 @@ def create_channel(
             raise Refused(f"there is a channel {channel} already")
         repository.set_channels([*repository.channels(), channel])
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)), repository.over)
+            put(folder, repository, repository.seal(Keyring.load(keys)))
     return Changed((f"Channel {channel} is empty: devices in it (updates.channel) get nothing until a publication.",))
 
 
@@ -312,7 +312,7 @@ def delete_channel(
             raise Refused(f"channel {channel} has releases: {after}. Move the devices first, or say --force")
         repository.set_channels([other for other in repository.channels() if other != channel])
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)), repository.over)
+            put(folder, repository, repository.seal(Keyring.load(keys)))
     return Changed((f"Channel {channel} is gone" + (f": {after}." if used else "; nobody used it."),))
 
 

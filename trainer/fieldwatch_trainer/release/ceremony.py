@@ -51,7 +51,7 @@ def refresh(repo: Where, keys: Sequence[Path], everything: bool = False, now: da
             repository.touch(POLICY)
         for role in ROLES if everything else ():
             repository.touch(role)
-        put(folder, repository.seal(ring), repository.over)
+        put(folder, repository, repository.seal(ring))
     return repository.expiries()
 
 
@@ -110,7 +110,7 @@ def change_keys(
             else:
                 files = repository.seal(ring)
                 save(keys[0], signers, secret)
-                put(folder, files, repository.over)
+                put(folder, repository, files)
     return Changed(tuple(words))
 
 
@@ -193,7 +193,7 @@ def complete(
             policy = read_policy(folder, repository, place) or Policy()
             write_policy(repository, place, held.wish.apply(policy, reading.bundle.target, reading.bundle.sha256))
         if not dry_run:
-            put(folder, repository.seal(Keyring.load(keys)), repository.over)
+            put(folder, repository, repository.seal(Keyring.load(keys)))
     return Changed(reading.words)
 
 

@@ -67,7 +67,7 @@ def twin(repo: Where, now: datetime) -> Iterator[Twin]:
         for info in repository.files():
             target = f"targets/{info.get_prefixed_paths()[0]}"
             Folder(copy.repo).files.write(target, source.read(target))
-        work.put(Folder(copy.repo), repository.seal(Keyring(signers.values())), None)
+        work.put(Folder(copy.repo), repository, repository.seal(Keyring(signers.values())))
         copy.root = (copy.repo / work.ROOT).read_bytes()
         yield copy
 

@@ -64,5 +64,5 @@ def export(
         save(keys, made)
     disk.make_folder(out)
     with folder.only_publisher():
-        work.put(folder, [*files, *sealed], site.over)
+        work.put(folder, site, [*files, *sealed])
     return work.Changed(tuple(words))

@@ -32,7 +32,7 @@ class Folder:
     @property
     def exists(self) -> bool:
         """Whether a repository has been put out here."""
-        return self._timestamp() is not None
+        return self.optional(TIMESTAMP) is not None
 
     def load(self, now: datetime) -> Repository:
         """Read what devices see: from the timestamp down, so that remains of an interrupted publication are not seen.
@@ -43,7 +43,7 @@ class Folder:
 
     def state(self) -> State:
         """Return the metadata that devices see, every root, and which version numbers are used up."""
-        timestamp = self._timestamp()
+        timestamp = self.optional(TIMESTAMP)
         if timestamp is None:
             raise self._missing()
         roles = {"timestamp": timestamp}
@@ -113,6 +113,15 @@ class Folder:
         except OSError as error:
             raise ReleaseError(f"{self.where}/{name}: cannot be read: {error.strerror}") from error
 
+    def optional(self, name: str) -> bytes | None:
+        """Return a file's bytes, None where there is none. Raises :class:`ReleaseError` where it cannot be read."""
+        try:
+            return self.files.read(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ReleaseError(f"{self.where}/{name}: cannot be read: {error.strerror}") from error
+
     def put(self, files: Iterable[File], over: bytes | None) -> None:
         """Write the files in the given order, each whole or not at all, and each before the next.
 
@@ -137,14 +146,6 @@ class Folder:
             if error.filename != self.where:
                 raise
             raise self._missing() from error
-
-    def _timestamp(self) -> bytes | None:
-        try:
-            return self.files.read(TIMESTAMP)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise ReleaseError(f"{self.where}/{TIMESTAMP}: cannot be read: {error.strerror}") from error
 
     def _missing(self) -> ReleaseError:
         return ReleaseError(

@@ -209,6 +209,10 @@ class Repository:
         """Return the target paths of all policies."""
         return sorted(self._targets(POLICY))
 
+    def root(self) -> bytes:
+        """Return the newest root: what an installer embeds."""
+        return bytes(self._roles["root"].to_bytes())
+
     def channels(self) -> list[str]:
         """Return the channels that exist."""
         made = self._roles[POLICY].signed.unrecognized_fields.get(CHANNELS, [])

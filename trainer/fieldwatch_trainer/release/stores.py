@@ -135,13 +135,19 @@ class Objects(ABC):
             put(f"{self._base}/{name}")
         except Exception as error:
             there = old
-            with suppress(FileNotFoundError, ReleaseError):
-                there = self.read(name)
+            with suppress(ReleaseError):
+                there = self._there(name)
             if there == data:
                 return
             if there != old or isinstance(error, Taken):
                 raise Taken(self.where, name) from error
             self._fail(name, error)
+
+    def _there(self, name: str) -> bytes | None:
+        try:
+            return self.read(name)
+        except FileNotFoundError:
+            return None
 
     def _fail(self, name: str, error: Exception) -> NoReturn:
         said = next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -125,18 +125,21 @@ def write_policy(repository: Repository, path: str, policy: Policy) -> None:
     repository.put_policy(path, policy.model_dump_json(indent=1).encode())
 
 
-def put(folder: Folder, files: Sequence[File], over: bytes | None) -> None:
-    """Put out what :meth:`.Repository.seal` gave over a timestamp, and after each root its copy for installers.
+def put(folder: Folder, repository: Repository, files: Sequence[File]) -> None:
+    """Put out what :meth:`.Repository.seal` gave, and the newest root's copy for installers right after the root.
 
     Raises :class:`.errors.Taken`; and :class:`ReleaseError` where another publication came between the timestamp and a
     root that is put out after it: signed without the new keys, it is not what devices need from now on.
     """
+    copy = File(ROOT, repository.root())
     out = []
     for file in files:
-        out += [file, File(ROOT, file.data)] if file.path.endswith(".root.json") else [file]
-    folder.put(out, over)
+        out += [file, copy] if file.data == copy.data else [file]
+    if copy not in out and folder.optional(ROOT) != copy.data:
+        out.insert(0, copy)  # the power went between a root and its copy
+    folder.put(out, repository.over)
     ours = next(file.data for file in files if file.path == TIMESTAMP)
-    if out[-1].path == ROOT and folder.read(TIMESTAMP) != ours:
+    if out[-1] == copy and folder.read(TIMESTAMP) != ours:
         raise ReleaseError(
             f"{folder.where}: the new root is out, and somebody else has published at the same moment without its "
             "keys: run 'refresh' with the new keys now"
