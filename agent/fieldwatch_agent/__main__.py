@@ -89,6 +89,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--from", dest="source", type=Path, metavar="DIR", help="from a folder, for example a USB stick")
     sub.add_argument("--json", action="store_true", help="outcome as JSON")
 
+    sub = add("enroll", _enroll, "get this device's certificate, trust root and configuration with a token",
+              "enroll --url https://fieldwatch.example.org:8443 --log '/data/press/*.csv' --token fw1-…")  # fmt: skip
+    sub.add_argument("--url", required=True, help="the enrolment service's address")
+    sub.add_argument("--token", help="absent or '-': read from standard input, so that no list of processes shows it")
+    sub.add_argument("--log", help="path or glob of the device's log, where there is no configuration yet")
+    sub.add_argument("--device", metavar="ID", help="the device's id, where the token is for several")
+    sub.add_argument("--type", metavar="TYPE", help="the device's type, where the token does not say it")
+    sub.add_argument("--period", default="60s", help='time between two readings; default "60s"')
+    sub.add_argument("--config", type=Path, help="the configuration to write; default: the service's")
+    sub.add_argument("--state", type=Path, help="the state folder; default: the service's, or beside --config")
+
     sub = add("self-test", _self_test, "check that this program scores correctly on this machine", "self-test")
     sub.add_argument("--bundle", type=Path, help="with this bundle instead of the built-in one")
 
@@ -225,12 +236,49 @@ def _update(arguments: argparse.Namespace) -> int:
         return USAGE
     from fieldwatch_agent.update.updater import update, update_from
 
+    if not arguments.source:
+        _renew(config)
     result = update_from(config, arguments.source) if arguments.source else update(config)
     if arguments.json:
         print(json.dumps(result.__dict__, default=str))
     else:
         print(f"{result.outcome}: {result.detail}")
     return {"failed": FAILED, "refused": REFUSED}.get(result.outcome, DONE)
+
+
+def _renew(config: Config) -> None:
+    """Renew the certificate on the way, where that is due; a problem is told by the service, and here."""
+    from datetime import UTC, datetime
+
+    from fieldwatch_agent.enrol.renewal import renew
+
+    outcome = renew(config, datetime.now(UTC))
+    if outcome is not None and (outcome.renewed or outcome.problem):
+        what = "renewed" if outcome.renewed else f"not renewed: {outcome.problem}"
+        print(f"certificate, valid until {outcome.expires:%Y-%m-%d}: {what}", file=sys.stderr)
+
+
+def _enroll(arguments: argparse.Namespace) -> int:
+    from fieldwatch_agent.enrol import places
+    from fieldwatch_agent.enrol.client import Refused, Unreachable
+    from fieldwatch_agent.enrol.enroll import Wish, enroll
+    from fieldwatch_agent.enrol.identity import IdentityError
+
+    token = sys.stdin.readline() if arguments.token in {None, "-"} else arguments.token
+    config = (arguments.config or places.config_file()).absolute()
+    beside = config.parent / "state" if arguments.config else places.state_folder()
+    state = (arguments.state or beside).absolute()
+    wish = Wish(arguments.url, token, config, state, arguments.device, arguments.type, arguments.log, arguments.period)
+    try:
+        enroll(wish, print)
+    except Refused as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except (Unreachable, IdentityError, OSError) as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    print(f"next: fieldwatch-agent check --config {config}")
+    return DONE
 
 
 def _self_test(arguments: argparse.Namespace) -> int:

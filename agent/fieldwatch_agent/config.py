@@ -91,6 +91,12 @@ def _web_url(value: str) -> str:
     return value
 
 
+def _secure_url(value: str) -> str:
+    if urlsplit(value).scheme != "https" or not urlsplit(value).hostname:
+        raise ValueError(f'{_public(value)!r} is not "https://host:8443"')
+    return value
+
+
 Size = Annotated[int, BeforeValidator(size)]
 File = Annotated[Path, AfterValidator(_resolve)]
 
@@ -152,6 +158,12 @@ class UpdatesConfig(Section):
     interval: Annotated[Duration, at_least(SECOND, '"1s"')] = 15 * MINUTE
 
 
+class EnrolmentConfig(Section):
+    """``[enrolment]``: where the device's certificate is renewed; written by ``enroll``."""
+
+    url: Annotated[str, AfterValidator(_secure_url)]
+
+
 class StateConfig(Section):
     """``[state]``: where journal and bundles are stored, and how much may wait to be sent (bytes)."""
 
@@ -172,6 +184,7 @@ class Config(Section):
     log: LogConfig
     mqtt: MqttConfig | None = None
     updates: UpdatesConfig | None = None
+    enrolment: EnrolmentConfig | None = None
     state: StateConfig
     privacy: PrivacyConfig = PrivacyConfig()
 
@@ -330,6 +343,7 @@ def _fields(section: tuple[str, ...]) -> Iterator[str]:
         ("log", "timestamp"): TimestampConfig,
         ("mqtt",): MqttConfig,
         ("updates",): UpdatesConfig,
+        ("enrolment",): EnrolmentConfig,
         ("state",): StateConfig,
         ("privacy",): PrivacyConfig,
     }

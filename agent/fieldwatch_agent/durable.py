@@ -25,10 +25,16 @@ class Busy(OSError):
     """Another process holds the lock; ``strerror`` names it, where that is known."""
 
 
-def write(path: Path, data: bytes) -> None:
-    """Replace ``path`` with ``data``, atomically. Raises :class:`OSError`; then the old file is still there."""
+def write(path: Path, data: bytes, private: bool = False) -> None:
+    """Replace ``path`` with ``data``, atomically. Raises :class:`OSError`; then the old file is still there.
+
+    ``private``: at no moment can anybody but its owner read it (POSIX; on Windows the folder's rights decide).
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
+        if private:
+            temporary.unlink(missing_ok=True)
+            temporary.touch(mode=0o600)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()

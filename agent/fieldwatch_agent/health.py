@@ -16,11 +16,12 @@ from fieldwatch_contract.events import HealthData, LineCounts, Trouble
 
 from fieldwatch_agent import __version__
 from fieldwatch_agent.config import Config
+from fieldwatch_agent.enrol.watch import CertificateWatch
 from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.troubles import Facts, Finding, derive
 
-ELSEWHERE = ("journal_damaged", "disk_low")
+ELSEWHERE = ("journal_damaged", "disk_low", "certificate_expiring")
 """Troubles that are not about the log."""
 AGAIN_S = 3600.0
 """Seconds after which a lasting trouble is repeated in the service's log."""
@@ -41,6 +42,7 @@ class Reporter:
         self._since: dict[str, str] = {}
         self._said: dict[tuple[str, object], float] = {}
         self._state = ""
+        self._certificate = CertificateWatch(config.state.dir)
 
     def hurry(self) -> None:
         """Make the next call report in any case."""
@@ -99,8 +101,9 @@ class Reporter:
         except OSError:
             free = None
         damage = self._journal.damage()
+        certificate = self._certificate.look()
         if pipeline is None:
-            return Facts(damage=damage, disk_free=free)
+            return Facts(damage=damage, disk_free=free, certificate=certificate)
         recent, _ = pipeline.recent.sum(now)
         return Facts(
             log=pipeline.intake.tail.state,
@@ -116,6 +119,7 @@ class Reporter:
             overtaken=pipeline.overtaken,
             damage=damage,
             disk_free=free,
+            certificate=certificate,
         )
 
     def _lines(self, pipeline: Pipeline | None, now: float) -> LineCounts | None:

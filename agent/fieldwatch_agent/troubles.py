@@ -16,6 +16,7 @@
 | ``columns_unknown`` | the header in effect has columns that the bundle does not know, or one twice |
 | ``journal_damaged`` | the journal was found damaged within the last day; it is repaired |
 | ``disk_low`` | the disk with the state folder has little room |
+| ``certificate_expiring`` | the device's certificate ends within a month and was not renewed, or has ended |
 
 Troubles of bundles and updates are added by the caller. A trouble ends when its cause does; nobody has to acknowledge
 it.
@@ -31,10 +32,12 @@ from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns
 from fieldwatch_contract.verdicts import IN_WORDS, Why
 
+from fieldwatch_agent.enrol.watch import Certificate
 from fieldwatch_agent.score.tally import Tally
 
 LITTLE_ROOM = 20_000_000
 """Bytes: what SQLite's write-ahead log and a new bundle may need at the same time."""
+CERTIFICATE_DAYS = 30
 UNJUDGED_SHARE = 0.5
 REREAD = (
     "set this computer's clock; if it is right, it was wrong when that reading was accepted: stop the agent, move "
@@ -90,6 +93,7 @@ class Facts:
     overtaken: str = ""
     damage: Sequence[str] = ()
     disk_free: int | None = None
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class Finding:
 
 def derive(facts: Facts) -> list[Finding]:
     """Return the troubles that follow from ``facts``, worst first."""
-    return [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts), *_of_the_journal(facts), *_of_the_disk(facts)]
+    of_readings = [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts)]
+    return [*of_readings, *_of_the_journal(facts), *_of_the_disk(facts), *_of_the_certificate(facts)]
 
 
 def _of_the_log(facts: Facts) -> list[Finding]:
@@ -203,6 +208,18 @@ def _of_the_disk(facts: Facts) -> list[Finding]:
     if facts.disk_free is None or facts.disk_free >= LITTLE_ROOM:
         return []
     return [Finding("disk_low", f"{facts.disk_free / 1e6:.1f} MB free where the state is", "make room on that disk")]
+
+
+def _of_the_certificate(facts: Facts) -> list[Finding]:
+    """Renewal begins at a third of the life: who reads this has a month in which something must be done."""
+    certificate = facts.certificate
+    if certificate is None or certificate.days > CERTIFICATE_DAYS:
+        return []
+    ends = f"expires in {certificate.days:.0f} days" if certificate.days > 0 else "has expired"
+    why = f"; it is not renewed: {certificate.problem}" if certificate.problem else ""
+    remedy = "'fieldwatch-agent update --config F' tries to renew it; else a new one must be issued"
+    detail = f"the device's certificate {ends}, on {certificate.until}{why}"
+    return [Finding("certificate_expiring", detail, remedy, certificate.until)]
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

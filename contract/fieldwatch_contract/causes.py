@@ -110,5 +110,9 @@ def dropped(text: str, answered: bool, tls: bool, keys: str = "mqtt") -> str:
         return said
     if answered:
         return "the connection was lost"
-    other = "mqtt:// without TLS" if tls else "TLS, mqtts://"
-    return f"it closed the connection without an answer; does this port want {other}, and does it speak MQTT 5?"
+    if tls:  # so the port does speak TLS; brokers with TLS 1.3 refuse a certificate after our side of the handshake
+        return (
+            "it closed the connection after the TLS handshake, without an answer; does it accept our certificate (not "
+            f"revoked or expired, from an authority that it knows: {keys}.certificate), and does it speak MQTT 5?"
+        )
+    return "it closed the connection without an answer; does this port want TLS, mqtts://, and does it speak MQTT 5?"

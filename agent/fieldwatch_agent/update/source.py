@@ -13,9 +13,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import unquote
 
 import urllib3
 from tuf.api.exceptions import (
@@ -28,7 +26,7 @@ from tuf.api.exceptions import (
 from tuf.api.metadata import TargetFile
 from tuf.ngclient.fetcher import FetcherInterface
 
-from fieldwatch_agent import __version__, durable
+from fieldwatch_agent import __version__, durable, web
 
 CHUNK = 64 * 1024
 
@@ -127,7 +125,7 @@ class WebSource(Source):
         self.base = url.rstrip("/") + "/"
         self._limits = limits
         self._end = time.monotonic() + limits.total
-        self._pool = _pool(url, ca)
+        self._pool = web.pool(url, **({} if ca is None else {"ca_certs": str(ca)}))
 
     def _open(self, url: str, offset: int) -> tuple[int, Iterator[bytes]]:
         headers = {"User-Agent": f"fieldwatch-agent/{__version__}", "Accept-Encoding": "identity"}
@@ -197,21 +195,3 @@ class FolderSource(Source):
                     yield chunk
 
         return offset, chunks()
-
-
-def _pool(url: str, ca: Path | None) -> urllib3.PoolManager:
-    """Return a connection pool, through the proxy that the environment or Windows names; never for this machine.
-
-    A proxy that wants a name and a password has them in its address: ``http://name:password@proxy:3128``.
-    """
-    options: dict[str, Any] = {} if ca is None else {"ca_certs": str(ca)}
-    parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme)
-    host = parts.hostname or ""
-    if proxy is None or host in {"localhost", "127.0.0.1", "::1"} or proxy_bypass(host):
-        return urllib3.PoolManager(**options)
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    named = urlsplit(proxy)
-    login = f"{unquote(named.username)}:{unquote(named.password or '')}" if named.username else None
-    headers = urllib3.make_headers(proxy_basic_auth=login) if login else None
-    return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)

@@ -1,0 +1,1 @@
+"""Enrolment: the device's identity, how it comes by it and keeps it."""

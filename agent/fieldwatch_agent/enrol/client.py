@@ -1,0 +1,126 @@
+"""The network side of enrolment: three requests, each answered or explained.
+
+The order protects the token: the authority's certificate is fetched first, from whoever answers, and compared with the
+digest in the token; only over a connection that this authority vouches for is the secret sent.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TypeVar
+
+import urllib3
+from fieldwatch_contract.enrolment import (
+    AUTHORITY,
+    ENROL,
+    NO_PIN,
+    RENEW,
+    Enrolled,
+    EnrolRequest,
+    Renewed,
+    RenewRequest,
+    Token,
+)
+from pydantic import BaseModel, ValidationError
+
+from fieldwatch_agent import __version__, web
+from fieldwatch_agent.enrol.identity import pin_of
+
+LIMIT = 65_536
+"""Bytes of an answer."""
+TIMEOUT = urllib3.Timeout(connect=10, read=30)
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Unreachable(Exception):
+    """No answer, or none that can be used now: try again later. The message says why."""
+
+
+class Refused(Exception):
+    """The server refused, or is not the one that the token means: a person must act. The message says why."""
+
+
+class Client:
+    """Speaks to one enrolment service."""
+
+    def __init__(self, url: str, authority: bytes | None) -> None:
+        """``authority``: PEM of who vouches for the server; None: the system's certificate store."""
+        self._url = url.rstrip("/")
+        tls = {} if authority is None else {"ca_cert_data": authority.decode()}
+        self._pool = web.pool(url, **tls)
+
+    def enrol(self, token: Token, device: str | None, request: bytes) -> Enrolled:
+        """Redeem the token; raises :class:`Unreachable` or :class:`Refused`."""
+        body = EnrolRequest(secret=token.secret.hex(), device=device, request=request.decode())
+        return self._post(ENROL, body, Enrolled)
+
+    def renew(self, certificate: bytes, request: bytes, signature: bytes) -> bytes:
+        """Return the next certificate; raises :class:`Unreachable` or :class:`Refused`."""
+        body = RenewRequest(certificate=certificate.decode(), request=request.decode(), signature=signature.hex())
+        return self._post(RENEW, body, Renewed).certificate.encode()
+
+    def _post(self, path: str, body: BaseModel, kind: type[Answer]) -> Answer:
+        status, data = _ask(self._pool, "POST", self._url + path, body.model_dump_json().encode())
+        if status == 200:
+            try:
+                return kind.model_validate_json(data)
+            except ValidationError as error:
+                raise Refused(
+                    f"{self._url} does not answer as an enrolment service: {error.errors()[0]['msg']}"
+                ) from error
+        if status in {429} or status >= 500:
+            raise Unreachable(f"{self._url} answers {status}: {_why(data)}")
+        raise Refused(_why(data) or f"{self._url} answers {status}: is this the enrolment address?")
+
+
+def trusted_authority(url: str, token: Token) -> bytes | None:
+    """Return the authority's certificate (PEM) that the token pins, fetched from ``url``; None where it pins none.
+
+    Raises :class:`Refused` where another one is there, :class:`Unreachable` where nobody answers.
+    """
+    if token.authority == NO_PIN:
+        return None
+    pool = web.pool(url, cert_reqs="CERT_NONE", assert_hostname=False)
+    with warnings.catch_warnings():  # unverified on purpose: what comes is compared with the token
+        warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        status, data = _ask(pool, "GET", url.rstrip("/") + AUTHORITY, None)
+    if status != 200:
+        raise Refused(f"{url} answers {status}: is this the enrolment address?")
+    if pin_of(data) != token.authority:
+        raise Refused(
+            f"{url} belongs to another authority than this token: the address is wrong, the token is of another "
+            "installation, or somebody is in between; the token was not sent"
+        )
+    return data
+
+
+def _ask(pool: urllib3.PoolManager, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
+    headers = {"User-Agent": f"fieldwatch-agent/{__version__}", "Content-Type": "application/json"}
+    try:
+        response = pool.request(
+            method, url, body=body, headers=headers, timeout=TIMEOUT, retries=False, redirect=False,
+            preload_content=False,
+        )  # fmt: skip
+        data = response.read(LIMIT + 1)
+        response.close()
+    except urllib3.exceptions.SSLError as error:
+        raise Refused(f"{url}: the server's certificate is not accepted: {_cause(error)}") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise Unreachable(f"{url}: no answer: {_cause(error)}") from error
+    if len(data) > LIMIT:
+        raise Refused(f"{url} answers with more than {LIMIT} bytes: is this the enrolment address?")
+    return response.status, data
+
+
+def _why(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["error"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _cause(error: BaseException) -> str:
+    inner = error.__cause__ or error.__context__ or error
+    return str(getattr(inner, "verify_message", "") or getattr(inner, "strerror", "") or inner)

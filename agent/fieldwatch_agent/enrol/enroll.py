@@ -1,0 +1,133 @@
+"""Enrols this device: from an address and a token to key, certificate, trust root and ``agent.toml``.
+
+Each step can be repeated. The key is on the disk before it is used, so that an answer that was lost on its way is asked
+for again with the same key, which the server answers again. Nothing replaces an identity that is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from fieldwatch_contract.enrolment import NO_PIN, Enrolled, Token, TokenError, digest
+
+from fieldwatch_agent import durable
+from fieldwatch_agent.enrol import places
+from fieldwatch_agent.enrol.client import Client, Refused, trusted_authority
+from fieldwatch_agent.enrol.identity import IdentityError, check, key_text, new_key, read_key, request
+from fieldwatch_agent.enrol.settings import Settings, render
+
+IDENTITY = "device.pem"
+"""Key and certificate in one file, so that a renewal replaces both at once, whenever the power fails."""
+PENDING = "request.key"
+"""The key while the certificate is being asked for."""
+CA, UPDATES_CA, ROOT = "ca.pem", "updates-ca.pem", "root.json"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the person at the device says. ``log``: None where ``config`` exists already."""
+
+    url: str
+    token: str
+    config: Path
+    state: Path
+    device: str | None = None
+    device_type: str | None = None
+    log: str | None = None
+    period: str = "60s"
+
+
+def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
+    """Enrol and write the files; ``say`` is told each thing that was done.
+
+    Raises :class:`.client.Refused`, :class:`.client.Unreachable`, :class:`.identity.IdentityError` or :class:`OSError`.
+    """
+    token = _token(wish)
+    folder = wish.state / "identity"
+    if (folder / IDENTITY).exists():
+        raise Refused(
+            f"this device is enrolled already: {folder / IDENTITY}. To enrol it anew, move {folder} away and ask for "
+            "a token with --replace"
+        )
+    if not wish.config.exists() and wish.log is None:
+        raise Refused(f"{wish.config} does not exist yet: say where the device's log is, with --log PATH")
+    authority = trusted_authority(wish.url, token)
+    say(f"{urlsplit(wish.url).hostname} is the server that the token means")
+    durable.make_folder(folder)
+    key = _key(folder / PENDING)
+    answer = Client(wish.url, authority).enrol(token, wish.device, request(key))
+    ca = authority or answer.ca.encode()
+    check(answer.certificate.encode(), ca, key, answer.device)
+    _write_trust(folder, answer, ca, token)
+    if not wish.config.exists():
+        if (kind := wish.device_type or answer.device_type) is None:
+            raise Refused("the device's type is not known there: say it with --type, such as --type press")
+        durable.make_folder(wish.config.parent)
+        durable.write(wish.config, _settings(wish, answer, kind, folder).encode())
+        say(f"wrote {wish.config}")
+    write_identity(folder / IDENTITY, key, answer.certificate.encode())  # last: with it, the device is enrolled
+    (folder / PENDING).unlink()
+    places.give_to_service(wish.state)
+    say(f"{answer.device} is enrolled: key and certificate in {folder}")
+    return answer
+
+
+def write_identity(path: Path, key: EllipticCurvePrivateKey, certificate: bytes) -> None:
+    """Write key and certificate as one file, readable only by its owner, in place of the one that is there."""
+    durable.write(path, key_text(key) + certificate, private=True)
+
+
+def _token(wish: Wish) -> Token:
+    if urlsplit(wish.url).scheme != "https" or not urlsplit(wish.url).hostname:
+        raise Refused(
+            f"{wish.url!r} is no address of an enrolment service, such as https://fieldwatch.example.org:8443"
+        )
+    try:
+        return Token.parse(wish.token)
+    except TokenError as error:
+        raise Refused(str(error)) from error
+
+
+def _key(path: Path) -> EllipticCurvePrivateKey:
+    if path.exists():
+        return read_key(path.read_bytes())
+    key = new_key()
+    durable.write(path, key_text(key), private=True)
+    return key
+
+
+def _write_trust(folder: Path, answer: Enrolled, ca: bytes, token: Token) -> None:
+    durable.write(folder / CA, ca)
+    if answer.updates is None:
+        return
+    root = answer.updates.root.encode()
+    if token.root != NO_PIN and digest(root) != token.root:
+        raise IdentityError(
+            "the server sent another trust root for updates than the token means: nothing was installed"
+        )
+    durable.write(folder / ROOT, root)
+    if answer.updates.ca is not None:
+        durable.write(folder / UPDATES_CA, answer.updates.ca.encode())
+
+
+def _settings(wish: Wish, answer: Enrolled, kind: str, folder: Path) -> str:
+    updates = answer.updates
+    return render(
+        Settings(
+            device=answer.device,
+            device_type=kind,
+            log=wish.log or "",
+            period=wish.period,
+            enrolment=wish.url,
+            broker=answer.broker,
+            identity=folder,
+            state=wish.state,
+            updates=updates.url if updates else None,
+            channel=updates.channel if updates else "stable",
+            updates_ca=updates is not None and updates.ca is not None,
+        )
+    )
