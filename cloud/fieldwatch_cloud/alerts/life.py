@@ -35,7 +35,7 @@ Severity = Literal["warning", "critical"]
 Known = Literal["nothing", "open", "over"]
 What = Literal[
     "opened", "reopened", "grew", "acknowledged", "assigned", "commented", "snoozed", "resolved", "closed", "flapping",
-    "quiet", "hush over", "recorded",
+    "quiet", "hush over", "recorded", "unrouted",
 ]  # fmt: skip
 Turn = Literal["raise", "clear", "acknowledge", "close"]
 

@@ -22,12 +22,14 @@ from fieldwatch_contract.delivery import Receipt
 from fieldwatch_contract.verdicts import VERDICTS
 from sqlalchemy import Connection, delete, func, insert, select
 
-from fieldwatch_cloud.live import Notice
+from fieldwatch_cloud.alerts.routing import Routing
+from fieldwatch_cloud.live import LiveFeed, Notice
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.alerts import add_transitions
 from fieldwatch_cloud.store.batch import Batch, Refused, StateSeen
 from fieldwatch_cloud.store.database import Database
 from fieldwatch_cloud.store.devices import advance_devices, balance, connect
+from fieldwatch_cloud.store.incidents import Incidents
 from fieldwatch_cloud.store.receipts import all_receipts, settle
 from fieldwatch_cloud.store.results import add_results
 from fieldwatch_cloud.store.sql import chunks, insert_new, insert_new_keys
@@ -54,6 +56,11 @@ class Outcome:
 class Store(Database):
     """The database and the live feed of its changes. Thread-safe."""
 
+    def __init__(self, url: str, live: LiveFeed | None = None, routing: Routing | None = None) -> None:
+        """Open the database as :class:`.Database` does; ``routing``: who is told of what (default: nobody)."""
+        super().__init__(url, live)
+        self.incidents = Incidents(routing or Routing())
+
     def ingest(self, batch: Batch, received: int | None = None) -> Outcome:
         """Store a batch in one transaction and tell the live feed; ``received`` in µs, default now.
 
@@ -72,6 +79,8 @@ class Store(Database):
             _quarantine(db, batch.refused, now)
             advance_devices(db, batch, now)
             states = connect(db, batch.states, now)
+            if new_alerts:
+                self.incidents.see_alerts(db, new_alerts, now)
             receipts = settle(db, batch)
             notices = _notices(db, inserted, new_alerts, new_events, states)
         self.live.publish(notices)

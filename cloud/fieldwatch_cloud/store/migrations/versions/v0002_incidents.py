@@ -108,3 +108,5 @@ def upgrade() -> None:
         Column("event_id", BigInteger, primary_key=True),
         sqlite_with_rowid=False,
     )
+    # What was over before there were incidents is history: nobody is told of it now.
+    op.execute("INSERT INTO incident_signal (\"key\", incident_id) SELECT alert_id, 0 FROM alert WHERE state <> 'open'")
