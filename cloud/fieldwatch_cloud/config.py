@@ -6,17 +6,23 @@ Unknown keys are errors that suggest the nearest known name. Relative paths star
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
+from collections.abc import Iterable, Sequence
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fieldwatch_contract.topics import DEVICE_ID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -169,6 +175,145 @@ class EnrolmentConfig(_Section):
         return self
 
 
+def _span(value: object) -> object:
+    """Read a time span as "90s", "15m", "4h"."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,6})\s*(s|m|h|d)", value)):
+        return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
+    raise ValueError('must be a time span as "90s", "15m" or "4h"')
+
+
+Span = Annotated[int, BeforeValidator(_span)]
+"""Seconds."""
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Names = tuple[str, ...]
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f'{name!r} is no time zone such as "Europe/Berlin"') from None
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
+class HoursConfig(_Section):
+    """When a route may be used; ``begin`` after ``end``: over midnight."""
+
+    days: tuple[Day, ...] = get_args(Day)
+    begin: time = time(0)
+    end: time = time(0)
+    zone: Zone = "UTC"
+
+
+class MatchConfig(_Section):
+    """Which incidents a route takes: patterns such as ``press-*``; an absent field takes all."""
+
+    device: Names = ()
+    site: Names = ()
+    kind: Names = ()
+    severity: Names = ()
+    audience: Names = ()
+
+
+class StepConfig(_Section):
+    """Channels that are told ``after`` so long, if nobody has acknowledged by then."""
+
+    to: Names = Field(min_length=1)
+    after: Span = 0
+
+
+class RouteConfig(_Section):
+    """``[[alerts.routes]]``: who is told of what."""
+
+    name: str
+    match: MatchConfig = MatchConfig()
+    hours: HoursConfig | None = None
+    send: Literal["at once", "digest"] = "at once"
+    digest_at: time = time(7)
+    zone: Zone = "UTC"
+    steps: tuple[StepConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RouteConfig:
+        spans = [step.after for step in self.steps]
+        if spans != sorted(set(spans)) or spans[0]:
+            raise ValueError("the first step has no `after`, each later one a longer one than the step before")
+        return self
+
+
+class AlertsConfig(_Section):
+    """``[alerts]``: sites, and routes."""
+
+    sites: dict[str, Names] = {}
+    routes: tuple[RouteConfig, ...] = ()
+
+
+class SmtpConfig(_Section):
+    """``[notify.smtp]``: the mail server."""
+
+    host: str
+    port: int = Field(default=587, ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = "starttls"
+    ca: File | None = None
+    username: str | None = None
+    password_file: File | None = None
+    sender: str = Field(description="the address in From")
+
+
+class _Channel(_Section):
+    kind: str
+
+
+class EmailChannel(_Channel):
+    """``kind = "email"``: each address is a message of its own."""
+
+    kind: Literal["email"]
+    to: Names = Field(min_length=1)
+
+
+class WebhookChannel(_Channel):
+    """``kind = "webhook"``: a POST, signed with the first line of ``secret_file``. ``allow``: private networks that it
+    may lie in.
+    """
+
+    kind: Literal["webhook"]
+    url: SecretStr
+    secret_file: File
+    allow: tuple[IPvAnyNetwork, ...] = ()
+
+
+class AppriseChannel(_Channel):
+    """``kind = "apprise"``: Teams, Slack, ntfy, PagerDuty and many more, by a URL of the library apprise."""
+
+    kind: Literal["apprise"]
+    url: SecretStr
+
+
+class AlertmanagerChannel(_Channel):
+    """``kind = "alertmanager"``: Prometheus Alertmanager, API v2; ``url`` without the path of the API."""
+
+    kind: Literal["alertmanager"]
+    url: SecretStr
+    allow: tuple[IPvAnyNetwork, ...] = ()
+
+
+Channel = Annotated[EmailChannel | WebhookChannel | AppriseChannel | AlertmanagerChannel, Field(discriminator="kind")]
+
+
+class NotifyConfig(_Section):
+    """``[notify]``: how people are told. ``url``: how they reach the dashboard; ``heartbeat``: is called after each
+    self-test, so that another service can tell when that does not come.
+    """
+
+    url: str = "http://127.0.0.1:8080"
+    heartbeat: SecretStr | None = None
+    smtp: SmtpConfig | None = None
+    channels: dict[str, Channel] = {}
+
+
 class Config(_Section):
     """The whole file."""
 
@@ -177,6 +322,22 @@ class Config(_Section):
     broker: BrokerConfig = BrokerConfig()
     enrolment: EnrolmentConfig | None = None
     oidc: OidcConfig | None = None
+    alerts: AlertsConfig = AlertsConfig()
+    notify: NotifyConfig = NotifyConfig()
+
+    @model_validator(mode="after")
+    def _channels_exist(self) -> Config:
+        known = self.notify.channels
+        for route in self.alerts.routes:
+            for name in (name for step in route.steps for name in step.to):
+                if name not in known:
+                    listed = ", ".join(known) or "none"
+                    raise ValueError(
+                        f"alerts.routes: {route.name} tells {name!r}, which is no channel; known: {listed}"
+                    )
+        if self.notify.smtp is None and (mails := [n for n, one in known.items() if one.kind == "email"]):
+            raise ValueError(f"notify.channels: {mails[0]} sends mail, but there is no [notify.smtp]")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -209,11 +370,34 @@ def load(path: Path | None) -> Config:
 def _problem(item: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden":
-        return f"{place}: {item['msg'].removeprefix('Value error, ')}"
-    fields: dict[str, Any] = dict(Config.model_fields)
-    for part in item["loc"][:-1]:
-        section = fields[str(part)].annotation
-        fields = dict((get_args(section) or (section,))[0].model_fields)  # an optional one is ``Section | None``
+        says = item["msg"].removeprefix("Value error, ")
+        return f"{place}: {says}" if place else str(says)
+    fields = _fields(item["loc"][:-1])
     near = difflib.get_close_matches(str(item["loc"][-1]), fields, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(fields)}"
     return f"{place}: unknown key; {hint}"
+
+
+def _fields(place: Sequence[int | str]) -> list[str]:
+    """Return the keys of the section at a place, whatever lists, names and kinds lie on the way."""
+    models: list[type[BaseModel]] = [Config]
+    for part in place:
+        inner = _models(one.model_fields[str(part)].annotation for one in models if str(part) in one.model_fields)
+        kinds = [
+            one
+            for one in models
+            if "kind" in one.model_fields and part in get_args(one.model_fields["kind"].annotation)
+        ]
+        models = inner or kinds or models  # an index or a name: still the same section
+    return list(dict.fromkeys(name for one in models for name in one.model_fields))
+
+
+def _models(types: Iterable[Any]) -> list[type[BaseModel]]:
+    """Return the sections that these types hold."""
+    found: list[type[BaseModel]] = []
+    for one in types:
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            found.append(one)
+        else:
+            found += _models(get_args(one))
+    return found

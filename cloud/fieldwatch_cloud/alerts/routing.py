@@ -29,6 +29,9 @@ STORM_SPAN = 10 * clock.MINUTE
 STORM_WAIT = 5 * clock.MINUTE
 """How long the message that gathers the rest of a storm waits for more."""
 
+SELF_TEST = "self-test"
+"""The kind of the synthetic incident that goes through the whole chain; only the route of that kind takes it."""
+
 OPENING: frozenset[What] = frozenset({"opened", "reopened", "grew", "hush over", "flapping"})
 """News that asks somebody to act, so that the later steps follow."""
 
@@ -150,7 +153,8 @@ def plan(
     """
     found: dict[str, Due] = {}
     for route in routing.routes:
-        if not route.match.takes(subject):
+        own = route.match.kind == (SELF_TEST,)
+        if own != (subject.kind == SELF_TEST) or not route.match.takes(subject):
             continue
         if digest or route.digest:
             due = route.digest_at.next(at)

@@ -5,7 +5,7 @@ A state becomes a signal only when it has lasted: a Wi-Fi that comes back calls 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,9 @@ PATIENCE = 10 * clock.MINUTE
 """How long a state must last before somebody is told."""
 CALM = 5 * clock.MINUTE
 """How long it must be gone before that is told."""
+TOGETHER = 5
+TOGETHER_SHARE = 0.3
+"""So many devices of a site, and such a share of them, out of contact at once have one cause."""
 _WHOLE = frozenset({"offline", "stalled", "log", "refused", "clock", "stale", "stopped"})
 """States that are one kind, however they are worded; of the others each word is a kind of its own."""
 _QUIET = frozenset({"critical", "warning", "above", "note", "normal"})
@@ -95,15 +98,22 @@ class Patience:
         """Begin with what was told before a restart and is still open."""
         self._told |= {(one.device, one.kind): one for one in open_ones}
 
-    def look(self, found: Iterable[Sighting], now: int, patience: int = PATIENCE) -> list[Sighting]:
-        """Return what is to be told after a look at everything; ``found``: all that is wrong now."""
+    def look(
+        self,
+        found: Iterable[Sighting],
+        now: int,
+        patience: int = PATIENCE,
+        covered: Callable[[Sighting], bool] = lambda _: False,
+    ) -> list[Sighting]:
+        """Return what is to be told after a look at everything; ``found``: all that is wrong now. What is ``covered``
+        by another one is not told, but does not end either where it has been told.
+        """
         current = {(one.device, one.kind): one for one in found}
         news = []
         for place, one in current.items():
             self._gone.pop(place, None)
             since = self._since.setdefault(place, now)
-            told = self._told.get(place)
-            if told is None and now - since >= patience:
+            if place not in self._told and now - since >= patience and not covered(one):
                 signal = replace(one.signal, key=f"{one.kind}:{one.device}:{since}", opened_at=since)
                 self._told[place] = replace(one, signal=signal)
                 news.append(self._told[place])
@@ -116,6 +126,30 @@ class Patience:
                 del self._gone[place]
                 news.append(replace(told, signal=replace(told.signal, ended_at=gone)))
         return news
+
+
+def common_causes(found: Sequence[Sighting], sites: Mapping[str, int], site: Callable[[str], str]) -> list[Sighting]:
+    """Return one sighting for each site whose devices are out of contact together.
+
+    ``sites``: how many devices each site has; ``site``: that of a device. It covers those devices' own.
+    """
+    away: dict[str, list[Sighting]] = {}
+    for one in found:
+        if one.kind == "offline":
+            away.setdefault(site(one.device), []).append(one)
+    gathered = []
+    for name, those in away.items():
+        if len(those) < TOGETHER or len(those) < TOGETHER_SHARE * sites.get(name, 0):
+            continue
+        kind = offline_at(name)
+        what = f"{len(those)} of {sites.get(name, 0)} devices are {kind}: network or broker?"
+        gathered.append(Sighting("", kind, Signal("", kind, "critical", 0), what, "network"))
+    return gathered
+
+
+def offline_at(site: str) -> str:
+    """Return the kind of a whole site's absence."""
+    return f"out of contact at {site}"[:64] if site else "out of contact"
 
 
 def of_finding(device: str, type_: str | None, finding: Finding) -> Sighting | None:

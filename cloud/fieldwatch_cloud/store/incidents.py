@@ -54,6 +54,13 @@ class Incidents:
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             log.exception("alerts %s cannot be taken in; trying again", ", ".join(alert_ids[:5]))
 
+    def wakes(self, db: Connection, now: int) -> bool:
+        """Tell whether :meth:`catch_up` or :meth:`pass_time` has something to do."""
+        a, i, s = t.alert.c, t.incident.c, t.incident_signal.c
+        due = select(i.id).where(i.wake_at <= now).limit(1)
+        left = select(a.alert_id).where(a.alert_id.not_in(select(s.key))).limit(1)
+        return any(db.execute(query).first() is not None for query in (due, left))
+
     def catch_up(self, db: Connection, now: int) -> None:
         """Take in alerts that belong to no incident yet."""
         a, s = t.alert.c, t.incident_signal.c
@@ -72,6 +79,15 @@ class Incidents:
         """Take in what was seen, in this order."""
         for one in sightings:
             self._see(db, one, now)
+
+    def end(self, db: Connection, kind: str, source: str, now: int) -> None:
+        """End what a source of this kind has open, if anything."""
+        i = t.incident.c
+        for row in db.execute(select(t.incident).where(i.kind == kind, i.state.in_(("open", "acknowledged")))).all():
+            for one in _LIFE.validate_python(row.life).signals if row.life is not None else ():
+                if one.source == source and one.ended_at is None:
+                    ended = Sighting(row.device, kind, replace(one, ended_at=now), row.what, row.audience)
+                    self._see(db, ended, now)
 
     def _see(self, db: Connection, one: Sighting, now: int) -> None:
         rows = self._candidates(db, one)

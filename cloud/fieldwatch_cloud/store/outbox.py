@@ -7,7 +7,7 @@ sends leaves a lease that runs out; the message is sent again under the same id,
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,14 +72,24 @@ def enqueue(db: Connection, dues: Iterable[Due], event_id: int, now: int) -> Non
         db.execute(insert(t.message_item), {"message_id": found, "event_id": event_id})
 
 
-def claim(db: Connection, now: int) -> Letter | None:
-    """Take the message that has been due longest; None where none is. A lease that ran out is due again."""
+def waits(db: Connection, now: int, busy: Collection[str] = ()) -> bool:
+    """Tell whether a message is due to a channel that is not busy; without a writing transaction."""
+    m = t.message.c
+    due = or_(and_(m.state == "waiting", m.due_at <= now), and_(m.state == "sending", m.lease_until < now))
+    return db.execute(select(m.id).where(due, m.channel.not_in(busy)).limit(1)).first() is not None
+
+
+def claim(db: Connection, now: int, busy: Collection[str] = ()) -> Letter | None:
+    """Take the message that has been due longest; None where none is. A lease that ran out is due again.
+
+    ``busy``: channels that have one under way.
+    """
     m = t.message
     lost = and_(m.c.state == "sending", m.c.lease_until < now)
     db.execute(update(m).where(lost).values(state="waiting", lease_until=None, error="the answer was lost"))
     while True:
-        query = select(m).where(m.c.state == "waiting", m.c.due_at <= now).order_by(m.c.due_at, m.c.id).limit(1)
-        row = db.execute(query).first()
+        due = and_(m.c.state == "waiting", m.c.due_at <= now, m.c.channel.not_in(busy))
+        row = db.execute(select(m).where(due).order_by(m.c.due_at, m.c.made_at, m.c.id).limit(1)).first()
         if row is None:
             return None
         mine = and_(m.c.id == row.id, m.c.state == "waiting", m.c.attempts == row.attempts)
@@ -102,10 +112,10 @@ def _items(db: Connection, row: AnyRow) -> tuple[Item, ...]:
     ids = {event.incident_id for event in events}
     incidents = {one.id: one for one in db.execute(select(i).where(i.c.id.in_(ids)))}
     found = [Item(incidents[event.incident_id], event) for event in events if event.incident_id in incidents]
-    return tuple(one for one in found if not row.step or _waits(one.incident))
+    return tuple(one for one in found if not row.step or _unanswered(one.incident))
 
 
-def _waits(incident: AnyRow) -> bool:
+def _unanswered(incident: AnyRow) -> bool:
     life = incident.life or {}
     hush = (life.get("snoozed_until"), life.get("maintenance_until"))
     return incident.state == "open" and not any(hush)
