@@ -24,6 +24,7 @@ import onnx
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.bundle import Baseline, Manifest, ModelSpec, Range, read_bundle, write_arrays, write_bundle
 from fieldwatch_contract.features import FeatureSpec
+from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.scoring import Scorer, golden
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -44,9 +45,12 @@ def make_bundle(
     wrong_golden: bool = False,
     fails_above: float | None = None,
     rule: AlertRule | None = None,
+    level: LevelRule | None = None,
     **changes: Any,
 ) -> bytes:
-    """Return the zip's bytes. ``sensors``: names, or how many (``s0``, ``s1``, …); ``changes``: manifest fields."""
+    """Return the zip's bytes. ``sensors``: names, or how many (``s0``, ``s1``, …); ``level``: how the detector's
+    moves; ``changes``: manifest fields.
+    """
     names = [f"s{i}" for i in range(sensors)] if isinstance(sensors, int) else sensors
     count = len(names)
     rule = rule or AlertRule(persistence=3)
@@ -59,6 +63,7 @@ def make_bundle(
             lookback=lookback,
             threshold=9.0 * count if threshold is None else threshold,
             alert=rule,
+            level=level,
         )
     ]
     files = {"models/detector.onnx": _detector(count, lookback, mean, scale, fails_above)}

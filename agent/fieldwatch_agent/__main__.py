@@ -81,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--bundle", type=Path, required=True, help="the bundle to score with")
     sub.add_argument("--config", type=Path, help="take the log's dialect from this agent.toml")
     sub.add_argument("--json", action="store_true", help="JSON lines (what replay prints anyway)")
+    sub.add_argument(
+        "--verdicts",
+        type=Path,
+        metavar="FILE",
+        help="repeat what people said of alerts, as 'status --json' has it; needs --config, whose device they are of",
+    )
     sub.add_argument("--html", type=Path, metavar="OUT", help="write charts of the scores")
 
     sub = add("update", _update, "fetch the bundle that this device should run", "update --config agent.toml")
@@ -193,16 +199,27 @@ def _replay(arguments: argparse.Namespace) -> int:
     from fieldwatch_contract.reading.settings import LogConfig
 
     from fieldwatch_agent.score.replay import Replay, picture
+    from fieldwatch_agent.send.said import from_json
 
     config = None
     if arguments.config is not None:
         config = _load(arguments.config)
         if config is None:
             return USAGE
+    said = from_json(None)
+    if arguments.verdicts is not None:
+        if config is None:
+            print("--verdicts needs --config: an alert's id contains the device's", file=sys.stderr)
+            return USAGE
+        try:
+            said = from_json(arguments.verdicts.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            print(f"{arguments.verdicts}: no verdicts as 'status --json' writes them: {error}", file=sys.stderr)
+            return USAGE
     try:
         bundle = read_bundle(arguments.bundle)
-        period = f"{bundle.manifest.period}us"
-        replay = Replay(bundle, config.log if config else LogConfig(path=str(arguments.logs[0]), period=period))
+        log = config.log if config else LogConfig(path=str(arguments.logs[0]), period=f"{bundle.manifest.period}us")
+        replay = Replay(bundle, log, config.device.id if config else "replay", said)
         rows = []
         for row in replay.rows(arguments.logs):
             print(row.to_json())
@@ -221,6 +238,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         return FAILED
     refused = {reason: count for reason, count in replay.refused.items() if count}
     print(f"{replay.readings} readings scored, refused: {refused or 'none'}", file=sys.stderr)
+    if replay.ignored:
+        print(f"{replay.ignored} verdicts are on alerts that were not raised here", file=sys.stderr)
     if replay.columns:
         print(f"note: {replay.columns}", file=sys.stderr)
     for path in replay.incomplete:

@@ -21,7 +21,7 @@ from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.troubles import Facts, Finding, derive
 
-ELSEWHERE = ("journal_damaged", "disk_low", "certificate_expiring")
+ELSEWHERE = ("journal_damaged", "disk_low", "certificate_expiring", "level_highest")
 """Troubles that are not about the log."""
 AGAIN_S = 3600.0
 """Seconds after which a lasting trouble is repeated in the service's log."""
@@ -89,6 +89,7 @@ class Reporter:
             troubles=[*others, *(each.since(self._since[each.kind]) for each in found)],
             lines=self._lines(pipeline, now),
             period=self._config.log.period / clock.SECOND,
+            levels=pipeline.levels if pipeline is not None else [],
         )
         self._journal.report(health, queue=passing)
         self._told = essentials
@@ -117,6 +118,7 @@ class Reporter:
             unfilled=pipeline.unfilled,
             clock_wrong=pipeline.intake.clock_wrong,
             overtaken=pipeline.overtaken,
+            levels=pipeline.levels,
             damage=damage,
             disk_free=free,
             certificate=certificate,

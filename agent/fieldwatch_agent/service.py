@@ -107,6 +107,7 @@ class Service:
             step = None
             try:
                 self._follow_activation()
+                self._hear()
                 step = self._step()
                 self._report()
             except JournalGone:
@@ -151,6 +152,19 @@ class Service:
                     return 1
             self._bell.wait(POLL_S / 4 if until_idle else POLL_S)
         return 0
+
+    def _hear(self) -> None:
+        """Journal what people said of alerts: from the next row on it holds."""
+        document = self._uplink.verdicts.take() if self._uplink is not None else None
+        if self._uplink is None or document is None:
+            return
+        try:
+            said = self._journal.hear(document)
+        except JournalError:
+            self._uplink.verdicts.put_back(document)
+            raise
+        if self._pipeline is not None:
+            self._pipeline.hear(said)
 
     def _step(self) -> Step | None:
         if self._pipeline is None:

@@ -41,6 +41,9 @@ def describe(status: dict[str, Any], device: str) -> str:
     if status["uplink"]:
         lines.append(f"uplink    {status['uplink']}")
     lines += _alerts(status)
+    lines += [_level(each) for each in health.get("levels") or []]
+    if status.get("verdicts"):
+        lines.append(f"verdicts  {_heard(status)}")
     lines += _troubles(health.get("troubles") or []) if health else []
     lines.append("day         read = scored + refused + evicted + pending")
     for day in status["ledger"][-7:]:
@@ -80,6 +83,21 @@ def _alerts(status: dict[str, Any]) -> list[str]:
                 f"          {model} is open since {clock.iso(alert['opened'])}, highest score {alert['peak']:.3g}"
             )
     return lines
+
+
+def _level(level: dict[str, Any]) -> str:
+    """What a model's score must reach for an alert now, and whether it stands at an end of what the bundle allows."""
+    bound = f", the {level['at_bound']} that the bundle allows" if level.get("at_bound") else ""
+    return f"level     {level['model']} alerts from {level['level']:.3g} on{bound}"
+
+
+def _heard(status: dict[str, Any]) -> str:
+    """How many alerts people have judged, as far as the journal has it, and how many of them are not known here."""
+    states = ((status.get("progress") or {}).get("alerts") or {}).values()
+    ignored = sum(state.get("ignored", 0) for state in states)
+    latest = {each["alert_id"]: each["verdict"] for each in status["verdicts"]}
+    said = sum(verdict is not None for verdict in latest.values())
+    return f"{said} alerts judged{f', {ignored} times one that is not known here' if ignored else ''}"
 
 
 def _troubles(troubles: list[dict[str, Any]]) -> list[str]:

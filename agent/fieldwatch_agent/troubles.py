@@ -17,6 +17,7 @@
 | ``journal_damaged`` | the journal was found damaged within the last day; it is repaired |
 | ``disk_low`` | the disk with the state folder has little room |
 | ``certificate_expiring`` | the device's certificate ends within a month and was not renewed, or has ended |
+| ``level_highest`` | a model has raised so many alerts that its level is the highest that the bundle allows |
 
 Troubles of bundles and updates are added by the caller. A trouble ends when its cause does; nobody has to acknowledge
 it.
@@ -27,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fieldwatch_contract.events import Trouble
+from fieldwatch_contract.events import LevelNow, Trouble
 from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns
 from fieldwatch_contract.verdicts import IN_WORDS, Why
@@ -91,6 +92,7 @@ class Facts:
     unfilled: str = ""
     clock_wrong: str = ""
     overtaken: str = ""
+    levels: Sequence[LevelNow] = ()
     damage: Sequence[str] = ()
     disk_free: int | None = None
     certificate: Certificate | None = None
@@ -112,7 +114,7 @@ class Finding:
 
 def derive(facts: Facts) -> list[Finding]:
     """Return the troubles that follow from ``facts``, worst first."""
-    of_readings = [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts)]
+    of_readings = [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts), *_of_levels(facts)]
     return [*of_readings, *_of_the_journal(facts), *_of_the_disk(facts), *_of_the_certificate(facts)]
 
 
@@ -220,6 +222,16 @@ def _of_the_certificate(facts: Facts) -> list[Finding]:
     remedy = "'fieldwatch-agent update --config F' tries to renew it; else a new one must be issued"
     detail = f"the device's certificate {ends}, on {certificate.until}{why}"
     return [Finding("certificate_expiring", detail, remedy, certificate.until)]
+
+
+def _of_levels(facts: Facts) -> list[Finding]:
+    highest = [level for level in facts.levels if level.at_bound == "highest"]
+    if not highest:
+        return []
+    told = some([f"{each.model} ({each.level:.3g})" for each in highest])
+    detail = f"the level of alerts has risen as far as the bundle allows: {told}; what is weaker raises no alert"
+    remedy = "judge the alerts on the dashboard; if the device works otherwise than in training, train the model again"
+    return [Finding("level_highest", detail, remedy, frozenset(each.model for each in highest))]
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

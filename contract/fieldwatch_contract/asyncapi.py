@@ -33,12 +33,16 @@ from fieldwatch_contract.events import (
     EVENT_TYPES,
     Ack,
     DeviceState,
+    Verdicts,
 )
 
 FOLDER = Path(__file__).parent / "schemas"
 RELEASED = "released"
 VERSION = "1.0.0"
 """Of the wire contract; its major number is the ``v1`` of topics and event types."""
+
+TO_DEVICE = ("ack", "verdicts")
+"""Channels that the cloud publishes; all others are the device's."""
 
 FORMAT = "application/schema+json;version=draft-2020-12"
 Schema = dict[str, Any]
@@ -49,7 +53,7 @@ ANNOTATIONS = frozenset({"$defs", "$id", "$schema", "title", "description", "def
 
 def documents() -> dict[str, Schema]:
     """Return every file of the contract: its name and its content."""
-    schemas: dict[str, type[BaseModel]] = {**EVENT_TYPES, "ack": Ack, "state": DeviceState}
+    schemas: dict[str, type[BaseModel]] = {**EVENT_TYPES, "ack": Ack, "state": DeviceState, "verdicts": Verdicts}
     files = {f"{name}.v1.json": _schema(model) for name, model in schemas.items()}
     files["bulk.v1.json"] = {
         "$schema": GenerateJsonSchema.schema_dialect,
@@ -81,21 +85,22 @@ def _asyncapi() -> Schema:
     messages["bulk"]["headers"] = {"$ref": "#/components/schemas/userProperties"}
     messages["state"] = _message("state.v1.json", DeviceState.__doc__, "application/json")
     messages["ack"] = _message("ack.v1.json", Ack.__doc__, "application/json")
+    messages["verdicts"] = _message("verdicts.v1.json", Verdicts.__doc__, "application/json")
 
     channels: Schema = {}
     operations: Schema = {}
-    addresses = {name: f"evt/{name}" for name in EVENT_TYPES} | {"bulk": "bulk", "state": "state", "ack": "ack"}
+    addresses = {name: f"evt/{name}" for name in EVENT_TYPES} | {name: name for name in ("bulk", "state", *TO_DEVICE)}
     for name, channel in addresses.items():
         channels[name] = {
             "address": f"{topics.PREFIX}/{{device}}/{channel}",
             "messages": {name: {"$ref": f"#/components/messages/{name}"}},
             "parameters": {"device": {"$ref": "#/components/parameters/device"}},
         }
-        from_device = name != "ack"
+        from_device = name not in TO_DEVICE
         operations[f"{'send' if from_device else 'receive'}{name.capitalize()}"] = {
             "action": "send" if from_device else "receive",
             "channel": {"$ref": f"#/channels/{name}"},
-            "bindings": {"mqtt": {"qos": 1, "retain": name in {"state", "ack"}, "bindingVersion": "0.2.0"}},
+            "bindings": {"mqtt": {"qos": 1, "retain": name in {"state", *TO_DEVICE}, "bindingVersion": "0.2.0"}},
         }
     return {
         "asyncapi": "3.0.0",

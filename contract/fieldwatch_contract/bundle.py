@@ -39,7 +39,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.clock import SECOND
-from fieldwatch_contract.events import BundleRef
+from fieldwatch_contract.events import MODEL_NAME, BundleRef
 from fieldwatch_contract.features import KERNEL, FeatureSpec
 from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.verdicts import Kind
@@ -102,7 +102,7 @@ class ModelSpec(_Model):
     ``ReduceSum`` or ``ReduceMean``: their order of addition depends on the row's memory address.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    name: str = Field(pattern=MODEL_NAME)
     kind: Kind
     file: str
     input: Literal["rows", "features"]

@@ -27,6 +27,10 @@ BULK_LIMIT = 48 * 1024
 BULK_EVENTS = 2_000
 """Most events in one batch: the payload's size does not bound them, as a million empty events compress to 200 bytes."""
 
+MOST_VERDICTS = 200
+"""Verdicts in one document, the latest ones: about 30 KB."""
+MODEL_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
+
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -158,7 +162,7 @@ class Trouble(_Model):
     ``log_unreadable``, ``log_silent``, ``lines_refused``, ``lines_lost``, ``file_passed_over``, ``window_unfilled``,
     ``sensors_missing``, ``columns_unknown``, ``values_unreadable``, ``models_unknown``, ``clock_wrong``,
     ``no_bundle``, ``bundle_misfit``, ``bundle_failing``, ``update_failing``, ``agent_stalled``, ``journal_damaged``,
-    ``disk_low``, ``certificate_expiring``.
+    ``disk_low``, ``certificate_expiring``, ``level_highest``.
     """
 
     kind: str
@@ -175,6 +179,14 @@ class LineCounts(_Model):
     scored: int
     unknown: int = Field(description="readings that every model called unknown")
     refused: dict[str, int]
+
+
+class LevelNow(_Model):
+    """The level of one model's alerts, where the bundle lets it move."""
+
+    model: str
+    level: Finite
+    at_bound: AtBound = Field(default="", description="the end of the bundle's ladder at which it is")
 
 
 class HealthData(_Model):
@@ -195,6 +207,7 @@ class HealthData(_Model):
     period: Finite | None = Field(
         default=None, gt=0, le=31 * 86_400, description="seconds between two readings; additive in v1"
     )
+    levels: list[LevelNow] = Field(default=[], description="what scores must reach for an alert; additive in v1")
 
 
 class GapData(_Model):
@@ -283,6 +296,30 @@ class Ack(_Model):
     upto: Number
     also: list[Number] = []
     refused: list[Number] = Field(default=[], description="settled, but in quarantine and not stored; additive in v1")
+
+
+class AlertVerdict(_Model):
+    """What a person said of one alert."""
+
+    alert_id: str = Field(pattern=r"^[0-9a-f]{32}$")
+    model: str = Field(pattern=MODEL_NAME)
+    verdict: Annotated[str, Field(max_length=32)] | None = Field(
+        description="real or false; null: withdrawn. Any other word is taken like null: it moves nothing"
+    )
+    since: Timestamp | None = Field(
+        default=None,
+        description="time of the device's newest stored reading when it was said: it holds for no row before",
+    )
+
+
+class Verdicts(_Model):
+    """Cloud → device, the retained ``verdicts``: what people said of its latest alerts.
+
+    Data for the alert rule (:mod:`.level`), which moves within the bounds of the signed bundle; it can order nothing.
+    An alert that is not in it any more keeps what was said of it.
+    """
+
+    verdicts: list[AlertVerdict] = Field(max_length=MOST_VERDICTS)
 
 
 class DeviceState(_Model):

@@ -60,7 +60,8 @@ def advance(
     All arrays have shape ``[n]``; ``ts`` in µs, rising; ``judged`` is False for missing rows and verdict ``unknown``.
     ``explain`` is called only for rows that belong to an alert or may begin one. ``said``: verdicts in order; of this
     model those count whose ``since`` lies after the last row of ``state`` and not after the last one of the block, each
-    before the first row from which it holds. So all that was ever said may be given each time.
+    before the first row from which it holds. So all that was ever said may be given each time. Rows up to the last one
+    of ``state`` count for nothing: a row that is read again is not folded again.
 
     The result does not depend on how rows are split into blocks. An alert's ``opened`` is the time of the first row of
     the run that opened it, so a replay gives the same alert.
@@ -82,6 +83,8 @@ class _Fold:
     ) -> None:
         values = score.astype(np.float64)
         self._rule, self._ts, self._upto = rule, ts, state.upto
+        if state.upto is not None:
+            judged = judged & (ts > state.upto)
         self._at = np.flatnonzero(judged & ~np.isnan(values))  # the rows that count
         self._values = values[self._at]
         self._explain = explain
@@ -107,7 +110,7 @@ class _Fold:
                 row = stop
                 self._hear(each)
         self._rows(row, len(self._ts))
-        return self._folded(last)
+        return self._folded(last if self._upto is None else max(last, self._upto))
 
     def _folded(self, upto: int | None) -> Folded:
         budget = self._budget

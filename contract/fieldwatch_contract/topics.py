@@ -5,6 +5,7 @@
 ``bulk``                  device → cloud: zstd batches of the same events (backlog)
 ``state``                 device → cloud: retained, also the last will
 ``ack``                   cloud → device: retained, what the cloud has stored
+``verdicts``              cloud → device: retained, what people said of its alerts
 ``command`` / ``reply``   cloud → device → cloud
 ========================  =================================================================
 """

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Literal
 
 import numpy as np
 from fieldwatch_contract import clock
-from fieldwatch_contract.alerts import AlertState, Change, Rule, RuleState, Said, alert_id
+from fieldwatch_contract.alerts import AlertState, Change, Said, alert_id
 from fieldwatch_contract.bundle import Bundle
 from fieldwatch_contract.events import AlertData, Evidence
-from fieldwatch_contract.fold import advance
 from fieldwatch_contract.grid import Block
 from fieldwatch_contract.scoring import Scores, rank, responsible
-from fieldwatch_contract.verdicts import CODES, VERDICTS, WHYS, Kind, Verdict
+from fieldwatch_contract.verdicts import VERDICTS, WHYS, Kind
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from fieldwatch_agent.score.rules import Rules, States
 from fieldwatch_agent.score.words import in_words
 from fieldwatch_agent.send.journal import Draft
 
@@ -51,7 +51,7 @@ class Decision:
     readings, and ``transitions``: its alerts, in words."""
 
     drafts: list[Draft]
-    alerts: Mapping[str, RuleState]
+    alerts: States
     scored: int = 0
     transitions: tuple[str, ...] = ()
 
@@ -71,44 +71,36 @@ class Decider:
         self._privacy = privacy
         self._sensors = [json.dumps(sensor) for sensor in bundle.manifest.sensors]
         self._names = np.array(self._sensors, object)
-        self._rules = [Rule.of(device, spec) for spec in bundle.manifest.models]
+        self.rules = Rules(device, bundle.manifest)
         self._label = json.dumps(f"{bundle.manifest.name}/{bundle.manifest.version}")
 
-    def decide(
-        self, block: Block, scores: Sequence[Scores], alerts: Mapping[str, RuleState], said: Sequence[Said] = ()
-    ) -> Decision:
+    def decide(self, block: Block, scores: Sequence[Scores], alerts: States, said: Sequence[Said] = ()) -> Decision:
         """Return the decisions on ``block``, whose rows have ``scores``: results first, then alerts, each in order.
 
         ``said``: what people said of alerts, see :func:`.fold.advance`.
         """
         present = np.flatnonzero(block.source >= 0)
-        states = dict(alerts)
-        changes: list[tuple[Change, Scores]] = []
-        for rule, judged in zip(self._rules, scores, strict=True):
-            known = (block.source >= 0) & (judged.verdict != CODES[Verdict.UNKNOWN])
-            state = states.get(rule.model, rule.start())
-            done = advance(rule, state, block.ts, judged.score, known, judged.explain, said)
-            states[rule.model] = done.state
-            changes += [(change, judged) for change in done.changes]
+        folded = self.rules.fold(block, scores, alerts, said)
+        changes = [(change, judged) for done, judged in zip(folded, scores, strict=True) for change in done.changes]
         changes.sort(key=lambda item: item[0].index)
         drafts = self._results(block, scores, present)
         told = [self._alert(block, judged, change) for change, judged in changes]
         drafts += [_draft(alert) for alert in told]
-        return Decision(drafts, states, len(present), tuple(in_words(alert) for alert in told))
+        return Decision(drafts, self.rules.states(folded), len(present), tuple(in_words(alert) for alert in told))
 
-    def resolve_orphaned(self, alerts: Mapping[str, RuleState], ts: int) -> Decision:
-        """Resolve orphaned alerts, those of models that this bundle does not have: nothing else would ever end them.
+    def take_over(self, before: States, alerts: States, ts: int) -> Decision:
+        """Resolve the alerts that were open under another bundle and are not under this one.
 
-        ``ts``: time (µs) of the newest row. The states of such models are dropped.
+        ``before``: that one's states; ``alerts``: this one's; ``ts``: time (µs) of the newest row.
         """
-        models = {spec.name for spec in self._bundle.manifest.models}
         gone = [
             self._resolved(model, state.alert, ts)
-            for model, state in alerts.items()
-            if model not in models and state.alert.opened is not None
+            for model, state in before.items()
+            if state.alert.opened is not None
+            and state.alert.announced
+            and (model not in alerts or alerts[model].alert.opened != state.alert.opened)
         ]
-        kept = {model: state for model, state in alerts.items() if model in models}
-        return Decision([_draft(alert) for alert in gone], kept, 0, tuple(in_words(alert) for alert in gone))
+        return Decision([_draft(alert) for alert in gone], alerts, 0, tuple(in_words(alert) for alert in gone))
 
     def _resolved(self, model: str, state: AlertState, ts: int) -> AlertData:
         kind = state.kind or ("classifier" if model == "classifier" else "detector")
@@ -129,9 +121,14 @@ class Decider:
             bundle=self._bundle.ref,
             level=state.level,
             like=state.like,
-            reason=f"the bundle in use, {self._bundle.ref.name}/{self._bundle.ref.version}, has no model {model}; "
-            "so nothing can tell any more whether this continues",
+            reason=self._why_ended(model),
         )
+
+    def _why_ended(self, model: str) -> str:
+        used = f"the bundle in use, {self._bundle.ref.name}/{self._bundle.ref.version},"
+        if any(rule.model == model for rule in self.rules):
+            return f"{used} does not find it: of the same rows its {model} would not have raised this alert"
+        return f"{used} has no model {model}; so nothing can tell any more whether this continues"
 
     def _results(self, block: Block, scores: Sequence[Scores], present: NDArray[np.int64]) -> list[Draft]:
         """One result event per reading. JSON is written directly, column by column: this runs for a year of lines."""

@@ -26,8 +26,9 @@ from pathlib import Path
 import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.acceptance import AHEAD
+from fieldwatch_contract.alerts import Said
 from fieldwatch_contract.bundle import Bundle, check_fit
-from fieldwatch_contract.events import GapData
+from fieldwatch_contract.events import GapData, LevelNow
 from fieldwatch_contract.reading.parse import Refusal
 from fieldwatch_contract.scoring import Scorer, Scores
 from fieldwatch_contract.verdicts import CODES, WHYS, Verdict, Why
@@ -36,9 +37,11 @@ from numpy.typing import NDArray
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.log.tail import LogLines
 from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Decision
+from fieldwatch_agent.score.handover import Handover
 from fieldwatch_agent.score.intake import Accepted, Intake
 from fieldwatch_agent.score.numbering import Numbering
 from fieldwatch_agent.score.refill import Refill
+from fieldwatch_agent.score.rules import States
 from fieldwatch_agent.score.tally import Recent, Tally
 from fieldwatch_agent.score.window import Window
 from fieldwatch_agent.send.journal import REJECTS_KEPT, Commit, Draft, Journal, Progress, Reject
@@ -64,7 +67,8 @@ class Step:
 class Pipeline:
     """Carries the lines of one device's log into the journal under one bundle.
 
-    A new bundle means a new pipeline: it starts from the last commit, exactly like a restart.
+    A new bundle means a new pipeline: it starts from the last commit, exactly like a restart, but for its alerts
+    (:mod:`.score.handover`).
     """
 
     def __init__(self, config: Config, bundle: Bundle, journal: Journal) -> None:
@@ -81,11 +85,13 @@ class Pipeline:
         self.recent = Recent(manifest.period_s)
 
         progress = journal.progress()
-        models = {spec.name for spec in manifest.models}
-        self._alerts = {
-            m: state for m, state in progress.alerts.items() if m in models or state.alert.opened is not None
-        }
-        self._orphans = not self._alerts.keys() <= models
+        self._alerts: States = progress.alerts
+        self._kept = progress.kept
+        self._said = journal.said()
+        self._handover: Handover | None = None
+        if progress.bundle != bundle.sha256 and progress.newest is not None:
+            rules = self._decider.rules
+            self._handover = Handover(config.log, manifest, bundle.sha256, rules, progress, self._said)
         self.newest = progress.newest
         self._day = clock.day_of(progress.newest if progress.newest is not None else clock.now())
         self.intake = Intake(config.log, manifest.sensors, progress.position)
@@ -104,8 +110,8 @@ class Pipeline:
 
         Raises :class:`.send.journal.JournalError` where it cannot be written; the next call retries the same block.
         """
-        if self._orphans:
-            return self._end_orphans()
+        if self._handover is not None:
+            return self._hand_over(self._handover, scoring)
         accepted = self._held or self.intake.read(BLOCK_BYTES, self.newest)
         self._announce()
         if accepted is None:
@@ -120,10 +126,19 @@ class Pipeline:
         with scoring():
             return self._carry(accepted)
 
+    def hear(self, said: Sequence[Said]) -> None:
+        """Take what people said of alerts, as the journal has it: it holds for rows to come."""
+        self._said = tuple(said)
+
     def lag(self) -> int:
         """Return the bytes written to the log and not yet processed, as far as they can be seen."""
         held = self._held.position.offset - self._held.lines.starts[0] if self._held is not None else 0
         return self.intake.lag() + max(0, held)
+
+    @property
+    def levels(self) -> list[LevelNow]:
+        """The level of each model whose bundle lets it move."""
+        return self._decider.rules.levels(self._alerts)
 
     @property
     def waiting(self) -> str:
@@ -147,12 +162,18 @@ class Pipeline:
 
     # ---- the steps ---------------------------------------------------------------------------------------------
 
-    def _end_orphans(self) -> Step:
-        """Resolve the open alerts of models that the bundle lacks at once, be the log silent."""
-        decision = self._decider.resolve_orphaned(self._alerts, self.newest or 0)
-        progress = replace(self._journal.progress(), alerts=decision.alerts)
+    def _hand_over(self, handover: Handover, scoring: Callable[[], AbstractContextManager[None]]) -> Step:
+        """Take the alerts over from another bundle, one block of history at a time; be the log silent."""
+        with scoring():
+            lines = handover.step(self._scorer.score)
+        if lines is not None:
+            return Step(lines, 0, ())
+        before = self._journal.progress()
+        decision = self._decider.take_over(before.alerts, handover.states(), self.newest or 0)
+        kept = {before.bundle: before.alerts} if before.bundle else {}
+        progress = replace(before, alerts=decision.alerts, bundle=self.bundle.sha256, kept=kept)
         self._journal.commit(Commit(progress, {}, {}, [], decision.drafts))
-        self._alerts, self._orphans = dict(decision.alerts), False
+        self._alerts, self._kept, self._handover = decision.alerts, kept, None
         return Step(0, 0, decision.transitions)
 
     def _carry(self, accepted: Accepted) -> Step:
@@ -173,11 +194,11 @@ class Pipeline:
                 if (unfilled := self._window.unfilled(block)).any():
                     scores = [each.without(unfilled, Why.WINDOW_UNFILLED) for each in scores]
                 _count(tally, scores, present)
-                decision = decision.then(self._decider.decide(block, scores, decision.alerts))
+                decision = decision.then(self._decider.decide(block, scores, decision.alerts, self._said))
         rows = np.concatenate(kept) if kept else np.empty(0, np.int64)
         commit = self._commit(accepted, line[rows], ts[rows], refused, decision)
         self._journal.commit(commit)
-        self._alerts = dict(decision.alerts)
+        self._alerts = decision.alerts
         self.newest = commit.progress.newest
         tally.read, tally.scored = sum(commit.read.values()), decision.scored
         tally.refused.update(refusal.reason for refusal in refused)
@@ -213,6 +234,8 @@ class Pipeline:
             newest=int(ts[-1]) if len(ts) else self.newest,
             alerts=decision.alerts,
             rows=self._window.rows.to_text(),
+            bundle=self.bundle.sha256,
+            kept=self._kept,
         )
         kept, lines = refusals[-REJECTS_KEPT:], block.lines
         name, number = Path(lines.file).name, self._numbering.first_of(lines) if kept else None

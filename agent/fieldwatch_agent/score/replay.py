@@ -1,8 +1,8 @@
 """Replay: scores a log with a bundle as the agent would, without side effects.
 
-It uses the same tail, parser, acceptance, grid and scorer as the service, but no journal and no network. So it prints
-for a line what the agent reported or would have reported, and what the trainer's ``score`` gives for the same row in
-the lake.
+It uses the same tail, parser, acceptance, grid, scorer and alert rule as the service, but no journal and no network. So
+it prints for a line what the agent reported or would have reported, and what the trainer's ``score`` gives for the same
+row in the lake. The alert rule begins with the first line and, given what people said, repeats it from the same rows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,7 +18,9 @@ from pathlib import Path
 import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.acceptance import ahead
+from fieldwatch_contract.alerts import Said, alert_id
 from fieldwatch_contract.bundle import Bundle
+from fieldwatch_contract.fold import Folded
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.reading.parse import Parser
 from fieldwatch_contract.reading.settings import LogConfig
@@ -28,13 +30,17 @@ from numpy.typing import NDArray
 
 from fieldwatch_agent.log.inflate import is_whole
 from fieldwatch_agent.log.tail import read_file
+from fieldwatch_agent.score.rules import Rules, States
 
 BLOCK_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model's result for one reading; the fields of the trainer's ``score`` in the same order."""
+    """One model's result for one reading; the fields of the trainer's ``score`` in the same order.
+
+    ``threshold`` is the bundle's, ``level`` what an alert needs now, ``alert`` the id of the model's open alert.
+    """
 
     ts: str
     model: str
@@ -43,6 +49,8 @@ class Row:
     verdict: str
     sensors: list[str]
     shares: list[float]
+    level: float
+    alert: str | None
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -52,15 +60,27 @@ class Row:
 class Replay:
     """Scores log files in the order given, as one log."""
 
-    def __init__(self, bundle: Bundle, config: LogConfig) -> None:
-        """Raises :class:`.bundle.BundleError` where the bundle does not load."""
+    def __init__(self, bundle: Bundle, config: LogConfig, device: str = "replay", said: Sequence[Said] = ()) -> None:
+        """``device``: whose log it is, part of an alert's id; ``said``: what people said of its alerts.
+
+        Raises :class:`.bundle.BundleError` where the bundle does not load.
+        """
         self._config = config
+        self._device = device
+        self._said = said
+        self._rules = Rules(device, bundle.manifest)
+        self._states: States = {}
         self._manifest = bundle.manifest
         self._scorer = Scorer(bundle)
         self.refused: Counter[str] = Counter()
         self.readings = 0
         self.columns = ""
         self.incomplete: list[Path] = []
+
+    @property
+    def ignored(self) -> int:
+        """How many verdicts were on alerts that are not known here."""
+        return sum(state.ignored for state in self._states.values())
 
     def rows(self, logs: list[Path]) -> Iterator[Row]:
         """Yield the rows of ``logs``. Counts refused lines in :attr:`refused`; :attr:`columns` describes how the last
@@ -89,16 +109,23 @@ class Replay:
                     newest = int(block.ts[-1])
                     present = np.flatnonzero(block.source >= 0)
                     self.readings += len(present)
-                    columns = [self._judge(block.ts, judged, present) for judged in self._scorer.score(block.rows)]
+                    scores = self._scorer.score(block.rows)
+                    folded = self._rules.fold(block, scores, self._states, self._said)
+                    self._states = self._rules.states(folded)
+                    columns = [
+                        self._judge(block.ts, judged, done, present)
+                        for judged, done in zip(scores, folded, strict=True)
+                    ]
                     for of_one_reading in zip(*columns, strict=True):
                         yield from of_one_reading
             if path.suffix == ".gz" and not is_whole(path):
                 self.incomplete.append(path)
 
-    def _judge(self, ts: NDArray[np.int64], judged: Scores, present: NDArray[np.int64]) -> list[Row]:
+    def _judge(self, ts: NDArray[np.int64], judged: Scores, done: Folded, present: NDArray[np.int64]) -> list[Row]:
         """Return one model's results for the present rows."""
         names = self._manifest.sensors
         order, shares = rank(judged.contributions[present])
+        ids = {at: alert_id(self._device, judged.model, at) for at in np.unique(done.opened).tolist() if at >= 0}
         return [
             Row(
                 clock.iso(time),
@@ -108,14 +135,18 @@ class Replay:
                 VERDICTS[code].value,
                 [names[i] for i in who[:count]],
                 share[:count],
+                level,
+                ids.get(opened),
             )
-            for time, value, code, who, share, count in zip(
+            for time, value, code, who, share, count, level, opened in zip(
                 ts[present].tolist(),
                 judged.score[present].astype(np.float64).tolist(),
                 judged.verdict[present].tolist(),
                 order.tolist(),
                 shares.tolist(),
                 (shares > 0).sum(axis=1).tolist(),
+                done.level[present].tolist(),
+                done.opened[present].tolist(),
                 strict=True,
             )
         ]

@@ -18,15 +18,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from fieldwatch_contract.alerts import Rule
 from fieldwatch_contract.bundle import Bundle
-from fieldwatch_contract.fold import advance, unexplained
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.scoring import Scorer
 from fieldwatch_contract.verdicts import CODES, Verdict
 
 from fieldwatch_agent.score.past import read_past
+from fieldwatch_agent.score.rules import Rules, States, counted
 from fieldwatch_agent.send.journal import Progress
 
 LEAST_READINGS = 30
@@ -59,8 +58,8 @@ def run_shadow(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     manifest = bundle.manifest
     scorer = Scorer(bundle)
     grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
-    rules = [Rule.of("", spec) for spec in manifest.models]
-    states = [rule.start() for rule in rules]
+    rules = Rules("", manifest)
+    states: States = {}
     readings = judged = alarmed = alerts = 0
     past = read_past(log, manifest.sensors, progress, manifest.period)
     if past.lines and not len(past.ts):
@@ -71,13 +70,14 @@ def run_shadow(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
             continue
         verdict = np.zeros(len(present), np.bool_)
         alarm = np.zeros(len(present), np.bool_)
-        for place, (rule, scores) in enumerate(zip(rules, scorer.score(block.rows), strict=True)):
-            known = present & (scores.verdict != CODES[Verdict.UNKNOWN])
+        judgements = scorer.score(block.rows)
+        for scores in judgements:
+            known = counted(block, scores)
             verdict |= known
             alarm |= known & (scores.verdict != CODES[Verdict.NORMAL])
-            done = advance(rule, states[place], block.ts, scores.score, known, unexplained)
-            states[place] = done.state
-            alerts += sum(change.transition == "opened" for change in done.changes)
+        folded = rules.fold(block, judgements, states)
+        states = rules.states(folded)
+        alerts += sum(change.transition == "opened" for done in folded for change in done.changes)
         readings += int(present.sum())
         judged += int(verdict.sum())
         alarmed += int(alarm.sum())

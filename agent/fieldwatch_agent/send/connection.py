@@ -75,8 +75,8 @@ class Listener(Protocol):
     def on_publish(self, link: Connection, mid: int, code: ReasonCode) -> None:
         """The broker has accepted or refused a message."""
 
-    def on_message(self, link: Connection, payload: bytes) -> None:
-        """An acknowledgement has arrived."""
+    def on_message(self, link: Connection, topic: str, payload: bytes) -> None:
+        """A message for this device has arrived."""
 
 
 class Connection:
@@ -133,8 +133,8 @@ class Connection:
         return info
 
     def subscribe(self) -> None:
-        """Subscribe to our acknowledgements."""
-        self._client.subscribe(topics.topic(self._device, "ack"), qos=1)
+        """Subscribe to our acknowledgements, and to what people said of our alerts."""
+        self._client.subscribe([(topics.topic(self._device, channel), 1) for channel in ("ack", "verdicts")])
 
     def why_lost(self, code: ReasonCode) -> str:
         """Say why the connection ended, from the reason code or the socket's last error."""
@@ -223,7 +223,9 @@ class Connection:
         client.on_disconnect = lambda _c, _d, _f, code, _p: post(lambda: listener.on_disconnect(self, code))
         client.on_subscribe = lambda _c, _d, _mid, codes, _p: post(lambda: listener.on_subscribe(self, codes))
         client.on_publish = lambda _c, _d, mid, code, _p: post(lambda: listener.on_publish(self, mid, code))
-        client.on_message = lambda _c, _d, message: post(lambda: listener.on_message(self, bytes(message.payload)))
+        client.on_message = lambda _c, _d, message: post(
+            lambda: listener.on_message(self, message.topic, bytes(message.payload))
+        )
 
 
 class Dialer:

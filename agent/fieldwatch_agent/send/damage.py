@@ -8,6 +8,7 @@ one of the two read positions          restored from the other one
 epoch or high-water mark               a new epoch: nothing is renumbered, everything waiting is sent again
 a day of the ledger                    removed
 what only ``status`` shows             removed
+what people said of alerts             removed: the cloud says it again with the next connection
 a message in the outbox                moved to the rejects when it would be sent (:mod:`.send.outbox`)
 both read positions, the structure,    the whole file is set aside (renamed); a new one, with a new epoch, takes over
 another format                         the alerts, gaps and bundle changes that are readable, and the log is re-read
@@ -32,10 +33,11 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.events import GapData
 
 from fieldwatch_agent import durable
-from fieldwatch_agent.send import ledger
+from fieldwatch_agent.send import ledger, said
 from fieldwatch_agent.send.database import (
     DAMAGE,
     EPOCH,
+    SAID,
     SCHEMA,
     VERSION,
     Damaged,
@@ -150,6 +152,11 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
         except ValueError:
             db.execute("DELETE FROM meta WHERE key = ?", (key,))
             healed.append(f"{key}, which is only shown, was removed")
+    try:
+        said.from_json(read_meta(db, SAID))
+    except ValueError:
+        db.execute("DELETE FROM meta WHERE key = ?", (SAID,))
+        healed.append("what people said of alerts was removed: the cloud says it again")
     return healed + [f"removed: {lost[:200]}" for lost in ledger.sift(db)]
 
 

@@ -32,6 +32,8 @@ from fieldwatch_contract import clock, topics
 from fieldwatch_agent.send.message import Message
 
 DAMAGE = "damage"
+SAID = "said"
+"""Key of what people said of alerts (:mod:`.send.said`)."""
 NOTES_KEPT = 5
 NOTE_LENGTH = 500
 FILE = "journal.db"

@@ -29,11 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldwatch_contract import clock
-from fieldwatch_contract.events import HealthData, LedgerDay, OutboxState
+from fieldwatch_contract.alerts import Said
+from fieldwatch_contract.events import HealthData, LedgerDay, OutboxState, Verdicts
 
-from fieldwatch_agent.send import ledger, limit
+from fieldwatch_agent.send import ledger, limit, said
 from fieldwatch_agent.send.database import (
     FILE,
+    SAID,
     TIME,
     Damaged,
     Draft,
@@ -176,6 +178,23 @@ class Journal:
                 limit.keep_rejects(db, REJECTS_KEPT)
             limit.evict(db, self._limit, now)
         limit.shrink(self._file.db, self._limit)
+
+    def said(self) -> tuple[Said, ...]:
+        """Return what people said of alerts, in the order in which it holds."""
+        with self._file.reading():
+            try:
+                return said.from_json(read_meta(self._file.db, SAID))
+            except ValueError as error:
+                raise Damaged(f"{SAID}: {error}") from error
+
+    def hear(self, document: Verdicts) -> tuple[Said, ...]:
+        """Keep what ``document`` says anew, to hold from the next row on; return all that was said."""
+        known = self.said()
+        found = said.with_new(known, document, self.progress().newest)
+        if found != known:
+            with self._file.write() as db:
+                write_meta(db, SAID, said.to_json(found))
+        return found
 
     def enqueue(self, drafts: Iterable[Draft]) -> None:
         """Queue events that do not result from lines: gaps in the log, bundle changes."""

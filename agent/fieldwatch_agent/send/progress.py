@@ -20,8 +20,10 @@ class Progress:
     """How far the log was read, and what a restart needs: all of it a function of the log read so far.
 
     ``position``: after the last journalled line. ``rewind``: where a restart begins to re-read in order to refill the
-    window (replay position). Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: by model name.
-    ``rows``: which periods since ``rewind`` have a row, as text of :class:`.acceptance.Rows`; empty in older journals.
+    window (replay position). Both are the tail's JSON. ``newest``: µs of the newest row. ``alerts``: the state of the
+    alert rule, by model name. ``rows``: which periods since ``rewind`` have a row, as text of
+    :class:`.acceptance.Rows`; empty in older journals. ``bundle``: sha256 of the bundle that ``alerts`` belong to;
+    empty in older journals. ``kept``: the states of the bundle before it, by its sha256, in case it comes back.
     """
 
     position: str | None = None
@@ -29,6 +31,8 @@ class Progress:
     newest: int | None = None
     alerts: Mapping[str, RuleState] = field(default_factory=dict)
     rows: str = ""
+    bundle: str = ""
+    kept: Mapping[str, Mapping[str, RuleState]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return it as stored in the journal."""
@@ -41,7 +45,8 @@ class Progress:
             return cls()
         try:
             value = json.loads(text)
-            value["alerts"] = {model: RuleState.from_dict(state) for model, state in value["alerts"].items()}
+            value["alerts"] = _states(value["alerts"])
+            value["kept"] = {bundle: _states(states) for bundle, states in value.get("kept", {}).items()}
             found = cls(**value)
             for place in (found.position, found.rewind):
                 if place is not None:
@@ -51,3 +56,7 @@ class Progress:
             return found
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise ValueError(f"the read position does not parse: {error}") from error
+
+
+def _states(value: Mapping[str, Mapping[str, object]]) -> dict[str, RuleState]:
+    return {model: RuleState.from_dict(state) for model, state in value.items()}

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING
 from fieldwatch_contract import causes
 
 from fieldwatch_agent.send.connection import Connection, Dialer, Timing
+from fieldwatch_agent.send.mailbox import Mailbox
 from fieldwatch_agent.send.plan import Attempts
 from fieldwatch_agent.send.presence import LOST, STOPPED, Presence
 from fieldwatch_agent.send.traffic import Traffic
@@ -51,7 +52,8 @@ log = logging.getLogger("fieldwatch.uplink")
 
 
 class Uplink:
-    """The thread that sends. All public members may be used from any thread."""
+    """The thread that sends. All public members may be used from any thread. ``verdicts``: what people said of alerts,
+    to be taken by the service."""
 
     def __init__(self, config: MqttConfig, device: str, journal: Journal, timing: Timing | None = None) -> None:
         """Does nothing before :meth:`start`."""
@@ -66,6 +68,7 @@ class Uplink:
         self._traffic = Traffic(journal, device, config.acknowledge == "application", self._timing, self._words)
         self._dialer = Dialer(config, device, self._timing, self._inbox.put)
         self._link: Connection | None = None
+        self.verdicts = Mailbox()
 
     @property
     def idle(self) -> bool:
@@ -212,13 +215,19 @@ class Uplink:
             link.stage.ready = now
 
     def on_subscribe(self, link: Connection, codes: list[ReasonCode]) -> None:
-        """Begin to send after a short delay: a retained acknowledgement may save much of it."""
+        """Begin to send after a short delay: a retained acknowledgement may save much of it.
+
+        Delivery does not need the verdicts, and a broker with access rules of before there were any refuses them.
+        """
         if link is not self._link:
             return
-        if refused := [code for code in codes if code.is_failure]:
-            reason = causes.code(refused[0])
+        acknowledgements, *verdicts = codes
+        if acknowledgements.is_failure:
+            reason = causes.code(acknowledgements)
             self._drop(f"{self._dialer.where} refuses the subscription to our acknowledgements: {reason}")
             return
+        if any(code.is_failure for code in verdicts):
+            log.warning("%s: what people say of alerts does not reach us: may we read 'verdicts'?", self._dialer.where)
         link.stage.ready = time.monotonic() + self._timing.retained_ack
 
     def on_publish(self, link: Connection, mid: int, code: ReasonCode) -> None:
@@ -227,9 +236,13 @@ class Uplink:
             channel, numbers = link.flight.take(mid, time.monotonic())
             self._traffic.answered(channel, numbers, code, self._dialer.where)
 
-    def on_message(self, link: Connection, payload: bytes) -> None:
-        """Process an acknowledgement."""
-        if link is self._link and not self._traffic.acknowledged(payload):
+    def on_message(self, link: Connection, topic: str, payload: bytes) -> None:
+        """Process an acknowledgement, or keep verdicts for the service."""
+        if link is not self._link:
+            return
+        if topic.endswith("/verdicts"):
+            self.verdicts.put(payload)
+        elif not self._traffic.acknowledged(payload):
             self._drop(
                 "the cloud holds more than this journal ever sent: it was set back; everything waiting is sent again"
             )

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fieldwatch_agent.send import ledger
-from fieldwatch_agent.send.database import JournalError, connect, is_damage, read_meta
+from fieldwatch_agent.send.database import SAID, JournalError, connect, is_damage, read_meta
 from fieldwatch_agent.send.outbox import depth
 from fieldwatch_agent.send.progress import COPIES, Progress
 
@@ -47,6 +47,7 @@ def read_status(path: Path) -> dict[str, object]:
         "alert_waiting": None,
         "last_alert": None,
         "rejects": [],
+        "verdicts": [],
         "damaged": [],
     }
     try:
@@ -69,6 +70,7 @@ def read_status(path: Path) -> dict[str, object]:
                 "alert_waiting": lambda: _newest_alert(db),
                 "last_alert": lambda: _json(read_meta(db, "last_alert")),
                 "rejects": lambda: _rejects(db),
+                "verdicts": lambda: _json(read_meta(db, SAID)) or [],
             }
             for name, read in parts.items():
                 try:

@@ -507,7 +507,7 @@ def test_an_alert_of_a_model_that_the_next_bundle_lacks_is_resolved_with_the_rea
     device.carry()
     assert len([alert for alert in device.alerts() if alert["model"] == "classifier"]) == 2, "said once"
     assert "classifier" not in device.journal.progress().alerts
-    assert device.journal.progress().alerts["detector"].opened is not None, "the other one goes on"
+    assert device.journal.progress().alerts["detector"].alert.opened is not None, "the other one goes on"
 
 
 # ---- what became of the lines --------------------------------------------------------------------------------------

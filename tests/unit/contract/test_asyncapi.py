@@ -97,7 +97,7 @@ def test_every_reference_of_the_description_leads_somewhere():
 def test_the_description_names_every_channel_of_the_code():
     channels = committed("asyncapi.json")["channels"].values()
     described = {topics.parse(channel["address"].replace("{device}", "press-0001")).channel for channel in channels}
-    assert described == {*(f"evt/{name}" for name in events.EVENT_TYPES), "bulk", "state", "ack"}
+    assert described == {*(f"evt/{name}" for name in events.EVENT_TYPES), "bulk", "state", "ack", "verdicts"}
 
 
 @pytest.mark.parametrize("name", events.EVENT_TYPES)
