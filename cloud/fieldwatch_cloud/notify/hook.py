@@ -32,7 +32,7 @@ def sign(secret: bytes, at: int, body: bytes) -> str:
     """Return the signature's header; ``at`` in seconds since 1970.
 
     >>> sign(b"k", 1, b"x")[:23]
-    't=1,v1=86df59b4da77a1c5'
+    't=1,v1=976cb87e4f568d1c'
     """
     digest = hmac.new(secret, f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     return f"t={at},v1={digest}"
