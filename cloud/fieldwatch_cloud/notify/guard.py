@@ -41,9 +41,9 @@ def resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
-def judge(url: str, allow: Sequence[Network], lookup: Callable[[str, int], list[str]] = resolve) -> Place:
+def judge(url: str, allow: Sequence[Network], lookup: Callable[[str, int], list[str]] | None = None) -> Place:
     """Return where to connect to. Raises :class:`RefusedError` for a place that may not be reached,
-    :class:`TryLaterError` where the name cannot be resolved now.
+    :class:`TryLaterError` where the name cannot be resolved now. ``lookup``: default :func:`resolve`.
     """
     parts = urlsplit(url)
     try:
@@ -56,7 +56,7 @@ def judge(url: str, allow: Sequence[Network], lookup: Callable[[str, int], list[
         raise RefusedError("a URL must not hold a user name or password")
     port = port or (443 if parts.scheme == "https" else 80)
     try:
-        addresses = lookup(parts.hostname, port)
+        addresses = (lookup or resolve)(parts.hostname, port)
     except (OSError, UnicodeError) as error:
         raise TryLaterError(f"{parts.hostname} cannot be resolved: {error}") from None
     for one in addresses:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import format_datetime, make_msgid, parseaddr
 from html import escape
 from typing import TYPE_CHECKING
@@ -147,6 +148,5 @@ def _line(text: str) -> str:
 
 
 def _bytes(message: EmailMessage) -> bytes:
-    from email.policy import SMTP
-
-    return message.as_bytes(policy=SMTP)
+    """Return what goes over the wire. A subject in ASCII stays on one line: unfolding puts a blank before some."""
+    return message.as_bytes(policy=SMTP.clone(max_line_length=240) if str(message["Subject"]).isascii() else SMTP)
