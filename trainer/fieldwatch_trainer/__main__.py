@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         args = _parser(argv[0] if argv else None).parse_args(argv)
-        from fieldwatch_trainer import gate, lake, score, split, table, train
+        from fieldwatch_trainer import check, gate, lake, score, split, table, train
+        from fieldwatch_trainer.checks.finding import AcceptError
         from fieldwatch_trainer.models import TooLittleData
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in NEEDED:
@@ -34,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     usage = (
         lake.LakeError, split.SplitError, table.TableError, train.TrainError, score.ScoreError,
-        BundleError, TooLittleData,
+        BundleError, TooLittleData, AcceptError,
     )  # fmt: skip
     try:
         return int(args.run(args))
     except usage as error:
         return _fail(str(error), 2)
-    except gate.GateError as error:
+    except (gate.GateError, check.CheckError) as error:
         return _fail(str(error), 3)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
@@ -66,6 +67,10 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
     train.add_argument("--label", metavar="COLUMN", help="column with 0 or 1 (or true or false); with --csv")
     train.add_argument("--out", required=True, type=Path, metavar="RUN", help="folder for bundle, run.json and report")
     _border(train, "--train-until", "learn from readings before this time (RFC 3339)")
+    train.add_argument(
+        "--accept", action="append", default=[], metavar="FINDING[:SENSOR]",
+        help="train over this finding of check, such as unit-change:humidity; may be repeated",
+    )  # fmt: skip
     train.add_argument(
         "--budget", type=_positive, metavar="N", help="false alarms a device-day that people can bear (default 0.5)"
     )
@@ -149,6 +154,7 @@ def _positive(text: str) -> float:
 
 def _train(args: argparse.Namespace) -> int:
     from fieldwatch_trainer import train
+    from fieldwatch_trainer.checks.finding import Accepted
     from fieldwatch_trainer.lake import Lake
     from fieldwatch_trainer.split import choose
     from fieldwatch_trainer.table import read_table
@@ -157,16 +163,20 @@ def _train(args: argparse.Namespace) -> int:
     if args.csv is not None:
         if args.label is None:
             args.usage_error("--csv needs --label COLUMN")
-        if args.device_type or args.time or args.split or args.budget:
-            args.usage_error("--device-type, --train-until, --split and --budget need --lake: a table has no time")
+        if args.device_type or args.time or args.split or args.budget or args.accept:
+            args.usage_error(
+                "--device-type, --train-until, --split, --budget and --accept need --lake: a table has no time"
+            )
         run = train.train_table(read_table(args.csv, args.label), args.label, args.out, _progress)
     else:
         if args.device_type is None:
             args.usage_error("--lake needs --device-type T")
         split = choose(args.time, args.split)
         where = args.split or "--train-until"
-        lake = Lake(args.lake)
-        run = train.train_lake(lake, args.device_type, args.out, split, args.budget or BUDGET, _progress, where)
+        accepted = Accepted.read(args.accept)
+        lake = Lake(args.lake, strict=False)
+        budget = args.budget or BUDGET
+        run = train.train_lake(lake, args.device_type, args.out, split, budget, _progress, where, accepted)
     _progress("")
     sys.stdout.write(json.dumps(run, indent=1) + "\n" if args.json else train.said(run, args.out))
     return 0

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fieldwatch_trainer.checks import told
+
 LABELS = {
     "event_recall": "event recall: share of labelled events with an alert",
     "alert_precision": "alert precision: share of alerts that met an event",
@@ -76,6 +78,7 @@ def card(run: Mapping[str, Any]) -> str:
     """Return the card as Markdown; the sections for which ``run`` has something."""
     sections = [
         ("", _facts(run)),
+        ("Accepted findings", _accepted(run.get("findings") or {})),
         ("Notes", _bullets(run.get("notes") or [])),
         ("Models", _models(run.get("models") or {})),
         ("Data", _data(run.get("data") or {})),
@@ -94,6 +97,14 @@ def card(run: Mapping[str, Any]) -> str:
 
 def _bullets(sentences: Iterable[str]) -> list[str]:
     return [f"- {sentence}" for sentence in sentences]
+
+
+def _accepted(findings: Mapping[str, Any]) -> list[str]:
+    """Tell what was found in the data and accepted by name: the model is no better than that."""
+    return _bullets(
+        f"**{one['kind']}**: {told.place(one)}{one['what']}. What follows: {one['consequence']}."
+        for one in findings.get("accepted") or []
+    )
 
 
 def _facts(run: Mapping[str, Any]) -> list[str]:

@@ -1,107 +1,46 @@
-"""``check``: what a lake really holds, before anybody trains on it.
+"""``check``: what a lake really holds, before anybody trains on it. ``train`` asks it too, about its training rows.
 
-Every finding names a place, what is wrong there and what would be right, and has a level:
+What can be wrong, and how bad it is, stands in :mod:`.checks.finding`; each kind has a module in :mod:`.checks`. Here
+the lake is read and the report put together: a device at a time, of a wide lake some sensors at a time, reduced to
+counts and findings, so that memory follows neither the number of devices nor that of sensors.
 
-* ``error``    training this type would fail or mean nothing: exit code 3
-* ``warning``  the models will be worse than they could be, or an evaluation would mislead
-* ``note``     worth knowing
-
-Devices are read one at a time and reduced to counts, so memory depends on the largest device alone. A lake that cannot
-be opened at all raises :class:`.lake.LakeError` before there is anything to report.
-
-Training against recent distribution: the newest ninth of each device's normal rows is held against the eight ninths
-before it, in bins at the device's own quantiles, by the population stability index. The usual fixed limits (0.1, 0.25)
-are wrong: chance alone gives about (bins - 1)(1/n + 1/m) for independent rows, and far more for sensors that remember.
-So each earlier ninth is held against the others too, and the recent one stands out only where it moved more than
-twice as far as any of them did.
+A lake that cannot be opened at all raises :class:`.lake.LakeError` before there is anything to report.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from fieldwatch_contract import clock
-from fieldwatch_contract.clock import SECOND, iso
+from fieldwatch_contract.clock import SECOND
 from numpy.typing import NDArray
 
-from fieldwatch_trainer.lake import Label, Lake, LakeError, label_codes
-from fieldwatch_trainer.models import ANOMALY, FAULT, NORMAL
+from fieldwatch_trainer.checks import changes, clocks, drift, fleet, labelling, leaks, names, rows, stuck, told, values
+from fieldwatch_trainer.checks.finding import KINDS, Accepted, Finding, stopping
+from fieldwatch_trainer.checks.rows import DeviceReport
+from fieldwatch_trainer.checks.series import Level, Series
+from fieldwatch_trainer.checks.values import SensorReport
+from fieldwatch_trainer.labels import EVENTS, Label
+from fieldwatch_trainer.lake import Lake, LakeError, label_codes
+from fieldwatch_trainer.models import ANOMALY, FAULT, MAINTENANCE, NORMAL, SEED
+from fieldwatch_trainer.split import Split
 
 MIN_ROWS = 300
 """Fewer readings of a type are not enough for any model."""
-
-FLAT = 60
-"""Readings with the same value in a row that make a flat line, for a sensor that otherwise moves."""
-
-ABSURD = 1000.0
-"""Values further from the median than this many times the 1..99 % spread are probably codes, not measurements."""
-
-MOSTLY_FAULT = 0.5
-BLOCKS = 9
-BINS = 20
-SAMPLE = 20_000
-"""Rows of a device, evenly spread, from which quantiles and distributions are taken."""
-
-DRIFT_RATIO = 2.0
-DRIFT_LEAST = 0.2
-
-Level = Literal["error", "warning", "note"]
-LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+MIN_VALUES = 50
+"""Fewer values of a sensor on a device tell nothing of its level."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing worth saying: ``code`` for programs, ``where`` a device, sensor or file, ``message`` for people."""
-
-    level: Level
-    code: str
-    where: str
-    message: str
-
-
-@dataclass
-class DeviceReport:
-    """Counts of one device; times in RFC 3339, lengths in seconds."""
-
-    device: str
-    readings: int
-    first: str
-    last: str
-    missing_periods: int
-    gaps: int
-    longest_gap_s: float
-    duplicates: int
-    conflicting: int
-    disorder: int = 0
-    fault_rows: int = 0
-    anomaly_rows: int = 0
-
-
-@dataclass
-class SensorReport:
-    """Counts of one sensor over the devices of a type. ``psi*`` are None where there were too few rows."""
-
-    sensor: str
-    low: float | None = None
-    high: float | None = None
-    missing: int = 0
-    infinite: int = 0
-    absurd: int = 0
-    constant_on: int = 0
-    absent_on: int = 0
-    flat_rows: int = 0
-    flat_device: str = ""
-    psi: float | None = None
-    psi_chance: float | None = None
-    psi_before: float | None = None
+class CheckError(Exception):
+    """The data would make a model meaningless; the message says what to do, finding by finding."""
 
 
 @dataclass
@@ -109,6 +48,7 @@ class TypeReport:
     """Everything about one device type."""
 
     device_type: str
+    accepted: Accepted = field(default_factory=Accepted)
     period_s: float = 0.0
     devices: list[DeviceReport] = field(default_factory=list)
     sensors: list[SensorReport] = field(default_factory=list)
@@ -116,19 +56,36 @@ class TypeReport:
     findings: list[Finding] = field(default_factory=list)
 
     @property
+    def stopping(self) -> list[Finding]:
+        """What stops training: of that severity, and not accepted."""
+        return stopping(self.findings, self.accepted)
+
+    @property
     def usable(self) -> bool:
         """Whether a model of this type can be trained."""
-        return not any(finding.level == "error" for finding in self.findings)
+        return not self.stopping
 
-    def say(self, level: Level, code: str, where: str, message: str) -> None:
-        """Add a finding."""
-        self.findings.append(Finding(level, code, where, message))
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "device_type": self.device_type,
+            "usable": self.usable,
+            "period_s": self.period_s,
+            "findings": [one.as_json(self.accepted.covers(one)) for one in self.findings],
+            "labels": self.labels,
+            "devices": [asdict(one) for one in self.devices],
+            "sensors": [asdict(one) for one in self.sensors],
+        }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fieldwatch-trainer check``."""
     parser.add_argument("--lake", required=True, metavar="L", help="folder or s3://, abfs://, gs:// address")
     parser.add_argument("--device-type", metavar="T", help="this type alone; default: every type in devices.parquet")
+    parser.add_argument(
+        "--accept", action="append", default=[], metavar="FINDING[:SENSOR]",
+        help="do not stop over this finding, such as unit-change:humidity; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="the whole report as JSON on stdout")
     parser.add_argument("--html", metavar="FILE", type=Path, help="also write the report as a page")
 
@@ -136,20 +93,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Check a lake and print the report; return 0, or 3 where a type is unusable.
 
-    Raises :class:`.lake.LakeError` for a lake that cannot be opened or lacks the type asked for.
+    Raises :class:`.lake.LakeError` for a lake that cannot be opened or lacks the type asked for,
+    :class:`.checks.finding.AcceptError` for an ``--accept`` that names nothing.
     """
-    lake = Lake(args.lake)
+    accepted = Accepted.read(args.accept)
+    lake = Lake(args.lake, strict=False)
     types = [args.device_type] if args.device_type else list(lake.device_types())
     if args.device_type and args.device_type not in lake.device_types():
         lake.devices(args.device_type)  # raises, and says which types there are
-    reports = [inspect(lake, one, _progress) for one in types]
-    result = as_json(args.lake, reports)
+    reports = [inspect(lake, one, accepted, None, _progress, place == 0) for place, one in enumerate(types)]
+    accepted.check_sensors([sensor.sensor for report in reports for sensor in report.sensors])
+    idle = accepted.idle([one for report in reports for one in report.findings])
+    result = {
+        "lake": args.lake,
+        "usable": bool(reports) and all(report.usable for report in reports),
+        "accepted_without_effect": idle,
+        "types": [report.as_json() for report in reports],
+    }
     if args.html:
         from fieldwatch_trainer import report
 
         report.write_check(args.html, result)
-    sys.stdout.write(json.dumps(result, indent=1) + "\n" if args.json else as_text(args.lake, reports))
+    sys.stdout.write(json.dumps(result, indent=1) + "\n" if args.json else told.report(result))
     return 0 if result["usable"] else 3
+
+
+def checked(
+    lake: Lake, device_type: str, accepted: Accepted, split: Split, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Check what training would read; return the findings as ``run.json`` holds them.
+
+    Raises :class:`CheckError` where something stops training, :class:`.checks.finding.AcceptError` for a sensor
+    accepted that there is not.
+    """
+    report = inspect(lake, device_type, accepted, split, progress)
+    accepted.check_sensors([one.sensor for one in report.sensors])
+    if stop := report.stopping:
+        lines = told.actions([one.as_json() for one in stop])
+        raise CheckError("\n".join([f"the data of type {device_type!r} would make the result meaningless", *lines]))
+    return {
+        "accepted": [one.as_json(True) for one in report.findings if accepted.covers(one)],
+        "accepted_without_effect": accepted.idle(report.findings),
+        "told": dict(Counter(one.kind for one in report.findings if not accepted.covers(one))),
+    }
 
 
 def _progress(text: str) -> None:
@@ -158,395 +144,235 @@ def _progress(text: str) -> None:
         sys.stderr.flush()
 
 
-# -- looking ----------------------------------------------------------------------------------------------------------
+def inspect(
+    lake: Lake,
+    device_type: str,
+    accepted: Accepted | None = None,
+    split: Split | None = None,
+    progress: Callable[[str], None] = lambda _text: None,
+    whole: bool = True,
+) -> TypeReport:
+    """Look at the readings and labels of a type; of each device those before its border in ``split``, else all.
 
-
-def inspect(lake: Lake, device_type: str, progress: Callable[[str], None] = lambda _text: None) -> TypeReport:
-    """Look at every reading and label of a type."""
-    report = TypeReport(device_type)
+    ``whole``: also tell what concerns no type but the lake.
+    """
+    report = TypeReport(device_type, accepted or Accepted())
+    report.findings.extend(_of_lists(lake, device_type))
+    if whole:
+        report.findings.extend(_of_lake(lake))
     try:
         infos = lake.devices(device_type)
-        names = lake.sensors(device_type)
+        sensors = lake.sensors(device_type)
     except LakeError as error:
-        report.say("error", "unreadable", device_type, str(error))
+        report.findings.append(Finding("unreadable", str(error), "see docs/your-own-data.md, The lake"))
         return report
     report.period_s = infos[0].period / SECOND
-    sensors = [SensorReport(name) for name in names]
-    report.sensors = sensors
-    counts = np.zeros((BLOCKS, len(names), BINS))
-    valid_rows = 0
+    look = _Look(lake, sensors, split or Split())
     for number, info in enumerate(infos):
         progress(f"{device_type}: {info.device} ({number + 1} of {len(infos)})")
         try:
-            readings = lake.readings(info.device, names)
+            report.findings.extend(look.at(info.device, info.period))
         except LakeError as error:
-            report.say("error", "unreadable", info.device, str(error))
-            continue
-        labels = lake.labels(info.device)
-        _look_at_labels(report, info.device, labels, readings.ts, set(names))
-        codes = label_codes(readings.ts, labels)
-        device = _look_at_times(report, info.device, readings.ts, readings.values, info.period)
-        device.disorder = readings.disorder
-        device.fault_rows = int((codes == FAULT).sum())
-        device.anomaly_rows = int((codes == ANOMALY).sum())
-        report.devices.append(device)
-        _look_at_values(sensors, info.device, readings.values)
-        counts += _distribution(readings.values, codes == NORMAL)
-        valid_rows += int((~np.isnan(readings.values)).any(axis=1).sum())
+            remedy = "mend or replace the file"
+            report.findings.append(Finding("unreadable", str(error), remedy, info.device))
     progress("")
-    _judge_devices(report)
-    known = set(lake.sensors(device_type))
-    passed_over = lake.passed_over(device_type)
-    if left := [name for name in passed_over if name not in known]:
-        report.say("warning", "text", _list(left), "no column of numbers, so no sensor: write numbers if it is one")
-    for name in known & set(passed_over):
-        report.say("error", "text", name, f"numbers in some files and none in others: see {passed_over[name]}")
-    _judge_sensors(report, valid_rows)
-    _judge_drift(report, counts)
-    _judge_labels(report, lake, {info.device for info in infos})
-    report.findings.sort(key=lambda finding: LEVELS.index(finding.level))
+    report.devices, report.sensors = look.devices, look.reports
+    for label in (label for all_of in look.labels.values() for label in all_of):
+        report.labels[label.label] = report.labels.get(label.label, 0) + 1
+    report.findings.extend(look.over_devices())
+    report.findings.extend(_columns(lake, device_type, sensors))
+    report.findings.extend(labelling.of_type(look.devices, look.labels, lake.labelled))
+    order = list(KINDS)
+    report.findings.sort(key=lambda one: (one.severity == "told", order.index(one.kind), one.device, one.sensor))
     return report
 
 
-def _look_at_times(
-    report: TypeReport,
-    device: str,
-    ts: NDArray[np.int64],
-    values: NDArray[np.float64],
-    period: int,
-) -> DeviceReport:
-    """Count gaps and duplicates. ``ts`` µs ascending ``[m]``, ``values`` ``[m, S]``."""
-    slots = ts // period
-    steps = np.diff(slots)
-    same = np.flatnonzero(steps == 0)
-    first_of_slot = np.searchsorted(slots, slots[same + 1])
-    a, b = values[same + 1], values[first_of_slot]
-    conflicting = int((~((a == b) | (np.isnan(a) & np.isnan(b)))).any(axis=1).sum())
-    gaps = steps[steps > 1]
-    if len(ts) and ts[-1] > clock.now() + clock.DAY:
-        report.say("warning", "future", device, f"newest reading is of {iso(int(ts[-1]))}: clock or time zone is wrong")
-    if len(steps) and float(np.median(np.diff(ts)[steps > 0]) if (steps > 0).any() else 0) > 1.5 * period:
-        step = float(np.median(np.diff(ts)[steps > 0])) / SECOND
-        report.say(
-            "error",
-            "period",
-            device,
-            f"readings come every {step:g} s, devices.parquet says period_s = {period / SECOND:g}: most rows would be "
-            f"missing; set period_s to {step:g}",
+class _Look:
+    """Goes over a type's devices, one after the other, and keeps what a judgement over all of them needs."""
+
+    def __init__(self, lake: Lake, sensors: list[str], split: Split) -> None:
+        self._lake = lake
+        self._sensors = sensors
+        self._split = split
+        self.devices: list[DeviceReport] = []
+        self.labels: dict[str, list[Label]] = {}
+        self.reports = [SensorReport(name) for name in sensors]
+        self._counts = np.zeros((len(sensors), drift.BLOCKS, drift.BINS))
+        self._leaks = [leaks.Evidence(name) for name in sensors]
+        self._levels: dict[str, dict[str, Level]] = {}
+        self._presence: dict[str, list[names.Presence]] = {}
+        self._rhythms: dict[str, clocks.Rhythm] = {}
+        self._fits: list[clocks.Fit] = []
+        self._valid_rows = 0
+
+    def at(self, device: str, period: int) -> list[Finding]:
+        """Look at one device; return what can be said of it alone. Raises :class:`.lake.LakeError`."""
+        border = self._split.border(device)
+        labels = [one for one in self._lake.labels(device) if border is None or one.start < border]
+        found: list[Finding] = []
+        about: _Device | None = None
+        for group, readings in self._lake.columns(device, self._sensors):
+            stop = len(readings.ts) if border is None else int(np.searchsorted(readings.ts, border))
+            if about is None:
+                about = _Device(device, readings.ts[:stop], labels, period)
+                about.report.disorder = readings.disorder
+            about.merged[0] += int(np.isfinite(readings.values).sum()) if readings.repeats else 0
+            about.merged[1] += readings.repeats
+            about.report.conflicting += readings.conflicts
+            about.fold(readings.values[:stop])
+            for place, name in enumerate(group):
+                found.extend(self._sensor(about, self._sensors.index(name), readings.values[:stop, place]))
+        if about is None or not len(about.ts):
+            return found
+        self._valid_rows += int(about.valid.sum())
+        self.devices.append(about.report)
+        self.labels[device] = labels
+        found.extend(rows.findings(about.finished(), about.ts, period, (about.merged[0], about.merged[1])))
+        found.extend(changes.findings(about.changes))
+        found.extend(clocks.local_time(device, about.ts, period))
+        found.extend(labelling.of_device(device, labels, about.ts, set(self._sensors)))
+        found.extend(
+            names.in_history(device, int(about.ts[0]), int(about.ts[-1]), period, self._presence.get(device, []))
         )
-    return DeviceReport(
-        device=device,
-        readings=len(ts),
-        first=iso(int(ts[0])) if len(ts) else "",
-        last=iso(int(ts[-1])) if len(ts) else "",
-        missing_periods=int((gaps - 1).sum()),
-        gaps=len(gaps),
-        longest_gap_s=float((gaps.max(initial=1) - 1) * period / SECOND),
-        duplicates=len(same),
-        conflicting=conflicting,
-    )
+        events = [(one.start, one.end) for one in labels if one.label in EVENTS]
+        labelled = clocks.Labelled(device, about.ts, about.unrest.ranks(), events)
+        self._fits.extend(clocks.fits(labelled, np.random.default_rng(SEED)))
+        return found
+
+    def _sensor(self, about: _Device, place: int, x: NDArray[np.float64]) -> list[Finding]:
+        """Look at one sensor of one device."""
+        name, device = self._sensors[place], about.report.device
+        raw = Series(device, name, about.ts, x, about.free, about.period)
+        coded = list(values.codes(raw))
+        found = [finding for finding, _ in coded]
+        series = replace(raw, x=_without(x, *(suspect.rows for _, suspect in coded)))
+        values.count(self.reports[place], series)
+        self._counts[place] += drift.distribution(series)
+        self._leaks[place].add(series, (about.codes == FAULT) | (about.codes == ANOMALY))
+        self._presence.setdefault(device, []).append(names.presence(series))
+        about.unrest.add(series)
+        self._rhythms.setdefault(device, clocks.Rhythm()).add(series)
+        for finding, held in stuck.stuck(series):
+            found.append(finding)
+            series = replace(series, x=_without(series.x, held))
+        about.changes.extend(changes.changes(series))
+        if len(series.calm) >= MIN_VALUES:
+            self._levels.setdefault(name, {})[device] = Level.of(series.x[series.calm])
+        return found
+
+    def over_devices(self) -> list[Finding]:
+        """Return what can be said of all devices together."""
+        readings = sum(one.readings for one in self.devices)
+        found: list[Finding] = []
+        if readings < MIN_ROWS:
+            what = f"{readings} readings in all; at least {MIN_ROWS} are needed"
+            found.append(Finding("too-few-readings", what, "collect more, or look for files that were not exported"))
+        found.extend(values.judge(self.reports, len(self.devices), readings, self._valid_rows))
+        found.extend(drift.judge(self.reports, self._counts))
+        found.extend(names.spellings(self._sensors))
+        found.extend(names.between_devices(self._presence))
+        found.extend(fleet.differences(self._levels))
+        labelled = any(one.fault_rows or one.anomaly_rows for one in self.devices)
+        for evidence in self._leaks:
+            found.extend(evidence.findings(labelled))
+        found.extend(clocks.slips(self._fits))
+        found.extend(clocks.offsets(self._rhythms))
+        return found
 
 
-def _look_at_values(sensors: list[SensorReport], device: str, values: NDArray[np.float64]) -> None:
-    """Fold one device's values ``[m, S]`` into the sensors' counts."""
-    for column, sensor in enumerate(sensors):
-        x = values[:, column]
-        infinite = np.isinf(x)
-        sensor.infinite += int(infinite.sum())
-        valid = x[~np.isnan(x) & ~infinite]
-        sensor.missing += len(x) - len(valid) - int(infinite.sum())
-        if not len(valid):
-            sensor.absent_on += 1
-            continue
-        low, high = float(valid.min()), float(valid.max())
-        sensor.low = low if sensor.low is None else min(sensor.low, low)
-        sensor.high = high if sensor.high is None else max(sensor.high, high)
-        if low == high:
-            sensor.constant_on += 1
-            continue
-        q01, median, q99 = np.quantile(valid[:: max(1, len(valid) // SAMPLE)], (0.01, 0.5, 0.99))
-        if q99 > q01:
-            sensor.absurd += int((np.abs(valid - median) > ABSURD * (q99 - q01)).sum())
-        changed = np.flatnonzero(np.diff(valid))
-        if len(changed) > len(valid) / 2:  # it moves more often than not, so standing still is strange
-            runs = np.diff(np.concatenate(([-1], changed, [len(valid) - 1])))
-            flat = int(runs[runs >= FLAT].sum())
-            if flat and flat > sensor.flat_rows:
-                sensor.flat_device = device
-            sensor.flat_rows += flat
+class _Device:
+    """What is gathered of one device while its sensors pass by."""
+
+    def __init__(self, device: str, ts: NDArray[np.int64], labels: Sequence[Label], period: int) -> None:
+        self.ts = ts
+        self.period = period
+        self.codes = label_codes(ts, list(labels))
+        self.free = self.codes == NORMAL
+        self.report = rows.report(device, ts, period)
+        self.report.fault_rows = int((self.codes == FAULT).sum())
+        self.report.anomaly_rows = int((self.codes == ANOMALY).sum())
+        self.report.maintenance_rows = int((self.codes == MAINTENANCE).sum())
+        self.unrest = clocks.Unrest(len(ts))
+        self.changes: list[changes.Change] = []
+        self.valid = np.zeros(len(ts), bool)
+        self.merged = [0, 0]
+        self._again, self._first = rows.repeated(ts, period)
+        self._conflict = np.zeros(len(self._again), bool)
+
+    def fold(self, columns: NDArray[np.float64]) -> None:
+        """Take note of some columns ``[m, s]``: which rows have a value, which duplicates have another."""
+        self.valid |= np.isfinite(columns).any(axis=1)
+        a, b = columns[self._again], columns[self._first]
+        self._conflict |= ~((a == b) | (np.isnan(a) & np.isnan(b))).all(axis=1)
+
+    def finished(self) -> DeviceReport:
+        """Return the counts, after the last column."""
+        self.report.conflicting += int(self._conflict.sum())
+        return self.report
 
 
-def _look_at_labels(
-    report: TypeReport, device: str, labels: list[Label], ts: NDArray[np.int64], sensors: set[str]
-) -> None:
-    """Judge a device's labels against its readings."""
-    for label in labels:
-        report.labels[label.label] = report.labels.get(label.label, 0) + 1
-        span = f"{label.label} {iso(label.start)} to {iso(label.end)}"
-        inside = np.searchsorted(ts, label.end, side="right") - np.searchsorted(ts, label.start, side="left")
-        if not inside:
-            report.say("warning", "label_outside", device, f"label {span} covers no reading: it teaches nothing")
-        if unknown := [name for name in label.sensors if name not in sensors]:
-            report.say(
-                "warning", "label_sensor", device, f"label {span} names sensor {unknown[0]!r}, which no reading has"
-            )
-    for before, after in pairwise(labels):
-        if after.start < before.end and after.label != before.label:
-            report.say(
-                "warning",
-                "label_overlap",
-                device,
-                f"labels {before.label} and {after.label} overlap from {iso(after.start)}: fault wins over anomaly, "
-                "both win over normal; correct the one that is wrong",
-            )
+def _without(x: NDArray[np.float64], *rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return values with those of some rows missing."""
+    if not rows:
+        return x
+    left = x.copy()
+    left[np.concatenate(rows)] = np.nan
+    return left
 
 
-def _distribution(values: NDArray[np.float64], normal: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Count values ``[m, S]`` of normal rows by ninth of the rows and bin: ``[BLOCKS, S, BINS]``.
-
-    Zeros where there are too few.
-    """
-    step = max(1, len(values) // SAMPLE)
-    values, normal = values[::step], normal[::step]
-    sensors = values.shape[1]
-    counts = np.zeros((BLOCKS, sensors, BINS))
-    if len(values) < BLOCKS * BINS * 2:
-        return counts
-    block = np.arange(len(values)) * BLOCKS // len(values)
-    for column in range(sensors):
-        x = values[:, column]
-        valid = np.isfinite(x) & normal
-        train = x[valid & (block < BLOCKS - 1)]
-        if len(train) < BINS * 10:
-            continue
-        edges = np.quantile(train, np.linspace(0, 1, BINS + 1)[1:-1])
-        place = np.searchsorted(edges, x[valid], side="left")
-        np.add.at(counts[:, column], (block[valid], place), 1)
-    return counts
+def _of_lists(lake: Lake, device_type: str) -> list[Finding]:
+    """Return what is wrong with files and lists and concerns the type."""
+    found = [Finding("unreadable", message, "mend, replace or delete the file") for message in lake.broken.values()]
+    devices = lake.device_types().get(device_type, [])
+    for device in (device for device in lake.twice if device in devices):
+        what = "stands more than once in devices.parquet"
+        found.append(Finding("device-twice", what, "delete the other lines", device))
+    for device in (device for device in devices if not lake.sources(device)):
+        what = "stands in devices.parquet and has no readings"
+        found.append(Finding("silent-device", what, "export them, or delete the line", device))
+    sources = {one.path: one.zoned for device in devices for one in lake.sources(device)}
+    found.extend(clocks.zones(sorted(sources.items()), lake.labels_zoned))
+    return found
 
 
-def psi(expected: NDArray[np.float64], actual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the population stability index of counts ``[…, bins]``, half a count added to each bin."""
-    bins = expected.shape[-1]
-    e = (expected + 0.5) / (expected.sum(-1, keepdims=True) + 0.5 * bins)
-    a = (actual + 0.5) / (actual.sum(-1, keepdims=True) + 0.5 * bins)
-    return np.asarray(((a - e) * np.log(a / e)).sum(-1))
+def _of_lake(lake: Lake) -> list[Finding]:
+    """Return what is wrong with the lake and concerns no type."""
+    found = []
+    if lake.others:
+        what = f"{_some(lake.others)}: no Parquet"
+        found.append(Finding("other-file", what, "convert it (ingest reads logs), or move it elsewhere"))
+    for path, count in lake.nameless.items():
+        found.append(Finding("no-device", f"{path}: {count} rows without a device", "name their device"))
+    everyone = [device for all_of in lake.device_types().values() for device in all_of]
+    for device in lake.unregistered():
+        near = difflib.get_close_matches(device, everyone, 1, 0.8)
+        like = f"; is it {near[0]}?" if near else ""
+        what = f"has readings and no line in devices.parquet{like}"
+        found.append(Finding("unregistered-device", what, "add it to devices.parquet, or delete its readings", device))
+    for device in lake.labelled_devices():
+        if device not in everyone:
+            near = difflib.get_close_matches(device, everyone, 1)
+            what = "has labels and no line in devices.parquet" + (f"; is it {near[0]}?" if near else "")
+            found.append(Finding("label-unknown-device", what, "correct the name, or add the device", device))
+    if lake.labels_left_out:
+        what = ", ".join(f"{count} lines {reason}" for reason, count in lake.labels_left_out.items())
+        found.append(Finding("labels-left-out", what, "right for what nobody could tell; else complete them"))
+    return found
 
 
-# -- judging ----------------------------------------------------------------------------------------------------------
+def _columns(lake: Lake, device_type: str, sensors: list[str]) -> list[Finding]:
+    """Return which columns are no sensors, or not in every file."""
+    found = []
+    for name, path in lake.passed_over(device_type).items():
+        if name in sensors:
+            what = f"numbers in some files and none in others: {path}"
+            found.append(Finding("mixed-type", what, "write numbers in every file", sensor=name))
+        else:
+            remedy = "write numbers if it is a sensor; else nothing"
+            found.append(Finding("text-column", f"no numbers: {path}", remedy, sensor=name))
+    return found
 
 
-def _judge_devices(report: TypeReport) -> None:
-    total = sum(device.readings for device in report.devices)
-    if total < MIN_ROWS:
-        report.say(
-            "error", "rows", report.device_type, f"{total} readings in all; at least {MIN_ROWS} are needed to train"
-        )
-    for device in report.devices:
-        expected = device.readings - device.duplicates + device.missing_periods
-        if device.missing_periods > 0.2 * max(1, expected):
-            report.say(
-                "warning",
-                "gaps",
-                device.device,
-                f"{device.missing_periods} of {expected} periods have no reading ({device.gaps} gaps, the longest "
-                f"{_duration(device.longest_gap_s)})",
-            )
-        if device.duplicates:
-            report.say(
-                "warning" if device.conflicting else "note",
-                "duplicates",
-                device.device,
-                f"{device.duplicates} readings share a period with an earlier one, {device.conflicting} with other "
-                "values; the first counts",
-            )
-        if device.disorder:
-            report.say(
-                "note", "disorder", device.device, f"{device.disorder} readings are older than the one before them"
-            )
-
-
-def _judge_sensors(report: TypeReport, valid_rows: int) -> None:
-    devices = len(report.devices)
-    total = sum(device.readings for device in report.devices)
-    constant = [s for s in report.sensors if s.low is not None and s.low == s.high]
-    absent = [s for s in report.sensors if s.low is None]
-    if devices and len(constant) + len(absent) == len(report.sensors):
-        report.say(
-            "error",
-            "constant",
-            report.device_type,
-            "every sensor is constant or empty: there is nothing to learn; were the right columns exported?",
-        )
-    elif constant:
-        report.say("warning", "constant", _some(constant), "never changes on any device: adds nothing to a model")
-    if absent and len(absent) < len(report.sensors):
-        report.say("warning", "empty", _some(absent), "has no value on any device: leave the column out")
-    if devices and total and valid_rows < total / 2:
-        report.say("error", "empty_rows", report.device_type, f"{total - valid_rows} of {total} readings have no value")
-    for sensor in report.sensors:
-        if sensor.infinite:
-            report.say(
-                "warning", "infinite", sensor.sensor, f"{sensor.infinite} infinite or absurd values, taken as missing"
-            )
-        if sensor.absurd:
-            report.say(
-                "warning",
-                "range",
-                sensor.sensor,
-                f"{sensor.absurd} values lie far outside the rest (range {sensor.low:.6g} to {sensor.high:.6g}): error "
-                "codes? Export them as missing",
-            )
-        if sensor.low is not None and sensor.missing > total / 2:
-            report.say("warning", "missing", sensor.sensor, f"{sensor.missing / total:.0%} of its values are missing")
-        if sensor.flat_rows:
-            report.say(
-                "note",
-                "flat",
-                sensor.sensor,
-                f"stands still for {FLAT} readings or more, {sensor.flat_rows} readings in all (most on "
-                f"{sensor.flat_device}), while it usually moves: a stuck sensor?",
-            )
-        if 0 < sensor.absent_on < devices:
-            report.say("note", "absent", sensor.sensor, f"{sensor.absent_on} of {devices} devices do not have it")
-    if devices > 1:
-        some = [s for s in report.sensors if s.constant_on > 0 and s.low != s.high]
-        if some:
-            report.say("note", "constant_on", _some(some), "does not change on some of the devices")
-
-
-def _judge_drift(report: TypeReport, counts: NDArray[np.float64]) -> None:
-    """``counts`` ``[BLOCKS, S, BINS]``: hold the newest block against the others, and each of those likewise."""
-    train, recent = counts[:-1], counts[-1]
-    total = train.sum(axis=0)
-    moved = psi(total, recent)
-    before = psi(total[None] - train, train).max(axis=0)
-    drifted = []
-    for column, sensor in enumerate(report.sensors):
-        n, m = float(total[column].sum()), float(recent[column].sum())
-        if not n or not m or sensor.low == sensor.high:
-            continue
-        sensor.psi = float(moved[column])
-        sensor.psi_chance = (BINS - 1) * (1 / n + 1 / m)
-        sensor.psi_before = float(before[column])
-        if sensor.psi > DRIFT_RATIO * sensor.psi_before and sensor.psi > DRIFT_LEAST + sensor.psi_chance:
-            drifted.append(sensor)
-    if not drifted:
-        return
-    drifted.sort(key=lambda sensor: -(sensor.psi or 0.0))
-    worst = drifted[0]
-    report.say(
-        "warning",
-        "drift",
-        _some(drifted),
-        f"the newest ninth of the rows is unlike the rest (worst: {worst.sensor}, PSI {worst.psi:.2f}; never above "
-        f"{worst.psi_before:.2f} before, {worst.psi_chance:.3f} by chance alone): a model trained now may not fit",
-    )
-
-
-def _judge_labels(report: TypeReport, lake: Lake, devices: set[str]) -> None:
-    known = {device for names in lake.device_types().values() for device in names}
-    if unknown := sorted(set(lake.labelled_devices()) - known):
-        report.say(
-            "warning",
-            "label_device",
-            _list(unknown),
-            "has labels but is not in devices.parquet: a typing mistake or a device to add",
-        )
-    if not lake.labelled:
-        report.say(
-            "warning",
-            "no_labels",
-            report.device_type,
-            "the lake has no labels: only a detector can be trained, and nothing can be evaluated; add labels.parquet",
-        )
-    elif not report.labels:
-        report.say(
-            "warning",
-            "no_labels",
-            report.device_type,
-            "no label concerns this type: only a detector can be trained, and nothing can be evaluated",
-        )
-    elif "fault" not in report.labels:
-        report.say("note", "no_faults", report.device_type, "no label of kind fault: there will be no classifier")
-    total = sum(device.readings for device in report.devices)
-    faulty = sum(device.fault_rows for device in report.devices)
-    if total and faulty > MOSTLY_FAULT * total:
-        report.say(
-            "warning",
-            "label_rate",
-            report.device_type,
-            f"{faulty / total:.0%} of all readings are labelled fault: too few normal ones to tell what normal is",
-        )
-    if "fault" in report.labels and sum(1 for device in report.devices if device.fault_rows) < 2:
-        report.say(
-            "note",
-            "one_device",
-            report.device_type,
-            "one device alone has faults: how a classifier does on another device cannot be measured",
-        )
-
-
-# -- telling ----------------------------------------------------------------------------------------------------------
-
-
-def as_json(lake: str, reports: list[TypeReport]) -> dict[str, Any]:
-    """Return the report as plain values."""
-    return {
-        "lake": lake,
-        "usable": bool(reports) and all(report.usable for report in reports),
-        "types": [asdict(report) | {"usable": report.usable} for report in reports],
-    }
-
-
-def as_text(lake: str, reports: list[TypeReport]) -> str:
-    """Return the report for a terminal."""
-    lines = []
-    for report in reports:
-        readings = sum(device.readings for device in report.devices)
-        days = readings * report.period_s / 86_400
-        lines.append(f"{report.device_type}  ({lake})")
-        lines.append(
-            f"  {len(report.devices)} devices, {len(report.sensors)} sensors, a reading every "
-            f"{_duration(report.period_s)}, {readings} readings ({days:.1f} device-days)"
-        )
-        if report.devices:
-            first = min((device.first for device in report.devices if device.first), default="")
-            last = max((device.last for device in report.devices), default="")
-            missing = sum(device.missing_periods for device in report.devices)
-            expected = readings + missing - sum(device.duplicates for device in report.devices)
-            lines.append(f"  from {first} to {last}; {missing / max(1, expected):.2%} of the periods without a reading")
-            faulty = sum(device.fault_rows for device in report.devices)
-            odd = sum(device.anomaly_rows for device in report.devices)
-            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.labels.items())) or "none"
-            lines.append(
-                f"  labels: {kinds}; {faulty / max(1, readings):.2%} of readings in a fault, "
-                f"{odd / max(1, readings):.2%} in an anomaly"
-            )
-        for level in LEVELS:
-            lines.extend(
-                f"  {level:<8} {finding.where}: {finding.message}"
-                for finding in report.findings
-                if finding.level == level
-            )
-        verdict = "usable" if report.usable else "NOT usable"
-        lines.extend([f"  {verdict} for training", ""])
-    if not reports:
-        lines.append(f"{lake}: devices.parquet names no device: nothing to check\n")
-    return "\n".join(lines)
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:g} s"
-
-
-def _some(sensors: list[SensorReport]) -> str:
-    return _list([sensor.sensor for sensor in sensors])
-
-
-def _list(names: list[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+def _some(listed: Sequence[str], limit: int = 3) -> str:
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import posixpath
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ from fieldwatch_trainer.sources import Source, SourceError, discover, table_in
 __all__ = ["DeviceInfo", "GridRows", "Label", "Lake", "LakeError", "Readings", "label_codes"]
 
 DEVICES_COLUMNS = ("device", "device_type", "period_s")
+COLUMNS = 64 * 1024 * 1024
+FEW_COLUMNS = 8
+"""As many sensors are read at first, until the number of rows is known."""
 
 
 class LakeError(Exception):
@@ -219,13 +222,28 @@ class Lake:
         parts = [self._values(file, device, sensors) for file in files]
         ts = np.concatenate([part[0] for part in parts])
         values = np.concatenate([part[1] for part in parts])
-        disorder = int((np.diff(ts) < 0).sum())
-        if disorder:
+        disorder = sum(int((np.diff(part[0]) < 0).sum()) for part in parts)
+        if (np.diff(ts) < 0).any():
             order = np.argsort(ts, kind="stable")
             ts, values = ts[order], values[order]
         if any(file.long for file in files) or len({frozenset(file.sensors) for file in files}) > 1:
             return _merge_slots(ts, values, self.info(device).period, disorder)
         return Readings(ts, values, disorder)
+
+    def columns(self, device: str, sensors: list[str]) -> Iterator[tuple[list[str], Readings]]:
+        """Yield a device's readings some sensors at a time, about :data:`COLUMNS` bytes; ``ts`` is always the same.
+
+        Where rows are put together (see :meth:`readings`) all sensors come at once.
+        """
+        files = self._files.get(device, [])
+        whole = any(file.long for file in files) or len({frozenset(file.sensors) for file in files}) > 1
+        width, start = len(sensors) if whole else FEW_COLUMNS, 0
+        while start < len(sensors):
+            group = sensors[start : start + width]
+            readings = self.readings(device, group)
+            yield group, readings
+            start += len(group)
+            width = max(1, COLUMNS // (8 * max(1, len(readings.ts))))
 
     def grid(self, device: str, sensors: list[str], window: int) -> GridRows:
         """Read one device and place it on its grid; gaps are at most ``window`` rows long (see contract.grid)."""

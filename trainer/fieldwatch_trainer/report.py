@@ -51,6 +51,7 @@ from fieldwatch_trainer.card import (
     share,
     table_of,
 )  # fmt: skip
+from fieldwatch_trainer.checks import told
 
 PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -407,12 +408,14 @@ def _reading(models: Mapping[str, Any]) -> str:
 def _check(one: Mapping[str, Any]) -> str:
     good = "<b class='good'>usable</b>" if one["usable"] else "<b class='bad'>not usable</b>"
     body = f"<p>{good} for training: {len(one['devices'])} devices, {len(one['sensors'])} sensors</p>"
-    colour = {"error": "bad", "warning": "warn", "note": "soft"}
     rows = "".join(
-        f"<tr><td class='{colour[f['level']]}'>{f['level']}</td><td>{escape(f['where'])}</td>"
-        f"<td>{escape(f['message'])}</td></tr>"
+        f"<tr><td class='{'bad' if f['severity'] == 'stops' and not f['accepted'] else 'soft'}'>{escape(f['kind'])}"
+        f"{' (accepted)' if f['accepted'] else ''}</td><td>{escape(told.place(f) + f['what'])}</td>"
+        f"<td>{escape(f['remedy'])}</td><td>{escape(f['consequence'])}</td></tr>"
         for f in one["findings"]
     )
+    if rows:
+        rows = "<tr><th>finding</th><th>where, when, what</th><th>what to do</th><th>or else</th></tr>" + rows
     if rows:
         body += f"<div class='scroll'><table>{rows}</table></div>"
     for title, key in (("Devices", "devices"), ("Sensors", "sensors")):

@@ -35,8 +35,10 @@ from fieldwatch_contract.scoring import Scorer
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import bundle as bundles
-from fieldwatch_trainer import gate, gates, leaks, metrics, report
+from fieldwatch_trainer import check, gate, gates, leaks, metrics, report
 from fieldwatch_trainer.bundle import Frame
+from fieldwatch_trainer.checks import told
+from fieldwatch_trainer.checks.finding import Accepted
 from fieldwatch_trainer.data import Fold, LakeData
 from fieldwatch_trainer.evaluate import judges_of, lines_of, measure
 from fieldwatch_trainer.judging import evaluation
@@ -79,11 +81,13 @@ def train_lake(
     budget: float = BUDGET,
     progress: Progress = lambda _: None,
     where: str = "--split",
+    accepted: Accepted | None = None,
 ) -> dict[str, Any]:
     """Train on a lake and write ``out``; return what ``run.json`` holds.
 
     Raises :class:`TrainError`, :class:`.lake.LakeError` and :class:`.split.SplitError` for what a
-    user can mend, :class:`.gate.GateError` where the bundle does not compute what was trained.
+    user can mend, :class:`.check.CheckError` for data that would make the result meaningless and are not
+    ``accepted``, :class:`.gate.GateError` where the bundle does not compute what was trained.
     """
     split = split or Split()
     clock = _Clock()
@@ -96,6 +100,8 @@ def train_lake(
         facts = _describe(data)
         learnt = facts.pop("learnt")
         clock.lap("read")
+        found = check.checked(lake, device_type, accepted or Accepted(), split, progress)
+        clock.lap("check")
 
         notes: list[str] = []
         plugins: list[Plugin] = [Detector()]
@@ -130,6 +136,11 @@ def train_lake(
             device_type, list(data.sensors), data.period, baseline, True, until, (until or facts["last"])[:10]
         )
 
+        if kinds := found["told"]:
+            counts = ", ".join(f"{kind} ({count})" for kind, count in kinds.items())
+            notes.append(f"The data have findings, which fieldwatch-trainer check explains: {counts}.")
+        if found["accepted_without_effect"]:
+            notes.append(f"Accepted and not found: {', '.join(found['accepted_without_effect'])}.")
         columns = lake.passed_over(device_type)
         if mixed := [name for name in columns if name in data.sensors]:
             notes.append(f"Not numbers in every file, and missing where they are not: {', '.join(mixed)}.")
@@ -173,6 +184,7 @@ def train_lake(
             "learnt": learnt,
             "gates": [gate.to_json() for gate in [*checked, *gates.sound(figures["models"])]],
             "gate": proof,
+            "findings": found,
             "notes": notes,
         }
     return _write(out, content, run, clock)
@@ -509,6 +521,7 @@ def said(run: dict[str, Any], out: Path) -> str:
             f"  {count} folds: log loss {mean['log_loss']:.4f}, accuracy {mean['accuracy']:.4f}, "
             f"recall {mean['recall']:.4f} at precision {mean['precision']:.4f}, calibration error {mean['ece']:.4f}"
         )
+    lines.extend(f"  accepted: {told.place(one)}{one['what']}" for one in run.get("findings", {}).get("accepted", []))
     lines.extend(f"  {note}" for note in run["notes"])
     for one in run["gates"]:
         if one["status"] != "passed":

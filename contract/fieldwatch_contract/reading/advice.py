@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwatch_contract import clock
+from fieldwatch_contract.reading.sentinels import suspects
 from fieldwatch_contract.reading.settings import TimestampConfig
 from fieldwatch_contract.reading.times import Times
 
@@ -110,23 +111,15 @@ class TimeAdvice:
 
 
 def repeated_extremes(values: NDArray[np.float64], sensors: Sequence[str]) -> dict[float, list[str]]:
-    """Return values that may stand for "no value", with the sensors that hold them.
+    """Return values that stand for "no value" beyond doubt (:mod:`.sentinels`), with the sensors that hold them.
 
-    ``values`` ``[n, S]``. A column's minimum or maximum is suspicious if it occurs at least three times and is further
-    from all the others than ten times their own spread.
+    ``values`` ``[n, S]``.
     """
     found: dict[float, list[str]] = {}
     for place, name in enumerate(sensors):
-        column = values[:, place]
-        column = column[np.isfinite(column)]
-        for extreme in {float(column.min()), float(column.max())} if len(column) > 10 else ():
-            others = column[column != extreme]
-            if len(column) - len(others) < 3 or len(others) < 5:
-                continue
-            spread = float(others.max() - others.min())
-            away = float(np.abs(others - extreme).min())
-            if away > 10 * max(spread, 1e-9 * abs(extreme)) and abs(extreme) > 1:
-                found.setdefault(extreme, []).append(name)
+        for suspect in suspects(values[:, place]):
+            if suspect.sure:
+                found.setdefault(suspect.value, []).append(name)
     return found
 
 

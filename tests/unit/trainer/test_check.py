@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fieldwatch_trainer import check
+from fieldwatch_trainer.checks import drift
 from fieldwatch_trainer.lake import LakeError
 from numpy.typing import NDArray
 
@@ -76,7 +77,7 @@ def run(lake: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int
 
 
 def findings(result: dict[str, Any]) -> dict[str, dict[str, str]]:
-    return {one["code"]: one for report in result["types"] for one in report["findings"]}
+    return {one["kind"]: one for report in result["types"] for one in report["findings"]}
 
 
 def test_a_good_lake_is_usable_and_gives_no_finding(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,9 +105,9 @@ def test_gaps_duplicates_and_disorder_are_counted(made: Made, capsys: pytest.Cap
     assert (device["duplicates"], device["conflicting"], device["disorder"]) == (2, 1, 1)
     assert (device["gaps"], device["missing_periods"], device["longest_gap_s"]) == (3, 602, 36_000)
     found = findings(result)
-    assert "10 h" in found["gaps"]["message"]
-    assert found["duplicates"]["level"] == "warning"
-    assert found["disorder"]["where"] == "press-0"
+    assert "10 h" in found["gaps"]["what"]
+    assert found["conflicting-duplicates"]["severity"] == "told"
+    assert found["time-backwards"]["device"] == "press-0"
 
 
 def test_sensors_that_say_nothing_or_too_much(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,18 +118,16 @@ def test_sensors_that_say_nothing_or_too_much(made: Made, capsys: pytest.Capture
             "empty": np.full(2000, np.nan),
             "wild": np.where(np.arange(2000) == 99, np.inf, rng.standard_normal(2000)),
             "coded": np.where(np.arange(2000) == 5, -9.99e8, rng.standard_normal(2000)),
-            "stuck": np.where((np.arange(2000) > 300) & (np.arange(2000) < 400), 1.0, rng.standard_normal(2000)),
+            "held": np.where((np.arange(2000) > 300) & (np.arange(2000) < 400), 1.0, rng.standard_normal(2000)),
         }
     made.values["press-1"]["half"] = rng.standard_normal(2000)
     code, result = run(made.write(), capsys)
     assert code == 0
-    found = findings(result)
-    assert found["constant"]["where"] == "frozen"
-    assert found["empty"]["where"] == "empty"
-    assert found["infinite"]["where"] == "wild"
-    assert found["range"]["where"] == "coded"
-    assert found["flat"]["where"] == "stuck"
-    assert found["absent"]["where"] == "half"
+    found = {kind: one["sensor"] for kind, one in findings(result).items()}
+    assert found == {
+        "constant": "frozen", "empty": "empty", "infinite": "wild", "outliers": "coded", "stuck": "held",
+        "absent-sensor": "half",
+    }  # fmt: skip
 
 
 def test_every_sensor_constant_is_unusable(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +137,7 @@ def test_every_sensor_constant_is_unusable(made: Made, capsys: pytest.CaptureFix
     code, result = run(made.write(), capsys)
     assert code == 3
     assert not result["usable"]
-    assert "nothing to learn" in findings(result)["constant"]["message"]
+    assert "right columns exported" in findings(result)["nothing-varies"]["remedy"]
 
 
 def test_too_few_readings_and_a_false_period_are_unusable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,13 +145,13 @@ def test_too_few_readings_and_a_false_period_are_unusable(tmp_path: Path, capsys
     made.labels = []
     code, result = run(made.write(), capsys)
     assert code == 3
-    assert "200 readings in all" in findings(result)["rows"]["message"]
+    assert "200 readings in all" in findings(result)["too-few-readings"]["what"]
     made = Made(tmp_path / "period")
     for device in made.devices:
         device["period_s"] = 1.0
     code, result = run(made.write(), capsys)
     assert code == 3
-    assert "set period_s to 60" in findings(result)["period"]["message"]
+    assert "set period_s of press-1 to 60" in findings(result)["wrong-period"]["remedy"]
 
 
 def test_labels_are_judged(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,17 +161,18 @@ def test_labels_are_judged(made: Made, capsys: pytest.CaptureFixture[str]) -> No
     made.label("pres-1", 700, 710)
     _, result = run(made.write(), capsys)
     found = findings(result)
-    assert "overlap" in found["label_overlap"]["message"]
-    assert "covers no reading" in found["label_outside"]["message"]
-    assert "'flwo'" in found["label_sensor"]["message"]
-    assert found["label_device"]["where"] == "pres-1"
+    assert "overlap" in found["label-overlap"]["what"]
+    assert "covers no reading" in found["label-outside"]["what"]
+    assert "'flwo'" in found["label-unknown-sensor"]["what"]
+    assert found["label-unknown-device"]["device"] == "pres-1"
+    assert "is it press-" in found["label-unknown-device"]["what"]
 
 
 def test_a_lake_without_labels_trains_a_detector_alone(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     made.labels = None
     code, result = run(made.write(), capsys)
     assert code == 0
-    assert "no labels" in findings(result)["no_labels"]["message"]
+    assert "no labels" in findings(result)["no-labels"]["what"]
 
 
 def test_mostly_faulty_and_a_single_faulty_device(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,10 +180,10 @@ def test_mostly_faulty_and_a_single_faulty_device(made: Made, capsys: pytest.Cap
     made.label("press-0", 0, 2000)
     made.label("press-0", 0, 2000, "anomaly")
     _, result = run(made.write(), capsys)
-    assert "one_device" in findings(result)
+    assert "one-faulty-device" in findings(result)
     made.label("press-1", 200, 2000)
     _, result = run(made.write(), capsys)
-    assert "95%" in findings(result)["label_rate"]["message"]
+    assert "100%" in findings(result)["faulty-throughout"]["what"]
     assert [device["anomaly_rows"] for device in result["types"][0]["devices"]] == [0, 0]
 
 
@@ -192,7 +192,7 @@ def test_a_recent_shift_stands_out_and_a_daily_cycle_does_not(made: Made, capsys
         made.values[name]["flow"][1800:] += 1.5
         made.values[name]["heat"] = np.sin(np.arange(2000) / 1440 * 2 * np.pi)  # the newest ninth sees a part of it
     _, result = run(made.write(), capsys)
-    assert findings(result)["drift"]["where"] == "flow"
+    assert findings(result)["drift"]["sensor"] == "flow"
     heat = next(sensor for sensor in result["types"][0]["sensors"] if sensor["sensor"] == "heat")
     assert heat["psi"] > 0.25  # the usual limit would have cried wolf
 
@@ -200,9 +200,9 @@ def test_a_recent_shift_stands_out_and_a_daily_cycle_does_not(made: Made, capsys
 def test_psi_under_the_null_is_what_the_formula_says() -> None:
     rng = np.random.default_rng(3)
     n, m = 2000, 500
-    counts = [rng.multinomial(size, [1 / check.BINS] * check.BINS, 400).astype(float) for size in (n, m)]
-    expected = (check.BINS - 1) * (1 / n + 1 / m)
-    assert check.psi(*counts).mean() == pytest.approx(expected, rel=0.1)
+    counts = [rng.multinomial(size, [1 / drift.BINS] * drift.BINS, 400).astype(float) for size in (n, m)]
+    expected = (drift.BINS - 1) * (1 / n + 1 / m)
+    assert drift.psi(*counts).mean() == pytest.approx(expected, rel=0.1)
 
 
 def test_text_names_level_place_and_verdict(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +212,7 @@ def test_text_names_level_place_and_verdict(made: Made, capsys: pytest.CaptureFi
     assert check.main(parser.parse_args(["--lake", str(made.write()), "--device-type", "press"])) == 0
     text = capsys.readouterr().out
     assert "2 devices, 2 sensors, a reading every 1 min, 4000 readings" in text
-    assert "warning  press: the lake has no labels" in text
+    assert text.index("no-labels (told)") < text.index("2 devices"), "the report begins with what to do"
     assert text.rstrip().endswith("usable for training")
 
 
@@ -224,4 +224,4 @@ def test_unknown_type_and_no_lake(made: Made, capsys: pytest.CaptureFixture[str]
     made.devices.append({"device": "ghost", "device_type": "ghost", "period_s": 60.0})
     code, result = run(made.write(), capsys)
     assert code == 3
-    assert "have no readings" in findings(result)["unreadable"]["message"]
+    assert "have no readings" in findings(result)["unreadable"]["what"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fieldwatch_trainer import report
 from fieldwatch_trainer.card import card, figure, number, seconds
+from fieldwatch_trainer.checks.finding import Finding
 
 DAY = 86_400_000_000
 START = 20_454 * DAY
@@ -209,7 +210,7 @@ def test_an_evaluation_alone(tmp_path: Path) -> None:
 
 
 def test_a_data_report(tmp_path: Path) -> None:
-    finding = {"level": "error", "code": "rows", "where": "a<b", "message": "too few"}
+    finding = Finding("sentinel", "comes 9 times", "export it as missing", "a<b", "flow", 0, 60_000_000).as_json()
     one = {
         "device_type": "press",
         "usable": False,
@@ -220,7 +221,8 @@ def test_a_data_report(tmp_path: Path) -> None:
     report.write_check(tmp_path / "c.html", {"lake": "lake", "types": [one]})
     page = Page((tmp_path / "c.html").read_text(encoding="utf-8"))
     assert "not usable for training" in page.text
-    assert "a<b too few" in page.text
+    where = "a<b / flow (1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z)"
+    assert f"sentinel {where}: comes 9 times export it as missing a model takes the code" in page.text
 
 
 def test_the_card_is_complete_and_plain() -> None:
