@@ -10,7 +10,8 @@ Everything here is a pure function of the messages. The rules:
    as stored: its number is also in ``aside`` and acknowledged negatively. A batch that is not JSON is split at the
    events' beginnings, so that one broken event costs only itself.
 4. A batch may not unpack to more than :data:`UNPACKED_LIMIT`, measured while unpacking, nor hold more than
-   :data:`.events.BULK_EVENTS`; otherwise it is refused as a whole.
+   :data:`.events.BULK_EVENTS`, nor a message more values than an agent can send (:data:`VALUES`); otherwise it is
+   refused as a whole, before it is parsed: 800 bytes can unpack to millions of empty lists, which take 500 MB.
 5. Nothing that a message contains raises: one message must never keep the others from being stored.
 """
 
@@ -47,7 +48,11 @@ from fieldwatch_cloud.store.batch import MAX_INT, REASON_LIMIT, AlertSeen, Batch
 from fieldwatch_cloud.store.packed import unpack
 
 UNPACKED_LIMIT = 8 * 1024 * 1024
-"""Bytes that one bulk message may unpack to."""
+"""Bytes that one message may have after unpacking; agents send batches of up to 4 MiB."""
+VALUES = 1_100_000
+"""JSON values in one message, by its commas: 4 MiB of readings have no more, at four bytes each (``1.0,``)."""
+CONTAINERS = 200_000
+"""JSON lists and objects in one message: an event has a few dozen, a device's longest evidence a thousand."""
 
 log = logging.getLogger("fieldwatch.ingest")
 
@@ -93,10 +98,12 @@ class _Decoder:
             self._refuse(message, message.broken)
         elif address is None:
             self._refuse(message, "not one of our topics")
-        elif address.channel == "state":
-            self._add_state(address.device, message)
         elif address.channel == "bulk":
             self._add_bulk(address.device, message)
+        elif crowded := _crowded(message.payload):
+            self._refuse(message, crowded)
+        elif address.channel == "state":
+            self._add_state(address.device, message)
         elif address.channel.startswith("evt/"):
             self._add_event(address.device, message, message.payload, address.channel[4:])
         else:
@@ -123,6 +130,9 @@ class _Decoder:
             text = unpack(message.payload, UNPACKED_LIMIT)
         except ValueError as error:
             self._refuse(message, str(error))
+            return
+        if crowded := _crowded(text):
+            self._refuse(message, crowded)
             return
         try:
             events = EVENTS.validate_json(text)
@@ -287,12 +297,24 @@ def split(message: Message) -> list[Message]:
     if address is None or address.channel != "bulk":
         return []
     try:
-        items = from_json(unpack(message.payload, UNPACKED_LIMIT))
+        text = unpack(message.payload, UNPACKED_LIMIT)
+        items = None if _crowded(text) else from_json(text)
     except ValueError:
         return []
     if not isinstance(items, list) or len(items) < 2:
         return []
     return [message._replace(payload=zstandard.compress(to_json([item]))) for item in items]
+
+
+def _crowded(text: bytes) -> str:
+    """Say what a text has too much of to be parsed, "" where it has not; a comma in a string counts, too."""
+    if len(text) > UNPACKED_LIMIT:
+        return f"{len(text)} bytes, at most {UNPACKED_LIMIT} are read"
+    if (values := text.count(b",")) > VALUES:
+        return f"{values} values in one message, at most {VALUES} are read"
+    if (containers := text.count(b"[") + text.count(b"{")) > CONTAINERS:
+        return f"{containers} lists and objects in one message, at most {CONTAINERS} are read"
+    return ""
 
 
 def floor_of(properties: Mapping[str, str]) -> int | None:

@@ -26,6 +26,8 @@ Format = Literal["jsonl", "csv", "parquet"]
 CHUNK = 5_000
 _TIMES = frozenset({"ts", "start", "end", "opened_at", "last_at", "resolved_at", "received", "first_received", "at"})
 _LISTS = {"sensors": "string", "shares": "float"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+"""How a formula begins in a spreadsheet."""
 _NUMBERS = frozenset({"score", "threshold", "peak"})
 
 
@@ -56,9 +58,18 @@ def write_text(found: Iterator[dict[str, Any]], what: What, form: Literal["jsonl
         if form == "jsonl":
             out.write(json.dumps(item, ensure_ascii=False) + "\n")
         else:
-            writer.writerow({key: json.dumps(value) if key in _LISTS else value for key, value in item.items()})
+            writer.writerow({key: json.dumps(value) if key in _LISTS else _cell(value) for key, value in item.items()})
         count += 1
     return count
+
+
+def _cell(value: Any) -> Any:
+    """Keep a spreadsheet from taking a text (a note, a name that a device chose) for a formula.
+
+    >>> _cell("=HYPERLINK(0)"), _cell("-12 °C"), _cell(-12.0), _cell("a = b")
+    ("'=HYPERLINK(0)", "'-12 °C", -12.0, 'a = b')
+    """
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in _FORMULA else value
 
 
 def write_parquet(found: Iterator[dict[str, Any]], what: What, path: Path) -> int:

@@ -7,13 +7,14 @@ Errors are RFC 9457 problem details. Lists come in pages: ``next`` is the cursor
 from __future__ import annotations
 
 import base64
+import math
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import Evidence
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
@@ -35,14 +36,22 @@ class _Model(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite), Field(description="null where what is stored is no number")]
+"""A number of the store, in JSON, which has no infinity: a damaged disk, or a release that did not check, left some."""
+
+
 class ModelOut(_Model):
     """One model's result for the newest reading."""
 
     model: str
     kind: str
-    score: float | None
-    threshold: float
-    ratio: float | None = Field(description="score / threshold; 1 or more raises")
+    score: Number
+    threshold: Number
+    ratio: Number = Field(description="score / threshold; 1 or more raises")
     verdict: str
     why: str | None = Field(description="of a verdict unknown: why the model did not judge")
 
@@ -71,11 +80,11 @@ class DeviceOut(_Model):
     status: str = Field(description="of the connection: online, offline, unknown")
     status_reason: str | None = Field(description="why, in the device’s words")
     open_alerts: int
-    ratio: float | None = Field(description="highest score / threshold of the newest reading")
+    ratio: Number = Field(description="highest score / threshold of the newest reading")
     last_reading: str | None
     last_seen: str
     models: list[ModelOut]
-    hours: list[float | None] = Field(description="highest ratio of each of the 24 hours up to the last reading")
+    hours: list[Number] = Field(description="highest ratio of each of the 24 hours up to the last reading")
 
 
 class DevicePage(_Model):
@@ -109,9 +118,9 @@ class TraceOut(_Model):
     model: str
     kind: str
     t: list[float] = Field(description="start of the bucket, seconds since 1970")
-    low: list[float | None]
-    high: list[float | None]
-    threshold: list[float]
+    low: list[Number]
+    high: list[Number]
+    threshold: list[Number]
     rows: list[int]
     raised: list[int] = Field(description="readings judged anomalous or faulty")
     unknown: list[int]
@@ -139,7 +148,7 @@ class HeatOut(Span):
     unit: int = Field(default=HEAT_UNIT, description="cell value of a sensor that reaches the threshold by itself")
     sensors: list[str] = Field(description="highest peak first")
     cells: str = Field(description="base64 of uint8 [sensors, columns]; 255: no reading")
-    peak: list[float]
+    peak: list[Number]
     peak_at: list[str]
 
 
@@ -148,8 +157,8 @@ class ReadingTraceOut(_Model):
 
     sensor: str
     t: list[float]
-    low: list[float | None]
-    high: list[float | None]
+    low: list[Number]
+    high: list[Number]
 
 
 class ReadingsOut(Span):
@@ -172,12 +181,12 @@ class AlertOut(_Model):
     last_at: str
     resolved_at: str | None
     reason: str | None = Field(description="why it ended, where not because the score is low again")
-    score: float
-    peak: float
-    threshold: float
+    score: Number
+    peak: Number
+    threshold: Number
     rows: int
     sensors: list[str]
-    shares: list[float]
+    shares: list[Number]
     bundle: str
     bundle_sha256: str
     verdict: str | None = Field(default=None, description="the newest judgement of a person: real, false, unclear")
@@ -198,8 +207,8 @@ class TransitionOut(_Model):
     ts: str
     received: str
     late: bool
-    score: float
-    peak: float
+    score: Number
+    peak: Number
     rows: int
 
 
@@ -303,20 +312,34 @@ def _problem(what: str) -> dict[str, Any]:
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
+    400: _problem("The request cannot be read"),
     401: _problem("No session and no bearer token"),
     421: _problem("The Host header names another machine"),
+    403: _problem("Your role or token does not have the permission"),
     422: _problem("A parameter is wrong; the problem says which and why"),
+    429: _problem("Too many requests; Retry-After says when to try again"),
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {404: _problem("There is no such thing")}
-FORBIDDEN: dict[int | str, dict[str, Any]] = {403: _problem("The request did not come from a page of ours")}
+NO_RANGE: dict[int | str, dict[str, Any]] = {409: _problem("'from', 'to', 'step' and what is stored do not fit")}
+FORBIDDEN: dict[int | str, dict[str, Any]] = {
+    403: _problem("Your role or token does not have the permission, or the request did not come from a page of ours")
+}
 
 router = APIRouter(prefix="/api/v1", responses=ERRORS, route_class=Route)
 
 DeviceId = Annotated[str, Path(pattern=r"^[a-z0-9-]{3,64}$", examples=["press-0001"])]
 AlertId = Annotated[str, Path(min_length=1, max_length=200, examples=["6f1d…"])]
-From = Annotated[str | None, Query(alias="from", description="RFC 3339; default: a day before 'to'", max_length=40)]
-To = Annotated[str | None, Query(description="RFC 3339; default: the last reading", max_length=40)]
+_DAY = (
+    r"(?:(?:19[7-9]|20\d)\d-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)"
+    r"|02-(?:0[1-9]|1\d|2[0-8]))|(?:19(?:7[26]|8[048]|9[26])|20(?:[02468][048]|[13579][26]))-02-29)"
+)
+TIME = rf"^{_DAY}T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{{1,6}})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$"
+"""RFC 3339, a real day of 1970 to 2099: as strict as what reads it."""
+From = Annotated[str | None, Query(alias="from", description="RFC 3339; default: a day before 'to'", pattern=TIME)]
+To = Annotated[str | None, Query(description="RFC 3339; default: the last reading", pattern=TIME)]
 Step = Annotated[float | None, Query(ge=1, le=31 * 86400, description="seconds; default: the shortest that fits")]
+ALERT_CURSOR = r"^[0-9]{1,16}\.[^\n]{1,200}$"
+"""Where a page of alerts ends: when the last one opened (µs), and its id."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -347,16 +370,15 @@ def known(queries: Queries, device: str) -> DeviceNow:
 
 
 def span_of(device: DeviceNow, start: str | None, end: str | None, step: float | None, limit: int | None) -> Range:
-    """Read a range from query parameters; 422 where it makes no sense."""
+    """Read a range from query parameters; 409 where they contradict one another or what is stored."""
     try:
         stop = clock.parse_iso(end) if end else (device.last_ts or clock.now()) + clock.SECOND
         first = clock.parse_iso(start) if start else stop - clock.DAY
-        if not 0 <= first < 2**52 or not 0 <= stop < 2**52:
-            raise ValueError("times must lie between 1970 and 2112")
+        first = max(first, 0)
         micros = None if step is None else round(step * clock.SECOND)
         return cut(first, stop, micros) if limit is None else cut(first, stop, micros, limit)
     except (ValueError, OverflowError) as error:
-        raise ProblemError(422, "Wrong range", str(error)) from error
+        raise ProblemError(409, "Wrong range", str(error)) from error
 
 
 def device_out(device: DeviceNow) -> DeviceOut:
@@ -441,7 +463,7 @@ def device(queries: Reads, device: DeviceId) -> DeviceOut:
     return device_out(known(queries, device))
 
 
-@router.get("/devices/{device}/results", summary="Scores over time", responses=NOT_FOUND)
+@router.get("/devices/{device}/results", summary="Scores over time", responses=NOT_FOUND | NO_RANGE)
 @needs(Permission.SEE)
 def results(
     queries: Reads,
@@ -472,7 +494,7 @@ def results(
     return ResultsOut(**_span(span), models=traces, alerts=alerts)
 
 
-@router.get("/devices/{device}/heat", summary="Which sensors made the score", responses=NOT_FOUND)
+@router.get("/devices/{device}/heat", summary="Which sensors made the score", responses=NOT_FOUND | NO_RANGE)
 @needs(Permission.SEE)
 def heat(queries: Reads, device: DeviceId, start: From = None, to: To = None, step: Step = None) -> HeatOut:
     """Return the sensor heat map, at most 240 columns."""
@@ -488,7 +510,7 @@ def heat(queries: Reads, device: DeviceId, start: From = None, to: To = None, st
     )
 
 
-@router.get("/devices/{device}/readings", summary="Readings over time", responses=NOT_FOUND)
+@router.get("/devices/{device}/readings", summary="Readings over time", responses=NOT_FOUND | NO_RANGE)
 @needs(Permission.SEE)
 def readings(
     queries: Reads,
@@ -501,7 +523,7 @@ def readings(
     """Return readings; 404 where the device's privacy is not ``full``, for then they never left the lab."""
     span = span_of(known(queries, device), start, to, step, None)
     if span.end - span.start > 8 * clock.DAY:
-        raise ProblemError(422, "Wrong range", "Readings come for at most 7 days at once.")
+        raise ProblemError(409, "Wrong range", "Readings come for at most 7 days at once.")
     stored = queries.sensors(device)
     if not stored:
         raise ProblemError(404, "No readings", f"Device {device!r} keeps its readings in the lab (privacy.evidence).")
@@ -566,7 +588,7 @@ def alerts(
     state: Annotated[Literal["open", "resolved"] | None, Query()] = None,
     device: Annotated[str | None, Query(max_length=64)] = None,
     limit: Limit = 100,
-    cursor: Annotated[str | None, Query(max_length=240, description="'next' of the last page")] = None,
+    cursor: Annotated[str | None, Query(pattern=ALERT_CURSOR, description="'next' of the last page")] = None,
 ) -> AlertPage:
     """List alerts with the newest verdict on each."""
     rows = queries.alerts(state, device, limit + 1, place_of(cursor))
@@ -698,12 +720,10 @@ def cursor_of(row: AnyRow) -> str:
 
 
 def place_of(cursor: str | None) -> Place | None:
-    """Read a cursor; 422 for one that is none of ours."""
+    """Read a cursor of the form :data:`ALERT_CURSOR`."""
     if cursor is None:
         return None
     opened, _, alert_id = cursor.partition(".")
-    if not opened.isascii() or not opened.isdecimal() or len(opened) > 16 or not alert_id:
-        raise ProblemError(422, "Wrong cursor", "Use the 'next' of the last page.")
     return Place(int(opened), alert_id)
 
 

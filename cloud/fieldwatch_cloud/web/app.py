@@ -199,9 +199,19 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = [{"where": [str(part) for part in one["loc"]], "what": one["msg"]} for one in error.errors()]
+    found = [{"where": [str(part) for part in one["loc"]], "what": _what(one)} for one in error.errors()]
     first = f"{'.'.join(found[0]['where'])}: {found[0]['what']}" if found else ""
     return _answer(request, 422, "Wrong parameter", first, json.loads(json.dumps(found, default=str)))
+
+
+def _what(error: Any) -> str:
+    """Say in words what the pattern of a parameter means."""
+    pattern = error.get("ctx", {}).get("pattern")
+    known = {
+        api.TIME: "must be a time from 1970 to 2099 as 2026-01-17T10:00:00Z",
+        api.ALERT_CURSOR: "must be the 'next' of the last page",
+    }
+    return known.get(pattern, str(error["msg"]))
 
 
 async def _on_database(request: Request, error: Exception) -> Response:

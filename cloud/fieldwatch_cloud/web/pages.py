@@ -12,7 +12,7 @@ from fieldwatch_contract import clock
 from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
-from fieldwatch_cloud.web.api import NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
+from fieldwatch_cloud.web.api import ALERT_CURSOR, NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import ProblemError
@@ -117,7 +117,7 @@ def alerts(
     pages: Pages,
     state: Literal["open", "resolved", "all"] = "open",
     device: Annotated[str | None, Query(max_length=64)] = None,
-    cursor: Annotated[str | None, Query(max_length=240)] = None,
+    cursor: Annotated[str | None, Query(pattern=ALERT_CURSOR)] = None,
 ) -> Response:
     """Alerts, newest first."""
     head = frame(request, queries, "alerts")

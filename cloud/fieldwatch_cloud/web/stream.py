@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -127,7 +128,7 @@ def told(notice: Notice) -> dict[str, Any]:
         }
     if notice.kind == "alert":
         names = ("alert_id", "state", "transition", "severity", "kind", "model", "opened_at", "last_at", "peak")
-        return data | {name: notice.data[name] for name in names}
+        return data | {name: _finite(notice.data[name]) for name in names}
     if notice.kind == "verdict":
         return data | {name: notice.data[name] for name in ("alert_id", "verdict", "at")}
     if notice.kind == "state":
@@ -135,3 +136,8 @@ def told(notice: Notice) -> dict[str, Any]:
     if notice.kind == "health":
         return data | {"log": notice.data["log"], "told": told_by(notice.data)}
     return data | {"type": notice.data["type"]}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity, and one number must not end everybody's stream."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -128,6 +130,45 @@ def test_a_bomb_that_lies_about_its_size_is_cut_off() -> None:
     bomb = compressor.compress(b"\0" * (64 * UNPACKED_LIMIT)) + compressor.flush()
     assert len(bomb) < 60_000
     assert "unpacks to more" in read(bomb, "bulk").refused[0].reason
+
+
+CROWDS = [b"[]", b"{}", b"1", b'""', b'{"specversion":1}', b"[[1],[2]]"]
+_MEASURE = """
+import resource, sys
+from fieldwatch_cloud.ingest.decode import Message, decode
+payload = sys.stdin.buffer.read()
+decode([Message("fieldwatch/v1/d/press-0001/bulk", b"x")])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+(refused,) = decode([Message("fieldwatch/v1/d/press-0001/bulk", payload)]).refused
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, refused.reason)
+"""
+
+
+@pytest.mark.parametrize("item", CROWDS)
+def test_millions_of_nothing_in_a_few_bytes_take_no_memory(item: bytes) -> None:
+    """C7: 782 bytes of empty lists took 495 MB and seven seconds."""
+    count = (UNPACKED_LIMIT - 2) // (len(item) + 1)
+    bomb = zstandard.compress(b"[" + b",".join([item] * count) + b"]")
+    assert len(bomb) < 2_000
+    done = subprocess.run([sys.executable, "-c", _MEASURE], input=bomb, capture_output=True, check=True)
+    grown, reason = done.stdout.decode().split(maxsplit=1)
+    assert int(grown) < 100 * 1024, f"{int(grown) // 1024} MiB"
+    assert "at most" in reason
+
+
+def test_the_largest_batch_that_an_agent_sends_is_read() -> None:
+    """4 MiB of readings with the shortest numbers there are."""
+    event = json.loads(good())
+    event["data"]["values"] = {f"s{number}": 1.0 for number in range(1000)}
+    one = json.dumps(event, separators=(",", ":")).encode()
+    batch = read(zstandard.compress(b"[" + b",".join([one] * (4 * 1024 * 1024 // len(one) - 1)) + b"]"), "bulk")
+    assert batch.refused == [] and len(batch.readings) > 100
+
+
+@pytest.mark.parametrize("channel", ["evt/result", "state"])
+def test_a_single_message_may_hold_no_more(channel: str) -> None:
+    assert "at most" in read(b"[" + b"[]," * 1_000_000 + b"1]", channel).refused[0].reason
+    assert "at most" in read(b" " * (UNPACKED_LIMIT + 1), channel).refused[0].reason
 
 
 def put(document: dict[str, Any], path: str, value: object) -> str:

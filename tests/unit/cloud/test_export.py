@@ -109,3 +109,20 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.Ca
     assert main(["export", "alerts", "--config", str(path)]) == 1
     assert "no such store" in capsys.readouterr().err
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("note", ['=HYPERLINK("http://evil")', "+1", "-1+2", "@SUM(A1)", "\t=1", " =1", "＝1"])
+def test_no_text_becomes_a_formula_in_a_spreadsheet(config: str, store: Store, tmp_path: Path, note: str) -> None:
+    """C7: CSV formulas exported raw."""
+    store.add_verdict(alert(1).alert_id, "real", note)
+    assert main(["export", "labels", "--config", config, "--format", "csv", "--out", str(tmp_path / "csv")]) == 0
+    assert main(["export", "labels", "--config", config, "--format", "jsonl", "--out", str(tmp_path / "jsonl")]) == 0
+    with (tmp_path / "csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["note"] == f"'{note}"
+    assert json.loads((tmp_path / "jsonl").read_text().splitlines()[0])["note"] == note
+
+
+def test_numbers_stay_numbers_in_csv(config: str, tmp_path: Path) -> None:
+    assert main(["export", "results", "--config", config, "--format", "csv", "--out", str(tmp_path / "csv")]) == 0
+    with (tmp_path / "csv").open(newline="") as file:
+        assert all(float(row["score"]) > 0 for row in csv.DictReader(file))
