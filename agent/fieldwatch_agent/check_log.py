@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.acceptance import ahead, in_order
+from fieldwatch_contract.phase import Phase, follow, quarters
 from fieldwatch_contract.reading.advice import Verdict, exchanged, far_from, repeated_extremes
 from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_contract.reading.parse import Parser, Refusal
@@ -114,6 +115,7 @@ def outcome(sample: Sample, log: LogConfig, sensors: Sequence[str]) -> Outcome:
     """Read a sample as ``run`` would: the same parser, the same acceptance rule."""
     parser = Parser(log, sensors)
     newest: int | None = None
+    phase = Phase()
     written = sample.path.stat().st_mtime_ns // 1000
     times, taken, values = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty((0, len(sensors)))]
     found = Outcome(parser, times[0], taken[0], values[0], [], Counter(), [], 0)
@@ -122,14 +124,14 @@ def outcome(sample: Sample, log: LogConfig, sensors: Sequence[str]) -> Outcome:
         readings = parser.parse(lines)
         line = readings.line + number
         refused = [Refusal(each.line + number, each.reason, each.detail) for each in readings.refused]
-        future = ahead(readings.ts, clock.now(), newest * log.period if newest is not None else None, written).future
+        future = ahead(readings.ts, clock.now(), newest, written).future
         refused += [
             Refusal(int(at), "future", "is more than a day ahead of this computer's clock") for at in line[future]
         ]
         ts, line = readings.ts[~future], line[~future]
-        slots = np.floor_divide(ts, log.period)
-        rows, duplicate, late = in_order(slots, newest)
-        newest = int(slots[rows[-1]]) if len(rows) else newest
+        placed = follow(quarters(ts, log.period), phase)
+        rows, duplicate, late = in_order(placed.slots, phase.slot)
+        newest, phase = int(ts[rows[-1]]) if len(rows) else newest, placed.phase
         refused += [Refusal(int(line[at]), "duplicate", "has the period of a reading before it") for at in duplicate]
         refused += [Refusal(int(line[at]), "late", "is older than a reading before it") for at in late]
         taken.append(ts[rows])

@@ -11,11 +11,11 @@
 
 The log confirms a reading if it follows an accepted one by at most a day, or if its file was modified at that time or
 later. If the log itself returns to the clock's time, the modification time confirms nothing; a row still does, because
-a clock that agreed with it accepted it.
+a clock that agreed with it accepted it. Where a period begins follows from the device's readings (:mod:`.phase`).
 
 A row must be the same row when it is read again. By then time has passed and some lines may be gone, so the rule is not
-applied a second time: the journal records which periods of the last day have a row (:class:`Rows`), and
-:meth:`Rows.among` finds their readings.
+applied a second time: the journal records which readings of the last day made a row (:class:`Rows`), and
+:meth:`Rows.among` finds them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwatch_contract import clock
+from fieldwatch_contract.phase import MOVES, PARTS, Phase
 
 AHEAD = clock.DAY
 """Tolerance (µs): covers time zones, daylight saving and clock drift."""
@@ -80,7 +81,7 @@ def ahead(ts: _Ints, now: int, newest: int | None = None, written: int | None = 
 def in_order(slots: _Ints, newest: int | None) -> tuple[_Ints, _Ints, _Ints]:
     """Return the indices of the readings that make rows, of the duplicates and of the late ones.
 
-    ``slots``: int64 ``[n]``, each reading's period in the order of the log; ``newest``: that of the newest row.
+    ``slots``: int64 ``[n]``, each reading's (:mod:`.phase`) in the order of the log; ``newest``: that of the last row.
 
     >>> [each.tolist() for each in in_order(np.array([5, 7, 7, 6, 8]), newest=5)]
     [[1, 4], [0, 2], [3]]
@@ -94,60 +95,120 @@ def in_order(slots: _Ints, newest: int | None) -> tuple[_Ints, _Ints, _Ints]:
 
 @dataclass(frozen=True)
 class Rows:
-    """The periods that have a row: ``slots`` int64, ascending; ``period`` in µs."""
+    """Which readings made the rows of the last periods, and where the grid stands.
+
+    int64 ``[n]``, ascending: ``quarters`` (:mod:`.phase`) in which the readings lie, ``slots`` of their rows. ``moved``
+    int64 ``[n]``: the grid's after each row. ``crowded``: of the newest row's slot. ``period`` in µs. ``rough``: only
+    the slots are known; they were recorded by an earlier version, whose grid never moved.
+    """
 
     period: int
+    quarters: _Ints
     slots: _Ints
+    moved: _Ints
+    crowded: bool = False
+    rough: bool = False
 
-    def with_new(self, slots: _Ints, reach: int) -> Rows:
-        """Return the rows of the last ``reach`` periods after adding ``slots``."""
-        joined = np.concatenate((self.slots, slots))
-        return Rows(self.period, joined[joined > joined[-1] - reach] if len(joined) else joined)
+    @classmethod
+    def none(cls, period: int) -> Rows:
+        """Return no rows."""
+        empty = np.empty(0, np.int64)
+        return cls(period, empty, empty, empty)
 
-    def among(self, slots: _Ints) -> tuple[_Ints, _Ints]:
-        """Find the rows among readings: return the readings' indices, in row order, and the slots that have none.
+    @property
+    def phase(self) -> Phase:
+        """Where the grid stands after these rows."""
+        if not len(self.slots):
+            return Phase()
+        return Phase(int(self.slots[-1]), int(self.quarters[-1]), int(self.moved[-1]), self.crowded)
 
-        ``slots``: int64 ``[n]``, each reading's period in the order of the log. A reading in a row's period need not
+    def then(self, new: Rows, reach: int) -> Rows:
+        """Return the rows of the last ``reach`` periods after adding ``new`` ones."""
+        slots = np.concatenate((self.slots, new.slots))
+        kept = slots > slots[-1] - reach if len(slots) else slice(0)
+        quarters, moved = np.concatenate((self.quarters, new.quarters)), np.concatenate((self.moved, new.moved))
+        return Rows(self.period, quarters[kept], slots[kept], moved[kept], new.crowded)
+
+    def exact(self, rows: _Ints, quarters: _Ints) -> Rows:
+        """Return rough rows after the quarters of some of them have been read again; ``rows``: their indices."""
+        found, moved = self.quarters.copy(), self.moved.copy()
+        found[rows] = quarters
+        moved[-1:] = [MOVES[place] for place in (found[-1:] % PARTS).tolist()]
+        return Rows(self.period, found, self.slots, moved)
+
+    def may_hold(self, quarters: _Ints) -> NDArray[np.bool_]:
+        """Tell for each reading whether there is a row in its quarter, so that it may have made it."""
+        rows, readings = self._keys(quarters)
+        return np.isin(readings, rows)
+
+    def among(self, quarters: _Ints) -> tuple[_Ints, _Ints]:
+        """Find the rows among readings: return the readings' indices, in row order, and those of rows that have none.
+
+        ``quarters``: int64 ``[n]``, each reading's in the order of the log. A reading in a row's quarter need not
         be the one that made the row: it may have been refused as duplicate, late or future. Rows were accepted in
         order, so among several candidates it is the first one after the previous row.
 
-        >>> rows = Rows(60, np.array([3, 4, 6, 9]))
-        >>> [each.tolist() for each in rows.among(np.array([3, 6, 4, 4, 5, 6]))]
-        [[0, 2, 5], [9]]
+        >>> rows = Rows(60, np.array([13, 17, 25, 37]), np.array([3, 4, 6, 9]), np.zeros(4, np.int64))
+        >>> [each.tolist() for each in rows.among(np.array([13, 25, 17, 17, 21, 25]))]
+        [[0, 2, 5], [3]]
         """
-        wanted = np.flatnonzero(np.isin(slots, self.slots))
+        rows, readings = self._keys(quarters)
+        wanted = np.flatnonzero(np.isin(readings, rows))
         places: dict[int, list[int]] = {}
-        for place, slot in zip(wanted.tolist(), slots[wanted].tolist(), strict=True):
-            places.setdefault(slot, []).append(place)
+        for place, key in zip(wanted.tolist(), readings[wanted].tolist(), strict=True):
+            places.setdefault(key, []).append(place)
         found: list[int] = []
         missing: list[int] = []
         last = -1
-        for slot in self.slots.tolist():
-            candidates = places.get(slot)
+        for row, key in enumerate(rows.tolist()):
+            candidates = places.get(key)
             if candidates is None:
-                missing.append(slot)
+                missing.append(row)
                 continue
             after = bisect_right(candidates, last)
             last = candidates[after] if after < len(candidates) else candidates[0]
             found.append(last)
         return np.array(found, np.int64), np.array(missing, np.int64)
 
+    def _keys(self, quarters: _Ints) -> tuple[_Ints, _Ints]:
+        """By what readings are recognised: the rows' keys, and those of readings in ``quarters``."""
+        return (self.slots, quarters // PARTS) if self.rough else (self.quarters, quarters)
+
     def to_text(self) -> str:
-        """Encode it compactly as a bitmap: one bit per period, from the newest row backwards."""
+        """Encode it compactly, from the newest row backwards: bits of the quarters that made rows, bits of the rows
+        before which the grid moved back, and of those before which it moved forward."""
         if not len(self.slots):
             return ""
-        newest = int(self.slots[-1])
-        bits = np.zeros(newest - int(self.slots[0]) + 1, np.uint8)
-        bits[newest - self.slots] = 1
-        return f"{self.period}:{newest}:{base64.b64encode(np.packbits(bits).tobytes()).decode()}"
+        newest, moves = int(self.quarters[-1]), np.diff(self.moved)[::-1]
+        made = np.zeros(newest - int(self.quarters[0]) + 1, np.bool_)
+        made[newest - self.quarters] = True
+        bits = ":".join(_pack(each) for each in (made, moves > 0, moves < 0))
+        return f"{self.period}:{newest}:{bits}:{self.moved[-1]}:{int(self.crowded)}"
 
     @classmethod
     def from_text(cls, text: str) -> Rows:
-        """Read what :meth:`to_text` wrote; raises :class:`ValueError` for anything else.
+        """Read what :meth:`to_text` of this or an earlier version wrote; raises :class:`ValueError` for anything else.
 
-        >>> Rows.from_text(Rows(60, np.array([3, 4, 6])).to_text()).slots.tolist()
+        >>> rows = Rows(60, np.array([13, 17, 25]), np.array([3, 4, 6]), np.zeros(3, np.int64))
+        >>> Rows.from_text(rows.to_text()).slots.tolist()
         [3, 4, 6]
         """
-        period, newest, packed = text.split(":")
-        bits = np.unpackbits(np.frombuffer(base64.b64decode(packed, validate=True), np.uint8))
-        return cls(int(period), int(newest) - np.flatnonzero(bits)[::-1].astype(np.int64))
+        period, newest, made, *rest = text.split(":")
+        found = int(newest) - np.flatnonzero(_unpack(made))[::-1].astype(np.int64)
+        if not rest:
+            return cls(int(period), found * PARTS + 1, found, np.zeros_like(found), rough=True)
+        forward, back, last, crowded = rest
+        moves = np.zeros(len(found), np.int64)
+        for sign, bits in ((1, forward), (-1, back)):
+            moves[1:][np.flatnonzero(_unpack(bits)[: max(0, len(found) - 1)])] += sign
+        moved = int(last) - np.cumsum(moves)[::-1]
+        return cls(int(period), found, (found - moved) // PARTS, moved, bool(int(crowded)))
+
+
+def _pack(bits: NDArray[np.bool_]) -> str:
+    """Encode bits; none at all where none is set."""
+    return base64.b64encode(np.packbits(bits).tobytes()).decode() if bits.any() else ""
+
+
+def _unpack(text: str) -> NDArray[np.uint8]:
+    return np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))

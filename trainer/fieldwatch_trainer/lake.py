@@ -30,6 +30,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from fieldwatch_contract.clock import SECOND
 from fieldwatch_contract.grid import Grid
+from fieldwatch_contract.phase import follow, quarters
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import labels as label_table
@@ -384,7 +385,7 @@ def _open(url: str) -> tuple[Any, str]:
 
 def _merge_slots(ts: NDArray[np.int64], values: NDArray[np.float64], period: int, disorder: int) -> Readings:
     """Merge rows of one slot into one reading: of each sensor the first value that is there."""
-    slots = ts // period
+    slots = follow(quarters(ts, period)).slots
     starts = np.flatnonzero(np.diff(slots, prepend=slots[0] - 1)) if len(slots) else np.zeros(0, np.int64)
     group = np.cumsum(np.isin(np.arange(len(slots)), starts)) - 1
     merged = np.full((len(starts), values.shape[1]), np.nan)

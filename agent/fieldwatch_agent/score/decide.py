@@ -235,8 +235,8 @@ class Decider:
         coarse = np.clip(np.round(z[:, drawn] * Z_STEPS), -127, 127)
         picture = np.where(np.isnan(coarse), -128, coarse).astype(np.int8).T
 
-        end = int(block.ts[index]) // manifest.period
-        times = [clock.iso((end - (stop - 1 - row)) * manifest.period) for row in range(start, stop)]
+        end = int(block.ts[index])
+        times = [clock.iso(end - (stop - 1 - row) * manifest.period) for row in range(start, stop)]
         place = [manifest.sensors.index(sensor) for sensor in sensors]
         known = judged.score.astype(np.float64)
         return Evidence(

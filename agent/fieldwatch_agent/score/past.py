@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from fieldwatch_contract.acceptance import Rows, in_order
+from fieldwatch_contract.phase import Phase, follow, quarters
 from fieldwatch_contract.reading.parse import Parser, Readings
 from fieldwatch_contract.reading.settings import LogConfig
 from numpy.typing import NDArray
@@ -40,13 +41,16 @@ class Place:
 class Past:
     """What was found of the rows from :attr:`.send.journal.Progress.rewind` to the newest one.
 
-    ``ts`` int64 ``[n]`` µs and ``values`` float64 ``[n, S]``, in order. ``rows``: which rows there were. ``places``:
-    where they were read. ``missing``: slots of rows that were not found. ``why``: in words, empty where none is
-    missing. ``passing``: the obstacle may be temporary. ``lines``: how many lines were read.
+    ``ts`` int64 ``[n]`` µs and ``values`` float64 ``[n, S]``, in order; ``slots`` int64 ``[n]``: those of their rows;
+    ``phase``: the grid's before the first of them. ``rows``: which rows there were. ``places``: where they were read.
+    ``missing``: slots of rows that were not found. ``why``: in words, empty where none is missing. ``passing``: the
+    obstacle may be temporary. ``lines``: how many lines were read.
     """
 
     ts: NDArray[np.int64]
     values: NDArray[np.float64]
+    slots: NDArray[np.int64]
+    phase: Phase
     rows: Rows
     places: list[Place] = field(default_factory=list)
     missing: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
@@ -57,7 +61,8 @@ class Past:
 
 def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress, period: int) -> Past:
     """Read again what was read from ``progress.rewind`` on, without side effects; never raises because of the log."""
-    nothing = Past(np.empty(0, np.int64), np.empty((0, len(sensors))), Rows(period, np.empty(0, np.int64)))
+    none = np.empty(0, np.int64)
+    nothing = Past(none, np.empty((0, len(sensors))), none, Phase(), Rows.none(period))
     if progress.rewind is None or progress.newest is None:
         return nothing
     rows = committed_rows(progress, period)
@@ -70,8 +75,7 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
     while (lines := tail.read(BLOCK_BYTES)) is not None:
         count += len(lines)
         readings = parser.parse(lines)
-        slots = np.floor_divide(readings.ts, period)
-        known = readings.ts <= progress.newest if rows is None else np.isin(slots, rows.slots)
+        known = readings.ts <= progress.newest if rows is None else rows.may_hold(quarters(readings.ts, period))
         if known.any():
             found.append((readings.ts[known], readings.values[known], readings.line[known]))
             blocks.append((lines.without_text(), begun))
@@ -79,14 +83,21 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
             break
         begun = beginning(lines, readings, begun)
     ts = np.concatenate([each[0] for each in found]) if found else nothing.ts
-    slots = np.floor_divide(ts, period)
+    quarter = quarters(ts, period)
     if rows is None:  # written by an earlier version: applying the rule again is the best that can be done
-        chosen = in_order(slots, None)[0]
-        newest = progress.newest // period
-        missing = np.array([] if newest in slots else [newest], np.int64)
-        rows = Rows(period, np.sort(np.concatenate((slots[chosen], missing))))
+        newest = quarters(np.array([progress.newest]), period)
+        joined = np.concatenate((quarter, newest[~np.isin(newest, quarter)]))
+        placed = follow(joined)
+        chosen = in_order(placed.slots, None)[0]
+        rows = Rows(period, joined[chosen], placed.slots[chosen], placed.moved[chosen], placed.phase.crowded)
+        absent = np.flatnonzero(chosen >= len(quarter))
+        chosen = chosen[: len(chosen) - len(absent)]
     else:
-        chosen, missing = rows.among(slots)
+        chosen, absent = rows.among(quarter)
+    present = np.delete(np.arange(len(rows.slots)), absent)
+    if rows.rough:
+        rows = rows.exact(present, quarter[chosen])
+    slots, missing = rows.slots[present], rows.slots[absent]
     if not len(chosen):
         found = []
     values = np.concatenate([each[1] for each in found]) if found else nothing.values
@@ -94,12 +105,14 @@ def read_past(log_config: LogConfig, sensors: Sequence[str], progress: Progress,
     block = np.repeat(np.arange(len(found)), [len(each[0]) for each in found])
     places = []
     for place in range(len(found)):
-        own = chosen[block[chosen] == place]
-        if len(own):
-            places.append(Place(slots[own], line[own], *blocks[place]))
+        own = block[chosen] == place
+        if own.any():
+            places.append(Place(slots[own], line[chosen[own]], *blocks[place]))
     return Past(
         ts[chosen],
         values[chosen],
+        slots,
+        Phase(moved=int(rows.moved[present[0]])) if len(present) else Phase(),
         rows,
         places,
         missing,

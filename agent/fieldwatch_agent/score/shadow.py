@@ -57,11 +57,11 @@ def run_shadow(bundle: Bundle, log: LogConfig, progress: Progress) -> Shadow:
     """
     manifest = bundle.manifest
     scorer = Scorer(bundle)
-    grid = Grid(manifest.period, manifest.window, len(manifest.sensors))
     rules = Rules("", manifest)
     states: States = {}
     readings = judged = alarmed = alerts = 0
     past = read_past(log, manifest.sensors, progress, manifest.period)
+    grid = Grid(manifest.period, manifest.window, len(manifest.sensors), past.phase)
     if past.lines and not len(past.ts):
         return Shadow(readings=len(past.rows.slots))  # there are lines, but none of the bundle's sensors in them
     for block in grid.blocks(past.ts, past.values):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from fieldwatch_contract.acceptance import Rows
 from fieldwatch_contract.grid import Block, Grid
+from fieldwatch_contract.phase import quarters
 from numpy.typing import NDArray
 
 from fieldwatch_agent.log.tail import LogLines, Position
@@ -72,7 +73,7 @@ class Window:
     def _begin(self) -> None:
         self._grid = Grid(*self._shape)
         self._recent: deque[_Recent] = deque()
-        self._rows = Rows(self._shape[0], np.empty(0, np.int64))
+        self._rows = Rows.none(self._shape[0])
         self._missing = np.empty(0, np.int64)
         self._rewind: str | None = None
         self.why = ""
@@ -80,11 +81,7 @@ class Window:
     def fill(self, past: Past, progress: Progress) -> None:
         """Start over with the rows before ``progress.position``, as far as they were found."""
         self._begin()
-        for _ in self._grid.blocks(past.ts, past.values):
-            pass
-        if len(past.missing) and int(past.missing[-1]) > (self._grid.newest or 0):
-            period, _, sensors = self._shape
-            self._grid.place(past.missing[-1:] * period, np.full((1, sensors), np.nan))
+        self._grid.resume(past.slots, past.values, past.rows.phase)
         self._rows, self._missing, self._rewind, self.why = past.rows, past.missing, progress.rewind, past.why
         for place in past.places:
             self._remember(place)
@@ -103,10 +100,12 @@ class Window:
         """
         for block in self._grid.blocks(ts, values):
             rows = np.flatnonzero(block.source >= 0)
-            slots = np.floor_divide(block.ts[rows], self._grid.period)
+            period, crowded = self._grid.period, self._grid.phase.crowded
+            new = Rows(period, quarters(block.ts[rows], period), block.slots[rows], block.moved[rows], crowded)
+            self._rows = self._rows.then(new, self._reach)
             if len(rows):
-                self._rows = self._rows.with_new(slots, self._reach)
-                self._remember(Place(slots[-self._reach :], line[block.source[rows[-self._reach :]]], lines, begun))
+                newest = rows[-self._reach :]
+                self._remember(Place(block.slots[newest], line[block.source[newest]], lines, begun))
             yield block
         self._missing = self._missing[self._missing > self._before]
 
@@ -114,9 +113,8 @@ class Window:
         """Tell for each row of ``block`` whether its window lacks rows that could not be read again."""
         if not len(self._missing):
             return np.zeros(len(block.ts), np.bool_)
-        slots = np.floor_divide(block.ts, self._grid.period)
-        first = np.searchsorted(self._missing, slots - self._window, side="right")
-        return np.asarray(first < np.searchsorted(self._missing, slots))
+        first = np.searchsorted(self._missing, block.slots - self._window, side="right")
+        return np.asarray(first < np.searchsorted(self._missing, block.slots))
 
     @property
     def lacking(self) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fieldwatch_contract.acceptance import AHEAD, Rows, ahead, in_order
 from fieldwatch_contract.clock import DAY, MINUTE
+from fieldwatch_contract.phase import follow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,48 +70,70 @@ moves = st.lists(
 )
 
 
-@given(moves, st.dictionaries(st.integers(0, 59), st.integers(2, 30), max_size=5), st.integers(1, 80))
-def test_rows_are_found_again_whatever_was_refused_between_them(moves, ahead_by, reach):
+@given(moves, st.dictionaries(st.integers(0, 59), st.integers(2, 30), max_size=5), st.integers(1, 80), st.data())
+def test_rows_are_found_again_whatever_was_refused_between_them(moves, ahead_by, reach, data):
     """``ahead_by``: before which readings one stands that was ahead of a clock of which nothing is known any more."""
-    slots: list[int] = []
+    quarters: list[int] = []
     future: list[bool] = []
     for place, slot in enumerate(np.cumsum([1000, *moves]).tolist()):
+        quarter = 4 * slot + data.draw(st.integers(0, 3))
         if place in ahead_by:
-            slots.append(slot + ahead_by[place])  # a row stands between it and its true twin
+            quarters.append(quarter + 4 * ahead_by[place])  # a row stands between it and its true twin
             future.append(True)
-        slots.append(slot)
+        quarters.append(quarter)
         future.append(False)
-    read, taken = np.array(slots, np.int64), np.flatnonzero(~np.array(future))
-    kept = taken[in_order(read[taken], None)[0]]
-    rows = Rows(MINUTE, np.empty(0, np.int64)).with_new(read[kept], reach)
-    kept = kept[len(kept) - len(rows.slots) :]
+    read, taken = np.array(quarters, np.int64), np.flatnonzero(~np.array(future))
+    placed = follow(read[taken])
+    made = in_order(placed.slots, None)[0]
+    kept = taken[made]
+    new = Rows(MINUTE, read[kept], placed.slots[made], placed.moved[made], placed.phase.crowded)
+    rows = Rows.none(MINUTE).then(new, reach)
+    kept, made = kept[len(kept) - len(rows.slots) :], made[len(made) - len(rows.slots) :]
     again = Rows.from_text(rows.to_text())
-    assert (again.period, again.slots.tolist()) == (MINUTE, read[kept].tolist())
+    assert (again.period, again.quarters.tolist()) == (MINUTE, read[kept].tolist())
+    assert (again.slots.tolist(), again.moved.tolist()) == (placed.slots[made].tolist(), placed.moved[made].tolist())
+    assert again.phase == placed.phase
     assert again.slots[0] > again.slots[-1] - reach
     found, missing = again.among(read[kept[0] :])  # a restart reads from the line of the oldest row
     assert (found + kept[0]).tolist() == kept.tolist()
     assert not len(missing)
 
 
+def rows_of(*slots: int) -> Rows:
+    """Rows of readings in the middle of these slots."""
+    return Rows(MINUTE, 4 * np.array(slots) + 1, np.array(slots), np.zeros(len(slots), np.int64))
+
+
 def test_what_is_gone_from_the_log_is_missed() -> None:
-    rows = Rows(MINUTE, np.array([3, 4, 6, 9]))
-    found, missing = rows.among(np.array([6, 7, 9]))
+    rows = rows_of(3, 4, 6, 9)
+    found, missing = rows.among(4 * np.array([6, 7, 9]) + 1)
     assert found.tolist() == [0, 2]
-    assert missing.tolist() == [3, 4]
-    assert [each.tolist() for each in rows.among(np.empty(0, np.int64))] == [[], [3, 4, 6, 9]]
+    assert rows.slots[missing].tolist() == [3, 4]
+    assert [each.tolist() for each in rows.among(np.empty(0, np.int64))] == [[], [0, 1, 2, 3]]
 
 
 def test_a_reading_that_was_refused_as_future_does_not_take_the_place_of_its_true_twin() -> None:
-    found, missing = Rows(MINUTE, np.arange(10, 60)).among(np.array([10, 11, 50, *range(12, 60)]))
+    found, missing = rows_of(*range(10, 60)).among(4 * np.array([10, 11, 50, *range(12, 60)]) + 1)
     assert found.tolist() == [0, 1, *range(3, 51)]
     assert not len(missing)
 
 
-@pytest.mark.parametrize("text", ["", "60", "60:5:§", "a:5:gA==", "60:5"])
+def test_rows_recorded_before_the_grid_moved_are_found_by_their_slots() -> None:
+    rows = Rows.from_text("60000000:1009:Gw==")  # bits 00011011, newest first
+    assert rows.slots.tolist() == [1002, 1003, 1005, 1006]
+    assert rows.may_hold(4 * np.array([1002, 1004]) + 3).tolist() == [True, False]
+    found, missing = rows.among(np.array([4 * 1002 + 3, 4 * 1003, 4 * 1005, 4 * 1005 + 3]))
+    assert found.tolist() == [0, 1, 2]
+    assert rows.slots[missing].tolist() == [1006]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "60", "60:5:§", "a:5:gA==", "60:5", "60:5:gA==:x", "60:5:gA==:::1", "60:5:gA==:::x:1"]
+)
 def test_rows_that_do_not_parse_are_told_as_such(text: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         Rows.from_text(text)
 
 
-def test_a_day_of_rows_is_a_few_hundred_bytes() -> None:
-    assert len(Rows(MINUTE, np.arange(29_000_000, 29_001_440)).to_text()) < 300
+def test_a_day_of_rows_is_a_thousand_bytes() -> None:
+    assert len(rows_of(*range(29_000_000, 29_001_440)).to_text()) < 1000

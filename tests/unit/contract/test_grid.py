@@ -18,16 +18,21 @@ class PlainGrid:
     def __init__(self, period: int, window: int, sensors: int) -> None:
         self.period, self.window, self.sensors = period, window, sensors
         self.newest: int | None = None
+        self.edge = 0  # where slot 0 begins, in quarters of a period
+        self.seen: set[int] = set()  # the quarters that have a reading in the newest slot
         self.rows: list[tuple[float, ...]] = []
         self.ts: list[int] = []
         self.source: list[int] = []
+        self.slots: list[int] = []
         self.duplicate: list[int] = []
         self.late: list[int] = []
 
     def add(self, index: int, ts: int, values: tuple[float, ...]) -> None:
-        slot = ts // self.period
+        quarter = ts * 4 // self.period - self.edge
+        slot = quarter // 4
         if self.newest is not None:
             if slot == self.newest:
+                self.seen.add(ts * 4 // self.period)
                 self.duplicate.append(index)
                 return
             if slot < self.newest:
@@ -35,11 +40,16 @@ class PlainGrid:
                 return
             for back in range(min(slot - self.newest - 1, self.window), 0, -1):
                 self.rows.append((float("nan"),) * self.sensors)
-                self.ts.append((slot - back) * self.period)
+                self.ts.append(ts - back * self.period)
                 self.source.append(-1)
+                self.slots.append(slot - back)
+        if len(self.seen) < 2 or slot - 1 != self.newest:
+            self.edge += (-1, 0, 0, 1)[quarter - 4 * slot]
+        self.seen = {ts * 4 // self.period}
         self.rows.append(tuple(float("nan") if abs(v) == float("inf") else v for v in values))
         self.ts.append(ts)
         self.source.append(index)
+        self.slots.append(slot)
         self.newest = slot
 
 
@@ -85,12 +95,13 @@ def test_any_cut_gives_what_plain_python_gives(log, window):
         seen += new
         found.rows += new
         found.ts += block.ts.tolist()
+        found.slots += block.slots.tolist()
         found.source += [index + start if index >= 0 else -1 for index in block.source.tolist()]
         found.duplicate += (block.duplicate + start).tolist()
         found.late += (block.late + start).tolist()
 
     assert np.array_equal(np.array(found.rows), np.array(plain.rows), equal_nan=True)
-    assert (found.ts, found.source) == (plain.ts, plain.source)
+    assert (found.ts, found.source, found.slots) == (plain.ts, plain.source, plain.slots)
     assert (found.duplicate, found.late) == (plain.duplicate, plain.late)
     assert grid.newest == plain.newest
     made = sorted(index for index in found.source if index >= 0)
@@ -102,7 +113,7 @@ def place(grid: Grid, ts: list[int]) -> Block:
 
 
 def test_the_first_reading_of_a_slot_stands():
-    block = place(Grid(MINUTE, 2, 1), [0, 59_999_999, MINUTE])
+    block = place(Grid(MINUTE, 2, 1), [0, MINUTE // 2, MINUTE])
     assert block.source.tolist() == [0, 2] and block.duplicate.tolist() == [1]
 
 
@@ -120,7 +131,7 @@ def test_readings_far_apart_come_in_blocks_of_bounded_size():
     values = np.arange(2_000.0)[:, None]
     whole, parts = Grid(MINUTE, 60, 1).place(ts, values), list(Grid(MINUTE, 60, 1).blocks(ts, values))
     assert len(parts) > 10 and max(len(part.ts) for part in parts) <= MOST_ROWS + 61
-    for name in ("ts", "source", "duplicate", "late"):
+    for name in ("ts", "slots", "source", "duplicate", "late"):
         assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
     assert np.array_equal(np.concatenate([part.rows[59:] for part in parts]), whole.rows[59:], equal_nan=True)
 
