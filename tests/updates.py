@@ -17,6 +17,9 @@ from fieldwatch_contract.policy import SHARES
 from fieldwatch_trainer.release import actions, work
 from fieldwatch_trainer.release.repository import Published
 
+UNJUDGED: dict[str, Any] = {"accept": ("no-gates",)}
+"""Test bundles come without a training, so nobody has judged them."""
+
 
 @dataclass
 class Site:
@@ -39,7 +42,7 @@ class Site:
     def publish(self, data: bytes, channel: str = "stable", bp: int = SHARES, **more: Any) -> Published:
         path = self.repo.with_name("bundle.zip")
         path.write_bytes(data)
-        return actions.publish(self.repo, [self.keys], path, channel, bp, **more)
+        return actions.publish(self.repo, [self.keys], path, channel, bp, **(UNJUDGED | more))
 
     def file(self, published: Published) -> Path:
         """Where a published bundle lies."""

@@ -141,7 +141,7 @@ def test_a_key_made_elsewhere_is_added_by_its_public_half(site: Site, v1: bytes,
         (site.keys / f"{name}.pem").unlink()
     bundle = tmp_path / "v1.zip"
     bundle.write_bytes(v1)
-    actions.publish(site.repo, [site.keys, mine], bundle, "stable")
+    actions.publish(site.repo, [site.keys, mine], bundle, "stable", accept=["no-gates"])
     with pytest.raises(Refused, match="counts for prod already"):
         ceremony.change_keys(
             site.repo,
@@ -162,7 +162,18 @@ def test_encrypted_keys_are_asked_for_only_when_they_sign(
         assert b"BEGIN ENCRYPTED PRIVATE KEY" in path.read_bytes()
     bundle = tmp_path / "v1.zip"
     bundle.write_bytes(v1)
-    command = ["publish", str(bundle), "--repo", str(repo), "--keys", str(folder), "--channel", "stable"]
+    command = [
+        "publish",
+        str(bundle),
+        "--repo",
+        str(repo),
+        "--keys",
+        str(folder),
+        "--channel",
+        "stable",
+        "--accept",
+        "no-gates",
+    ]
     monkeypatch.setenv(keys.PASSPHRASE, "wrong")
     assert main(command) == 1
     monkeypatch.delenv(keys.PASSPHRASE)

@@ -43,7 +43,7 @@ def init(site: Site) -> None:
 
 
 def publish(site: Site) -> None:
-    actions.publish(site.repo, [site.keys], site.repo.parent / "v2.zip", "stable", 1000)
+    actions.publish(site.repo, [site.keys], site.repo.parent / "v2.zip", "stable", 1000, accept=["no-gates"])
 
 
 def halt(site: Site) -> None:

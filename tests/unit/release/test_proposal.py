@@ -64,7 +64,7 @@ def test_two_desks_sign_one_release(desks: Desks, tmp_path: Path, capsys: pytest
         return code, said.out + said.err
 
     code, said = run("sign", tmp_path / "v2.zip", "--out", desks.file, "--channel", "stable", "--percent", 10,
-                     "--repo", repo, "--keys", desks.a, "--devices", 300)  # fmt: skip
+                     "--accept", "no-gates", "--repo", repo, "--keys", desks.a, "--devices", 300)  # fmt: skip
     assert (code, "Still to sign: prod wants 1 more of prod-2, prod-3." in said) == (0, True)
     code, said = run("publish", desks.file, "--repo", repo, "--keys", desks.job)
     assert (code, "role prod is signed by 2 of" in said) == (1, True)
@@ -123,8 +123,8 @@ def test_a_lost_key_is_replaced_from_two_desks(desks: Desks, tmp_path: Path, nam
 
 def test_a_device_count_and_a_share_are_those_of_the_moment_of_publishing(desks: Desks, tmp_path: Path) -> None:
     """The channel was halted meanwhile: the release job refuses what was agreed on under other conditions."""
-    main(["sign", str(tmp_path / "v2.zip"), "--out", str(desks.file), "--channel", "stable", "--repo",
-          str(desks.site.repo), "--keys", str(desks.a)])  # fmt: skip
+    main(["sign", str(tmp_path / "v2.zip"), "--out", str(desks.file), "--channel", "stable", "--accept", "no-gates",
+          "--repo", str(desks.site.repo), "--keys", str(desks.a)])  # fmt: skip
     main(["countersign", str(desks.file), "--keys", str(desks.b), "--yes"])
     main(["halt", "press", "--channel", "stable", "--repo", str(desks.site.repo), "--keys", str(desks.job)])
     assert main(["publish", str(desks.file), "--repo", str(desks.site.repo), "--keys", str(desks.job)]) == 3
@@ -136,7 +136,9 @@ Signed = dict[str, Any]
 
 
 def made(desks: Desks, tmp_path: Path) -> Proposal:
-    ceremony.sign(desks.site.repo, [desks.a], tmp_path / "v2.zip", desks.file, Wish("stable", 1000))
+    ceremony.sign(
+        desks.site.repo, [desks.a], tmp_path / "v2.zip", desks.file, Wish("stable", 1000), accept=["no-gates"]
+    )
     return Proposal.from_bytes(desks.file.read_bytes())
 
 

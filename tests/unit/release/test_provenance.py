@@ -36,7 +36,8 @@ def run(tmp_path: Path, v1: bytes) -> Path:
         "seed": 7,
         "data": {"lake": "s3://lake/press", "device_days": 90, "devices": 3, "first": "2026-01-01T00:00:00Z",
                  "last": "2026-01-31T00:00:00Z", "labels": {"fault": 4}},
-        "gate": {"rows": 4096, "differing": 0},
+        "gate": {"rows": 4096, "differing": 0, "passed": True},
+        "gates": [{"id": "deaf:detector", "status": "passed", "says": "an alert at 4 of 4 events"}],
         "evaluation": {"detector": {"average_precision": 0.9}},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(facts))
@@ -63,7 +64,7 @@ def test_it_is_a_statement_about_these_bytes_that_other_tools_read(site: Site, r
 
 def test_publishing_again_needs_no_key_of_prod(site: Site, run: Path) -> None:
     (run / "run.json").rename(run / "later.json")
-    done = actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable", 1000)
+    done = actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable", 1000, accept=["no-gates"])
     assert "published without provenance" in done.words[1]
     (run / "later.json").rename(run / "run.json")
     for path in site.keys.glob("prod-*.pem"):
@@ -94,7 +95,7 @@ def test_who_countersigns_reads_data_and_gate(site: Site, run: Path, tmp_path: P
     assert main(["countersign", str(file), "--keys", str(one), "--dry-run", *root]) == 0
     said = capsys.readouterr().out
     assert "on 90 days of 3 devices from s3://lake/press, 2026-01-01T00:00:00Z to" in said
-    assert 'Gate, as the run states it: {"differing": 0, "rows": 4096}.' in said
+    assert 'Gate, as the run states it: {"differing": 0, "passed": true, "rows": 4096}.' in said
     held = Proposal.from_bytes(file.read_bytes())
     forged = tuple(
         File(f.path, f.data.replace(b"lake/press", b"lake/evil!")) if "intoto" in f.path else f for f in held.files

@@ -128,13 +128,23 @@ def test_missing_keys_are_named_and_nothing_changes(site: Site, v1: bytes, role:
     assert (site.repo / "metadata" / "timestamp.json").read_bytes() == timestamp
     # …and a second folder, such as a stick, brings them back
     bundle = site.repo.with_name("bundle.zip")
-    assert actions.publish(site.repo, [site.keys, away], bundle, "stable").facts.version == "v1"
+    assert actions.publish(site.repo, [site.keys, away], bundle, "stable", accept=["no-gates"]).facts.version == "v1"
 
 
 def test_publishing_again_widens_no_rollout(site: Site, v1: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = site.repo.with_name("bundle.zip")
     bundle.write_bytes(v1)
-    command = ["publish", str(bundle), "--repo", str(site.repo), "--channel", "stable", "--json"]
+    command = [
+        "publish",
+        str(bundle),
+        "--repo",
+        str(site.repo),
+        "--channel",
+        "stable",
+        "--json",
+        "--accept",
+        "no-gates",
+    ]
     for share, expected in ((["--percent", "10"], 1000), ([], 1000), (["--percent", "50"], 5000), ([], 5000)):
         assert main([*command, *share]) == 0
         assert json.loads(capsys.readouterr().out)["bp"] == expected
@@ -259,9 +269,21 @@ def test_the_command_line(tmp_path: Path, v1: bytes, v2: bytes, capsys: pytest.C
         (tmp_path / f"{name}.zip").write_bytes(data)
     repo = tmp_path / "updates"
     assert "keep off line" in run("init", repo)
-    run("publish", tmp_path / "v1.zip", "--repo", repo, "--channel", "stable")
+    run("publish", tmp_path / "v1.zip", "--repo", repo, "--channel", "stable", "--accept", "no-gates")
     told = json.loads(
-        run("publish", tmp_path / "v2.zip", "--repo", repo, "--channel", "stable", "--percent", "2.5", "--json")
+        run(
+            "publish",
+            tmp_path / "v2.zip",
+            "--repo",
+            repo,
+            "--channel",
+            "stable",
+            "--percent",
+            "2.5",
+            "--json",
+            "--accept",
+            "no-gates",
+        )
     )
     assert (told["target"], told["bp"], told["release_seq"]) == ("prod/press/v2.zip", 250, 2)
     run("rollout", "set", "press/v2", "--repo", repo, "--channel", "stable", "--bp", "5000")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -24,7 +26,11 @@ def test_the_guide_can_be_followed(tmp_path: Path) -> None:
     assert len(blocks) >= 9
     for number, folder in enumerate(("run", "run-2", "run-3"), start=1):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "bundle.zip").write_bytes(make_bundle(version=f"v{number}"))
+        data = make_bundle(version=f"v{number}")
+        (tmp_path / folder / "bundle.zip").write_bytes(data)
+        gates = [{"id": "deaf:detector", "status": "passed", "says": "an alert at 4 of 4 events"}]
+        run = {"sha256": hashlib.sha256(data).hexdigest(), "gate": {"passed": True}, "gates": gates}
+        (tmp_path / folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     tools = tmp_path / "bin"
     tools.mkdir()
     program = tools / "fieldwatch-release"

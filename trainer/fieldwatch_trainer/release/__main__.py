@@ -252,6 +252,13 @@ def _with_offer(command: argparse.ArgumentParser) -> None:
         metavar="SEQ",
         help="devices that run this bundle never again take one with a lower release number",
     )
+    command.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="GATE",
+        help="take a gate's refusal upon you, by its name, such as deaf:classifier; no-gates: a bundle nobody judged",
+    )
 
 
 def _with_share(command: argparse.ArgumentParser, required: bool) -> None:

@@ -133,13 +133,15 @@ def publish(
     now: datetime | None = None,
     *,
     lift: bool = False,
+    accept: Sequence[str] = (),
     fleet: Fleet = ANYBODY,
     dry_run: bool = False,
 ) -> Offered:
     """Publish a bundle in a channel for ``bp`` of 10,000 devices (None: see :func:`.release.rollout.offer`).
 
-    The bundle must read, and reproduce its golden vectors on this machine. ``lift`` ends a halt of the channel in the
-    same step. Raises :class:`ReleaseError`, :class:`Refused`.
+    The bundle must read, and reproduce its golden vectors on this machine; its gates must have passed, or be named in
+    ``accept`` (:mod:`.release.admission`). ``lift`` ends a halt of the channel in the same step. Raises
+    :class:`ReleaseError`, :class:`Refused`.
     """
     data, opened = open_bundle(bundle)
     with changing(repo, now, dry_run) as (folder, repository, moment):
@@ -147,7 +149,7 @@ def publish(
             folder, repository, data, opened, Wish(channel, bp, lift), security_floor
         )
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
-        words += place_provenance(repository, published, bundle.with_name("run.json"))
+        words += place_provenance(repository, published, bundle.with_name("run.json"), accept)
         words += effects.tell(policy, changed, fleet, micros(moment))
         if not dry_run:
             put(folder, repository, repository.seal(Keyring.load(keys)))

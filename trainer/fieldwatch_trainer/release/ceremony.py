@@ -124,6 +124,7 @@ def sign(
     now: datetime | None = None,
     *,
     fleet: Fleet = ANYBODY,
+    accept: Sequence[str] = (),
     dry_run: bool = False,
 ) -> Changed:
     """Make a proposal to publish a bundle, signed by the keys at hand; the repository stays as it is."""
@@ -131,7 +132,7 @@ def sign(
     with changing(repo, now, True) as (folder, repository, moment):
         published, policy, changed = offer_bundle(folder, repository, data, opened, wish, security_floor)
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
-        words += place_provenance(repository, published, bundle.with_name("run.json"))
+        words += place_provenance(repository, published, bundle.with_name("run.json"), accept)
         words += effects.tell(policy, changed, fleet, micros(moment))
         drafts = repository.draft(Keyring.load(keys))
         if not drafts:

@@ -66,7 +66,7 @@ def publish(args: Namespace) -> int:
         return _usage("publish BUNDLE needs --channel")
     bundle = actions.publish(
         args.repo, _keys(args), args.bundle, args.channel, args.bp, args.security_floor,
-        lift=args.lift, fleet=_fleet(args), dry_run=args.dry_run,
+        lift=args.lift, accept=args.accept, fleet=_fleet(args), dry_run=args.dry_run,
     )  # fmt: skip
     return _offered(args, bundle)
 
@@ -220,7 +220,7 @@ def sign(args: Namespace) -> int:
     """Make a proposal."""
     done = ceremony.sign(
         args.repo, _keys(args), args.bundle, args.out, Wish(args.channel, args.bp, args.lift), args.security_floor,
-        fleet=_fleet(args), dry_run=args.dry_run,
+        accept=args.accept, fleet=_fleet(args), dry_run=args.dry_run,
     )  # fmt: skip
     return _tell(args, {}, done.words, f"The proposal {args.out} is made; nothing is published yet.")
 

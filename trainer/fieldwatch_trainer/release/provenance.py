@@ -25,13 +25,18 @@ def path_of(target: str) -> str:
     return target.removesuffix(".zip") + ".intoto.json"
 
 
+def check(sha256: str, run: Mapping[str, Any]) -> None:
+    """Raise :class:`ReleaseError` where ``run`` (the content of ``run.json``) is of another bundle."""
+    if run.get("sha256") != sha256:
+        raise ReleaseError(f"run.json beside the bundle is of {run.get('name')}/{run.get('version')}: bring its own")
+
+
 def statement(target: str, sha256: str, run: Mapping[str, Any]) -> bytes:
     """Return the statement for a bundle, the same bytes for the same run.
 
     Raises :class:`ReleaseError` where ``run`` (the content of ``run.json``) is of another bundle.
     """
-    if run.get("sha256") != sha256:
-        raise ReleaseError(f"run.json beside the bundle is of {run.get('name')}/{run.get('version')}: bring its own")
+    check(sha256, run)
     versions = run.get("versions", {})
     asked = {key: run.get(key) for key in ("device_type", "period_s", "trained_until", "budget")}
     data = run.get("data", {})
@@ -49,7 +54,8 @@ def statement(target: str, sha256: str, run: Mapping[str, Any]) -> bytes:
             "runDetails": {
                 "builder": {"id": f"urn:fieldwatch:trainer:{versions.get('fieldwatch', 'unknown')}"},
                 "byproducts": [
-                    {"name": name, "annotations": run.get(name)} for name in ("gate", "evaluation", "notes")
+                    {"name": name, "annotations": run.get(name)}
+                    for name in ("gate", "gates", "records", "accepted", "evaluation", "notes")
                 ],
             },
         },
@@ -66,7 +72,12 @@ def read(data: bytes, target: str, sha256: str) -> list[str]:
             raise ValueError("another type")
         details = made["predicate"]["runDetails"]
         source = made["predicate"]["buildDefinition"]["resolvedDependencies"][0]
-        facts, gate = source["annotations"], next(b for b in details["byproducts"] if b["name"] == "gate")
+        facts, found = source["annotations"], {b["name"]: b["annotations"] for b in details["byproducts"]}
+        gate, accepted = found["gate"], found.get("accepted") or []
+        judged = [one for part in [found, *(found.get("records") or [])] for one in part.get("gates") or []]
+        said = [f"ACCEPTED although refused: {text}." for text in accepted]
+        said += [f"Not known: {one['id']}: {one['says']}." for one in judged if one["status"] == "unknown"]
+        passed = sum(one["status"] == "passed" for one in judged)
     except (ValueError, KeyError, TypeError, IndexError, StopIteration) as error:
         raise ReleaseError(f"{path_of(target)} is no provenance of a training ({error!r})") from error
     if subject != [{"name": target, "digest": {"sha256": sha256}}]:
@@ -77,5 +88,7 @@ def read(data: bytes, target: str, sha256: str) -> list[str]:
     told = ", ".join(f"{count} {label}" for label, count in labels.items()) or "none"
     return [
         f"Trained by {details['builder']['id']} on {amount} from {source['uri']}{span}; labels: {told}.",
-        f"Gate, as the run states it: {json.dumps(gate['annotations'], sort_keys=True)}.",
+        f"Gate, as the run states it: {json.dumps(gate, sort_keys=True)}.",
+        *([f"Gates of training and later judges: {passed} passed."] if passed else []),
+        *said,
     ]

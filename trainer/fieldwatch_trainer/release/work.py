@@ -17,7 +17,8 @@ from fieldwatch_contract.scoring import self_test
 from pydantic import ValidationError
 from tuf.api.exceptions import RepositoryError
 
-from fieldwatch_trainer.release import effects, provenance
+from fieldwatch_trainer import record
+from fieldwatch_trainer.release import admission, effects, provenance
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
@@ -76,16 +77,25 @@ def offer_bundle(
     return published, policy, changed
 
 
-def place_provenance(repository: Repository, published: Published, run: Path) -> list[str]:
-    """Put a bundle's provenance beside it, out of the run's folder; return what it says."""
+def place_provenance(repository: Repository, published: Published, run: Path, accept: Sequence[str] = ()) -> list[str]:
+    """Admit a bundle that is new here, and put its provenance beside it, out of the run's folder; return what it says.
+
+    ``accept``: refusals that a person takes upon them, see :mod:`.release.admission`.
+    """
     path = provenance.path_of(published.target)
     if not repository.changes(PROD):
         return []  # it is published already, as it was signed then
+    records = record.read(run.parent, published.sha256)
     if not run.is_file():
-        return [f"There is no {run.name} beside it: it is published without provenance."]
+        admitted = admission.admit({}, records, accept)
+        return [f"There is no {run.name} beside it: it is published without provenance.", *admitted.words()]
     try:
-        data = provenance.statement(published.target, published.sha256, json.loads(read_file(run)))
-    except (ValueError, AttributeError) as error:
+        made = dict(json.loads(read_file(run)))
+        provenance.check(published.sha256, made)
+        admitted = admission.admit(made, records, accept)
+        made |= {"records": records, "accepted": list(admitted.accepted)}
+        data = provenance.statement(published.target, published.sha256, made)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise ReleaseError(f"{run}: not what a training run writes: {error}") from error
     repository.put_target(PROD, path, data)
     return provenance.read(data, published.target, published.sha256)
