@@ -18,6 +18,7 @@ from fieldwatch_contract.clock import iso
 
 pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[2]
+FIELDS = ("ts", "model", "score", "threshold", "verdict", "sensors", "shares")
 
 
 def run(*arguments: str) -> str:
@@ -31,16 +32,15 @@ def scored(path: Path, device: str) -> list[dict[str, Any]]:
     times = table.column("ts").cast(pa.timestamp("us", "UTC")).cast("int64").to_pylist()
     rows = table.to_pylist()
     return [
-        {"ts": iso(ts), **{k: row[k] for k in ("model", "score", "threshold", "verdict", "sensors", "shares")}}
+        {"ts": iso(ts), **{key: row[key] for key in FIELDS[1:]}}
         for ts, row in zip(times, rows, strict=True)
         if row["device"] == device
     ]
 
 
 def replayed(log: Path, bundle: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(line) for line in run("fieldwatch_agent", "replay", str(log), "--bundle", str(bundle)).splitlines()
-    ]
+    rows = map(json.loads, run("fieldwatch_agent", "replay", str(log), "--bundle", str(bundle)).splitlines())
+    return [{key: row[key] for key in FIELDS} for row in rows]
 
 
 def by_row(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
