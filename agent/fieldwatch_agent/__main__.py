@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING
 from fieldwatch_agent import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fieldwatch_agent.config import Config
+    from fieldwatch_agent.findings import Finding
     from fieldwatch_agent.service import Service
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
@@ -69,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("check", _check, "validate configuration, paths, certificates and a sample of the log",
               "check --config agent.toml")  # fmt: skip
+    _config_argument(sub)
+    sub.add_argument("--json", action="store_true", help="findings as JSON")
+
+    sub = add("doctor", _doctor, "try the real thing: log, broker, ingest, updates, and say what to do",
+              "doctor --config agent.toml")  # fmt: skip
     _config_argument(sub)
     sub.add_argument("--json", action="store_true", help="findings as JSON")
 
@@ -161,13 +169,32 @@ def _check(arguments: argparse.Namespace) -> int:
         return USAGE
     from fieldwatch_agent.check import check
 
-    findings = check(config)
-    if arguments.json:
+    return _tell(check(config), arguments.json)
+
+
+def _tell(findings: Sequence[Finding], as_json: bool) -> int:
+    if as_json:
         print(json.dumps([finding.__dict__ for finding in findings], indent=1))
     else:
         for finding in findings:
             print(f"{finding.level:7} {finding.where}: {finding.what}{'; ' if finding.remedy else ''}{finding.remedy}")
     return REFUSED if any(finding.level == "error" for finding in findings) else DONE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from fieldwatch_agent.enrol import places
+    from fieldwatch_agent.service import own_command
+
+    more = ["--json"] if arguments.json else []
+    command = own_command("doctor", "--config", str(arguments.config.absolute()), *more)
+    if (code := places.run_as_service(command)) is not None:
+        return code
+    config = _load(arguments.config)
+    if config is None:
+        return USAGE
+    from fieldwatch_agent.doctor.examine import examine
+
+    return _tell(examine(config), arguments.json)
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -68,7 +68,10 @@ def _certificate(mqtt: MqttConfig, device: str) -> Iterator[Finding]:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(mqtt.certificate, mqtt.key, password=str)
     except (ssl.SSLError, ValueError):
         yield Finding(
-            "error", "[mqtt] key", f"{mqtt.key} does not belong to the certificate, or is protected by a password"
+            "error",
+            "[mqtt] key",
+            f"{mqtt.key} does not belong to the certificate, or is protected by a password",
+            "give the key that was made with the certificate, without a password",
         )
     left = (certificate.not_valid_after_utc - datetime.now(UTC)).days
     until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"

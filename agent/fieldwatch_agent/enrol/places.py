@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 USER = "fieldwatch-agent"
@@ -38,7 +40,24 @@ if os.name == "posix":
         for path in (folder, folder / "identity", *(folder / "identity").glob("*")):
             os.chown(path, account.pw_uid, account.pw_gid)
 
+    def run_as_service(command: Sequence[str]) -> int | None:
+        """Run ``command`` under the service's account and return its exit code; None where we are not root, or no
+        service is installed."""
+        if os.geteuid() != 0:
+            return None
+        try:
+            account = pwd.getpwnam(USER)
+        except KeyError:
+            return None
+        groups = os.getgrouplist(USER, account.pw_gid)
+        done = subprocess.run(command, check=False, user=account.pw_uid, group=account.pw_gid, extra_groups=groups)
+        return done.returncode
+
 else:  # pragma: no cover
+
+    def run_as_service(command: Sequence[str]) -> int | None:
+        """On Windows the account of a service has no way in for others."""
+        return None
 
     def give_to_service(folder: Path) -> None:
         """On Windows the folder's rights are set by the installation and inherited."""

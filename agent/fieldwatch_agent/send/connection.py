@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from fieldwatch_agent.send.packer import Parcel
 
 _LOG_ERROR = 8
+ALERT_S = 2.0
+"""Seconds to wait for the broker's reason at each step."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,28 @@ class Connection:
     def why_lost(self, code: ReasonCode) -> str:
         """Say why the connection ended, from the reason code or the socket's last error."""
         if code.value == causes.LOST:
-            return causes.dropped(self._heard, self.stage.connected is not None, self._config.tls)
+            answered = self.stage.connected is not None
+            if self._config.tls and not answered and not causes.alert(self._heard):
+                self._heard = self._alert()
+            return causes.dropped(self._heard, answered, self._config.tls)
         return causes.code(code) if code.is_failure else "disconnected"
+
+    def _alert(self) -> str:
+        """Ask the broker once more why it refuses us, and only listen.
+
+        With TLS 1.3 a refusal of our certificate comes after our side of the handshake; what we have sent by then can
+        make the network stack throw the alert away.
+        """
+        host, port = self._config.host, self._config.port
+        try:
+            with (
+                socket.create_connection((host, port), ALERT_S) as raw,
+                _tls(self._config).wrap_socket(raw, server_hostname=host) as sock,
+            ):
+                sock.recv(1)
+        except (OSError, ValueError) as error:
+            return str(error)
+        return ""
 
     def leave(self) -> None:
         """Disconnect cleanly: the broker then discards our last will."""
