@@ -29,6 +29,7 @@ from fieldwatch_cloud.store import Store
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.bundle import read_bundle
+from fieldwatch_contract.events import Verdicts
 from fieldwatch_contract.level import LevelRule
 from paho.mqtt import publish
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -92,10 +93,33 @@ def test_no_document_of_verdicts_stops_delivery(
     assert stored(store) == 2
 
 
+def test_what_a_person_says_reaches_the_device_that_comes_later_and_after_a_loss(
+    mosquitto: Callable[..., Broker], linked: Callable[..., Uplink], taken: Callable[..., Store], tmp_path: Path
+) -> None:
+    """The broker keeps it for a device that is off; a broker that has lost it gets it again."""
+    broker = mosquitto()
+    store = taken(broker.url)
+    journal = make_journal(tmp_path / "state", [alert_draft(alert(1)), alert_draft(alert(5))])
+    uplink = linked(journal, broker.url)
+    wait_until(lambda: waiting(journal.path) == 0, "the alerts to be stored")
+    assert store.add_verdict(alert(1).alert_id, "false")
+
+    def told() -> list[tuple[str, str | None]]:
+        document = uplink.verdicts.take()
+        return [(each.alert_id, each.verdict) for each in document.verdicts] if document else []
+
+    wait_until(lambda: told() == [(alert(1).alert_id, "false")], "the verdict")
+    broker.stop()
+    uplink.verdicts.take()
+    broker.start()  # without what it retained
+    wait_until(lambda: told() == [(alert(1).alert_id, "false")], "it again")
+    assert store.add_verdict(alert(1).alert_id, "unclear")
+    assert store.add_verdict(alert(5).alert_id, "real")
+    wait_until(lambda: told() == [(alert(5).alert_id, "real"), (alert(1).alert_id, None)], "the revision")
+
+
 @pytest.mark.parametrize("since", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-99-99T99:99:99Z"])
 def test_a_time_that_is_none_of_ours_moves_nothing_before_the_next_row(tmp_path: Path, since: str) -> None:
-    from fieldwatch_contract.events import Verdicts
-
     document = Verdicts.model_validate({"verdicts": [GOOD | {"since": since}]})
     (kept,) = said.with_new((), document, START)
     assert kept.since > START

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from fieldwatch_contract import causes, topics
-from fieldwatch_contract.events import Ack
+from fieldwatch_contract.events import Ack, Verdicts
 from paho.mqtt.client import MQTT_LOG_ERR, Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.exception import MalformedPacket
@@ -201,6 +201,10 @@ class Link:
     def acknowledge(self, device: str, ack: Ack) -> None:
         """Tell a device what is stored. QoS 0 needs no window; a lost one is recreated when the device retransmits."""
         self.client.publish(topics.topic(device, "ack"), ack.model_dump_json().encode(), qos=0, retain=True)
+
+    def tell(self, device: str, verdicts: Verdicts) -> None:
+        """Tell a device what people said of its alerts; like an acknowledgement it is published again after a loss."""
+        self.client.publish(topics.topic(device, "verdicts"), verdicts.model_dump_json().encode(), qos=0, retain=True)
 
     def leave(self) -> None:
         """Disconnect in good order, within two seconds."""

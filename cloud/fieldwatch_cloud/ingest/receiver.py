@@ -9,8 +9,8 @@ What it promises
 How
     One thread connects (:mod:`.link`), gathers a batch (at most :data:`BATCH_ROWS` rows or :data:`LINGER_S`, so a live
     event waits no longer than that), stores it (:mod:`.intake`), confirms it, and publishes acknowledgements as
-    :class:`.AckPacer` allows. With a ``group`` any number of processes share the subscription: the store does not
-    depend on their order.
+    :class:`.AckPacer` allows. In between it tells devices what people have said of their alerts. With a ``group`` any
+    number of processes share the subscription: the store does not depend on their order.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ LINGER_S = 0.05
 FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
 STORE_RETRY_S = 1.0
+SAY_S = 1.0
+"""Seconds between two looks for new verdicts: another process may have stored them."""
 
 log = logging.getLogger("fieldwatch.ingest")
 
@@ -59,6 +61,8 @@ class Ingest:
         self._next_attempt = 0.0
         self._clean = False
         self._retry = FIRST_RETRY_S
+        self._said = 0
+        self._say_again = 0.0
         self._pacer = AckPacer()
         self._error: str | None = None
         self._turned = time.monotonic()
@@ -171,10 +175,25 @@ class Ingest:
         if not link.greeted:  # after connecting, acknowledge to every device where it stands
             link.greeted = True
             self._error = None  # the connection works, though no message has come yet
+            self._said, self._say_again = 0, 0.0
             for device, receipt in self._store.receipts():
                 link.acknowledge(device, receipt.ack())
         for device, ack in self._pacer.due(time.monotonic()):
             link.acknowledge(device, ack)
+        self._say(link, time.monotonic())
+
+    def _say(self, link: Link, now: float) -> None:
+        """Tell devices what people have said of their alerts since last time; after connecting, all of it."""
+        if now < self._say_again:
+            return
+        self._say_again = now + SAY_S
+        try:
+            self._said, documents = self._store.said(self._said)
+        except SQLAlchemyError as error:
+            log.warning("verdicts cannot be read: %s; retrying", getattr(error, "orig", None) or error)
+            return
+        for device, verdicts in documents.items():
+            link.tell(device, verdicts)
 
     # ---- connection ----
 

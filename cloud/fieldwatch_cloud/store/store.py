@@ -19,6 +19,7 @@ from typing import Any, Literal
 from fieldwatch_contract import clock
 from fieldwatch_contract.clock import parse_iso
 from fieldwatch_contract.delivery import Receipt
+from fieldwatch_contract.events import Verdicts
 from fieldwatch_contract.verdicts import VERDICTS
 from sqlalchemy import Connection, delete, func, insert, select
 
@@ -32,6 +33,7 @@ from fieldwatch_cloud.store.devices import advance_devices, balance, connect
 from fieldwatch_cloud.store.incidents import Incidents
 from fieldwatch_cloud.store.receipts import all_receipts, settle
 from fieldwatch_cloud.store.results import add_results
+from fieldwatch_cloud.store.said import documents
 from fieldwatch_cloud.store.sql import chunks, insert_new, insert_new_keys
 
 QUARANTINE_KEPT = 10_000
@@ -92,6 +94,11 @@ class Store(Database):
         """Return the receipt of every device in its current epoch, to acknowledge to all of them after a restart."""
         with self.read() as db:
             return all_receipts(db)
+
+    def said(self, after: int) -> tuple[int, dict[str, Verdicts]]:
+        """Return what devices are to be told of verdicts newer than ``after``; see :func:`.store.said.documents`."""
+        with self.read() as db:
+            return documents(db, after, clock.now())
 
     def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "") -> bool:
         """Store a user's verdict on an alert, a label. Returns False if there is no such alert."""

@@ -414,6 +414,34 @@ def test_a_verdict_is_a_label_of_an_alert_that_exists(store: Store) -> None:
     ]
 
 
+def test_devices_are_told_the_newest_verdict_of_each_alert_and_from_when_it_holds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    monkeypatch.setattr(clock, "now", lambda: now)
+    assert store.said(0) == (0, {})
+    first, second = alert(0), alert(7)
+    store.ingest(decode([single(1, alert_draft(first)), single(2, alert_draft(second))]), now)
+    store.add_verdict(first.alert_id, "false")
+    store.add_verdict(first.alert_id, "real")
+    store.add_verdict(second.alert_id, "unclear")
+    ended = alert(9, "resolved", opened=0)
+    store.ingest(decode([single(3, alert_draft(ended))]), now + 1)
+    after, told = store.said(0)
+    assert [each.model_dump() for each in told[DEVICE].verdicts] == [
+        {"alert_id": second.alert_id, "model": "detector", "verdict": None, "since": second.ts},
+        {"alert_id": first.alert_id, "model": "detector", "verdict": "real", "since": first.ts},
+    ]
+    assert after == 0, "a smaller number may still be on its way into the store"
+    now += 20 * clock.SECOND
+    after, _ = store.said(after)
+    assert store.said(after) == (after, {})
+    store.add_verdict(first.alert_id, "false")
+    _, told = store.said(after)
+    assert [each.verdict for each in told[DEVICE].verdicts] == ["false", None]
+    assert told[DEVICE].verdicts[0].since == ended.ts
+
+
 # ---- the file --------------------------------------------------------------------------------------------------
 
 
