@@ -5,10 +5,10 @@ DEMO ?=
 MINUTES ?= 15
 SEED ?=
 
-.PHONY: dev demo test chaos lint bench package lock clean help
+.PHONY: dev demo test chaos lint bench bench-detection package lock clean help
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 # Each set-up adds to what is installed: make dev after make demo installs only the tools.
 .venv/%-ready: requirements/%.txt requirements/install.py pyproject.toml
@@ -35,6 +35,9 @@ lint: .venv/dev-ready ## ruff, mypy, import rules
 
 bench: .venv/dev-ready ## the figures that the README quotes
 	$(BIN)/python -m bench
+
+bench-detection: .venv/dev-ready ## how good the alerts are, on the public sets below FIELDWATCH_DATA; exit code 3 where a promise misses
+	$(BIN)/python -m bench.detection
 
 package: .venv/dev-ready ## build the frozen agent in dist/
 	$(BIN)/python packaging/build.py

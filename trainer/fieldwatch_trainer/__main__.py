@@ -74,6 +74,9 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
     train.add_argument(
         "--budget", type=_positive, metavar="N", help="false alarms a device-day that people can bear (default 0.5)"
     )
+    train.add_argument(
+        "--no-adapt", action="store_true", help="the bundle's alert levels never move: for laboratories that must not"
+    )
     _json(train)
 
     score = _command(
@@ -112,6 +115,23 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
         "--budget", type=_positive, metavar="N", help="false alarms a device-day (default: the challenger's)"
     )
     _json(compare)
+
+    backtest = _command(
+        commands, "backtest", _backtest, "how often the bundle would have fired on a lake",
+        "fieldwatch-trainer backtest --bundle run/bundle.zip --lake lake --answers labels:8h --html backtest.html",
+    )  # fmt: skip
+    backtest.add_argument("--bundle", required=True, type=Path, metavar="B", help="bundle.zip")
+    backtest.add_argument("--lake", required=True, metavar="L", help="folder or s3://, abfs://, gs:// address")
+    _border(backtest, "--since", "alerts from this time on; earlier readings are history")
+    backtest.add_argument(
+        "--answers", type=_answers, default=None, metavar="WHO",
+        help="none: nobody answers an alert (default); labels:8h: people do, from the labels, so long after it opened",
+    )  # fmt: skip
+    backtest.add_argument("--html", type=Path, metavar="FILE", help="write a page with a picture of each alert")
+    backtest.add_argument(
+        "--json", action="store_true",
+        help="the alerts, one JSON object a line: device, model, opened_at, ended_at, level, like, sensors",
+    )  # fmt: skip
 
     check = _command(
         commands, "check", _check, "report on a lake's data before training", "fieldwatch-trainer check --lake lake"
@@ -163,9 +183,10 @@ def _train(args: argparse.Namespace) -> int:
     if args.csv is not None:
         if args.label is None:
             args.usage_error("--csv needs --label COLUMN")
-        if args.device_type or args.time or args.split or args.budget or args.accept:
+        if args.device_type or args.time or args.split or args.budget or args.accept or args.no_adapt:
             args.usage_error(
-                "--device-type, --train-until, --split, --budget and --accept need --lake: a table has no time"
+                "--device-type, --train-until, --split, --budget, --accept and --no-adapt need --lake: "
+                "a table has no time"
             )
         run = train.train_table(read_table(args.csv, args.label), args.label, args.out, _progress)
     else:
@@ -176,7 +197,9 @@ def _train(args: argparse.Namespace) -> int:
         accepted = Accepted.read(args.accept)
         lake = Lake(args.lake, strict=False)
         budget = args.budget or BUDGET
-        run = train.train_lake(lake, args.device_type, args.out, split, budget, _progress, where, accepted)
+        run = train.train_lake(
+            lake, args.device_type, args.out, split, budget, _progress, where, accepted, adapt=not args.no_adapt
+        )
     _progress("")
     sys.stdout.write(json.dumps(run, indent=1) + "\n" if args.json else train.said(run, args.out))
     return 0
@@ -232,6 +255,36 @@ def _compare(args: argparse.Namespace) -> int:
     sys.stdout.write(json.dumps(result, indent=1) + "\n" if args.json else compare.said(result))
     record.note(args.challenger, "compare", result | {"sha256": result["challenger"]["sha256"]})
     return 0 if result["replace"] else REFUSED
+
+
+def _backtest(args: argparse.Namespace) -> int:
+    from fieldwatch_contract.told import page, text
+
+    from fieldwatch_trainer import backtest, score
+    from fieldwatch_trainer.lake import Lake
+    from fieldwatch_trainer.split import choose
+
+    bundle = score.open_bundle(args.bundle)
+    split = choose(args.time, args.split)
+    _, told = backtest.backtest_lake(bundle, Lake(args.lake), split, answered=args.answers, progress=_progress)
+    _progress("")
+    if args.html is not None:
+        args.html.parent.mkdir(parents=True, exist_ok=True)
+        args.html.write_text(page(told), encoding="utf-8", newline="\n")
+    if args.json:
+        sys.stdout.writelines(line + "\n" for line in told.lines())
+    else:
+        sys.stdout.write(text(told))
+    return 0
+
+
+def _answers(value: str) -> int | None:
+    from fieldwatch_contract.backtest import answered_after
+
+    try:
+        return answered_after(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _check(args: argparse.Namespace) -> int:

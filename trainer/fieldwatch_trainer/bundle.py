@@ -23,6 +23,7 @@ from fieldwatch_contract.bundle import (
     write_bundle,
 )
 from fieldwatch_contract.clock import SECOND
+from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.scoring import Scorer, golden
 from numpy.typing import NDArray
 
@@ -62,7 +63,7 @@ def window_of(fitted: Sequence[Fitted]) -> int:
 
 def draft(frame: Frame, fitted: Sequence[Fitted]) -> Bundle:
     """Return a bundle that scores and never alarms: for scores on held-back time, before there is a threshold."""
-    return read_bundle(_write(frame, fitted, {}, {}, {}, "draft"))
+    return read_bundle(_write(frame, fitted, {}, {}, {}, {}, "draft"))
 
 
 def assemble(
@@ -71,13 +72,17 @@ def assemble(
     thresholds: Mapping[str, float],
     ranges: Mapping[str, Range],
     rows: NDArray[np.float64],
+    levels: Mapping[str, LevelRule],
 ) -> bytes:
-    """Return the bytes of the finished bundle. ``rows`` float64 ``[W - 1 + n, S]`` become its golden vectors."""
-    unproven = read_bundle(_write(frame, fitted, thresholds, ranges, {}, "draft"))
+    """Return the bytes of the finished bundle. ``rows`` float64 ``[W - 1 + n, S]`` become its golden vectors.
+
+    A model without an entry in ``levels`` has a fixed threshold.
+    """
+    unproven = read_bundle(_write(frame, fitted, thresholds, ranges, levels, {}, "draft"))
     vectors = {"golden.npz": write_arrays(golden(Scorer(unproven), rows))}
-    content = _write(frame, fitted, thresholds, ranges, vectors, "draft")
+    content = _write(frame, fitted, thresholds, ranges, levels, vectors, "draft")
     version = f"{frame.day}-{hashlib.sha256(content).hexdigest()[:8]}"
-    return _write(frame, fitted, thresholds, ranges, vectors, version)
+    return _write(frame, fitted, thresholds, ranges, levels, vectors, version)
 
 
 def golden_rows(data: TrainingData, window: int) -> NDArray[np.float64]:
@@ -104,6 +109,7 @@ def _write(
     fitted: Sequence[Fitted],
     thresholds: Mapping[str, float],
     ranges: Mapping[str, Range],
+    levels: Mapping[str, LevelRule],
     extra: Mapping[str, bytes],
     version: str,
 ) -> bytes:
@@ -134,6 +140,7 @@ def _write(
                 lookback=one.lookback,
                 threshold=thresholds.get(one.name, NEVER),
                 alert=one.alert,
+                level=levels.get(one.name),
                 range=ranges.get(one.name),
             )
             for one in fitted

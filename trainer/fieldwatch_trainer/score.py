@@ -17,10 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fieldwatch_contract.alerts import Rule, alert_id
+from fieldwatch_contract.backtest import Backtest
 from fieldwatch_contract.bundle import Bundle, BundleError, BundleFailed, read_bundle
 from fieldwatch_contract.clock import SECOND
+from fieldwatch_contract.fold import Explain
 from fieldwatch_contract.scoring import Scorer, Scores, responsible
-from fieldwatch_contract.verdicts import VERDICTS
+from fieldwatch_contract.verdicts import CODES, VERDICTS, Verdict
 from numpy.typing import NDArray
 
 from fieldwatch_trainer.lake import GridRows, Lake, LakeError
@@ -40,9 +43,15 @@ SCHEMA = pa.schema(
         ("verdict", pa.string()),
         ("sensors", pa.list_(pa.string())),
         ("shares", pa.list_(pa.float64())),
+        ("level", pa.float64()),
+        ("alert", pa.string()),
     ]
 )
-"""``ts`` is null and ``device`` the file's name for a plain table, whose schema ends with ``line``, int64."""
+"""``level``: what an alert needed in that row, by the device's rule from the first row scored on, without history and
+without anybody who answers; ``alert``: id of the model's open alert, null where there is none.
+
+For a plain table ``ts`` and ``alert`` are null, ``device`` is the file's name, ``level`` the threshold, and the schema
+ends with ``line``, int64."""
 
 TABLE_SCHEMA = SCHEMA.append(pa.field("line", pa.int64()))
 
@@ -127,10 +136,12 @@ def score_lake(
             progress(f"{name} ({number + 1} of {len(names)})")
             grid = lake.grid(name, manifest.sensors, manifest.window)
             first = first_row(grid, name, split)
+            rules = [Backtest(Rule.of(name, spec)) for spec in manifest.models]
             for block in blocks(scorer, grid.rows, first, len(grid.rows)):
                 kept = np.flatnonzero(grid.reading[block.start : block.stop])
                 readings += len(kept)
                 lines = _lines(block.scores, kept, manifest.sensors, counts)
+                lines |= _raised(name, rules, grid.ts[block.start : block.stop], block.scores, kept)
                 lines["device"] = [name] * len(lines["model"])
                 lines["ts"] = np.repeat(grid.ts[block.start + kept], len(block.scores))
                 writer.write_table(pa.table(lines, schema=SCHEMA))
@@ -154,6 +165,7 @@ def score_table(bundle: Bundle, table: Table, out: Path) -> dict[str, Any]:
             kept = np.arange(block.stop - block.start)
             lines = _lines(block.scores, kept, manifest.sensors, counts)
             lines["device"] = [table.name] * len(lines["model"])
+            lines["level"], lines["alert"] = lines["threshold"], [None] * len(lines["model"])
             lines["ts"] = [None] * len(lines["model"])
             lines["line"] = np.repeat(table.line[block.start : block.stop], len(block.scores))
             writer.write_table(pa.table(lines, schema=TABLE_SCHEMA))
@@ -193,6 +205,28 @@ def _lines(
             columns["shares"].append(shares)
             counts[one.model][verdict] = counts[one.model].get(verdict, 0) + 1
     return dict(columns)
+
+
+def _raised(
+    device: str, rules: list[Backtest], ts: NDArray[np.int64], scores: list[Scores], kept: NDArray[np.int64]
+) -> dict[str, Any]:
+    """Return level and alert of the rows ``kept``, row by row, within a row model by model."""
+    levels, ids = [], []
+    for rule, one in zip(rules, scores, strict=True):
+        judged = one.verdict[kept] != CODES[Verdict.UNKNOWN]
+        level, opened = rule.feed(ts[kept], one.score[kept], judged, explained(one, kept))
+        known = {at: alert_id(device, one.model, at) for at in np.unique(opened).tolist() if at >= 0}
+        levels.append(level)
+        ids.append([known.get(at) for at in opened.tolist()])
+    return {
+        "level": np.stack(levels, axis=1).ravel(),
+        "alert": [each for row in zip(*ids, strict=True) for each in row],
+    }
+
+
+def explained(scores: Scores, kept: NDArray[np.int64]) -> Explain:
+    """Return what explains the rows ``kept`` of a block, by their place among these."""
+    return lambda rows: scores.explain(kept[rows])
 
 
 def _summary(

@@ -5,9 +5,11 @@
 2. **Held-back scores.** Each is fitted again on a part and scores the rest, through the very
    :class:`.scoring.Scorer` of the device. The detector goes forward in time: fitted on the first half it scores
    the third quarter, fitted on three quarters it scores the last. The classifier leaves out a third of the devices,
-   because a new device is what it will meet; where fewer than two devices had a fault it goes forward in time too.
+   because a new device is what it will meet. Where a single device had faults it is cut in time, between two of them,
+   or beside the only one, and then no fault can be held back.
 3. **Thresholds** come from those scores and the false-alarm budget (:mod:`.thresholds`), and so do the figures
-   in the report. None of them has seen its own training rows.
+   in the report; from the threshold the ladder of the alerts' level (:mod:`.levels`). None of them has seen its own
+   training rows. What could not be measured is said.
 4. The bundle is put together, and the parity gate (:mod:`.gate`) runs it as a device does. If that fails there
    is no bundle.
 
@@ -31,11 +33,13 @@ import numpy as np
 from fieldwatch_contract import features
 from fieldwatch_contract.bundle import Baseline, Bundle, Range, read_bundle
 from fieldwatch_contract.clock import DAY, iso
+from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.scoring import Scorer
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import bundle as bundles
 from fieldwatch_trainer import check, gate, gates, leaks, metrics, report
+from fieldwatch_trainer.alerting import beside_faults, expected, levels_of, threshold_of, unknown
 from fieldwatch_trainer.bundle import Frame
 from fieldwatch_trainer.checks import told
 from fieldwatch_trainer.checks.finding import Accepted
@@ -43,7 +47,16 @@ from fieldwatch_trainer.data import Fold, LakeData
 from fieldwatch_trainer.evaluate import judges_of, lines_of, measure
 from fieldwatch_trainer.judging import evaluation
 from fieldwatch_trainer.lake import GridRows, Lake, LakeError
-from fieldwatch_trainer.models import ANOMALY, FAULT, NORMAL, SEED, Fitted, Plugin, TooLittleData, TrainingData
+from fieldwatch_trainer.models import (
+    ANOMALY,
+    FAULT,
+    NORMAL,
+    SEED,
+    Fitted,
+    Plugin,
+    TooLittleData,
+    TrainingData,
+)
 from fieldwatch_trainer.models.detector import LOOKBACK, Detector
 from fieldwatch_trainer.models.folds import folds
 from fieldwatch_trainer.models.moments import moments
@@ -52,7 +65,7 @@ from fieldwatch_trainer.outcomes import DeviceScores
 from fieldwatch_trainer.score import blocks
 from fieldwatch_trainer.split import Split, described
 from fieldwatch_trainer.table import Table
-from fieldwatch_trainer.thresholds import BUDGET, MARGIN, from_budget
+from fieldwatch_trainer.thresholds import BUDGET
 
 FORWARD = (0.5, 0.75, 1.0)
 """Shares of training time: fitted up to one, the model scores up to the next."""
@@ -82,8 +95,10 @@ def train_lake(
     progress: Progress = lambda _: None,
     where: str = "--split",
     accepted: Accepted | None = None,
+    *,
+    adapt: bool = True,
 ) -> dict[str, Any]:
-    """Train on a lake and write ``out``; return what ``run.json`` holds.
+    """Train on a lake and write ``out``; return what ``run.json`` holds. Not ``adapt``: the level of alerts is fixed.
 
     Raises :class:`TrainError`, :class:`.lake.LakeError` and :class:`.split.SplitError` for what a
     user can mend, :class:`.check.CheckError` for data that would make the result meaningless and are not
@@ -154,17 +169,20 @@ def train_lake(
             held[one.name] = _hold_back(plugin, data, frame)
             clock.lap(f"hold back {one.name}")
         thresholds: dict[str, float] = {}
+        levels: dict[str, LevelRule] = {}
         calibration: dict[str, dict[str, Any]] = {}
         for one in fitted:
             progress(f"threshold of the {one.name}")
-            thresholds[one.name], calibration[one.name] = _threshold(one, held[one.name], data, budget, window)
-            if one.threshold is None and not held[one.name]:
-                notes.append(f"The threshold of the {one.name} was not measured: too little data to hold any back.")
+            chosen = threshold_of(one, held[one.name], data, budget, window)
+            level = levels_of(one, chosen, held[one.name], data, budget, adapt)
+            thresholds[one.name], levels[one.name] = chosen.value, level
+            calibration[one.name] = chosen.facts | expected(one, chosen, level, held[one.name], data, window)
+            notes += unknown(one, chosen, budget)
             clock.lap(f"threshold {one.name}")
 
         progress("bundle and parity gate")
         ranges = _ranges(fitted, data, frame)
-        content = bundles.assemble(frame, fitted, thresholds, ranges, bundles.golden_rows(data, window))
+        content = bundles.assemble(frame, fitted, thresholds, ranges, bundles.golden_rows(data, window), levels)
         bundle = read_bundle(content)
         proof = gate.parity(bundle, fitted, _gate_blocks(data, window))
         clock.lap("bundle")
@@ -214,7 +232,7 @@ def train_table(table: Table, label: str, out: Path, progress: Progress = lambda
         limit = float(np.nextafter(np.float32(thresholds["detector"]), np.float32(0)))
         ranges = {"classifier": Range(model="detector", limit=limit)}
         rows = bundles.golden_rows(data, 1)
-        content = bundles.assemble(frame, fitted, thresholds, ranges, rows)
+        content = bundles.assemble(frame, fitted, thresholds, ranges, rows, {})
         bundle = read_bundle(content)
         proof = gate.parity(bundle, fitted, [data.values])
         clock.lap("bundle")
@@ -266,9 +284,13 @@ def _hold_back(plugin: Plugin, data: LakeData, frame: Frame) -> list[DeviceScore
 def _folds(plugin: Plugin, data: LakeData) -> Iterator[tuple[Fold, Fold]]:
     names = data.fold.devices
     if plugin.kind == "classifier":
-        faulty = [device.device for device in data if (device.use & (device.label == FAULT)).any()]
-        if len(faulty) >= 2:
-            ordered = [*faulty, *(name for name in names if name not in faulty)]
+        faulty = [device for device in data if (device.use & (device.label == FAULT)).any()]
+        if len(faulty) == 1:
+            yield beside_faults(faulty[0], names, data.window)
+            return
+        if faulty:
+            ordered = [device.device for device in faulty]
+            ordered += [name for name in names if name not in ordered]
             test = tuple(sorted(ordered[::GROUPS]))
             yield Fold(tuple(name for name in names if name not in test)), Fold(test)
             return
@@ -283,24 +305,6 @@ def _small(plugins: Sequence[Plugin], held: dict[str, list[DeviceScores]]) -> li
     from fieldwatch_trainer.models.classifier import Classifier, Settings
 
     return [Classifier(settings=Settings(trees=20, rows=2000, normal_least=2000))]
-
-
-def _threshold(
-    one: Fitted, held: Sequence[DeviceScores], data: LakeData, budget: float, guard: int
-) -> tuple[float, dict[str, Any]]:
-    if one.threshold is not None:
-        return one.threshold, {"rule": "set by the model"}
-    classifier = one.kind == "classifier"
-    found = from_budget(
-        one.alert,
-        [part.held for part in held],
-        data.period,
-        budget=budget,
-        margin=1.0 if classifier else MARGIN,
-        least=0.5 if classifier else 1 / len(data.sensors),  # one sensor, one unit beyond the dead zone, for long
-        guard=guard,
-    )
-    return (min(found.value, 1.0) if classifier else found.value), found.facts
 
 
 def _ranges(fitted: Sequence[Fitted], data: LakeData, frame: Frame) -> dict[str, Range]:

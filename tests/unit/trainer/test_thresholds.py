@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_contract.fold import episodes
-from fieldwatch_trainer.thresholds import HeldOut, alarms, device_days, false_alarms, from_budget
+from fieldwatch_trainer.models import FAULT
+from fieldwatch_trainer.thresholds import HeldOut, alarms, device_days, false_alarms, for_faults, from_budget
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,12 +46,12 @@ def test_the_budget_is_kept_and_not_wasted() -> None:
     parts = [held(np.convolve(rng.exponential(size=20_000), np.ones(5) / 5, "same")) for _ in range(2)]
     days = device_days(parts, MINUTE)
     assert days == pytest.approx(2 * 20_000 / 1440)
-    found = from_budget(RULE, parts, MINUTE, budget=0.5, margin=9.0, least=0.0, guard=0)
+    found = from_budget(RULE, parts, MINUTE, budget=0.5, guard=0, unit=9.0)
     allowed = int(0.5 * days)
     count = sum(false_alarms(RULE, found.value, part, MINUTE, 0) for part in parts)
     assert count == found.facts["episodes"] <= allowed
     assert count >= 0.6 * allowed
-    assert found.facts["margin"] == 1.0
+    assert found.facts["known"]
 
 
 def test_alarms_in_labelled_time_cost_nothing() -> None:
@@ -79,19 +80,56 @@ def test_no_threshold_below_what_a_device_hovers_at() -> None:
     rng = np.random.default_rng(1)
     quiet = [held(rng.exponential(0.05, size=4 * 1440)) for _ in range(3)]
     hovering = held(5 + rng.normal(0, 0.3, size=4 * 1440))
-    found = from_budget(RULE, [*quiet, hovering], MINUTE, budget=0.25, margin=1.0, least=0.0, guard=0)
+    found = from_budget(RULE, [*quiet, hovering], MINUTE, budget=0.25, guard=0, unit=1.0)
     alarmed = sum(last - first + 1 for first, last in alarms(RULE, found.value, hovering))
     assert alarmed < 0.5 * len(hovering.ts)
 
 
-def test_too_little_time_takes_the_margin() -> None:
-    score = np.zeros(300)
-    score[100:110] = 4.0
-    found = from_budget(RULE, [held(score)], MINUTE, budget=0.5, margin=1.5, least=0.0, guard=0)
-    assert found.value == pytest.approx(6.0, rel=1e-5)
-    assert found.facts["episodes"] == 0
+def test_time_too_short_for_the_budget_gives_a_threshold_above_all_it_saw_and_says_so() -> None:
+    score = np.full(300, 0.001)
+    score[100:110] = 0.004
+    found = from_budget(RULE, [held(score)], MINUTE, budget=0.5, guard=0, unit=0.25)
+    assert 0.004 < found.value < 0.0041, "no floor"
+    assert found.facts["episodes"] == 0 and not found.facts["known"]
 
 
 def test_silence_does_not_make_a_threshold_of_zero() -> None:
-    assert from_budget(RULE, [held(np.zeros(5000))], MINUTE, budget=1, margin=1, least=0.25, guard=0).value == 0.25
-    assert from_budget(RULE, [], MINUTE, budget=1, margin=1, least=0.25, guard=0).value == 0.25
+    assert from_budget(RULE, [held(np.zeros(5000))], MINUTE, budget=1, guard=0, unit=0.25).value == 0.25
+    assert from_budget(RULE, [], MINUTE, budget=1, guard=0, unit=0.25).value == 0.25
+
+
+# ---- classifiers ---------------------------------------------------------------------------------------------------
+
+
+def probabilities(fault: float, normal: float = 0.01, rows: int = 6000) -> HeldOut:
+    """Return a device with a fault of an hour, to which the classifier gives ``fault``, and noise below ``normal``."""
+    score, label = np.random.default_rng(3).uniform(0, normal, rows), np.zeros(rows, np.int8)
+    score[3000:3060], label[3000:3060] = fault, FAULT
+    return held(score, label)
+
+
+@pytest.mark.parametrize("fault", [0.03, 0.2, 0.9])
+def test_a_classifier_can_alert_whatever_its_probabilities_reach(fault: float) -> None:
+    """With few faults in training the probability of the next one stays far below one half."""
+    one = probabilities(fault)
+    found = for_faults(RULE, [one], MINUTE, budget=0.5, guard=0)
+    assert 0.01 < found.value < fault, "between what is normal and what is not"
+    assert [alert for alert in alarms(RULE, found.value, one) if alert[1] >= 3000] == alarms(RULE, found.value, one)
+    assert (found.facts["faults"], found.facts["recall"], found.facts["episodes"]) == (1, 1.0, 0)
+
+
+def test_a_threshold_for_faults_trades_them_against_false_alarms() -> None:
+    """Two faults; one lies below what ten false alarms reach: not worth them, though the budget would allow it."""
+    score, label = np.random.default_rng(5).uniform(0, 0.02, 60_000), np.zeros(60_000, np.int8)
+    for start in range(5000, 55_000, 5000):
+        score[start : start + 5] = 0.4
+    score[3000:3060], label[3000:3060] = 0.3, FAULT
+    score[58_000:58_060], label[58_000:58_060] = 0.8, FAULT
+    found = for_faults(RULE, [held(score, label)], MINUTE, budget=0.5, guard=0)
+    assert found.facts["lowest"] < 0.3 and 0.4 < found.value < 0.8
+    assert (found.facts["recall"], found.facts["episodes"]) == (0.5, 0)
+
+
+def test_without_a_held_back_fault_recall_is_not_known() -> None:
+    found = for_faults(RULE, [held(np.full(6000, 0.02))], MINUTE, budget=0.5, guard=0)
+    assert 0.02 <= found.value < 0.021 and found.facts["recall"] is None and found.facts["faults"] == 0

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_contract.alerts import alert_id
 from fieldwatch_contract.bundle import read_bundle
-from fieldwatch_contract.clock import iso
+from fieldwatch_contract.clock import iso, parse_iso
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.scoring import Scorer, responsible, self_test
 from fieldwatch_contract.verdicts import VERDICTS
@@ -196,6 +197,33 @@ def test_an_embargo_that_takes_every_fault_is_told(tmp_path: Path, capsys: pytes
     assert "No classifier: all 62 readings with a fault lie within 71 periods before testing time" in told
 
 
+@pytest.mark.parametrize(("episodes", "count"), [(1, 3), (2, 3)])
+def test_a_classifier_with_few_faults_can_alert_and_says_what_is_not_known(
+    tmp_path: Path, episodes: int, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A floor of one half let one fault of three through, though nothing else came near its score."""
+    maker = LakeMaker(tmp_path / "lake", rows=9000, count=count)
+    for number in range(episodes):
+        maker.fault("press-0", 1500 + 2500 * number, 1560 + 2500 * number)
+    for name in maker.values:  # the next one is weaker
+        maker.values[name][7500:7561, 1] -= 7 if episodes == 2 else 8
+        maker.fault(name, 7500, 7560)
+    lake, border, run = str(maker.write()), iso(START + 6500 * MINUTE), str(tmp_path / "run")
+    assert main(["train", "--lake", lake, "--device-type", "press", "--train-until", border, "--out", run]) == 0
+    said = capsys.readouterr().out
+    assert ("How many faults the classifier finds is not known" in said) == (episodes == 1)
+    out = str(tmp_path / "evaluation.json")
+    told = ["--bundle", f"{run}/bundle.zip", "--lake", lake, "--since", border]
+    assert main(["evaluate", *told, "--out", out]) in (0, 3)
+    assert load(Path(out))["models"]["classifier"]["event_recall"] == 1.0
+    capsys.readouterr()
+    assert main(["backtest", *told, "--json"]) == 0
+    alerts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    first, last = iso(START + 7500 * MINUTE), iso(START + 7560 * MINUTE)
+    found = [one for one in alerts if one["model"] == "classifier" and one["opened_at"] <= last]
+    assert {one["device"] for one in found if one["ended_at"] >= first} == set(maker.values)
+
+
 def test_the_same_lake_gives_the_same_bytes_wide_or_long(trained: Path, tmp_path: Path) -> None:
     maker = made(tmp_path / "lake")
     lake = maker.write("long")
@@ -238,6 +266,67 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int = 
     message = capsys.readouterr().err
     assert message.startswith("fieldwatch-trainer: ") and "Traceback" not in message
     return message
+
+
+def test_a_bundle_may_be_trained_not_to_adapt(trained: Path, tmp_path: Path) -> None:
+    told = ["--lake", str(trained / "lake"), "--device-type", "press", "--split", str(trained / "split.json")]
+    assert main(["train", *told, "--out", str(tmp_path / "run"), "--no-adapt"]) == 0
+    frozen = read_bundle(tmp_path / "run" / "bundle.zip").manifest.models
+    moving = read_bundle(trained / "run" / "bundle.zip").manifest.models
+    assert [model.level.adapt for model in frozen if model.level] == [False, False]
+    assert [model.level.adapt for model in moving if model.level] == [True, True]
+    assert [model.threshold for model in frozen] == [model.threshold for model in moving]
+
+
+# ---- how often would this have fired -------------------------------------------------------------------------------
+
+
+def test_a_back_test_tells_alerts_events_and_the_trade(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "pages" / "backtest.html"
+    told = ["backtest", "--bundle", str(trained / "run" / "bundle.zip"), "--lake", str(trained / "lake"),
+            "--split", str(trained / "split.json")]  # fmt: skip
+    assert main([*told, "--answers", "labels:8h", "--html", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "people answer after 8 h, from the labels" in said and "100% of 3 events found" in said
+    assert "detector, week of 2025-12-29" in said and "x 0.25: " in said and "found fault of 2026-01-0" in said
+    assert main([*told, "--json"]) == 0
+    alerts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {tuple(one) for one in alerts} == {("device", "model", "opened_at", "ended_at", "level", "like", "sensors")}
+    detector = [one for one in alerts if one["model"] == "detector"]
+    assert {one["device"] for one in detector} == {"press-0", "press-1", "press-2"}
+    assert all(one["sensors"] and one["level"] > 0 and one["like"] is None for one in detector)
+    shown = page.read_text(encoding="utf-8")
+    assert shown.count("<svg") == len(alerts) + 6 and "press-2" in shown
+
+
+def test_a_back_test_raises_the_alerts_of_the_scores_file(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--bundle", str(trained / "run" / "bundle.zip"), "--lake", str(trained / "lake"),
+            "--split", str(trained / "split.json")]  # fmt: skip
+    assert main(["backtest", *told, "--json"]) == 0
+    alerts = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    raised = {
+        (line["device"], line["model"], line["alert"])
+        for line in pq.read_table(trained / "scores.parquet").to_pylist()
+        if line["alert"]
+    }
+    told = [(one["device"], one["model"], parse_iso(one["opened_at"])) for one in alerts]
+    assert raised == {(device, model, alert_id(device, model, opened)) for device, model, opened in told}
+
+
+def test_a_back_test_says_what_it_cannot_do(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lake = str(LakeMaker(tmp_path / "lake").write())
+    told = ["backtest", "--bundle", str(trained / "run" / "bundle.zip"), "--lake", lake]
+    assert main([*told, "--answers", "labels:8h"]) == 2
+    assert "no labels to answer from: use --answers none" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main([*told, "--answers", "soon"])
+    assert exit_.value.code == 2 and "labels:8h" in capsys.readouterr().err
+    assert main([*told, "--since", "2027-01-01T00:00:00Z"]) == 2
+    assert "no reading of press-0, press-1 lies at or after --since" in capsys.readouterr().err
+    assert main(told) == 0
+    assert "nobody answers" in capsys.readouterr().out
 
 
 def test_bad_input_is_told_in_one_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

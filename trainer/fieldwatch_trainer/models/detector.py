@@ -76,6 +76,9 @@ REACH = 2**SLOW + (2**FILL - 1)
 """Rows before t that the heads at t can see."""
 LOOKBACK = (2**SMOOTH - 1) + REACH + 1
 LEAST_ROWS = 100
+ALERT = AlertRule(persistence=2, resolve_after=25)
+"""A score is an average over 32 rows already: to wait for a third row loses a tenth of the events, and saves nothing
+that the level does not."""
 BLOCK = 4096
 """Rows worked on together in training; bounds memory, no effect on results beyond rounding."""
 
@@ -111,7 +114,7 @@ class Detector:
             onnx=_graph(single),
             lookback=LOOKBACK,
             reference=lambda rows: contributions(single, np.asarray(rows, np.float64)).sum(axis=1),
-            alert=AlertRule(),
+            alert=ALERT,
             facts=facts,
         )
 
