@@ -100,7 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=["jsonl", "csv", "parquet"], default="jsonl")
     export.add_argument("--out", type=Path, help="file to write; default: standard output (not for Parquet)")
     export.set_defaults(run=_export)
-    access.add_parsers(access.groups(commands), add)
+    group = access.groups(commands)
+    access.add_parsers(group, add)
+    notify = group("notify", "how people are told")
+    test = notify("test", "send a test message through every channel of a route", "fieldwatch-cloud notify test lab")
+    test.add_argument("route", help="its name in the configuration")
+    test.set_defaults(run=_notify_test)
     add_parsers(add)
     return parser
 
@@ -113,6 +118,7 @@ def _serve(options: argparse.Namespace) -> int:
     from fieldwatch_cloud.enrolment.service import EnrolmentError
     from fieldwatch_cloud.ingest import Ingest
     from fieldwatch_cloud.ingest.broker import Broker, BrokerError
+    from fieldwatch_cloud.notify import Telling, routing_of
     from fieldwatch_cloud.store import Store, sqlite_url
     from fieldwatch_cloud.web import create_app, make_server
 
@@ -121,7 +127,7 @@ def _serve(options: argparse.Namespace) -> int:
     if _taken(settings.host, settings.port):
         print(f"port {settings.port} of {settings.host} is in use: set web.port to a free one", file=sys.stderr)
         return FAILED
-    store = Store(sqlite_url(config.store.path))
+    store = Store(sqlite_url(config.store.path), routing=routing_of(config))
     accounts = Accounts(store).exist()
     if settings.public is not None and not accounts:
         store.close()
@@ -130,6 +136,7 @@ def _serve(options: argparse.Namespace) -> int:
     broker = None
     ingest = None
     enrolment = None
+    telling = None
     try:
         if config.broker.embedded:
             broker = Broker(config.store.path.parent / "broker", config.broker.port, config.broker.program).start()
@@ -140,7 +147,10 @@ def _serve(options: argparse.Namespace) -> int:
             enrolment = make_service(config.enrolment)
             enrolment.start()
         ingest.wait_connected(INGEST_S)  # be ready for an agent's first event before the dashboard is announced
-        server = make_server(create_app(store, store.live, settings, ingest), settings)
+        telling = Telling(store, config)
+        app = create_app(store, store.live, settings, ingest, telling)
+        telling.start(app.state.monitor.others)
+        server = make_server(app, settings)
         print(f"dashboard: {settings.url if accounts else settings.start_url}", flush=True)
         # The server handles these signals and then raises the same signal again, which must be ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -150,6 +160,8 @@ def _serve(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return FAILED
     finally:
+        if telling is not None:
+            telling.stop()
         if enrolment is not None:
             enrolment.stop()
         if ingest is not None:
@@ -158,6 +170,12 @@ def _serve(options: argparse.Namespace) -> int:
             broker.stop()
         store.close()
     return OK
+
+
+def _notify_test(options: argparse.Namespace) -> int:
+    from fieldwatch_cloud.notify import commands
+
+    return commands.run(options)
 
 
 def _web_settings(config: Config, where: Path | None) -> WebSettings:
@@ -192,13 +210,14 @@ def _web_settings(config: Config, where: Path | None) -> WebSettings:
 def _ingest(options: argparse.Namespace) -> int:
     from fieldwatch_cloud.config import ConfigError, load
     from fieldwatch_cloud.ingest import Ingest
+    from fieldwatch_cloud.notify import routing_of
     from fieldwatch_cloud.store import Store, sqlite_url
 
     config = load(options.config)
     if config.broker.embedded:
         where = options.config or "the default configuration"
         raise ConfigError([f'{where}: broker.url is "embedded", which `serve` starts: name the broker to take from'])
-    store = Store(sqlite_url(config.store.path))
+    store = Store(sqlite_url(config.store.path), routing=routing_of(config))
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -39,6 +39,7 @@ PART_WORDS = {
     "broker": "No contact with the broker",
     "ingest": "Nothing is taken in",
     "database": "The database cannot be used",
+    "telling": "Nobody may be told",
 }
 """Of this server's parts, when they are down."""
 VERDICT_WORDS = {"real": "real fault", "false": "false alarm", "unclear": "unclear"}

@@ -16,7 +16,6 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from fieldwatch_contract import clock
 from sqlalchemy import Connection, delete, select
@@ -161,11 +160,10 @@ class Watch:
     def self_test(self, now: int) -> None:
         """Send a synthetic incident on its way, and forget those of days past."""
         device = f"{SELF_TEST} {now // clock.SECOND}"
-        signal = Signal(device, SELF_TEST, "warning", now)
+        signal = Signal(device, SELF_TEST, "warning", now, now)
         test = Sighting(device, SELF_TEST, signal, "Proof that people can be told", "server")
         with self._store.write() as db:
             self._store.incidents.see(db, [test], now)
-            self._store.incidents.see(db, [replace(test, signal=replace(signal, ended_at=now))], now)
             _forget_tests(db, now - KEPT)
 
 

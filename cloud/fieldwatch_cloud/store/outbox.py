@@ -121,6 +121,14 @@ def _unanswered(incident: AnyRow) -> bool:
     return incident.state == "open" and not any(hush)
 
 
+def untried(db: Connection) -> int | None:
+    """Return when the oldest message was due that nobody has tried to send yet; None where there is none."""
+    m = t.message.c
+    query = select(func.min(m.due_at)).where(m.state == "waiting", m.attempts == 0)
+    found = db.execute(query).scalar()
+    return None if found is None else int(found)
+
+
 def sent(db: Connection, letter: Letter, now: int) -> None:
     """Note that the channel has taken a message."""
     _end(db, letter, state="sent", done_at=now, error=None)

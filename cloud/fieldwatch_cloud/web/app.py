@@ -24,9 +24,9 @@ from fieldwatch_cloud.access.limits import Limiter
 from fieldwatch_cloud.access.sessions import Sessions
 from fieldwatch_cloud.live import LiveFeed
 from fieldwatch_cloud.store import Store
-from fieldwatch_cloud.web import api, entry, frame, pages, people
+from fieldwatch_cloud.web import api, entry, frame, health, incidents, pages, people
 from fieldwatch_cloud.web.assets import Assets
-from fieldwatch_cloud.web.parts import Monitor, Watched
+from fieldwatch_cloud.web.parts import Faulty, Monitor, Watched
 from fieldwatch_cloud.web.problems import ProblemError, problem
 from fieldwatch_cloud.web.queries import Queries
 from fieldwatch_cloud.web.routes import SignInError
@@ -44,17 +44,23 @@ an operation is the scope that the token needs. A session sends its CSRF token a
 something. Errors are RFC 9457 problem details; lists come in pages with a `next` cursor; times are UTC."""
 
 
-ROUTERS = (api.router, people.api, pages.router, entry.router, people.router)
+ROUTERS = (api.router, people.api, pages.router, health.router, incidents.router, entry.router, people.router)
 """All routes. Each names its permission: a router of another route class could not be trusted to ask."""
 
 
-def create_app(store: Store, live: LiveFeed, settings: WebSettings, ingest: Watched | None = None) -> FastAPI:
+def create_app(
+    store: Store,
+    live: LiveFeed,
+    settings: WebSettings,
+    ingest: Watched | None = None,
+    telling: Faulty | None = None,
+) -> FastAPI:
     """Return the dashboard and API over ``store``; ``live`` is the feed that ingest publishes to.
 
-    ``ingest``: that of this process, whose health the pages show; None where it runs elsewhere.
+    ``ingest``, ``telling``: those of this process, whose health the pages show; None where they run elsewhere.
     Without accounts ``settings.start_url`` opens it, and ``app.state.accounts.admit(token)`` makes one more such link.
     """
-    monitor = Monitor(store, ingest)
+    monitor = Monitor(store, ingest, telling)
 
     @asynccontextmanager
     async def watched(_: FastAPI) -> AsyncIterator[None]:
@@ -83,6 +89,8 @@ def create_app(store: Store, live: LiveFeed, settings: WebSettings, ingest: Watc
     app.state.sessions = sessions
     app.state.limits = limits
     app.state.monitor = monitor
+    app.state.ingest = ingest
+    app.state.telling = telling
     app.state.stream = Stream(live)
     app.state.assets = Assets()
     app.state.pages = frame.Renderer(app.state.assets, settings.address.prefix)
@@ -164,7 +172,7 @@ def _still_allowed(request: Request) -> Callable[[], bool]:
 
 
 def _for_people(request: Request) -> bool:
-    return not request.url.path.startswith(("/api/v1", "/static/", "/healthz"))
+    return not request.url.path.startswith(("/api/v1", "/static/", "/healthz", "/readyz", "/metrics"))
 
 
 def _answer(

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from fieldwatch_contract import clock
 
 from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
+from fieldwatch_cloud.store.incident_reads import of_alert
 from fieldwatch_cloud.web.api import ALERT_CURSOR, NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
-from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.queries import DayBalance
 from fieldwatch_cloud.web.routes import Route, needs
@@ -25,23 +25,6 @@ LEDGER_DAYS = 7
 ALERTS_SHOWN = 50
 
 router = APIRouter(include_in_schema=False, route_class=Route)
-
-
-@router.get("/healthz")
-@needs(Permission.OPEN)
-def healthz(request: Request) -> Response:
-    """Tell whether each part of this server works: 503 where one does not."""
-    monitor: Monitor = request.app.state.monitor
-    parts = monitor.parts()
-    well = all(part.ok for part in parts)
-    told = {
-        part.name: {"status": "ok"}
-        if part.ok
-        else {"status": "down", "says": part.says, "since": clock.iso(part.since or clock.now())}
-        for part in parts
-    }
-    body = {"status": "ok" if well else "down", "parts": told}
-    return JSONResponse(body, status_code=200 if well else 503, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/static/{name:path}")
@@ -151,8 +134,12 @@ def alert(request: Request, queries: Reads, pages: Pages, alert_id: str) -> Resp
     # That of the recovery shows the sensors when they were well again.
     telling = [one for one in evidence if one[0] != "resolved"] or evidence
     newest = unpack_evidence(telling[-1][2]) if telling else None
+    store: Store = request.app.state.store
+    with store.read() as db:
+        incident = of_alert(db, alert_id)
     body = pages.render(
         "alert.html",
+        incident=incident,
         alert=row,
         facts=alert_fields(row),
         events=found.events,

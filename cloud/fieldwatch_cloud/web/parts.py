@@ -7,6 +7,7 @@ database it cannot be written (tried with a real transaction), its file was remo
          full, or the try itself has not come back for :data:`HUNG_S`
 ingest   its thread has ended or makes no progress for :data:`STUCK_S`, or it cannot store what it was sent
 broker   ingest is not subscribed there
+telling  no self-test has come through the chain to people for a while, or its thread has ended
 ======== =====================================================================================================
 
 While a part is down nothing new is stored, and a page whose stream is alive would look current: so every page shows it.
@@ -50,6 +51,14 @@ class Watched(Protocol):
         """Seconds since its thread last went round; None where it does not run."""
 
 
+class Faulty(Protocol):
+    """What the monitor needs from telling."""
+
+    @property
+    def error(self) -> str:
+        """Why people may not be told, in words; "" while all is well."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One part. ``says``: what is wrong; ``since`` when, µs."""
@@ -84,6 +93,7 @@ class Monitor:
 
     store: Store
     ingest: Watched | None = None
+    telling: Faulty | None = None
     now: Callable[[], int] = clock.now
     _since: dict[str, int] = field(default_factory=dict)
     _began: float = field(default_factory=time.monotonic)
@@ -102,6 +112,8 @@ class Monitor:
         found = {"database": f"the database does not answer for {hung:.0f} s" if hung > HUNG_S else self._database}
         if (ingest := self.ingest) is not None:
             found |= judge_ingest(ingest.connected, ingest.error, ingest.idle, time.monotonic() - self._began)
+        if self.telling is not None:
+            found["telling"] = self.telling.error
         with self._lock:
             for name, says in found.items():
                 if not says:
@@ -109,6 +121,10 @@ class Monitor:
                 elif name not in self._since:
                     self._since[name] = self.now()
             return [Part(name, says, self._since.get(name)) for name, says in found.items()]
+
+    def others(self) -> dict[str, str]:
+        """Return what is wrong with each part but telling, which cannot be told by itself."""
+        return {part.name: part.says for part in self.parts() if part.name != "telling"}
 
     def down(self) -> list[Part]:
         """Return the parts that do not work."""

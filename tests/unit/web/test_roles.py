@@ -58,6 +58,7 @@ def test_a_route_without_a_permission_is_none() -> None:
 
 
 OPEN = {
+    "/readyz",
     "/healthz",
     "/static/{name:path}",
     "/favicon.ico",
@@ -85,7 +86,7 @@ def test_every_role_on_every_route(
     stranger = fresh_for_all.stranger().request(method, path_of(path))
     if permission is Permission.OPEN:
         assert stranger.status_code != 500
-    elif path.startswith("/api/v1"):
+    elif path.startswith(("/api/v1", "/metrics")):
         assert stranger.status_code == 401
     else:
         assert stranger.status_code == 303 and stranger.headers["location"].startswith("/sign-in")
