@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except usage as error:
         return _fail(str(error), 2)
-    except (gate.GateError, check.CheckError) as error:
+    except (gate.GateError, check.CheckError, score.AbsentError) as error:
         return _fail(str(error), 3)
     except OSError as error:
         return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)

@@ -24,7 +24,7 @@ from fieldwatch_trainer.judging import evaluation
 from fieldwatch_trainer.labels import EVENTS
 from fieldwatch_trainer.lake import GridRows, Label, Lake, LakeError, label_codes
 from fieldwatch_trainer.outcomes import DeviceScores, Judge
-from fieldwatch_trainer.score import blocks, devices_for, first_row
+from fieldwatch_trainer.score import absent, blocks, devices_for, first_row
 from fieldwatch_trainer.split import Split
 from fieldwatch_trainer.thresholds import HeldOut
 
@@ -60,6 +60,7 @@ def evaluate_lake(
     result = evaluation(scored.judges, scored.found, "readings from the split on")
     ref, checked = bundle.ref, gates.sound(result["models"])
     about = {"bundle": f"{ref.name}/{ref.version}", "sha256": ref.sha256, "lake": lake.url, "strange": scored.strange}
+    about["absent"] = absent(bundle, lake)
     return about | result | {"gates": [gate.to_json() for gate in checked]}
 
 
@@ -245,6 +246,8 @@ def _from_file(
 def said(result: Mapping[str, Any]) -> str:
     """Tell an evaluation to a person, in a few lines."""
     lines = [f"{result.get('bundle', '')}: {result['rows']:,} rows, {result['devices']} devices"]
+    if missing := result.get("absent"):
+        lines.append(f"  without a column in the lake, so missing from every score: {', '.join(missing)}")
     lines.extend(line for name, model in result["models"].items() for line in lines_of(name, model))
     for one in result["gates"]:
         if one["status"] != "passed":

@@ -56,8 +56,16 @@ ends with ``line``, int64."""
 TABLE_SCHEMA = SCHEMA.append(pa.field("line", pa.int64()))
 
 
+MOST_ABSENT = 1 / 3
+"""Share of a bundle's sensors without a column from which on its scores would mean nothing."""
+
+
 class ScoreError(Exception):
     """The bundle cannot score this; the message says why and what would."""
+
+
+class AbsentError(Exception):
+    """So many of the bundle's sensors are absent that its scores would mean nothing; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,8 @@ def devices_for(bundle: Bundle, lake: Lake, split: Split, where: str) -> list[st
     """Return the lake's devices that the bundle is for.
 
     Raises :class:`ScoreError` for a bundle of a plain table, another period, and a lake without any of its sensors;
-    :class:`.lake.LakeError` and :class:`.split.SplitError` as they do.
+    :class:`AbsentError` for one without more than a third of them; :class:`.lake.LakeError` and
+    :class:`.split.SplitError` as they do.
     """
     manifest = bundle.manifest
     if not manifest.timed:
@@ -117,9 +126,30 @@ def devices_for(bundle: Bundle, lake: Lake, split: Split, where: str) -> list[st
             f"the lake has none of the sensors of {manifest.name}/{manifest.version} "
             f"({', '.join(manifest.sensors[:5])}); its columns are {', '.join(there[:5])}"
         )
+    if len(missing := absent(bundle, lake)) > MOST_ABSENT * len(manifest.sensors):
+        raise AbsentError(
+            f"the lake has no column for {len(missing)} of the {len(manifest.sensors)} sensors of "
+            f"{manifest.name}/{manifest.version}: {_some(missing)}. {_renamed(missing, there, manifest.sensors)}"
+            "Rename them as the bundle has them, train again, or, if they are gone for good, add empty columns"
+        )
     names = [info.device for info in infos]
     split.check(names, where)
     return names
+
+
+def absent(bundle: Bundle, lake: Lake) -> list[str]:
+    """Return the bundle's sensors for which no device of its type has a column."""
+    there = set(lake.sensors(bundle.manifest.device_type))
+    return [name for name in bundle.manifest.sensors if name not in there]
+
+
+def _renamed(missing: list[str], there: list[str], known: list[str]) -> str:
+    new = [name for name in there if name not in set(known)]
+    return f"Columns that the bundle does not know: {_some(new)}. " if new and missing else ""
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def score_lake(
@@ -130,12 +160,16 @@ def score_lake(
     manifest = bundle.manifest
     counts: dict[str, dict[str, int]] = {model.name: {} for model in manifest.models}
     readings = 0
+    silent: dict[str, list[str]] = {}
     names = devices_for(bundle, lake, split, "--split")
     with _writing(out, SCHEMA, bundle) as writer:
         for number, name in enumerate(names):
             progress(f"{name} ({number + 1} of {len(names)})")
             grid = lake.grid(name, manifest.sensors, manifest.window)
             first = first_row(grid, name, split)
+            without = np.isnan(grid.rows[first:]).all(axis=0) if len(grid.rows) > first else np.zeros(0, bool)
+            if without.any():
+                silent[name] = [manifest.sensors[place] for place in np.flatnonzero(without)]
             rules = [Backtest(Rule.of(name, spec)) for spec in manifest.models]
             for block in blocks(scorer, grid.rows, first, len(grid.rows)):
                 kept = np.flatnonzero(grid.reading[block.start : block.stop])
@@ -147,7 +181,7 @@ def score_lake(
                 writer.write_table(pa.table(lines, schema=SCHEMA))
         if not readings:
             raise LakeError(f"{lake.url}: no reading of {', '.join(names[:5])} lies at or after --since or the split")
-    return _summary(bundle, len(names), readings, counts, out)
+    return _summary(bundle, len(names), readings, counts, out) | {"absent": silent}
 
 
 def score_table(bundle: Bundle, table: Table, out: Path) -> dict[str, Any]:
@@ -248,5 +282,12 @@ def said(summary: dict[str, Any]) -> str:
     lines = [f"{summary['readings']:,} readings of {summary['devices']} devices scored with {summary['bundle']}"]
     for model, verdicts in summary["verdicts"].items():
         lines.append(f"  {model}: " + ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.items()))
+    by_sensor: dict[str, list[str]] = {}
+    for device, sensors in summary.get("absent", {}).items():
+        for sensor in sensors:
+            by_sensor.setdefault(sensor, []).append(device)
+    for sensor, devices in by_sensor.items():
+        where = "any device" if len(devices) == summary["devices"] else _some(devices, 3)
+        lines.append(f"  {sensor}: no value on {where}; it is missing from every score there")
     lines.append(f"written to {summary['out']}")
     return "\n".join(lines) + "\n"

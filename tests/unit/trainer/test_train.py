@@ -470,3 +470,33 @@ def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str])
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"example: fieldwatch-trainer {command}" in " ".join(capsys.readouterr().out.split())
+
+
+def renamed(trained: Path, folder: Path, names: dict[str, str]) -> str:
+    """Copy the lake with other names of sensors."""
+    lake = shutil.copytree(trained / "lake", folder / "renamed")
+    for file in (lake / "readings").iterdir():
+        table = pq.read_table(file)
+        pq.write_table(table.rename_columns([names.get(name, name) for name in table.column_names]), file)
+    return str(lake)
+
+
+def test_absent_sensors_are_named_when_scoring_and_evaluating(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = ["--bundle", str(trained / "run" / "bundle.zip"), "--lake", renamed(trained, tmp_path, {"b": "b_new"})]
+    assert main(["score", *lake, "--out", str(tmp_path / "s.parquet")]) == 0
+    assert "b: no value on any device; it is missing from every score there" in capsys.readouterr().out
+    main(["evaluate", *lake])  # a gate may refuse it: without a sensor it is poor
+    assert "missing from every score: b\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["score", "--out", "s.parquet"], ["evaluate"]])
+def test_too_many_absent_sensors_are_refused_by_name(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    other = renamed(trained, tmp_path, {"b": "b_new", "c": "C"})
+    assert main([*command, "--bundle", str(trained / "run" / "bundle.zip"), "--lake", other]) == 3
+    told = capsys.readouterr().err
+    assert "no column for 2 of the 4 sensors" in told and "b, c" in told
+    assert "Columns that the bundle does not know: b_new, C" in told
