@@ -26,13 +26,13 @@ from fieldwatch_contract.reading.advice import Verdict, exchanged, far_from, rep
 from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_contract.reading.parse import Parser, Refusal
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.text import cut, unit
 from fieldwatch_contract.reading.words import some
 from numpy.typing import NDArray
 
 from fieldwatch_agent.findings import Finding, Level
 from fieldwatch_agent.log.shared_file import open_shared
 from fieldwatch_agent.log.tail import Tail, read_file
-from fieldwatch_agent.log.text import cut, unit
 
 WHOLE = 64 * 1024 * 1024
 """Bytes: of a larger file only half of this is read at each end."""

@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser(argv[0] if argv else None).parse_args(argv)
         from fieldwatch_trainer import check, gate, lake, score, split, table, train
         from fieldwatch_trainer.checks.finding import AcceptError
+        from fieldwatch_trainer.ingest.command import IngestError
+        from fieldwatch_trainer.ingest.intervals import IntervalsError
+        from fieldwatch_trainer.ingest.store import StoreError
         from fieldwatch_trainer.models import TooLittleData
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in NEEDED:
@@ -35,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     usage = (
         lake.LakeError, split.SplitError, table.TableError, train.TrainError, score.ScoreError,
-        BundleError, TooLittleData, AcceptError,
+        BundleError, TooLittleData, AcceptError, IngestError, IntervalsError, StoreError,
     )  # fmt: skip
     try:
         return int(args.run(args))
@@ -133,6 +136,14 @@ def _parser(wanted: str | None) -> argparse.ArgumentParser:
         help="the alerts, one JSON object a line: device, model, opened_at, ended_at, level, like, sensors",
     )  # fmt: skip
 
+    ingest = _command(
+        commands, "ingest", _ingest, "make a lake of device logs",
+        "fieldwatch-trainer ingest logs --out lake --device-type press --period 60s",
+    )  # fmt: skip
+    if wanted == "ingest":
+        from fieldwatch_trainer.ingest.command import add_arguments as add_ingest
+
+        add_ingest(ingest)
     check = _command(
         commands, "check", _check, "report on a lake's data before training", "fieldwatch-trainer check --lake lake"
     )
@@ -291,6 +302,12 @@ def _check(args: argparse.Namespace) -> int:
     from fieldwatch_trainer import check
 
     return check.main(args)
+
+
+def _ingest(args: argparse.Namespace) -> int:
+    from fieldwatch_trainer.ingest import command
+
+    return command.main(args)
 
 
 def _progress(text: str) -> None:

@@ -11,10 +11,11 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fieldwatch_contract.reading.text import cut, line_end, text, unit
+
 from fieldwatch_agent.log.files import HEAD, File, Folder
 from fieldwatch_agent.log.inflate import claimed_size
 from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, identity
-from fieldwatch_agent.log.text import cut, line_end, text, unit
 
 LINE_LIMIT = 1024 * 1024
 """Bytes; a longer line is truncated and marked."""

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Protocol
 
 from fieldwatch_contract.clock import DAY, SECOND, now
+from fieldwatch_contract.reading.text import Format, cut, detect, looks_like_data, unit
 
 from fieldwatch_agent.log.inflate import Inflater, claimed_size
 from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, identity
 from fieldwatch_agent.log.shared_file import file_id, open_same
-from fieldwatch_agent.log.text import Format, cut, detect, looks_like_data, unit
 
 HEAD = 64 * 1024
 """Bytes at a file's beginning that are searched for its first reading."""

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fieldwatch_contract.reading.text import Format, cut
+
 from fieldwatch_agent.log.cursor import LINE_LIMIT
 from fieldwatch_agent.log.files import HEAD, File, Folder
 from fieldwatch_agent.log.order import earliest
 from fieldwatch_agent.log.position import Place
-from fieldwatch_agent.log.text import Format, cut
 
 
 def locate(folder: Folder, place: Place, floor: int | None, torn: bytes = b"") -> tuple[File, int] | None:

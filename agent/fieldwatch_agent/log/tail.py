@@ -27,6 +27,7 @@ from pathlib import Path
 
 from fieldwatch_contract.clock import SECOND, now
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.text import Format, cut, headers
 
 from fieldwatch_agent.log.cursor import LINE_LIMIT, Cursor, LostError, Piece
 from fieldwatch_agent.log.files import TRIES, File, Folder
@@ -34,7 +35,6 @@ from fieldwatch_agent.log.order import Standing
 from fieldwatch_agent.log.position import MARK, LogChange, LogLines, Position
 from fieldwatch_agent.log.search import Search
 from fieldwatch_agent.log.shared_file import open_shared
-from fieldwatch_agent.log.text import Format, cut, headers
 from fieldwatch_agent.log.trail import CROWD, Chosen, NotYetError, State, Trail, UnsettledError
 
 __all__ = ["LINE_LIMIT", "MARK", "Format", "LogChange", "LogLines", "Position", "Tail", "read_file"]

@@ -40,6 +40,11 @@ class Occurred:
             self._met.update(dict.fromkeys(names))
 
     @property
+    def met(self) -> tuple[str, ...]:
+        """Every name so far."""
+        return tuple(self._met)
+
+    @property
     def names(self) -> Names | None:
         """What is missing and what is unknown, None before there were enough readings."""
         if self.readings < ENOUGH:

@@ -74,6 +74,11 @@ class Parser:
         return self._occurred.names
 
     @property
+    def met(self) -> tuple[str, ...]:
+        """Every name that has occurred in a log without column names, in the order of their coming."""
+        return self._occurred.met
+
+    @property
     def units(self) -> dict[str, str]:
         """Units by column, where a row below the names gives them."""
         return self._headers.units
