@@ -50,7 +50,7 @@ def _chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-def _softhsm() -> Path | None:
+def softhsm_module() -> Path | None:
     """The PKCS #11 module of a token in software."""
     places = (Path("/usr/lib"), Path("/usr/lib64"), Path("/usr/local/lib"))
     found = (path for place in places for path in sorted(place.glob("**/softhsm/libsofthsm2.so")))
@@ -68,7 +68,7 @@ NEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "systemd": (lambda: shutil.which("systemd-analyze"), "systemd-analyze is not on the PATH"),
     "azurite": (lambda: shutil.which("azurite-blob"), "Azurite, an Azure blob store, is not on the PATH"),
     "fake_gcs": (lambda: shutil.which("fake-gcs-server"), "fake-gcs-server, a Google store, is not on the PATH"),
-    "softhsm": (_softhsm, "SoftHSM (softhsm2-util and libsofthsm2.so) is not installed"),
+    "softhsm": (softhsm_module, "SoftHSM (softhsm2-util and libsofthsm2.so) is not installed"),
     "realdata": (_data, "no real data: set FIELDWATCH_DATA to its folder, see docs/your-own-data.md"),
 }
 BY_FIXTURE = {"mosquitto": "mosquitto", "chromium_path": "browser", "data_dir": "realdata"}

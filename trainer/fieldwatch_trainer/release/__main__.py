@@ -137,10 +137,18 @@ def _signing(commands: Commands) -> None:
     steps = keys.add_subparsers(required=True, metavar="STEP")
     command = _with_repo(steps.add_parser("list", help="every role's keys, and which are at hand"))
     command.set_defaults(run="keys_list")
-    command = steps.add_parser("new", help="make a key file; the public half goes to whoever adds it")
+    command = steps.add_parser(
+        "new", help="make a key file or a reference to a token's key; the public half goes to whoever adds it"
+    )
     command.add_argument("name", metavar="NAME", help="such as prod-4")
     command.add_argument("--keys", type=Path, required=True, metavar="DIR")
-    command.add_argument("--encrypt", action="store_true", help="encrypt it by a passphrase")
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--encrypt", action="store_true", help="encrypt it by a passphrase")
+    how.add_argument(
+        "--uri",
+        metavar="URI",
+        help="a key that is there already: hsm:NUMBER?label=TOKEN, awskms:…, gcpkms:…, azurekms:…",
+    )
     command.set_defaults(run="keys_new")
     command = _with_new_key(steps.add_parser("rotate", help="a new key takes the place of a lost, stolen or old one"))
     command.add_argument("name", metavar="KEY", help="such as prod-1")

@@ -14,7 +14,7 @@ from typing import Any
 from fieldwatch_contract.policy import Policy
 from securesystemslib.signer import Key
 
-from fieldwatch_trainer.release import actions, ceremony, rekey, rollout, watch, work
+from fieldwatch_trainer.release import actions, ceremony, rekey, rollout, tokens, watch, work
 from fieldwatch_trainer.release import drill as drills
 from fieldwatch_trainer.release import export as exports
 from fieldwatch_trainer.release import keys as files
@@ -174,12 +174,19 @@ def keys_list(args: Namespace) -> int:
 
 def keys_new(args: Namespace) -> int:
     """Make a key that nothing names yet."""
-    secret = files.passphrase(args.keys / f"{args.name}.pem", new=True) if args.encrypt else None
-    made = files.generate([args.name])
-    files.save(args.keys, made, secret)
     public = args.keys / f"{args.name}.pub"
-    files.write_public(public, made[args.name].public_key)
-    print(f"Key {args.keys / args.name}.pem: it stays with its holder, with a copy elsewhere.")
+    if args.uri:
+        reference = args.keys / f"{args.name}.uri"
+        uri, key = tokens.public_half(args.uri, lambda: files.passphrase(reference))
+        files.save_reference(reference, uri, files.named(key, args.name))
+        print(f"Reference {reference}: it names {uri}, which signs where it is; only its public half is here.")
+    else:
+        secret = files.passphrase(args.keys / f"{args.name}.pem", new=True) if args.encrypt else None
+        made = files.generate([args.name])
+        files.save(args.keys, made, secret)
+        key = made[args.name].public_key
+        print(f"Key {args.keys / args.name}.pem: it stays with its holder, with a copy elsewhere.")
+    files.write_public(public, key)
     print(f"Public half {public}: give it to the one who does 'keys add ROLE --public' or 'keys rotate KEY --public'.")
     return 0
 

@@ -2,8 +2,8 @@
 
 A key file is a PKCS #8 PEM named after its holder's role, ``root-2.pem``, readable by its owner alone; two lines above
 the PEM give its name and id, so that an encrypted one is asked for its passphrase only when it has to sign. A file
-``prod-2.uri`` stands for a key that never leaves its token: JSON with ``uri`` (``hsm:`` for PKCS #11, ``awskms:``,
-``gcpkms:``, ``azurekms:``, ``hv:``; see securesystemslib) and ``key``, the public half as in the metadata.
+``prod-2.uri`` stands for a key that never leaves its token or service (:mod:`.release.tokens`): JSON with ``uri``, and
+``keyid`` and ``key``, the public half as in the metadata; the passphrase is then the token's PIN.
 
 The folder is never inside the repository, because everything there is served. What a key may sign is decided by the
 metadata, not by the file's name: the ring finds keys by their id, so a key can be moved, renamed, or brought on a
@@ -31,7 +31,6 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from securesystemslib.exceptions import StorageError, UnsupportedLibraryError
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from fieldwatch_trainer.release import disk
@@ -133,6 +132,15 @@ def save(folder: Path, keys: Mapping[str, CryptoSigner], secret: bytes | None = 
         disk.write(folder / f"{name}.pem", _encode(name, signer, secret), 0o600)
 
 
+def save_reference(path: Path, uri: str, key: Key) -> None:
+    """Write a file that stands for a key in a token. Raises :class:`ReleaseError` where there is one already."""
+    for taken in (path, path.with_suffix(".pem")):
+        if taken.exists():
+            raise ReleaseError(f"{taken} exists: keys are never replaced; choose another name")
+    disk.make_folder(path.parent, 0o700)
+    disk.write(path, json.dumps({"uri": uri, "keyid": key.keyid, "key": key.to_dict()}, indent=1).encode() + b"\n")
+
+
 def write_public(path: Path, key: Key) -> None:
     """Write the public half of a key, for the one who puts it into the metadata."""
     disk.write(path, json.dumps({"keyid": key.keyid, "key": key.to_dict()}, indent=1).encode() + b"\n")
@@ -206,7 +214,7 @@ def _uri(path: Path, data: bytes) -> Holder:
     def unlock() -> Signer:
         try:
             return Signer.from_priv_key_uri(uri, key, lambda _: passphrase(path).decode())
-        except (StorageError, UnsupportedLibraryError, ValueError) as error:
+        except Exception as error:  # each service's library has its own kinds
             raise ReleaseError(f"{path}: {uri} cannot be opened: {error}") from error
 
     return Holder(key.keyid, path, True, unlock)

@@ -31,7 +31,7 @@ from fieldwatch_contract.policy import BundleFacts, bundle_path
 from pydantic import ValidationError
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import Key
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -463,7 +463,12 @@ class Repository:
         new = {key.keyid: key for key in wanted if key.keyid in ring}
         found = [key for keyid, key in new.items() if keyid not in self._roles[role].signatures]
         for key in found:
-            self._roles[role].sign(ring.signer(key.keyid), append=True)
+            try:
+                self._roles[role].sign(ring.signer(key.keyid), append=True)
+            except UnsignedMetadataError as error:
+                why = error.__cause__
+                said = str(why) or type(why).__name__
+                raise ReleaseError(f"{key_name(key)} does not sign {role}: {said}; nothing is put out") from error
         return [key_name(key) for key in found]
 
     def _touch_unsigned(self) -> None:
