@@ -33,6 +33,7 @@ from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.phase import follow, quarters
 from numpy.typing import NDArray
 
+from fieldwatch_trainer import digests
 from fieldwatch_trainer import labels as label_table
 from fieldwatch_trainer.columns import ColumnError, floats, micros, texts
 from fieldwatch_trainer.labels import Label, Labels
@@ -180,6 +181,19 @@ class Lake:
     def sources(self, device: str) -> list[Source]:
         """Return the files and tables that hold readings of a device, in path order."""
         return self._files.get(device, [])
+
+    def digests(self, device_type: str) -> list[digests.Digest]:
+        """Return the digests of what the type's devices, their labels and their list are read from.
+
+        Raises :class:`LakeError`.
+        """
+        paths = {source.path for info in self.devices(device_type) for source in self.sources(info.device)}
+        tables = map(self._path, ("devices.parquet", "labels.parquet"))
+        paths |= {path for path in tables if self._fs.get_file_info(path).type != pafs.FileType.NotFound}
+        try:
+            return digests.of_lake(self._fs, self._root, paths)
+        except OSError as error:
+            raise LakeError(f"{self.url}: cannot be read: {error}") from error
 
     def unregistered(self) -> list[str]:
         """Return the devices that have readings and no line in ``devices.parquet``."""

@@ -38,7 +38,7 @@ from fieldwatch_contract.scoring import Scorer
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import bundle as bundles
-from fieldwatch_trainer import check, gate, gates, leaks, metrics, report
+from fieldwatch_trainer import check, digests, gate, gates, leaks, metrics, report
 from fieldwatch_trainer.alerting import beside_faults, expected, levels_of, threshold_of, unknown
 from fieldwatch_trainer.bundle import Frame
 from fieldwatch_trainer.checks import told
@@ -112,6 +112,7 @@ def train_lake(
         names = list(data.fold.devices)
         split.check(names, where)
         progress("reading")
+        read = lake.digests(device_type)
         facts = _describe(data)
         learnt = facts.pop("learnt")
         clock.lap("read")
@@ -195,7 +196,7 @@ def train_lake(
         scope = "training time that the scoring model had not seen, and on which the thresholds were set"
         figures = evaluation(judges_of(bundle.manifest), held, scope)
         run = _run(bundle, content, frame, fitted, thresholds, ranges) | {
-            "data": {"lake": lake.url} | facts,
+            "data": {"lake": lake.url} | facts | {"digests": read},
             "budget": {"episodes_per_device_day": budget},
             "calibration": calibration,
             "evaluation": figures,
@@ -243,6 +244,7 @@ def train_table(table: Table, label: str, out: Path, progress: Progress = lambda
                 "rows": len(table.values),
                 "labels": {"fault": int((data.label == FAULT).sum()), "normal": int((data.label == NORMAL).sum())},
                 "missing_share": float(np.isnan(data.values).mean()),
+                "digests": [digests.of_file(table.path)],
             },
             "table": figures,
             "gates": [gate.to_json() for gate in checked],
@@ -482,6 +484,7 @@ def _run(
             for one in fitted
         },
         "versions": _versions(),
+        "code": digests.of_code(),
         "seed": SEED,
     }
 

@@ -142,8 +142,9 @@ def _signing(commands: Commands) -> None:
     )
     command.add_argument("name", metavar="NAME", help="such as prod-4")
     command.add_argument("--keys", type=Path, required=True, metavar="DIR")
+    command.add_argument("--encrypt", action="store_true", help="encrypt it by a passphrase")
     how = command.add_mutually_exclusive_group()
-    how.add_argument("--encrypt", action="store_true", help="encrypt it by a passphrase")
+    how.add_argument("--model", action="store_true", help="a key that signs models for auditors, outside of all roles")
     how.add_argument(
         "--uri",
         metavar="URI",
@@ -253,6 +254,12 @@ def _with_new_key(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 def _with_offer(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lift", action="store_true", help="end a halt of the channel in the same step")
+    command.add_argument(
+        "--model-key",
+        type=Path,
+        metavar="FILE",
+        help="sign the model for auditors too; 'keys new NAME --model' made it",
+    )
     command.add_argument(
         "--security-floor",
         type=_floor,

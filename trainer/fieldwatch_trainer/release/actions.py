@@ -15,7 +15,7 @@ from pathlib import Path
 from fieldwatch_contract.bundle import read_bundle
 from fieldwatch_contract.policy import SHARES, Policy, policy_path
 
-from fieldwatch_trainer.release import disk, effects, proposal, provenance, rollout
+from fieldwatch_trainer.release import beside, disk, effects, proposal, rollout
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
@@ -35,7 +35,7 @@ from fieldwatch_trainer.release.work import (
     named_well,
     offer_bundle,
     open_bundle,
-    place_provenance,
+    place_beside,
     put,
     read_policy,
     utc_now,
@@ -134,14 +134,15 @@ def publish(
     *,
     lift: bool = False,
     accept: Sequence[str] = (),
+    model_key: Path | None = None,
     fleet: Fleet = ANYBODY,
     dry_run: bool = False,
 ) -> Offered:
     """Publish a bundle in a channel for ``bp`` of 10,000 devices (None: see :func:`.release.rollout.offer`).
 
     The bundle must read, and reproduce its golden vectors on this machine; its gates must have passed, or be named in
-    ``accept`` (:mod:`.release.admission`). ``lift`` ends a halt of the channel in the same step. Raises
-    :class:`ReleaseError`, :class:`Refused`.
+    ``accept`` (:mod:`.release.admission`). ``lift`` ends a halt of the channel in the same step; ``model_key`` signs
+    the bundle for auditors (:mod:`.release.signature`). Raises :class:`ReleaseError`, :class:`Refused`.
     """
     data, opened = open_bundle(bundle)
     with changing(repo, now, dry_run) as (folder, repository, moment):
@@ -149,7 +150,7 @@ def publish(
             folder, repository, data, opened, Wish(channel, bp, lift), security_floor
         )
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
-        words += place_provenance(repository, published, bundle.with_name("run.json"), accept)
+        words += place_beside(repository, published, data, bundle.with_name("run.json"), accept, model_key)
         words += effects.tell(policy, changed, fleet, micros(moment))
         if not dry_run:
             put(folder, repository, repository.seal(Keyring.load(keys)))
@@ -176,7 +177,7 @@ def promote(
     Proven is what its whole channel may run, not halted, not revoked. Raises :class:`ReleaseError`, :class:`Refused`.
     """
     name, _, version = reference.partition("/")
-    data, stated, policy = offered(source, source_root, name, version, source_channel, now)
+    data, others, policy = offered(source, source_root, name, version, source_channel, now)
     where = f"{reference} in channel {source_channel} of {source}"
     release = next((r for r in policy.releases if effects.bundle_of(r.target) == reference), None)
     if release is None or release.sha256 in policy.revoke or policy.halt:
@@ -188,9 +189,9 @@ def promote(
         opened = read_bundle(data)
         published, before, changed = offer_bundle(folder, repository, data, opened, Wish(channel, bp))
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, 0)
-        if stated is not None and repository.changes(PROD):
-            repository.put_target(PROD, provenance.path_of(published.target), stated)
-            words += provenance.read(stated, published.target, published.sha256)
+        for path, other in others.items() if repository.changes(PROD) else ():
+            repository.put_target(PROD, path, other)
+            words += beside.read(path, other, published.target, published.sha256)
         words += effects.tell(before, changed, fleet, micros(moment))
         if not dry_run:
             put(folder, repository, repository.seal(Keyring.load(keys)))

@@ -28,7 +28,7 @@ from fieldwatch_trainer.release.work import (
     micros,
     offer_bundle,
     open_bundle,
-    place_provenance,
+    place_beside,
     put,
     read_file,
     read_policy,
@@ -123,6 +123,7 @@ def sign(
     security_floor: int = 0,
     now: datetime | None = None,
     *,
+    model_key: Path | None = None,
     fleet: Fleet = ANYBODY,
     accept: Sequence[str] = (),
     dry_run: bool = False,
@@ -132,7 +133,7 @@ def sign(
     with changing(repo, now, True) as (folder, repository, moment):
         published, policy, changed = offer_bundle(folder, repository, data, opened, wish, security_floor)
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
-        words += place_provenance(repository, published, bundle.with_name("run.json"), accept)
+        words += place_beside(repository, published, data, bundle.with_name("run.json"), accept, model_key)
         words += effects.tell(policy, changed, fleet, micros(moment))
         drafts = repository.draft(Keyring.load(keys))
         if not drafts:

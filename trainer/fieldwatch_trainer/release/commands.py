@@ -14,7 +14,7 @@ from typing import Any
 from fieldwatch_contract.policy import Policy
 from securesystemslib.signer import Key
 
-from fieldwatch_trainer.release import actions, ceremony, rekey, rollout, tokens, watch, work
+from fieldwatch_trainer.release import actions, ceremony, rekey, rollout, signature, tokens, watch, work
 from fieldwatch_trainer.release import drill as drills
 from fieldwatch_trainer.release import export as exports
 from fieldwatch_trainer.release import keys as files
@@ -66,7 +66,7 @@ def publish(args: Namespace) -> int:
         return _usage("publish BUNDLE needs --channel")
     bundle = actions.publish(
         args.repo, _keys(args), args.bundle, args.channel, args.bp, args.security_floor,
-        lift=args.lift, accept=args.accept, fleet=_fleet(args), dry_run=args.dry_run,
+        lift=args.lift, accept=args.accept, model_key=args.model_key, fleet=_fleet(args), dry_run=args.dry_run,
     )  # fmt: skip
     return _offered(args, bundle)
 
@@ -174,6 +174,12 @@ def keys_list(args: Namespace) -> int:
 
 def keys_new(args: Namespace) -> int:
     """Make a key that nothing names yet."""
+    if args.model:
+        secret = files.passphrase(args.keys / f"{args.name}.key", new=True) if args.encrypt else None
+        private, public = signature.new_key(args.keys, args.name, secret)
+        print(f"Key {private}: it signs models for auditors by --model-key; no role of the repository knows it.")
+        print(f"Public half {public}: give it to whoever verifies by 'model_signing verify key'.")
+        return 0
     public = args.keys / f"{args.name}.pub"
     if args.uri:
         reference = args.keys / f"{args.name}.uri"
@@ -227,7 +233,7 @@ def sign(args: Namespace) -> int:
     """Make a proposal."""
     done = ceremony.sign(
         args.repo, _keys(args), args.bundle, args.out, Wish(args.channel, args.bp, args.lift), args.security_floor,
-        accept=args.accept, fleet=_fleet(args), dry_run=args.dry_run,
+        accept=args.accept, model_key=args.model_key, fleet=_fleet(args), dry_run=args.dry_run,
     )  # fmt: skip
     return _tell(args, {}, done.words, f"The proposal {args.out} is made; nothing is published yet.")
 
@@ -292,8 +298,11 @@ def verify(args: Namespace) -> int:
         return _usage("verify URL needs --root: the root.json that installers embed")
     found = look(args.source, args.root.read_bytes() if args.root else Folder(place(args.source)).read(work.ROOT))
     said = watch.ending(found.expiries, _now())
-    value = {"bundles": found.bundles, "policies": found.policies, "expires": _ends(found.expiries), "attention": said}
-    text = f"Good: {len(found.bundles)} bundles, {len(found.policies)} policies.\n{_table(found.expiries, said)}"
+    value: dict[str, Any] = {"bundles": found.bundles, "policies": found.policies, "signed_by": found.signers}
+    value |= {"expires": _ends(found.expiries), "attention": said}
+    signed = f", signed by {', '.join(found.signers)}" if found.bundles else ""
+    text = f"Good: {len(found.bundles)} bundles{signed}; {len(found.policies)} policies."
+    text += f"\n{_table(found.expiries, said)}"
     print(json.dumps(value) if args.json else text)
     return ATTENTION if said else 0
 

@@ -31,7 +31,7 @@ from securesystemslib.formats import encode_canonical
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, TargetFile
 
-from fieldwatch_trainer.release import effects, provenance, rekey, rollout
+from fieldwatch_trainer.release import beside, effects, provenance, rekey, rollout
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.repository import File, Published, Repository, State
@@ -186,7 +186,7 @@ def _added(
     if lost := sorted(path for path in old if new.get(path) != old[path]):
         raise Refused(f"the proposal takes away or changes {', '.join(lost)}: bundles never change, do not sign it")
     come = [item for item in after.bundles() if item.target not in old]
-    fresh = set(new) - set(old) - {provenance.path_of(item.target) for item in come}
+    fresh = set(new) - set(old) - {path for item in come for path in beside.paths(item.target)}
     if fresh != {item.target for item in come} or len(come) > 1:
         raise Refused("the proposal brings in more than one bundle, or something that is none: do not sign it")
     if not come:
@@ -214,23 +214,27 @@ def _added(
     if facts.release_seq <= max((b.facts.release_seq for b in before.bundles(facts.name)), default=0):
         raise Refused(f"release number {facts.release_seq} is taken: do not sign it")
     said = describe(bundle, made.sha256, facts.release_seq, facts.security_floor)
-    return made, said + _origin(new.get(provenance.path_of(made.target)), made, files)
+    return made, said + _beside(new, made, files)
 
 
-def _origin(stated: Mapping[str, Any] | None, made: Published, files: dict[str, bytes]) -> list[str]:
-    """Tell the provenance, and refuse any file that is left."""
-    said = ["Nothing states where it comes from: there is no provenance beside it."]
-    if stated is not None:
-        path = provenance.path_of(made.target)
+def _beside(new: Mapping[str, Any], made: Published, files: dict[str, bytes]) -> list[str]:
+    """Tell what stands beside the bundle, and refuse any file that is left."""
+    said = []
+    if provenance.path_of(made.target) not in new:
+        said = ["Nothing states where it comes from: there is no provenance beside it."]
+    for path in beside.paths(made.target):
+        stated = new.get(path)
+        if stated is None:
+            continue
         info = TargetFile.from_dict(dict(stated), path)
         data = files.pop(f"targets/{info.get_prefixed_paths()[0]}", b"")
         try:
             info.verify_length_and_hashes(data)
-            said = provenance.read(data, made.target, made.sha256)
+            said += beside.read(path, data, made.target, made.sha256)
         except (RepositoryError, ReleaseError) as error:
-            raise Refused(f"the provenance in the proposal does not hold: {error}") from error
+            raise Refused(f"{path} in the proposal does not hold: {error}") from error
         if set(stated) != {"length", "hashes"}:
-            raise Refused("the proposal says more of the provenance than its hash: do not sign it")
+            raise Refused(f"the proposal says more of {path} than its hash: do not sign it")
     if files:
         raise Refused(f"the proposal carries {', '.join(files)}, which it does not sign: do not sign it")
     return said

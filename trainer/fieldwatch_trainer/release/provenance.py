@@ -14,6 +14,8 @@ from fieldwatch_trainer.release.errors import ReleaseError
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
+CODE = "fieldwatch"
+"""Names the digest of our own modules among those of the inputs."""
 
 
 def path_of(target: str) -> str:
@@ -39,7 +41,8 @@ def statement(target: str, sha256: str, run: Mapping[str, Any]) -> bytes:
     check(sha256, run)
     versions = run.get("versions", {})
     asked = {key: run.get(key) for key in ("device_type", "period_s", "trained_until", "budget")}
-    data = run.get("data", {})
+    data = dict(run.get("data", {}))
+    inputs = [_input(item) for item in data.pop("digests", [])]
     made = {
         "_type": STATEMENT,
         "subject": [{"name": target, "digest": {"sha256": sha256}}],
@@ -49,7 +52,11 @@ def statement(target: str, sha256: str, run: Mapping[str, Any]) -> bytes:
                 "buildType": "urn:fieldwatch:training:v1",
                 "externalParameters": asked,
                 "internalParameters": {"seed": run.get("seed"), "versions": versions},
-                "resolvedDependencies": [{"uri": data.get("lake") or data.get("file"), "annotations": data}],
+                "resolvedDependencies": [
+                    {"uri": data.get("lake") or data.get("file"), "annotations": data},
+                    *inputs,
+                    *([{"name": CODE, "digest": {"sha256": run["code"]}}] if "code" in run else []),
+                ],
             },
             "runDetails": {
                 "builder": {"id": f"urn:fieldwatch:trainer:{versions.get('fieldwatch', 'unknown')}"},
@@ -63,6 +70,11 @@ def statement(target: str, sha256: str, run: Mapping[str, Any]) -> bytes:
     return json.dumps(made, indent=1, sort_keys=True).encode() + b"\n"
 
 
+def _input(item: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": item["name"], "digest": {"sha256": item["sha256"]}}
+    return found | ({"annotations": {"log": item["log"]}} if "log" in item else {})
+
+
 def read(data: bytes, target: str, sha256: str) -> list[str]:
     """Say in sentences what a statement states of a bundle. Raises :class:`ReleaseError` where it is of another."""
     try:
@@ -71,7 +83,8 @@ def read(data: bytes, target: str, sha256: str) -> list[str]:
         if (made["_type"], made["predicateType"]) != (STATEMENT, PREDICATE):
             raise ValueError("another type")
         details = made["predicate"]["runDetails"]
-        source = made["predicate"]["buildDefinition"]["resolvedDependencies"][0]
+        source, *others = made["predicate"]["buildDefinition"]["resolvedDependencies"]
+        digests = {str(other["name"]): str(other["digest"]["sha256"]) for other in others}
         facts, found = source["annotations"], {b["name"]: b["annotations"] for b in details["byproducts"]}
         gate, accepted = found["gate"], found.get("accepted") or []
         judged = [one for part in [found, *(found.get("records") or [])] for one in part.get("gates") or []]
@@ -88,6 +101,8 @@ def read(data: bytes, target: str, sha256: str) -> list[str]:
     told = ", ".join(f"{count} {label}" for label, count in labels.items()) or "none"
     return [
         f"Trained by {details['builder']['id']} on {amount} from {source['uri']}{span}; labels: {told}.",
+        f"Input files and tables named by SHA-256: {len(digests.keys() - {CODE})}; "
+        f"SHA-256 of the code: {digests.get(CODE, 'unknown')[:12]}.",
         f"Gate, as the run states it: {json.dumps(gate, sort_keys=True)}.",
         *([f"Gates of training and later judges: {passed} passed."] if passed else []),
         *said,

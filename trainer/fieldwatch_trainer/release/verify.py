@@ -26,8 +26,9 @@ from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 from urllib3.exceptions import HTTPError
 
-from fieldwatch_trainer.release import provenance
+from fieldwatch_trainer.release import beside
 from fieldwatch_trainer.release.errors import ReleaseError
+from fieldwatch_trainer.release.keys import key_name
 from fieldwatch_trainer.release.repository import Expiry
 from fieldwatch_trainer.release.roles import POLICY, PROD, ROLES
 from fieldwatch_trainer.release.storage import Storage, place, storage_at
@@ -35,11 +36,12 @@ from fieldwatch_trainer.release.storage import Storage, place, storage_at
 
 @dataclass(frozen=True)
 class Verified:
-    """What the cold client found good."""
+    """What the cold client found good; ``signers``: the names of the keys that signed the bundles."""
 
     expiries: list[Expiry]
     bundles: list[str]
     policies: list[str]
+    signers: list[str]
 
 
 def verify(source: str, root: bytes, now: datetime | None = None) -> Verified:
@@ -47,13 +49,13 @@ def verify(source: str, root: bytes, now: datetime | None = None) -> Verified:
     with _cold(source, root, now) as client:
         bundles = client.bundles()
         policies = client.policies(bundles)
-        return Verified([client.expiry(role) for role in ROLES], sorted(bundles), policies)
+        return Verified([client.expiry(role) for role in ROLES], sorted(bundles), policies, client.signers())
 
 
 def offered(
     source: str, root: bytes, name: str, version: str, channel: str, now: datetime | None = None
-) -> tuple[bytes, bytes | None, Policy]:
-    """Return a bundle, its provenance and the policy of its channel from another repository, verified.
+) -> tuple[bytes, dict[str, bytes], Policy]:
+    """Return a bundle, what stands beside it by path, and the policy of its channel from another repository, verified.
 
     Raises :class:`ReleaseError`.
     """
@@ -63,8 +65,8 @@ def offered(
         if bundle is None or policy is None:
             what = f"bundle {name}/{version}" if bundle is None else f"channel {channel} for {name}"
             raise ReleaseError(f"{source}: there is no {what}")
-        stated = client.optional(provenance.path_of(bundle_path(name, version)))
-        return bundle, stated, Policy.model_validate_json(policy)
+        others = {path: client.optional(path) for path in beside.paths(bundle_path(name, version))}
+        return bundle, {path: data for path, data in others.items() if data}, Policy.model_validate_json(policy)
 
 
 @contextmanager
@@ -98,11 +100,8 @@ class _Client:
         listed = self._listed(PROD)
         for target in listed:
             data, custom = self._download(target)
-            if target.endswith(".intoto.json"):
-                bundle_data, _ = self._download(target.removesuffix(".intoto.json") + ".zip")
-                provenance.read(
-                    data, target.removesuffix(".intoto.json") + ".zip", hashlib.sha256(bundle_data).hexdigest()
-                )
+            if (of := beside.bundle_of(target)) is not None:
+                beside.read(target, data, of, hashlib.sha256(self._download(of)[0]).hexdigest())
                 continue
             try:
                 facts = BundleFacts.model_validate(custom)
@@ -141,6 +140,13 @@ class _Client:
         """Return when a role ends."""
         signed = Metadata[Root].from_file(str(self._memory / f"{role}.json")).signed
         return Expiry(role, signed.version, signed.expires)
+
+    def signers(self) -> list[str]:
+        """Return the names of the keys whose signatures over the bundles count."""
+        signed = Metadata[Targets].from_file(str(self._memory / f"{PROD}.json"))
+        holder = Metadata[Targets].from_file(str(self._memory / "targets.json")).signed
+        keys = map(holder.get_key, holder.get_delegated_role(PROD).keyids)
+        return [key_name(key) for key in keys if key.keyid in signed.signatures]
 
     def _listed(self, role: str) -> list[str]:
         """Return a delegated role's target paths; asking for one that cannot exist fetches and verifies it."""

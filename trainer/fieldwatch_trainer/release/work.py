@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tuf.api.exceptions import RepositoryError
 
 from fieldwatch_trainer import record
-from fieldwatch_trainer.release import admission, effects, provenance
+from fieldwatch_trainer.release import admission, effects, provenance, signature
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
@@ -77,28 +77,42 @@ def offer_bundle(
     return published, policy, changed
 
 
-def place_provenance(repository: Repository, published: Published, run: Path, accept: Sequence[str] = ()) -> list[str]:
-    """Admit a bundle that is new here, and put its provenance beside it, out of the run's folder; return what it says.
+def place_beside(
+    repository: Repository,
+    published: Published,
+    bundle: bytes,
+    run: Path,
+    accept: Sequence[str] = (),
+    model_key: Path | None = None,
+) -> list[str]:
+    """Admit a bundle that is new here; put its provenance, out of the run's folder, and a model signature beside it.
 
-    ``accept``: refusals that a person takes upon them, see :mod:`.release.admission`.
+    ``accept``: refusals that a person takes upon them, see :mod:`.release.admission`. Returns what all of it says.
     """
-    path = provenance.path_of(published.target)
     if not repository.changes(PROD):
         return []  # it is published already, as it was signed then
-    records = record.read(run.parent, published.sha256)
-    if not run.is_file():
+    target, sha256 = published.target, published.sha256
+    records = record.read(run.parent, sha256)
+    if run.is_file():
+        try:
+            made = dict(json.loads(read_file(run)))
+            provenance.check(sha256, made)
+            admitted = admission.admit(made, records, accept)
+            data = provenance.statement(
+                target, sha256, made | {"records": records, "accepted": list(admitted.accepted)}
+            )
+        except (ValueError, AttributeError, KeyError, TypeError) as error:
+            raise ReleaseError(f"{run}: not what a training run writes: {error}") from error
+        repository.put_target(PROD, provenance.path_of(target), data)
+        said = provenance.read(data, target, sha256)
+    else:
         admitted = admission.admit({}, records, accept)
-        return [f"There is no {run.name} beside it: it is published without provenance.", *admitted.words()]
-    try:
-        made = dict(json.loads(read_file(run)))
-        provenance.check(published.sha256, made)
-        admitted = admission.admit(made, records, accept)
-        made |= {"records": records, "accepted": list(admitted.accepted)}
-        data = provenance.statement(published.target, published.sha256, made)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ReleaseError(f"{run}: not what a training run writes: {error}") from error
-    repository.put_target(PROD, path, data)
-    return provenance.read(data, published.target, published.sha256)
+        said = [f"There is no {run.name} beside it: it is published without provenance.", *admitted.words()]
+    if model_key is not None:
+        data = signature.sign(bundle, target, model_key)
+        repository.put_target(PROD, signature.path_of(target), data)
+        said.append(signature.read(data, target, sha256))
+    return said
 
 
 def open_bundle(path: Path) -> tuple[bytes, Bundle]:
