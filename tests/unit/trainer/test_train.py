@@ -234,7 +234,10 @@ def test_the_same_lake_gives_the_same_bytes_wide_or_long(trained: Path, tmp_path
     first, second = load(trained / "run" / "run.json"), load(tmp_path / "run" / "run.json")
     for run in (first, second):
         del run["timings"], run["data"]["lake"]
+    digests = [run["data"].pop("digests") for run in (first, second)]
     assert first == second
+    assert [item["name"] for item in digests[0]][-1].startswith("readings/")
+    assert digests[0] != digests[1], "the same values in other files"
 
 
 def test_without_fault_labels_there_is_a_detector_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
