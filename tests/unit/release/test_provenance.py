@@ -71,9 +71,6 @@ def test_it_is_a_statement_about_these_bytes_that_other_tools_read(site: Site, r
         ("fieldwatch", "c", None),
     ]
     assert "Input files and tables named by SHA-256: 2; SHA-256 of the code: cccccccccccc." in done.words
-    assert {"name": "gates", "annotations": [{"name": "leakage", "passed": True}]} in made["predicate"]["runDetails"][
-        "byproducts"
-    ]
     assert site.file(done).read_bytes() == v1, "the bundle's bytes know nothing of it"
     assert verify(str(site.repo), site.root).signers == ["prod-1", "prod-2", "prod-3"]
     assert verify(str(site.repo), site.root).bundles == ["prod/press/v1.zip"]
@@ -132,7 +129,7 @@ def test_promotion_takes_it_along(tmp_path: Path, site: Site, run: Path) -> None
 
 def test_a_run_of_an_older_trainer_states_what_it_knows(site: Site, run: Path) -> None:
     facts = json.loads((run / "run.json").read_text())
-    del facts["code"], facts["data"]["digests"], facts["gates"]
+    del facts["code"], facts["data"]["digests"]
     (run / "run.json").write_text(json.dumps(facts))
     done = actions.publish(site.repo, [site.keys], run / "bundle.zip", "stable")
     assert "Input files and tables named by SHA-256: 0; SHA-256 of the code: unknown." in done.words

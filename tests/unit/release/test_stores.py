@@ -24,6 +24,7 @@ from fieldwatch_trainer.release.verify import verify
 
 from tests.bundles import make_bundle
 from tests.objectstores import Bucket, running, wired
+from tests.updates import UNJUDGED
 
 SCHEMES = [
     pytest.param("s3", id="s3"),
@@ -58,7 +59,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new(url: str, keys: Path, bundles: Path) -> bytes:
     """Make a repository with one release; return the root that installers embed."""
     actions.init(url, keys)
-    actions.publish(url, [keys], bundles / "v1.zip", "stable")
+    actions.publish(url, [keys], bundles / "v1.zip", "stable", **UNJUDGED)
     return Folder(url).read("root.json")
 
 
@@ -78,8 +79,10 @@ def test_every_verb_works_there(
     root = tmp_path / "root.json"
     root.write_bytes(Folder(url).read("root.json"))
     run("publish IN/v1.zip --channel stable --repo URL", 2)
-    run("publish IN/v1.zip --channel stable --repo URL --keys KEYS")
-    assert "10 % of the channel's" in run("publish IN/v2.zip --channel stable --percent 10 --repo URL --keys KEYS")
+    run("publish IN/v1.zip --channel stable --repo URL --keys KEYS --accept no-gates")
+    assert "10 % of the channel's" in run(
+        "publish IN/v2.zip --channel stable --percent 10 --repo URL --keys KEYS --accept no-gates"
+    )
     run("rollout set press/v2 --channel stable --percent 50 --repo URL --keys KEYS")
     run("halt press --channel stable --repo URL --keys KEYS")
     run("rollback press --channel stable --repo URL --keys KEYS")
@@ -91,7 +94,7 @@ def test_every_verb_works_there(
     run("keys rotate root-1 --repo URL --keys KEYS")
     run("refresh --repo URL --keys KEYS")
     run("refresh --all --repo URL --keys KEYS")
-    run(f"sign IN/v3.zip --out {desk} --channel stable --repo URL --keys KEYS")
+    run(f"sign IN/v3.zip --out {desk} --channel stable --repo URL --keys KEYS --accept no-gates")
     run(f"publish {desk} --repo URL --keys KEYS --dry-run")
     run(f"publish {desk} --repo URL --keys KEYS")
     run("revoke press/v3 --channel stable --repo URL --keys KEYS")
@@ -173,11 +176,11 @@ def test_an_engineer_who_is_overtaken_is_told_and_devices_see_the_other(
     mine = repository.seal(Keyring.load([keys]))
     for file in mine[: (1, 2, len(mine) - 1)[late]]:
         folder.put([file], repository.over)
-    actions.publish(url, [keys], bundles / "v3.zip", "stable")
+    actions.publish(url, [keys], bundles / "v3.zip", "stable", **UNJUDGED)
     with pytest.raises(Taken, match="Devices see nothing of this command"):
         folder.put(mine, repository.over)
     assert verify(url, root).bundles == ["prod/press/v1.zip", "prod/press/v3.zip"]
-    actions.publish(url, [keys], bundles / "v2.zip", "stable")
+    actions.publish(url, [keys], bundles / "v2.zip", "stable", **UNJUDGED)
     assert verify(url, root).bundles == ["prod/press/v1.zip", "prod/press/v2.zip", "prod/press/v3.zip"]
 
 
@@ -195,7 +198,7 @@ def init(url: str, keys: Path, bundles: Path) -> None:
 
 
 def publish(url: str, keys: Path, bundles: Path) -> None:
-    actions.publish(url, [keys], bundles / "v2.zip", "stable", 1000)
+    actions.publish(url, [keys], bundles / "v2.zip", "stable", 1000, **UNJUDGED)
 
 
 def halt(url: str, keys: Path, bundles: Path) -> None:
@@ -238,7 +241,7 @@ class Base:
             url = bucket.prefix()
             self.root = new(url, self.keys, bundles)
             if verb == "revoke":
-                actions.publish(url, [self.keys], bundles / "v2.zip", "stable")
+                actions.publish(url, [self.keys], bundles / "v2.zip", "stable", **UNJUDGED)
             files = stores.connect(url)
             self._objects = {name: files.read(name) for name in files.names("")}
 
@@ -310,7 +313,7 @@ def test_an_answer_that_was_lost_once_is_no_failure(bucket: Bucket, bundles: Pat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(connect(url)), "_put", twice)
-        actions.publish(url, [keys], bundles / "v2.zip", "stable")
+        actions.publish(url, [keys], bundles / "v2.zip", "stable", **UNJUDGED)
     assert verify(url, root).bundles == ["prod/press/v1.zip", "prod/press/v2.zip"]
 
 

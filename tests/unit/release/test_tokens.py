@@ -78,7 +78,7 @@ def test_keys_in_a_token_publish_what_a_device_accepts(
     for name in ("prod-1", "prod-2", "prod-3"):
         (site.keys / f"{name}.pem").unlink()
 
-    publish = ["publish", bundle, "--channel", "stable", *where]
+    publish = ["publish", bundle, "--channel", "stable", "--accept", "no-gates", *where]
     for wrong, says in (
         ({"FIELDWATCH_RELEASE_PASSPHRASE": "0000"}, "prod-4 does not sign prod: PinIncorrect; nothing is put out"),
         ({"PYKCS11LIB": ""}, "prod-4 does not sign prod: PYKCS11LIB environment variable must be set"),
@@ -129,7 +129,7 @@ def test_a_cloud_service_is_asked_and_a_signature_of_it_that_does_not_hold_gets_
         bundle.write_bytes(v1)
         capsys.readouterr()
         before = (site.repo / "metadata" / "timestamp.json").read_bytes()
-        publish = ["publish", str(bundle), "--channel", "stable", *where]
+        publish = ["publish", str(bundle), "--channel", "stable", "--accept", "no-gates", *where]
         assert main(publish) == 1
         assert "prod-policy: its signatures do not hold; devices would refuse it" in capsys.readouterr().err
         assert (site.repo / "metadata" / "timestamp.json").read_bytes() == before
