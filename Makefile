@@ -5,7 +5,7 @@ DEMO ?=
 MINUTES ?= 15
 SEED ?=
 
-.PHONY: dev demo test chaos lint bench bench-detection package lock clean help
+.PHONY: dev demo test chaos lint bench bench-detection package test-packages lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,8 +39,12 @@ bench: .venv/dev-ready ## the figures that the README quotes
 bench-detection: .venv/dev-ready ## how good the alerts are, on the public sets below FIELDWATCH_DATA; exit code 3 where a promise misses
 	$(BIN)/python -m bench.detection
 
-package: .venv/dev-ready ## build the frozen agent in dist/
+package: .venv/dev-ready ## build the frozen agent and its Debian package in dist/
 	$(BIN)/python packaging/build.py
+	$(BIN)/python packaging/deb.py
+
+test-packages: .venv/dev-ready ## as root: install, kill, hang, upgrade, purge the package in a bare Debian; after make package
+	$(BIN)/python -m pytest -q -s tests/packages/test_debian.py
 
 # Uses its own environment: after a change of pyproject.toml ours may not be buildable.
 LOCK := build/lock

@@ -24,7 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 NAME = "fieldwatch-agent"
 SIZE_LIMIT_MB = 170
 """Above this something has crept in that the agent does not need."""
-FORBIDDEN = ("pandas", "pyarrow", "sklearn", "lightgbm", "fastapi", "sqlalchemy", "matplotlib", "tkinter")
+FORBIDDEN = (
+    "pandas", "pyarrow", "sklearn", "lightgbm", "fastapi", "sqlalchemy", "matplotlib", "tkinter",
+    "boto3", "botocore", "aiohttp", "pkcs11", "google", "azure", "sigstore", "requests", "yaml",
+)  # fmt: skip
 SYSTEM_LIBRARIES = "ld-linux|libc|libm|libdl|libpthread|librt|libutil|libresolv|libnss_files|libz"
 
 

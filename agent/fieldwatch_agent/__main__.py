@@ -323,7 +323,9 @@ def _enroll(arguments: argparse.Namespace) -> int:
     except (Unreachable, IdentityError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED
-    print(f"next: fieldwatch-agent check --config {config}")
+    if config == places.config_file() and (started := places.start_service()):
+        print(started)
+    print(f"next: fieldwatch-agent doctor --config {config}")
     return DONE
 
 

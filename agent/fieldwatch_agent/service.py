@@ -27,6 +27,7 @@ from fieldwatch_agent.log.watch import Watcher
 from fieldwatch_agent.score.pipeline import Pipeline, Step
 from fieldwatch_agent.send.journal import Draft, Journal, JournalError, JournalGone
 from fieldwatch_agent.send.uplink import Uplink
+from fieldwatch_agent.supervisor import Supervisor
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.child import Updating
 from fieldwatch_agent.update.takeup import Takeup
@@ -68,6 +69,7 @@ class Service:
         self._pipeline: Pipeline | None = None
         self._unwritten = ""
         self._reporter = Reporter(config, self._journal)
+        self._supervisor = Supervisor()
         self._release_due = time.monotonic() + RELEASE_S  # frees the memory that start-up used
 
     def stop(self) -> None:
@@ -83,10 +85,12 @@ class Service:
         watcher = Watcher(self._config.log.path, self._bell.ring)
         if self._uplink is not None:
             self._uplink.start()
+        self._supervisor.ready()
         wanted = False
         try:
             code = self._loop(until_idle)
             wanted = True
+            self._supervisor.stopping()
             self._journal.stopped()
             return code
         finally:
@@ -104,6 +108,7 @@ class Service:
         while not self._bell.stopped:
             if self._uplink is not None:
                 self._uplink.beat()
+            self._supervisor.beat(self._doing())
             step = None
             try:
                 self._follow_activation()
@@ -216,6 +221,16 @@ class Service:
     def _trouble(self) -> str:
         """Why nothing is scored, in words; empty while it is."""
         return next((t.detail for t in self._bundle_troubles() if t.kind != "update_failing"), "")
+
+    def _doing(self) -> str:
+        """What the service does, in one line for its manager."""
+        if self._pipeline is None:
+            return self._unwritten or self._trouble or "starting"
+        newest = self._pipeline.newest
+        read = f"newest reading {clock.iso(newest)[:16]}" if newest is not None else "no reading yet"
+        uplink = f"; {self._uplink.error}" if self._uplink is not None and self._uplink.error else ""
+        ref = self._pipeline.bundle.ref
+        return f"scoring with {ref.name}/{ref.version}, {read}{uplink}"
 
     def _report(self) -> None:
         """Report health, if that is due or something has changed."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+UNIT = "/lib/systemd/system/fieldwatch-agent.service"
 USER = "fieldwatch-agent"
 """The service's account on Linux; the package makes it."""
 
@@ -40,6 +42,13 @@ if os.name == "posix":
         for path in (folder, folder / "identity", *(folder / "identity").glob("*")):
             os.chown(path, account.pw_uid, account.pw_gid)
 
+    def start_service() -> str:
+        """Enable and start the installed service; return what came of it, empty where there is none or we may not."""
+        if os.geteuid() != 0 or shutil.which("systemctl") is None or not Path(UNIT).exists():
+            return ""
+        done = subprocess.run(["systemctl", "enable", "--now", Path(UNIT).name], capture_output=True, check=False)
+        return "the service runs" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
+
     def run_as_service(command: Sequence[str]) -> int | None:
         """Run ``command`` under the service's account and return its exit code; None where we are not root, or no
         service is installed."""
@@ -54,6 +63,10 @@ if os.name == "posix":
         return done.returncode
 
 else:  # pragma: no cover
+
+    def start_service() -> str:
+        """On Windows the installation starts it."""
+        return ""
 
     def run_as_service(command: Sequence[str]) -> int | None:
         """On Windows the account of a service has no way in for others."""

@@ -1,0 +1,55 @@
+"""Tells the service manager that we live, and what we do: systemd's notification protocol (sd_notify(3)).
+
+``READY=1`` when the loop begins, ``WATCHDOG=1`` from the loop at least twice in the time the unit allows
+(``WATCHDOG_USEC``), so that a loop that hangs is ended and started again, and a status line for ``systemctl status``.
+Elsewhere, and without systemd, nothing happens.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+
+class Supervisor:
+    """One service's line to its manager."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        allowed = environ.get("WATCHDOG_USEC", "")
+        ours = environ.get("WATCHDOG_PID") in {None, str(os.getpid())}
+        self._every = int(allowed) / 2e6 if allowed.isdecimal() and ours else None
+        self._next = 0.0
+        self._status = ""
+
+    def ready(self) -> None:
+        """The service has started."""
+        self._send("READY=1")
+
+    def beat(self, status: str) -> None:
+        """The loop makes progress; ``status``: what it does, one line."""
+        if not self._address:
+            return
+        if status != self._status:
+            self._status = status
+            self._send(f"STATUS={status}")
+        if self._every is not None and time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._every / 2
+            self._send("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        """The service ends on purpose."""
+        self._send("STOPPING=1")
+
+    def _send(self, message: str) -> None:
+        """A manager that does not listen is its own trouble: the service goes on."""
+        if not self._address or not hasattr(socket, "AF_UNIX"):
+            return
+        name = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.sendto(message.encode(), name)
+        except OSError:
+            pass
