@@ -308,7 +308,8 @@ class AlertVerdict(_Model):
     )
     since: Timestamp | None = Field(
         default=None,
-        description="time of the device's newest stored reading when it was said: it holds for no row before",
+        description="the device's time just after the alert's newest transition that was stored then: "
+        "it holds for no row before",
     )
 
 

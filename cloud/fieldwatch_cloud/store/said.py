@@ -1,7 +1,8 @@
 """What people said of alerts, as the devices are told: the newest verdict of each alert, and from which row it holds.
 
-A verdict holds for no row before the newest transition of its alert that was stored when it was given. So it is right
-also for a device that has lost its journal and reads its log again.
+A verdict holds from the row after the newest transition of its alert that was stored when it was given: no row before
+that was judged with it. A device that has lost its journal and reads its log again would else take the verdict before
+it knows the alert.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _of(db: Connection, device: str) -> Verdicts:
                 alert_id=row.alert_id,
                 model=row.model,
                 verdict=None if row.verdict == "unclear" else row.verdict,
-                since=iso(row.since) if row.since is not None else None,
+                since=iso(row.since + 1) if row.since is not None else None,
             )
             for row in rows
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +19,7 @@ from fieldwatch_agent.score import handover
 from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.score.replay import Replay, Row
 from fieldwatch_agent.send import said
-from fieldwatch_agent.send.database import connect, read_meta, write_meta
+from fieldwatch_agent.send.database import SAID, connect, read_meta, write_meta
 from fieldwatch_agent.send.journal import Journal, Outbox, read_status
 from fieldwatch_agent.send.progress import COPIES
 from fieldwatch_contract import clock
@@ -214,6 +215,45 @@ def test_what_people_said_is_bounded(device: Device) -> None:
         device.hears(*((each, "false") for each in ids))
     kept = device.journal.said()
     assert len(kept) == said.SAID_KEPT and kept[-1].alert_id == f"{20 * 200 - 1:032x}"
+
+
+def test_a_lost_journal_is_made_again_with_what_people_said(device: Device) -> None:
+    """The log is read again from its beginning; the document that the broker retained comes before the first row."""
+    device.fails(60)
+    first = device.opened()[0]
+    device.hears((first["alert_id"], "false"))
+    device.reads([0.0])
+    device.fails(60)
+    device.fails(60, sensor=1)
+    before = [alert["like"] for alert in device.opened()]
+    assert before == [None, first["alert_id"], None]
+    device.journal.close()
+    shutil.rmtree(device.config.state.dir)
+    device.die()
+    since = clock.iso(clock.parse_iso(first["ts"]) + 1)  # as the cloud says it of an open alert
+    entry = AlertVerdict(alert_id=first["alert_id"], model="detector", verdict="false", since=since)
+    device.pipeline.hear(device.journal.hear(Verdicts(verdicts=[entry])))
+    device.carry()
+    assert [alert["like"] for alert in device.opened()] == before
+    assert device.state().ignored == 0
+
+
+def test_damaged_verdicts_are_removed_and_nothing_else(device: Device) -> None:
+    """They come again with the next connection; until then the state has what they did."""
+    device.fails(60)
+    device.hears((device.opened()[0]["alert_id"], "real"))
+    device.reads([0.0])
+    state = device.state()
+    device.journal.close()
+    with closing(connect(device.journal.path)) as db:
+        db.execute("UPDATE meta SET value = replace(value, 'real', 'false') WHERE key = ?", (SAID,))
+    device.die()
+    assert device.journal.said() == ()
+    assert any("what people said of alerts was removed" in what for what in device.journal.damage())
+    assert device.state() == state
+    device.hears((device.opened()[0]["alert_id"], "real"))
+    device.reads([0.0])
+    assert device.state().rung == state.rung
 
 
 # ---- replay ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from fieldwatch_agent.score.tally import BUCKET_S, SPAN_PERIODS, SPAN_S, Recent, Tally
 from fieldwatch_agent.troubles import LITTLE_ROOM, Facts, derive
-from fieldwatch_contract.events import Trouble
+from fieldwatch_contract.events import LevelNow, Trouble
+from fieldwatch_contract.level import AtBound
 from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns
 from fieldwatch_contract.verdicts import Why
@@ -102,6 +103,12 @@ EXAMPLE = {"columns": "readings.csv line 12: has 4 fields, the header has 3"}
             "why the log has no values",
         ),
         (Facts(disk_free=LITTLE_ROOM - 1), "disk_low", "20.0 MB free", "make room"),
+        (
+            Facts(levels=[LevelNow(model="detector", level=36.25, at_bound="highest")]),
+            "level_highest",
+            "has risen as far as the bundle allows: detector (36.2)",
+            "judge the alerts on the dashboard",
+        ),
     ],
 )
 def test_each_state_has_its_trouble(facts: Facts, kind: str, words: str, remedy: str) -> None:
@@ -163,3 +170,9 @@ def test_a_device_with_hours_between_readings_has_a_longer_memory() -> None:
     recent.add(0, refusals(1, late=1))
     assert recent.sum(3600)[0].refused == {"late": 1}
     assert recent.sum(SPAN_PERIODS * 3600 + 1)[0].refused == {}
+
+
+@pytest.mark.parametrize("bound", ["", "lowest"])
+def test_a_level_that_is_low_is_no_trouble(bound: AtBound) -> None:
+    """A quiet device ends there; ``status`` shows it."""
+    assert derive(Facts(levels=[LevelNow(model="detector", level=2.0, at_bound=bound)])) == []
