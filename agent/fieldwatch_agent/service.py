@@ -145,6 +145,7 @@ class Service:
             backlog = 0
             if time.monotonic() >= self._release_due:
                 self._release_due = time.monotonic() + RELEASE_AGAIN_S
+                self._journal.release()
                 memory.release()
             if until_idle:
                 depth = self._journal.outbox().events

@@ -108,6 +108,11 @@ def connect(path: Path, new: bool = False) -> sqlite3.Connection:
     return db
 
 
+def release(db: sqlite3.Connection) -> None:
+    """Free the memory in which pages are cached."""
+    db.execute("PRAGMA shrink_memory")
+
+
 def is_damage(error: sqlite3.Error) -> bool:
     """Tell whether an error means a damaged file rather than one that cannot be used at the moment."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -35,6 +35,7 @@ from fieldwatch_agent.send.database import (
     is_damage,
     needs_reopening,
     read_meta,
+    release,
     transaction,
 )
 from fieldwatch_agent.send.outbox import Outbox
@@ -74,6 +75,14 @@ class JournalFile:
         """Close the file and release the lock."""
         self.db.close()
         self._opened.close()
+
+    def release(self) -> None:
+        """Free the memory of cached pages. Raises :class:`.JournalError`."""
+        with self.reading():
+            release(self.db)
+        with self._mending:
+            for outbox in self._outboxes:
+                outbox.release()
 
     def open_outbox(self) -> Outbox:
         """Open a connection for the uplink; it is closed before the file is repaired."""

@@ -128,6 +128,11 @@ class Journal:
         """The file's incarnation, as of when it was opened or repaired."""
         return self._file.epoch
 
+    def release(self) -> None:
+        """Free the memory in which SQLite caches pages of the file, on both sides; where it cannot, it keeps it."""
+        with suppress(JournalError):
+            self._file.release()
+
     def close(self) -> None:
         """Close; everything committed stays."""
         self._file.close()

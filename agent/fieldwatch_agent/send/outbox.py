@@ -29,6 +29,7 @@ from fieldwatch_agent.send.database import (
     note_damage,
     raw,
     read_meta,
+    release,
     size,
     transaction,
     verify,
@@ -68,6 +69,11 @@ class Outbox:
         """Close the connection."""
         with self._lock:
             self._db.close()
+
+    def release(self) -> None:
+        """Free the memory of cached pages."""
+        with self._lock, suppress(sqlite3.Error):
+            release(self._db)
 
     def pending(self, after: int, limit: int) -> list[Message]:
         """Return at most ``limit`` messages with ``seq`` above ``after``, oldest first."""
