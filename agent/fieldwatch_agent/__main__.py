@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from fieldwatch_agent.config import Config
     from fieldwatch_agent.findings import Finding
+    from fieldwatch_agent.score.replay import Replay
     from fieldwatch_agent.service import Service
 
 DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
@@ -96,6 +97,21 @@ def _parser() -> argparse.ArgumentParser:
         help="repeat what people said of alerts, as 'status --json' has it; needs --config, whose device they are of",
     )
     sub.add_argument("--html", type=Path, metavar="OUT", help="write charts of the scores")
+
+    sub = add("backtest", _backtest, "how often a bundle would have fired on a log: alerts by week, and other budgets",
+              "backtest --bundle bundle.zip readings.csv --html backtest.html")  # fmt: skip
+    sub.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="log files, read in this order as one log")
+    sub.add_argument("--bundle", type=Path, required=True, help="the bundle to try")
+    sub.add_argument("--config", type=Path, help="take the log's dialect and the device's id from this agent.toml")
+    sub.add_argument(
+        "--answers", default="none", metavar="WHO",
+        help="none: nobody answers an alert; labels:8h needs labels, so a lake: 'fieldwatch-trainer backtest'",
+    )  # fmt: skip
+    sub.add_argument(
+        "--json", action="store_true",
+        help="the alerts, one JSON object a line: device, model, opened_at, ended_at, level, like, sensors",
+    )  # fmt: skip
+    sub.add_argument("--html", type=Path, metavar="OUT", help="write a page with a picture of each alert")
 
     sub = add("update", _update, "fetch the bundle that this device should run", "update --config agent.toml")
     _config_argument(sub)
@@ -263,6 +279,57 @@ def _replay(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
         return FAILED
+    return _read_to_the_end(replay)
+
+
+def _backtest(arguments: argparse.Namespace) -> int:
+    from fieldwatch_contract.backtest import answered_after
+    from fieldwatch_contract.bundle import BundleError, read_bundle
+    from fieldwatch_contract.reading.settings import LogConfig
+    from fieldwatch_contract.told import page, text
+
+    from fieldwatch_agent.score.backtest import backtest
+    from fieldwatch_agent.score.replay import Replay
+
+    config = None
+    if arguments.config is not None and (config := _load(arguments.config)) is None:
+        return USAGE
+    try:
+        if answered_after(arguments.answers) is not None:
+            print(
+                "--answers: a log has no labels to answer from; put it into a lake ('fieldwatch-trainer ingest') and "
+                "use 'fieldwatch-trainer backtest'",
+                file=sys.stderr,
+            )
+            return USAGE
+    except ValueError as error:
+        print(f"--answers: {error}", file=sys.stderr)
+        return USAGE
+    device = config.device.id if config else arguments.logs[0].parent.resolve().name or "log"
+    try:
+        bundle = read_bundle(arguments.bundle)
+        log = config.log if config else LogConfig(path=str(arguments.logs[0]), period=f"{bundle.manifest.period}us")
+        replay = Replay(bundle, log, device)
+        about = f"{', '.join(path.name for path in arguments.logs[:3])}; nobody answers"
+        told = backtest(bundle, device, replay.scored(arguments.logs), about)
+        if arguments.html is not None:
+            arguments.html.write_text(page(told), encoding="utf-8")
+    except BundleError as error:
+        print(f"{arguments.bundle}: {error}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+        return FAILED
+    if arguments.json:
+        for line in told.lines():
+            print(line)
+    else:
+        print(text(told), end="")
+    return _read_to_the_end(replay)
+
+
+def _read_to_the_end(replay: Replay) -> int:
+    """Tell what was read, refused and missing; return the exit code."""
     refused = {reason: count for reason, count in replay.refused.items() if count}
     print(f"{replay.readings} readings scored, refused: {refused or 'none'}", file=sys.stderr)
     if replay.ignored:

@@ -26,6 +26,10 @@ from fieldwatch_contract.likeness import Answer
 ANSWERED = re.compile(r"labels:([1-9][0-9]{0,6})([mhd])")
 
 
+FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0)
+"""Multiples of a bundle's budget that are tried beside it: the trade between alerts and what they find."""
+
+
 @dataclass(frozen=True)
 class Answers:
     """People who answer each alert ``after`` µs with ``say(opened, until)``: of the span, in µs, in which it was open.
@@ -57,6 +61,18 @@ class Fired:
     like: str | None
     told: int | None
     sums: NDArray[np.float64]
+
+
+def with_budget(rule: Rule, factor: float) -> Rule:
+    """Return ``rule`` with ``factor`` times its budget: its level falls faster. A fixed threshold is lower instead."""
+    moving = rule.moving
+    if factor == 1.0:
+        return rule
+    if moving is None:
+        return replace(rule, threshold=rule.threshold * factor**-0.5)
+    slow = moving.fall if moving.fall_unanswered is None else moving.fall_unanswered
+    changed = {"fall": max(1, round(moving.fall / factor)), "fall_unanswered": max(1, round(slow / factor))}
+    return replace(rule, level=moving.model_copy(update=changed))
 
 
 def answered_after(text: str) -> int | None:

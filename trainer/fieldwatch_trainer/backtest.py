@@ -6,18 +6,18 @@ told.
 
 Every device begins without history at the first row asked for. ``answers``: whether people answer the alerts they are
 told of, from the labels, some time after each opened. Beside the bundle's own rule the same is done with other budgets
-(:data:`FACTORS`): the trade between recall, delay and false alarms.
+(:data:`.backtest.FACTORS`): the trade between recall, delay and false alarms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from fieldwatch_contract.alerts import Rule
-from fieldwatch_contract.backtest import Answers, Backtest, Fired
+from fieldwatch_contract.backtest import FACTORS, Answers, Backtest, Fired, with_budget
 from fieldwatch_contract.bundle import Bundle, ModelSpec
 from fieldwatch_contract.clock import DAY, iso
 from fieldwatch_contract.fold import unexplained as nothing
@@ -40,8 +40,6 @@ from fieldwatch_trainer.thresholds import HeldOut
 
 ANSWER_AFTER = LONG
 """People answer within a shift."""
-FACTORS = (0.125, 0.25, 0.5, 2.0, 4.0)
-"""Multiples of the bundle's budget that are tried beside it."""
 UNKNOWN = CODES[Verdict.UNKNOWN]
 
 
@@ -175,7 +173,7 @@ def try_device(
     label = label_codes(ts, labels)
     answers = None if answered is None else Answers(answered, FromLabels.of(ts, label, manifest.window).say)
     devices = [
-        _Device([Backtest(rule, answers) for rule in (_rule(name, spec, factor) for factor in factors)])
+        _Device([Backtest(with_budget(Rule.of(name, spec), factor), answers) for factor in factors])
         for spec in manifest.models
     ]
     for block in blocks(scorer, grid.rows, first, len(grid.rows)):
@@ -189,19 +187,6 @@ def try_device(
         scored = DeviceScores(HeldOut(name, ts, score, verdict != UNKNOWN, label), events)
         found.append([Tried(scored, test.fired, level) for test in device.tests])
     return found
-
-
-def _rule(device: str, spec: ModelSpec, factor: float) -> Rule:
-    """Return a model's rule with ``factor`` times its budget; a fixed threshold moves instead."""
-    rule = Rule.of(device, spec)
-    moving = rule.moving
-    if factor == 1.0:
-        return rule
-    if moving is None:
-        return replace(rule, threshold=rule.threshold * factor**-0.5)
-    slow = moving.fall if moving.fall_unanswered is None else moving.fall_unanswered
-    changed = {"fall": max(1, round(moving.fall / factor)), "fall_unanswered": max(1, round(slow / factor))}
-    return replace(rule, level=moving.model_copy(update=changed))
 
 
 def _events(ts: NDArray[np.int64], labels: Sequence[Label]) -> list[Event]:

@@ -21,7 +21,7 @@ from fieldwatch_contract.acceptance import ahead
 from fieldwatch_contract.alerts import Said, alert_id
 from fieldwatch_contract.bundle import Bundle
 from fieldwatch_contract.fold import Folded
-from fieldwatch_contract.grid import Grid
+from fieldwatch_contract.grid import Block, Grid
 from fieldwatch_contract.reading.parse import Parser
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.scoring import Scorer, Scores, rank
@@ -83,8 +83,20 @@ class Replay:
         return sum(state.ignored for state in self._states.values())
 
     def rows(self, logs: list[Path]) -> Iterator[Row]:
-        """Yield the rows of ``logs``. Counts refused lines in :attr:`refused`; :attr:`columns` describes how the last
-        header differs from the bundle's sensors.
+        """Yield the rows of ``logs``; see :meth:`scored`."""
+        for block, scores in self.scored(logs):
+            present = np.flatnonzero(block.source >= 0)
+            folded = self._rules.fold(block, scores, self._states, self._said)
+            self._states = self._rules.states(folded)
+            columns = [
+                self._judge(block.ts, judged, done, present) for judged, done in zip(scores, folded, strict=True)
+            ]
+            for of_one_reading in zip(*columns, strict=True):
+                yield from of_one_reading
+
+    def scored(self, logs: list[Path]) -> Iterator[tuple[Block, list[Scores]]]:
+        """Yield the rows of ``logs``, scored. Counts refused lines in :attr:`refused`; :attr:`columns` describes how
+        the last header differs from the bundle's sensors.
 
         :attr:`incomplete` names the files of which the rest is missing. Raises :class:`OSError` where a file cannot be
         read.
@@ -107,17 +119,8 @@ class Replay:
                     if not len(block.ts):
                         continue
                     newest = int(block.ts[-1])
-                    present = np.flatnonzero(block.source >= 0)
-                    self.readings += len(present)
-                    scores = self._scorer.score(block.rows)
-                    folded = self._rules.fold(block, scores, self._states, self._said)
-                    self._states = self._rules.states(folded)
-                    columns = [
-                        self._judge(block.ts, judged, done, present)
-                        for judged, done in zip(scores, folded, strict=True)
-                    ]
-                    for of_one_reading in zip(*columns, strict=True):
-                        yield from of_one_reading
+                    self.readings += int((block.source >= 0).sum())
+                    yield block, self._scorer.score(block.rows)
             if path.suffix == ".gz" and not is_whole(path):
                 self.incomplete.append(path)
 

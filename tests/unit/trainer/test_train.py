@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from fieldwatch_agent.__main__ import main as agent
 from fieldwatch_contract.alerts import alert_id
 from fieldwatch_contract.bundle import read_bundle
 from fieldwatch_contract.clock import iso, parse_iso
@@ -316,6 +317,36 @@ def test_a_back_test_raises_the_alerts_of_the_scores_file(trained: Path, capsys:
     }
     told = [(one["device"], one["model"], parse_iso(one["opened_at"])) for one in alerts]
     assert raised == {(device, model, alert_id(device, model, opened)) for device, model, opened in told}
+
+
+def test_a_log_fires_as_its_lake_does(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Agent and trainer: one rule, one function; the agent counts from the log's first line."""
+    bundle, log = str(trained / "run" / "bundle.zip"), tmp_path / "press-1" / "readings.csv"
+    table = pq.read_table(trained / "lake" / "readings" / "press-1.parquet")
+    ts = table["ts"].cast("int64").to_pylist()
+    values = zip(*(table[name].to_pylist() for name in SENSORS), strict=True)
+    lines = [",".join(["timestamp", *SENSORS])]
+    lines += [
+        ",".join([iso(time), *("" if value is None or value != value else repr(value) for value in row)])  # noqa: PLR0124
+        for time, row in zip(ts, values, strict=True)
+    ]
+    log.parent.mkdir()
+    log.write_text("\n".join(lines) + "\n")
+    assert main(["backtest", "--bundle", bundle, "--lake", str(trained / "lake"), "--json"]) == 0
+    of_lake = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = ["backtest", "--bundle", bundle, str(log), "--html", str(tmp_path / "page.html")]
+    assert agent([*told, "--json"]) == 0
+    of_log = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert of_log == [one for one in of_lake if one["device"] == "press-1"] and {one["model"] for one in of_log} == {
+        "detector", "classifier"
+    }  # fmt: skip
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").count("<svg") == len(of_log) + 2
+    assert agent(told) == 0
+    assert "detector, week of 2025-12-29" in (said := capsys.readouterr().out) and "x 4: " in said
+    assert agent([*told, "--answers", "labels:8h"]) == 2
+    assert "a log has no labels to answer from" in capsys.readouterr().err
+    assert agent([*told, "--answers", "soon"]) == 2
+    assert "must be none, or labels: and a time" in capsys.readouterr().err
 
 
 def test_a_back_test_says_what_it_cannot_do(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
