@@ -49,7 +49,7 @@ class Sighting:
     remedy: str = ""
 
 
-def of_alert(row: Mapping[str, Any], like: bool = False) -> Sighting:
+def of_alert(row: Mapping[str, Any]) -> Sighting:
     """Return what a row of the table ``alert`` tells."""
     signal = Signal(
         row["alert_id"],
@@ -58,7 +58,7 @@ def of_alert(row: Mapping[str, Any], like: bool = False) -> Sighting:
         row["opened_at"],
         row["resolved_at"] if row["state"] == "resolved" else None,
         tuple(row["sensors"]),
-        like,
+        row["like"] is not None,
     )
     return Sighting(
         device=row["device"],

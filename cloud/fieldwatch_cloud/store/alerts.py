@@ -44,6 +44,9 @@ def add_transitions(db: Connection, seen: list[AlertSeen], now: int) -> tuple[li
             "bundle_name": data.bundle.name,
             "bundle_version": data.bundle.version,
             "bundle_sha256": data.bundle.sha256,
+            "level": data.level,
+            "like": data.like,
+            "at_bound": data.at_bound or None,
         }
         fixed = {
             "alert_id": data.alert_id,

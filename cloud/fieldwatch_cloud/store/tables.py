@@ -131,6 +131,9 @@ alert = _table(
     Column("bundle_sha256", String(64), nullable=False),
     Column("first_received", BigInteger, nullable=False),
     Column("reason", Text),  # why it ended, where not because the score is low again
+    Column("level", Float),  # what the score had to reach; null: the threshold
+    Column("like", Text),  # id of the alert, called false, that it resembles
+    Column("at_bound", Text),  # the end of the bundle's ladder at which the level is
     Index("alert_by_device", "device", "opened_at"),
     Index("alert_by_state", "state", "opened_at"),
 )

@@ -275,3 +275,11 @@ def test_waits_double_and_then_the_message_is_dead_and_can_be_revived(store: Sto
         letter = outbox.claim(db, now)
         assert letter is not None
         assert letter.id == mail["id"]
+
+
+def test_an_alert_like_one_that_was_dismissed_is_for_the_digest(store: Store) -> None:
+    tell(store, alert(60).model_copy(update={"like": "ab" * 16, "level": 3.5}))
+    (row,) = rows(store, t.alert)
+    assert (row["like"], row["level"], row["at_bound"]) == ("ab" * 16, 3.5, None)
+    (only,) = rows(store, t.message)
+    assert (only["channel"], only["batch"]) == ("mail", "digest")
