@@ -176,9 +176,9 @@ class EnrolmentConfig(_Section):
 
 
 def _span(value: object) -> object:
-    """Read a time span as "90s", "15m", "4h"; a bare 0 is none."""
-    if value == 0:
-        return 0
+    """Read a time span as "90s", "15m", "4h"; a default is in seconds."""
+    if isinstance(value, int):
+        return value
     if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,6})\s*(s|m|h|d)", value)):
         return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
     raise ValueError('must be a time span as "90s", "15m" or "4h"')
@@ -247,8 +247,9 @@ class RouteConfig(_Section):
 
 
 class AlertsConfig(_Section):
-    """``[alerts]``: sites, and routes."""
+    """``[alerts]``: sites, and routes. ``late``: what reaches us so long after it happened is told in a digest."""
 
+    late: Span = 3600
     sites: dict[str, Names] = {}
     routes: tuple[RouteConfig, ...] = ()
 

@@ -112,6 +112,8 @@ def _show(house: House, options: Options) -> None:
     """Keep everything running until it is asked to end, and break something now and then. Never returns."""
     say = house.progress.say
     say(f"\n  dashboard   {house.start_url}   (the link works once)")
+    assert house.mailbox is not None
+    say(f"  mailbox     {house.mailbox.url}   (what people are told)")
     say(f"  logs        {house.folder / 'logs'}")
     say(f"  output      {house.folder / 'output'}")
     assert house.live is not None
@@ -160,6 +162,10 @@ def _until_alert(house: House) -> dict[str, Any]:
             house.stop_asked.pause(POLL)
         seen = time.time()
     (device, fault), alert = found
+    with house.progress.step("mail", "wait for the mail about it in the mailbox"):
+        while (mail := house.mail_about(device.name)) is None:
+            house.expect_alive()
+            house.stop_asked.pause(POLL)
     opened = parse_iso(house.dashboard.get(f"alerts/{alert['alert_id']}")["transitions"][0]["ts"])
     return {
         "devices": len(house.plan.watched),
@@ -173,6 +179,7 @@ def _until_alert(house: House) -> dict[str, Any]:
             for key in ("alert_id", "device", "model", "severity", "state", "opened_at", "score", "threshold", "bundle")
         }
         | {"sensors": alert["sensors"][:10]},
+        "mail": mail,
         "fault": fault_truth(device, fault),
         "sensors_right": len(set(alert["sensors"][: len(fault.sensors)]) & set(fault.sensors)),
     }

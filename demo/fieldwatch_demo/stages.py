@@ -39,6 +39,7 @@ from fieldwatch_demo.device import Device
 from fieldwatch_demo.failure import DemoError
 from fieldwatch_demo.fleet import Fleet, Lake, fault, make_fleet, truth, write_log
 from fieldwatch_demo.live import Live, LogWriter
+from fieldwatch_demo.mailbox import Mailbox
 from fieldwatch_demo.progress import Progress
 from fieldwatch_demo.stop import Stop
 
@@ -57,6 +58,18 @@ BUDGET = 0.05
 
 PATIENCE = 60.0
 """Seconds in which a server must answer and the backlog must arrive."""
+
+
+_ROUTES = """
+[alerts]
+late = "60d"   # simulated time lies behind the clock: what would be old news elsewhere is news here
+
+[[alerts.routes]]
+name = "lab"
+match = {kind = ["fault"]}
+steps = [{to = ["lab"]}]
+"""
+"""Who is told of what; the channel is in the configuration above it."""
 
 
 class StageError(DemoError):
@@ -201,6 +214,7 @@ class House:
         self.progress = progress
         self.children = Children(folder / "output", stop.pause)
         self.server: UpdateServer | None = None
+        self.mailbox: Mailbox | None = None
         self.live: Live | None = None
         self.broker = free_port()
         self.start_token = secrets.token_hex(16)
@@ -234,9 +248,10 @@ class House:
         self.server = UpdateServer(self.folder / "repository")
 
     def serve(self) -> None:
-        """Start the cloud: broker, ingest, store, dashboard."""
+        """Start a mailbox, and the cloud: broker, ingest, store, dashboard, mail."""
+        self.mailbox = Mailbox(self.folder / "mailbox")
         config = self.folder / "cloud" / "cloud.toml"
-        _write_private(config, toml(self._cloud_config()))
+        _write_private(config, toml(self._cloud_config(self.mailbox.port)) + _ROUTES)
         cloud = self.children.start("cloud", "fieldwatch_cloud", "serve", "--config", str(config))
         deadline = time.monotonic() + PATIENCE
         while not self.dashboard.ready():
@@ -247,13 +262,30 @@ class House:
                 )
             self.stop_asked.pause(0.1)
 
-    def _cloud_config(self) -> dict[str, dict[str, object]]:
+    def _cloud_config(self, mail: int) -> dict[str, dict[str, object]]:
+        """``mail``: the mailbox's port."""
         port = int(self.dashboard.url.rstrip("/").rsplit(":", 1)[1])
         return {
             "store": {"path": (self.folder / "cloud" / "fieldwatch.db").as_posix()},
             "broker": {"port": self.broker},
             "web": {"port": port, "start_token": self.start_token, "api_token": self.dashboard.token},
+            "notify": {"url": self.dashboard.url},
+            "notify.smtp": {
+                "host": "127.0.0.1",
+                "port": mail,
+                "security": "none",
+                "sender": "Fieldwatch <fieldwatch@demo.example>",
+            },
+            "notify.channels.lab": {"kind": "email", "to": ["lab@demo.example"]},
         }
+
+    def mail_about(self, device: str) -> dict[str, str] | None:
+        """Return subject, id and arrival of the newest mail about a device; None until one has come."""
+        assert self.mailbox is not None
+        for mail in reversed(list(self.mailbox.mails)):
+            if f"{device}: " in str(mail["Subject"]):
+                return {name.lower(): str(mail[name]) for name in ("Subject", "Message-ID", "Received")}
+        return None
 
     def configure_agent(self, device: Device) -> Path:
         """Write a device's ``agent.toml`` and return its path."""
@@ -362,8 +394,9 @@ class House:
             self.live.stop()
         self.children.stop(keep={"cloud"})
         self.children.stop()
-        if self.server is not None:
-            self.server.stop()
+        for server in (self.server, self.mailbox):
+            if server is not None:
+                server.stop()
 
 
 def _or_unknown(count: Callable[[], int]) -> str:

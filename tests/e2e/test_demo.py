@@ -45,6 +45,9 @@ def test_an_injected_fault_becomes_an_alert_on_the_dashboard(folder: Path) -> No
     assert alert["opened_at"] >= fault["start"]
     assert alert["score"] >= alert["threshold"]
     assert summary["sensors_right"] >= 2, f"named {alert['sensors']}, broken were {fault['sensors']}"
+    assert f"{alert['device']}: " in summary["mail"]["subject"], "people were told"
+    mails = [path.read_text(encoding="utf-8") for path in (folder / "mailbox").glob("*.eml")]
+    assert any(summary["mail"]["message-id"] in mail and "image/png" in mail for mail in mails)
     assert leftovers(folder) == []
 
 

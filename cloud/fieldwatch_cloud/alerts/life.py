@@ -58,7 +58,7 @@ QUIET = 60 * clock.MINUTE
 TURNS = 4
 SNOOZE_LIMIT = 7 * clock.DAY
 LATE = 60 * clock.MINUTE
-"""What reaches us this long after it happened is no call to act: it is told in a digest."""
+"""What reaches us this long after it happened is no call to act: it is told in a digest. The default."""
 SIGNALS_KEPT = 50
 _RANK: dict[Severity, int] = {"warning": 0, "critical": 1}
 
@@ -150,11 +150,14 @@ class News:
 
 @dataclass(frozen=True)
 class Seen:
-    """A device tells of a signal, as it is now. ``maintenance``: when a planned window that covers it ends."""
+    """A device tells of a signal, as it is now. ``maintenance``: when a planned window that covers it ends; ``late``:
+    after how long it is old news.
+    """
 
     at: int
     signal: Signal
     maintenance: int | None = None
+    late: int = LATE
 
 
 @dataclass(frozen=True)
@@ -375,7 +378,7 @@ def _open(signals: Sequence[Signal]) -> list[Signal]:
 def _digest(event: Seen) -> bool:
     """Tell whether nobody needs to hurry: it is old news, or like what people dismissed."""
     happened = event.signal.opened_at if event.signal.ended_at is None else event.signal.ended_at
-    return event.signal.like or event.at - happened > LATE
+    return event.signal.like or event.at - happened > event.late
 
 
 def _later(end: int | None, now: int) -> int | None:

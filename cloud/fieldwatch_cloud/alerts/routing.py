@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from fieldwatch_contract import clock
 
-from fieldwatch_cloud.alerts.life import Severity, What
+from fieldwatch_cloud.alerts.life import LATE, Severity, What
 
 STORM = 10
 STORM_SPAN = 10 * clock.MINUTE
@@ -132,10 +132,11 @@ class Due:
 
 @dataclass(frozen=True)
 class Routing:
-    """All routes, and which site a device belongs to (patterns by site)."""
+    """All routes, which site a device belongs to (patterns by site), and after how long (µs) news is old."""
 
     routes: tuple[Route, ...] = ()
     sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    late: int = LATE
 
     def site(self, device: str) -> str:
         """Return the first site whose patterns fit the device; "" if none does."""

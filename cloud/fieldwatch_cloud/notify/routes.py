@@ -17,7 +17,8 @@ from fieldwatch_cloud.config import Config, EmailChannel, RouteConfig
 def routing_of(config: Config) -> Routing:
     """Return the configured routes, with that of the self-test."""
     own = Route(SELF_TEST, (Step((SELF_TEST,)),), Match(kind=(SELF_TEST,)))
-    return Routing((own, *(_route(one, config) for one in config.alerts.routes)), dict(config.alerts.sites))
+    routes = (own, *(_route(one, config) for one in config.alerts.routes))
+    return Routing(routes, dict(config.alerts.sites), config.alerts.late * clock.SECOND)
 
 
 def targets(name: str, config: Config) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ class Incidents:
         rows = self._candidates(db, one)
         lives = [_LIFE.validate_python(row.life) for row in rows]
         found = home(lives, one.signal)
-        seen = Seen(now, one.signal, self._maintenance(db, one.device, one.kind, now))
+        seen = Seen(now, one.signal, self._maintenance(db, one.device, one.kind, now), self.routing.late)
         if found is None:
             after, news = begin(seen)
             incident_id = self._make(db, one, after, now)
