@@ -100,7 +100,7 @@ Start = Callable[..., tuple[Cloud, Broker]]
 
 def test_a_broker_that_is_gone_is_told(cloud: Start) -> None:
     server, broker = cloud()
-    assert set(server.health()[1]["parts"]) == {"database", "broker", "ingest"}
+    assert set(server.health()[1]["parts"]) == {"database", "broker", "ingest", "telling"}
     broker.kill()
     server.wait_down("broker", f"broker 127.0.0.1:{broker.port}")
     assert server.health()[1]["parts"]["database"] == {"status": "ok"}
