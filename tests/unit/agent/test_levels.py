@@ -338,6 +338,18 @@ def test_a_bundle_that_comes_back_goes_on_from_its_own_state(device: Device) -> 
     assert device.state() == device.replayed()[1]
 
 
+def test_without_history_a_bundle_begins_where_its_maker_put_it(device: Device) -> None:
+    """What is to come is folded, what was before is not: a verdict on an alert of then moves nothing."""
+    history(device)
+    device.log.unlink()
+    other = bundle("v2", level=replace_level(start=3))
+    device.use(other)
+    device.carry()
+    state = device.state()
+    assert (state.rung, state.past, state.upto) == (3, (), START + (device.rows - 1) * clock.MINUTE)
+    assert state.ignored == 0
+
+
 def test_a_killed_handover_begins_again(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "BLOCK_BYTES", 500)
     history(device)

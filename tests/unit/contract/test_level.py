@@ -195,6 +195,46 @@ def test_a_withdrawn_dismissal_marks_nothing_any_more() -> None:
     assert {change.state.like for change in done.changes} == {None}
 
 
+def test_an_alert_that_nobody_judged_decides_nothing() -> None:
+    """However similar: of what it was nobody knows."""
+    one, other = [90.0, 60.0, 0.0, 0.0, 0.0], [90.0, 45.0, 0.0, 0.0, 0.0]
+    whole = rows([*one, *other, *other], [0, 1, 0, 0, 0] * 3)
+    done = whole.fold(made(), made().start(), [said(1, "false", 5)])
+    assert [change.state.like for change in done.changes if change.transition == "opened"] == [
+        None, id_at(1), id_at(1)
+    ]  # fmt: skip
+
+
+def test_what_comes_back_is_remembered_longest() -> None:
+    """A job of each night must not be forgotten for the many alerts of one bad week."""
+    alike, others = [0] * 5, [1] * 5
+    whole = rows([*OPENS, *ENDS] * (JUDGED_KEPT + 2), [*alike, *others * 10, *alike, *others * (JUDGED_KEPT - 10)])
+    verdicts = [said(1 + 5 * each, "false", 5 + 5 * each) for each in range(JUDGED_KEPT + 2)]
+    level = LEVEL.model_copy(update={"like": 0.9, "rise": 0})
+    past = whole.fold(made(level), made(level).start(), verdicts).state.past
+    assert id_at(1) in {one.alert_id for one in past}
+
+
+def test_a_row_or_verdict_that_comes_again_is_not_folded_again() -> None:
+    whole = rows([*OPENS, *ENDS, 0.0, 0.0])
+    answers = [said(1, "real", 3), said(77, "false", 4)]
+    once = whole.fold(made(), made().start(), answers)
+    again = whole.fold(made(), once.state, answers)
+    assert (again.state, again.changes) == (once.state, [])
+    more = rows([0.0], start=8).fold(made(), once.state, answers)
+    assert more.state.ignored == 1
+
+
+def test_what_is_given_back_ends_at_the_lowest_level_and_is_what_was_given() -> None:
+    level = LEVEL.model_copy(update={"fall": 2, "fall_unanswered": None})
+    whole = rows([*OPENS, *ENDS, *[0.0] * 7])
+    quiet = whole.fold(made(level), made(level).start()).state
+    assert 0 < quiet.rung < level.rise
+    more = rows([0.0] * 2, start=13)
+    back = more.fold(made(level), quiet, [said(1, "real", 13), said(1, None, 14)])
+    assert back.level.tolist() == [LADDER[0], LADDER[quiet.rung]]
+
+
 def test_past_alerts_are_bounded() -> None:
     level = LevelRule(ladder=LADDER, start=3, rise=0, like=None)
     whole = rows([*OPENS, *ENDS] * 99)
