@@ -34,6 +34,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "root"
         subprocess.run(["cp", "-a", "--reflink=auto", str(base()), str(self.root)], check=True)
+        (self.root / "etc" / "hosts").write_text("127.0.0.1 localhost\n")  # minbase has none
         self._name = f"fieldwatch-{os.getpid()}-{folder.name[-12:]}".replace("_", "-")
         self._log = folder / "console.log"
         self._process: subprocess.Popen[bytes] | None = None

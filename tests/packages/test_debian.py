@@ -33,6 +33,7 @@ def package() -> Path:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path).boot()
     yield made
+    print(made.run("journalctl -u fieldwatch-agent --no-pager -n 60", check=False).stdout)  # shown where a test fails
     made.power_off()
 
 
