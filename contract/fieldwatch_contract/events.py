@@ -77,7 +77,8 @@ class Evidence(_Model):
     """The readings around an alert, as far as the device's privacy setting lets them leave the lab.
 
     ``values[i][j]`` is sensor ``sensors[i]`` at ``times[j]``, null where missing; ``mean`` and ``scale`` are the
-    sensor's training baseline, for drawing what normal looks like.
+    sensor's training baseline, for drawing what normal looks like, ``low`` and ``high`` its lowest and highest reading
+    in training; agents before 0.2 do not tell those.
     """
 
     times: list[Timestamp]
@@ -85,6 +86,8 @@ class Evidence(_Model):
     values: list[list[float | None]]
     mean: list[Finite]
     scale: list[Finite]
+    low: list[Finite] = []
+    high: list[Finite] = []
     scores: list[float | None] = Field(description="the alerting model's score at times")
     all_sensors: list[str] = Field(default=[], description="rows of z")
     z: str = Field(

@@ -166,6 +166,8 @@ class Device:
             values=[[None if np.isnan(v) else round(float(v), 4) for v in values[i]] for i in guilty],
             mean=[float(mean[i]) for i in guilty],
             scale=[float(scale[i]) for i in guilty],
+            low=[round(float(mean[i] - 2.4 * scale[i]), 2) for i in guilty],
+            high=[round(float(mean[i] + 2.6 * scale[i]), 2) for i in guilty],
             scores=[float(v) for v in np.clip(since, 0, 2) * 12.5],
             all_sensors=self.names,
             z=base64.b64encode(picture.tobytes()).decode(),

@@ -245,6 +245,8 @@ class Decider:
             values=[_numbers(rows[:, i]) for i in place],
             mean=[manifest.baseline.mean[i] for i in place],
             scale=[manifest.baseline.scale[i] for i in place],
+            low=[manifest.baseline.low[i] for i in place],
+            high=[manifest.baseline.high[i] for i in place],
             scores=[_number(known[row - history]) if row >= history else None for row in range(start, stop)],
             all_sensors=[manifest.sensors[i] for i in drawn],
             z=base64.b64encode(np.ascontiguousarray(picture).tobytes()).decode(),

@@ -272,6 +272,7 @@ class Accounts:
             if link is None or link.kind != "start":
                 return None
             _spend(db, secret, now)
+            db.execute(update(t.person).where(t.person.c.id == link.person).values(last_at=now))
             audit.record(db, DEMO, "person.sign-in", DEMO, "by start link", now)
             return _person(db, link.person, now)
 

@@ -11,15 +11,17 @@ from fieldwatch_contract import clock
 
 from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
+from fieldwatch_cloud.alerts.standing import State
 from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
 from fieldwatch_cloud.store.incident_reads import of_alert
 from fieldwatch_cloud.web.api import ALERT_CURSOR, NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
+from fieldwatch_cloud.web.changes import began, changes
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.queries import DayBalance
 from fieldwatch_cloud.web.routes import Route, needs
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut
-from fieldwatch_cloud.web.tiles import Tiles
+from fieldwatch_cloud.web.tiles import Tiles, Wish
 
 LEDGER_DAYS = 7
 ALERTS_SHOWN = 50
@@ -47,12 +49,20 @@ def favicon(request: Request) -> Response:
 
 @router.get("/")
 @needs(Permission.SEE)
-def fleet(request: Request, queries: Reads, pages: Pages) -> Response:
-    """All devices, worst first."""
+def fleet(
+    request: Request,
+    queries: Reads,
+    pages: Pages,
+    q: Annotated[str, Query(max_length=100)] = "",
+    state: State | Literal[""] = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> Response:
+    """All devices, worst first, or those asked for."""
     tiles: Tiles = request.app.state.tiles
-    made = tiles.get(queries)
+    wish = Wish(q.strip(), state, page)
+    made = tiles.get(queries, wish)
     head = frame(request, queries, "fleet") | {"position": made.position}
-    return html(request, pages.render("fleet.html", fleet=made, **head))
+    return html(request, pages.render("fleet.html", fleet=made, wish=wish, **head))
 
 
 @router.get("/devices/{device}")
@@ -146,10 +156,12 @@ def alert(request: Request, queries: Reads, pages: Pages, alert_id: str) -> Resp
         verdicts=found.verdicts,
         choices=USER_VERDICTS,
         evidence=newest,
-        table=_table(newest) if newest else [],
+        table=changes(newest, row.opened_at, row.threshold) if newest else [],
+        began=began(newest, row.opened_at, row.threshold) if newest else row.opened_at,
         late=words.LATE,
         device=queries.device(row.device),
         note_limit=NOTE_LIMIT,
+        similar=queries.similar(row),
         others=[other for other in queries.alerts(device=row.device, limit=6) if other.alert_id != alert_id][:5],
         **head,
     )
@@ -195,29 +207,6 @@ def _worst_first(sensors: list[str], worst: list[str]) -> list[str]:
     """Order the sensors with readings: those that made the score first."""
     known_ones = set(sensors)
     return [sensor for sensor in worst if sensor in known_ones] + [one for one in sensors if one not in set(worst)]
-
-
-def _table(evidence: Any) -> list[dict[str, Any]]:
-    """Say each drawn sensor in numbers: its newest reading, its highest distance from training, in scales."""
-    rows = []
-    for sensor, values, mean, scale in zip(
-        evidence.sensors, evidence.values, evidence.mean, evidence.scale, strict=False
-    ):
-        numbers = [value for value in values if value is not None]
-        if not numbers:
-            continue
-        far = max(numbers, key=lambda value: abs(value - mean))
-        rows.append(
-            {
-                "sensor": sensor,
-                "last": numbers[-1],
-                "far": far,
-                "z": (far - mean) / scale if scale > 0 else None,
-                "low": mean - 3 * scale,
-                "high": mean + 3 * scale,
-            }
-        )
-    return rows
 
 
 def day_words(day: DayBalance) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fieldwatch_contract import clock
 from numpy.typing import NDArray
-from sqlalchemy import Engine, and_, case, func, or_, select
+from sqlalchemy import Engine, Text, and_, case, cast, func, or_, select
 
 from fieldwatch_cloud.store import ratio, tables
 from fieldwatch_cloud.store.fleet import AnyRow, DeviceNow, count_stored, read_fleet
@@ -25,6 +25,8 @@ HEAT_SENSORS = 60
 HEAT_UNIT = 64
 """The cell's value of a sensor that reaches the threshold by itself; 254 at most, 255 = no reading."""
 HEAT_EMPTY = 255
+SIMILAR_LOOKED_AT = 500
+"""Newest earlier alerts among which similar ones are looked for."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,32 @@ class Queries:
     def device(self, name: str) -> DeviceNow | None:
         """Return one device, None where it is not known."""
         return next(iter(self.fleet(only=name)), None)
+
+    def with_sensor(self, text: str) -> frozenset[str]:
+        """Return the devices with a sensor whose name contains ``text`` (lower case), as far as the store knows.
+
+        It knows those in the newest reading, those named by the newest results, and those of open alerts.
+        """
+        d, r, g, a = tables.device, tables.result, tables.reading, tables.alert
+        like = f"%{text.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"
+
+        def names(column: Any) -> Any:
+            return func.lower(cast(column, Text)).like(like, escape="!")
+
+        newest = and_(r.c.device == d.c.id, r.c.ts == d.c.last_ts)
+        reading = and_(g.c.device == d.c.id, g.c.ts == d.c.last_ts)
+        asked = (
+            select(d.c.id, r.c.sensors).join_from(d, r, newest).where(names(r.c.sensors)),
+            select(d.c.id, g.c["values"]).join_from(d, g, reading).where(names(g.c["values"])),
+            select(a.c.device, a.c.sensors).where(a.c.state == "open", names(a.c.sensors)),
+        )
+        with self.engine.connect() as db:
+            return frozenset(
+                device
+                for query in asked
+                for device, sensors in db.execute(query)
+                if any(text in sensor.lower() for sensor in sensors)
+            )
 
     def health(self, name: str) -> tuple[int, dict[str, Any]] | None:
         """Return the newest health event of a device and when it was made."""
@@ -238,6 +266,25 @@ class Queries:
             )
         with self.engine.connect() as db:
             return list(db.execute(query))
+
+    def similar(self, alert: AnyRow, limit: int = 5) -> list[AnyRow]:
+        """Return earlier alerts of the same kind, on any device of the type, that name the same sensors first.
+
+        Those that share most of the three most responsible sensors come first, then the newest.
+        """
+        a = tables.alert
+        mine = set(alert.sensors[:3])
+        query = (
+            select(a, *_newest_verdict())
+            .where(a.c.kind == alert.kind, a.c.bundle_name == alert.bundle_name, a.c.alert_id != alert.alert_id)
+            .where(a.c.opened_at <= alert.opened_at)
+            .order_by(a.c.opened_at.desc())
+            .limit(SIMILAR_LOOKED_AT)
+        )
+        with self.engine.connect() as db:
+            shared = [(len(mine & set(row.sensors[:3])), row) for row in db.execute(query)]
+        alike = [one for one in shared if one[0]]
+        return [row for _, row in sorted(alike, key=lambda one: (-one[0], -one[1].opened_at))[:limit]]
 
     def alerts_within(self, device: str, start: int, end: int) -> list[AnyRow]:
         """Return the alerts of a device whose life touches the range, oldest first."""

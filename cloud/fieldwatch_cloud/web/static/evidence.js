@@ -24,7 +24,8 @@ export function traces(box, evidence, shares, began, ended) {
     const mean = evidence.mean[i];
     const scale = evidence.scale[i];
     const share = shares.get(sensor);
-    const band = scale > 0 ? { low: mean - 3 * scale, high: mean + 3 * scale } : null;
+    const told = evidence.low?.length > i;
+    const band = told ? { low: evidence.low[i], high: evidence.high[i] } : scale > 0 ? { low: mean - 3 * scale, high: mean + 3 * scale } : null;
     chart(boxes[i], {
       title: { text: sensor, mono: true, after: share === undefined ? "" : `${Math.round(share * 100)} % of the score` },
       t,

@@ -1,4 +1,4 @@
-// The fleet page: tiles that follow their device, and a filter.
+// The fleet page: tiles and cells that follow their device, and a search that goes on while one types.
 
 import { onNews } from "./live.js";
 import { renew } from "./page.js";
@@ -55,14 +55,20 @@ function judge(tile, data) {
   tile.dataset.states = after;
   tile.querySelector(".why")?.remove();
   state.querySelector("use").setAttribute("href", `#${after}`);
-  apply();
+  const asked = new URLSearchParams(location.search).get("state");
+  tile.parentElement.hidden = Boolean(asked) && asked !== after;
   renew(1000); // its place among the others, and the counts
 }
 
 function follow(data) {
   const tile = document.getElementById(`d-${data.device}`);
   if (!tile) {
-    renew();
+    if ("whole" in document.getElementById("tiles").dataset) renew();
+    return;
+  }
+  const line = tile.querySelector(".line");
+  if (!line) {
+    brief(tile, data);
     return;
   }
   const time = tile.querySelector("time");
@@ -74,7 +80,6 @@ function follow(data) {
   tile.querySelector(".ratio").textContent = times(data.ratio);
   judge(tile, data);
   if (data.ratio === null) return;
-  const line = tile.querySelector(".line");
   const hour = Math.floor(data.ts / HOUR);
   const ahead = hour - Number(tile.dataset.hour ?? hour);
   let heights = points(line.getAttribute("d"));
@@ -85,28 +90,32 @@ function follow(data) {
   tile.dataset.hour = hour;
 }
 
-function apply() {
-  if (!filter) return;
-  const text = filter.elements.text.value.trim().toLowerCase();
-  const show = filter.elements.show.value.split(" ").filter(Boolean);
-  let shown = 0;
-  const tiles = document.querySelectorAll(".tile");
-  for (const tile of tiles) {
-    const words = `${tile.querySelector("b").textContent} ${tile.querySelector(".what").textContent}`.toLowerCase();
-    const fits = words.includes(text) && (!show.length || show.some((one) => states(tile).includes(one)));
-    tile.parentElement.hidden = !fits;
-    shown += fits;
-  }
-  document.getElementById("matches").textContent = text || show.length ? `${shown} of ${tiles.length}` : "";
+// A cell of the grid of well devices, or a line of one that is not: shows a level, or nothing that a reading changes.
+function brief(tile, data) {
+  const well = !tile.dataset.states;
+  if (well !== (data.verdict === "normal")) renew();
+  if (well && data.ratio !== null) tile.className = `l${Math.min(3, Math.floor(4 * Math.max(0, data.ratio)))}`;
+}
+
+// The address says what is shown, so that it can be kept and sent; the server finds it.
+let typing = 0;
+function find() {
+  const asked = new URLSearchParams([...new FormData(filter)].filter(([, value]) => value.trim()));
+  history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
+  renew(0);
 }
 
 if (filter) {
-  filter.hidden = false;
-  filter.addEventListener("input", apply);
-  filter.addEventListener("submit", (event) => event.preventDefault());
-  apply();
+  filter.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(find, 250);
+  });
+  filter.addEventListener("submit", (event) => {
+    event.preventDefault();
+    clearTimeout(typing);
+    find();
+  });
 }
-document.addEventListener("renewed", apply);
 onNews((kind, data) => {
   if (kind === "result") follow(data);
   if (kind === "health" && data.told.join(" ") !== (document.getElementById(`d-${data.device}`)?.dataset.told ?? "")) renew(1000);

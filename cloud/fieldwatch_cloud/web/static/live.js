@@ -4,7 +4,7 @@
 // consecutive, and a page knows the number at which it was rendered: a number that is not the next one means that the
 // page missed something and must reload its data.
 
-import { clock } from "./say.js";
+import { clock, root } from "./say.js";
 
 const POLL = 15000;
 const RETRY = 5000;
@@ -86,7 +86,7 @@ function listen(pass, status) {
   let source = null;
   let heard = Date.now();
   const open = () => {
-    source = new EventSource(`/api/v1/events?after=${place.boot}-${place.number}`);
+    source = new EventSource(`${root}/api/v1/events?after=${place.boot}-${place.number}`);
     for (const kind of ["result", "alert", "state", "health", "event", "verdict", "parts", "resync", "beat"]) {
       source.addEventListener(kind, (event) => {
         heard = Date.now();
@@ -105,7 +105,7 @@ function listen(pass, status) {
   };
   // Find out why there is no stream, show it and return the state.
   const ask = async () => {
-    const answer = await fetch("/api/v1/alerts?limit=1", { signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
+    const answer = await fetch(`${root}/api/v1/alerts?limit=1`, { signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
     if (!poll) return "live"; // the stream has come back meanwhile
     if (answer && answer.status === 401) {
       clearInterval(poll);

@@ -4,7 +4,7 @@
 // new version. So the server's templates are the only place that generates HTML.
 
 import { onNews, replay, start } from "./live.js";
-import { age, clock } from "./say.js";
+import { age, clock, root } from "./say.js";
 
 const GENTLY = 5000;
 let asked = 0;
@@ -49,7 +49,7 @@ export function throttle(wait, work) {
 }
 
 export async function json(url) {
-  const answer = await fetch(url);
+  const answer = await fetch(root + url);
   if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
   return answer.json();
 }
@@ -67,7 +67,7 @@ function ages() {
 function toast(data) {
   const box = document.getElementById("toast");
   const link = document.createElement("a");
-  link.href = `/alerts/${encodeURIComponent(data.alert_id)}`;
+  link.href = `${root}/alerts/${encodeURIComponent(data.alert_id)}`;
   link.textContent = `New alert on ${data.device}`;
   box.replaceChildren(link);
   box.hidden = false;

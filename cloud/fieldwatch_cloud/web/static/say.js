@@ -1,5 +1,8 @@
 // Times and numbers as the server writes them (cloud/words.py): 24 hours, UTC.
 
+// The path under which the pages are: "" at the root.
+export const root = document.documentElement.dataset.prefix ?? "";
+
 const pad = (n) => String(n).padStart(2, "0");
 
 export function duration(seconds) {
