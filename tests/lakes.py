@@ -36,6 +36,23 @@ def correlated(rows: int, sensors: int, seed: int = 0, missing: float = 0.0) -> 
     return np.asarray(np.round(values, 3))
 
 
+def in_step(
+    rows: int, sensors: int, seed: int, shifts: Sequence[tuple[int, int, int, float]] = (), ramp: int = 120
+) -> NDArray[np.float64]:
+    """Return ``[rows, sensors]`` that swing together, each with its own lag, to a rhythm that wanders.
+
+    ``shifts`` (first row, last row, sensor, radians) put a sensor out of step with the others, slowly at both ends.
+    Nothing about that sensor alone changes: not its values, their spread or rhythm. Only between sensors does it show.
+    """
+    rng = np.random.default_rng(seed)
+    pace = 2 * np.pi / 45 * np.exp(0.25 * np.sin(np.cumsum(rng.normal(0, 0.03, rows))))
+    phase = np.cumsum(pace)[:, None] + np.linspace(0, 2, sensors)[None, :]
+    for first, last, sensor, radians in shifts:
+        edge = np.clip(np.minimum(np.arange(rows) - first + ramp, last + ramp - np.arange(rows)) / ramp, 0, 1)
+        phase[:, sensor] += radians * edge
+    return np.asarray(10.0 * (np.arange(sensors) + 1) + 3 * np.sin(phase) + 0.15 * rng.normal(size=phase.shape))
+
+
 @dataclass
 class LakeMaker:
     """Devices ``press-0``, ``press-1``, … of type ``press`` with sensors ``a``, ``b``, …"""
