@@ -23,7 +23,7 @@ from fieldwatch_trainer.events import Event
 from fieldwatch_trainer.judging import evaluation
 from fieldwatch_trainer.labels import EVENTS
 from fieldwatch_trainer.lake import GridRows, Label, Lake, LakeError, label_codes
-from fieldwatch_trainer.outcomes import DeviceScores, Judge
+from fieldwatch_trainer.outcomes import DeviceScores, Judge, Leaders
 from fieldwatch_trainer.score import absent, blocks, devices_for, first_row
 from fieldwatch_trainer.split import Split
 from fieldwatch_trainer.thresholds import HeldOut
@@ -158,6 +158,7 @@ def measure(
     spans = _spans(ts, labels)
     parts: dict[str, list[tuple[NDArray[np.float32], NDArray[np.int8]]]] = {}
     sums: dict[str, NDArray[np.float64]] = {}
+    leaders: dict[str, list[Leaders]] = {}
     for block in blocks(scorer, grid.rows, first, last):
         here = grid.reading[block.start : block.stop]
         position = np.searchsorted(rows, block.start)
@@ -165,6 +166,7 @@ def measure(
             parts.setdefault(one.model, []).append((one.score[here], one.verdict[here]))
             total = sums.setdefault(one.model, np.zeros((len(spans), len(sensors))))
             given = one.contributions[here]
+            leaders.setdefault(one.model, []).append(Leaders.of(sensors, given))
             for number, (start, stop, _) in enumerate(spans):
                 piece = given[max(start - position, 0) : max(stop + 1 - position, 0)]
                 total[number] += piece.sum(axis=0, dtype=np.float64)
@@ -175,7 +177,7 @@ def measure(
         score = np.concatenate([piece[0] for piece in pieces])
         verdict = np.concatenate([piece[1] for piece in pieces])
         held = HeldOut(device, ts, score, verdict != UNKNOWN, label_codes(ts, list(labels)))
-        result[model] = DeviceScores(held, _events(spans, sums[model], sensors), moved)
+        result[model] = DeviceScores(held, _events(spans, sums[model], sensors), moved, Leaders.joined(leaders[model]))
     return result
 
 

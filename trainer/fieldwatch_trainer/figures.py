@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 dates: Any = matplotlib.dates  # untyped
 
 INK, SOFT, GRID = "#1f2933", "#627282", "#dde3e9"
-BLUE, RED, AMBER, GREY = "#1769aa", "#c62f2f", "#d98a00", "#9aa7b4"
-BAND = {"fault": RED, "anomaly": AMBER, "normal": "#3c9a5f"}
+BLUE, RED, AMBER, GREY, GREEN = "#1769aa", "#c62f2f", "#d98a00", "#9aa7b4", "#3c9a5f"
+BAND = {"fault": RED, "anomaly": AMBER, "normal": GREEN}
 
 STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -120,10 +120,14 @@ def timeline(
     score: Sequence[float | None],
     threshold: float,
     labels: Sequence[tuple[int, int, str]],
+    alerts: Sequence[tuple[int, int, str]] = (),
     *,
     timed: bool = True,
 ) -> str:
-    """Draw a device's score over time with its threshold and the labelled intervals; times in µs."""
+    """Draw a score over time with its threshold, labelled intervals and, at the top, alerts; times in µs.
+
+    The line stops where the score is None: nothing is drawn across a gap.
+    """
 
     def when(t: int) -> float:
         return float(dates.date2num(datetime.fromtimestamp(t / 1e6, UTC))) if timed else float(t)
@@ -142,9 +146,13 @@ def timeline(
         if low >= 0:
             axes.set_ylim(bottom=0)
         if timed:
-            locator = dates.AutoDateLocator(minticks=3, maxticks=6)
+            locator = dates.AutoDateLocator(minticks=3, maxticks=6, interval_multiples=True)
             axes.xaxis.set_major_locator(locator)
             axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
+        for start, end, kind in alerts:
+            axes.axvspan(
+                when(start), when(end), ymin=0.94, color=RED if kind == "false" else GREEN, linewidth=1.5, alpha=0.9
+            )
         if x:
             axes.set_xlim(min(x), max(x) if max(x) > min(x) else min(x) + 1)
         axes.set(title=title, ylabel="score")

@@ -27,12 +27,13 @@ from fieldwatch_trainer import metrics
 from fieldwatch_trainer.baselines import as_quiet, chance, turned
 from fieldwatch_trainer.bootstrap import intervals, tally
 from fieldwatch_trainer.events import Event
-from fieldwatch_trainer.outcomes import DeviceScores, Judge, Outcome, counts, listed, quarters, slices
+from fieldwatch_trainer.outcomes import DeviceScores, Judge, Outcome, counts, listed, quarters, slices, trace
 from fieldwatch_trainer.thresholds import HeldOut, alarms
 
-POINTS = 600
+POINTS = 400
 """Points of a timeline."""
-TIMELINES = 6
+TIMELINES = 60
+"""Devices, or held-back parts of them, that are pictured; those with most to tell first."""
 
 
 def evaluation(judges: Iterable[Judge], found: Mapping[str, Sequence[DeviceScores]], scope: str) -> dict[str, Any]:
@@ -49,8 +50,7 @@ def evaluation(judges: Iterable[Judge], found: Mapping[str, Sequence[DeviceScore
         devices.update(one.held.device for one in scored)
         rows = max(rows, sum(len(one.held.ts) for one in scored))
         days = max(days, sum(len(one.held.ts) for one in scored) * judge.period / DAY)
-        told = sorted(scored, key=lambda one: (-len(one.events), one.held.device))[:TIMELINES]
-        timelines.extend(_timeline(judge, one) for one in told)
+        timelines.extend(_timelines(judge, scored))
     return {
         "scope": scope,
         "devices": len(devices),
@@ -59,6 +59,17 @@ def evaluation(judges: Iterable[Judge], found: Mapping[str, Sequence[DeviceScore
         "models": models,
         "timelines": timelines,
     }
+
+
+def _timelines(judge: Judge, scored: Sequence[DeviceScores]) -> list[dict[str, Any]]:
+    pairs = [(one, Outcome.of(judge, one, judge.alerts(one.held))) for one in scored if len(one.held.ts)]
+    wrong = [(len(o.events) - o.found + len(o.false), len(o.events)) for _, o in pairs]
+    order = sorted(range(len(pairs)), key=lambda n: (-wrong[n][0], -wrong[n][1], pairs[n][0].held.device))
+    return [
+        {"device": one.held.device, "model": judge.name, "missed": len(outcome.events) - outcome.found,
+         "false": len(outcome.false)} | trace(judge, one, outcome, slice(0, len(one.held.ts)), POINTS)
+        for one, outcome in (pairs[number] for number in order[:TIMELINES])
+    ]  # fmt: skip
 
 
 def figures(judge: Judge, scored: Sequence[DeviceScores]) -> dict[str, Any]:
@@ -236,21 +247,3 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _largest(parts: Iterable[NDArray[np.float32]]) -> float | None:
     peaks = [float(np.nanmax(part)) for part in parts if (~np.isnan(part)).any()]
     return max(peaks) if peaks else None
-
-
-def _timeline(judge: Judge, one: DeviceScores) -> dict[str, Any]:
-    """Return the score's maximum in at most :data:`POINTS` stretches of time, for a picture."""
-    held = one.held
-    size = -(-len(held.ts) // POINTS)
-    starts = np.arange(0, len(held.ts), size)
-    value = np.where(np.isnan(held.score), -np.inf, held.score)
-    peak = np.maximum.reduceat(value, starts)
-    peak[np.isinf(peak)] = 0.0
-    return {
-        "device": held.device,
-        "model": judge.name,
-        "threshold": judge.threshold,
-        "ts": held.ts[starts].tolist(),
-        "score": [round(float(point), 6) for point in peak],
-        "labels": [[int(held.ts[e.first]), int(held.ts[e.last]), e.label] for e in one.events],
-    }

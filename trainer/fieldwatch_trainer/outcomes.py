@@ -20,8 +20,41 @@ from fieldwatch_trainer.models import ANOMALY, FAULT
 from fieldwatch_trainer.thresholds import HeldOut, alarms
 
 QUARTERS = 4
+LED = 3
+"""Sensors of a row that are kept."""
+PICTURED, AROUND, POINTS = 12, 90, 180
+"""Missed events and false alerts with a picture; rows around them; points of it."""
 LISTED = 100
 """Missed events and false alerts that are listed, the worst first; all are counted."""
+
+
+@dataclass(frozen=True)
+class Leaders:
+    """The sensors that contributed most to each row: ``place`` int16 and ``share`` float32, both ``[n, 3]``."""
+
+    sensors: tuple[str, ...]
+    place: NDArray[np.int16]
+    share: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, sensors: Sequence[str], contributions: NDArray[np.float32]) -> Leaders:
+        """Keep the :data:`LED` largest contributions (float32 ``[n, S]``) of each row."""
+        keep = min(LED, contributions.shape[1])
+        top = np.argpartition(-contributions, keep - 1, axis=1)[:, :keep]
+        return cls(tuple(sensors), top.astype(np.int16), np.take_along_axis(contributions, top, axis=1))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Leaders]) -> Leaders:
+        """Return blocks as one."""
+        place, share = (np.concatenate([getattr(part, name) for part in parts]) for name in ("place", "share"))
+        return cls(parts[0].sensors, place, share)
+
+    def names(self, first: int, last: int) -> list[str]:
+        """Return the sensors that contributed most from ``first`` to ``last``, most first; none where nothing did."""
+        rows = slice(first, last + 1)
+        total = np.bincount(self.place[rows].ravel(), self.share[rows].ravel(), minlength=len(self.sensors))
+        order = np.argsort(-total, kind="stable")[:LED]
+        return [self.sensors[place] for place in order if total[place] > 0]
 
 
 @dataclass(frozen=True)
@@ -31,6 +64,7 @@ class DeviceScores:
     held: HeldOut
     events: list[Event] = field(default_factory=list)
     variance: NDArray[np.float32] | None = None
+    leaders: Leaders | None = None
 
 
 @dataclass(frozen=True)
@@ -156,33 +190,81 @@ def slices(scored: Sequence[DeviceScores], outcomes: Sequence[Outcome]) -> list[
 def listed(
     judge: Judge, scored: Sequence[DeviceScores], outcomes: Sequence[Outcome]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return missed events, those nearest to an alert first, and false alerts, the costliest first."""
-    missed, false = [], []
+    """Return missed events, those nearest to an alert first, and false alerts, the costliest first.
+
+    The first :data:`PICTURED` of each have a ``picture``: ``ts``, ``score``, ``labels``, ``alerts``, as a timeline has.
+    """
+    missed: list[tuple[dict[str, Any], DeviceScores, Outcome, Alert]] = []
+    false: list[tuple[dict[str, Any], DeviceScores, Outcome, Alert]] = []
     for one, outcome in zip(scored, outcomes, strict=True):
-        held = one.held
-        value = np.where(np.isnan(held.score) | ~held.judged, -np.inf, held.score)
-
-        def told(
-            first: int, last: int, device: str = held.device, ts: NDArray[np.int64] = held.ts,
-            value: NDArray[np.float32] = value,
-        ) -> dict[str, Any]:  # fmt: skip
-            peak = float(value[first : last + 1].max())
-            return {
-                "device": device,
-                "model": judge.name,
-                "start": iso(int(ts[first])),
-                "end": iso(int(ts[last])),
-                "peak": peak if np.isfinite(peak) else None,
-                "of_threshold": peak / judge.threshold if np.isfinite(peak) and judge.threshold > 0 else None,
-            }
-
         for event, place in zip(outcome.events, outcome.finders, strict=True):
             if place is None:
-                missed.append(told(event.first, event.last) | {"label": event.label})
+                span = (event.first, event.last)
+                missed.append((_case(judge, one, span) | {"label": event.label}, one, outcome, span))
         for first, last in outcome.alerts:
             count = int(((outcome.false >= first) & (outcome.false <= last)).sum())
             if count:
-                false.append(told(first, last) | {"counts": count})
-    missed.sort(key=lambda line: (-(line["peak"] or 0.0), line["device"], line["start"]))
-    false.sort(key=lambda line: (-line["counts"], -(line["peak"] or 0.0), line["device"], line["start"]))
-    return missed[:LISTED], false[:LISTED]
+                false.append((_case(judge, one, (first, last)) | {"counts": count}, one, outcome, (first, last)))
+    missed.sort(key=lambda case: (-(case[0]["peak"] or 0.0), case[0]["device"], case[0]["start"]))
+    false.sort(key=lambda case: (-case[0]["counts"], -(case[0]["peak"] or 0.0), case[0]["device"], case[0]["start"]))
+    for line, one, outcome, (first, last) in [*missed[:PICTURED], *false[:PICTURED]]:
+        rows = slice(max(first - AROUND, 0), last + 1 + AROUND)
+        line["picture"] = trace(judge, one, outcome, rows, POINTS)
+    return [case[0] for case in missed[:LISTED]], [case[0] for case in false[:LISTED]]
+
+
+def _case(judge: Judge, one: DeviceScores, span: Alert) -> dict[str, Any]:
+    rows = slice(span[0], span[1] + 1)
+    known = one.held.score[rows][one.held.judged[rows] & ~np.isnan(one.held.score[rows])]
+    peak = float(known.max()) if len(known) else None
+    return {
+        "device": one.held.device,
+        "model": judge.name,
+        "start": iso(int(one.held.ts[span[0]])),
+        "end": iso(int(one.held.ts[span[1]])),
+        "peak": peak,
+        "of_threshold": peak / judge.threshold if peak is not None and judge.threshold > 0 else None,
+        "sensors": one.leaders.names(*span) if one.leaders is not None else [],
+    }
+
+
+def trace(judge: Judge, one: DeviceScores, outcome: Outcome, rows: slice, points: int) -> dict[str, Any]:
+    """Return what a picture of these rows needs: ``ts`` (µs) and the largest ``score`` of at most about ``points``
+    stretches, None where readings are missing for long, so that no line crosses a gap; ``labels`` and ``alerts``
+    ``[start, end, kind]`` in µs, alerts being ``found`` or ``false``.
+    """
+    held = one.held
+    ts, score = held.ts[rows], held.score[rows]
+    begin, end = int(ts[0]), int(ts[-1])
+    gap = max(5 * judge.period, (end - begin) // 200)
+    size = -(-len(ts) // points)
+    apart = np.flatnonzero(np.diff(ts, prepend=ts[0]) > gap)
+    starts = np.unique(np.concatenate((np.arange(0, len(ts), size), apart)))
+    peak = np.maximum.reduceat(np.where(np.isnan(score), -np.inf, score), starts)
+    times: list[int] = []
+    values: list[float | None] = []
+    for place, value in zip(starts.tolist(), peak.tolist(), strict=True):
+        if place in apart:
+            times.append(int(ts[place - 1]) + judge.period)
+            values.append(None)
+        times.append(int(ts[place]))
+        values.append(round(value, 6) if np.isfinite(value) else None)
+    false = {int(row) for row in outcome.false}
+    spans = [(event.first, event.last, event.label) for event in outcome.events]
+    raised = [
+        (first, last, "false" if any(first <= row <= last for row in false) else "found")
+        for first, last in outcome.alerts
+    ]  # fmt: skip
+    return {
+        "threshold": judge.threshold,
+        "ts": times,
+        "score": values,
+        **{
+            name: [
+                [max(int(held.ts[first]), begin), min(int(held.ts[last]), end), kind]
+                for first, last, kind in marks
+                if held.ts[last] >= begin and held.ts[first] <= end
+            ]
+            for name, marks in (("labels", spans), ("alerts", raised))
+        },
+    }
