@@ -33,7 +33,7 @@ def altered(
         changes: dict[str, Any] = {}
         if spec.name == model:
             if threshold is not None:
-                changes["threshold"] = threshold
+                changes |= {"threshold": threshold, "level": None}
             if limit is not None:
                 changes["range"] = Range(model="detector", limit=limit)
             if node:

@@ -79,6 +79,7 @@ def card(run: Mapping[str, Any]) -> str:
     sections = [
         ("", _facts(run)),
         ("Accepted findings", _accepted(run.get("findings") or {})),
+        ("What to do", _bullets(run.get("advice") or [])),
         ("Notes", _bullets(run.get("notes") or [])),
         ("Models", _models(run.get("models") or {})),
         ("Data", _data(run.get("data") or {})),

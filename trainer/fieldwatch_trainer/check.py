@@ -118,6 +118,10 @@ def main(args: argparse.Namespace) -> int:
     return 0 if result["usable"] else 3
 
 
+RECORDED = 200
+"""Findings that a run keeps with their words; all are counted."""
+
+
 def checked(
     lake: Lake, device_type: str, accepted: Accepted, split: Split, progress: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -134,6 +138,7 @@ def checked(
     return {
         "accepted": [one.as_json(True) for one in report.findings if accepted.covers(one)],
         "accepted_without_effect": accepted.idle(report.findings),
+        "findings": [one.as_json() for one in report.findings if not accepted.covers(one)][:RECORDED],
         "told": dict(Counter(one.kind for one in report.findings if not accepted.covers(one))),
     }
 

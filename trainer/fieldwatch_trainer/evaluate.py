@@ -117,7 +117,7 @@ def score_same_rows(
 def judges_of(manifest: Manifest) -> list[Judge]:
     """Return what judges each model of a bundle."""
     return [
-        Judge(model.name, model.kind, model.threshold, model.alert, manifest.period, manifest.window)
+        Judge(model.name, model.kind, model.threshold, model.alert, manifest.period, manifest.window, model.level)
         for model in manifest.models
     ]
 

@@ -118,13 +118,13 @@ def timeline(
     title: str,
     ts: Sequence[int],
     score: Sequence[float | None],
-    threshold: float,
+    level: Sequence[float],
     labels: Sequence[tuple[int, int, str]],
     alerts: Sequence[tuple[int, int, str]] = (),
     *,
     timed: bool = True,
 ) -> str:
-    """Draw a score over time with its threshold, labelled intervals and, at the top, alerts; times in µs.
+    """Draw a score over time with the level that alerts needed, labels and, at the top, alerts; times in µs.
 
     The line stops where the score is None: nothing is drawn across a gap.
     """
@@ -138,15 +138,16 @@ def timeline(
             axes.axvspan(when(start), when(end), color=BAND.get(kind, GREY), alpha=0.22, linewidth=0)
         x = [when(t) for t in ts]
         axes.plot(x, y, color=BLUE, linewidth=0.9, marker="." if len(x) < 3 else "")
-        axes.axhline(threshold, color=RED, linestyle="--", linewidth=1.1)
-        top = float(np.nanmax(y)) if np.isfinite(y).any() else threshold
+        axes.plot(x, level, color=RED, linestyle="--", linewidth=1.1)
+        threshold = max(level, default=1.0)
+        top = max(float(np.nanmax(y)), threshold) if np.isfinite(y).any() else threshold
         low = float(np.nanmin(y)) if np.isfinite(y).any() else 0.0
         if low >= 0 and top > 20 * max(threshold, 1e-9):
             axes.set_yscale("symlog", linthresh=max(threshold, 1e-9))
         if low >= 0:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 2.5 * top if axes.get_yscale() == "symlog" else 1.15 * top)  # room for the bar of alerts
         if timed:
-            locator = dates.AutoDateLocator(minticks=3, maxticks=6, interval_multiples=True)
+            locator = dates.AutoDateLocator(minticks=2, maxticks=7)
             axes.xaxis.set_major_locator(locator)
             axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
         for start, end, kind in alerts:

@@ -109,11 +109,11 @@ def _deaf(name: str, model: Mapping[str, Any]) -> Gate:
         return Gate("deaf", name, "unknown", "no labelled event: nobody knows whether it would raise an alert")
     if recall > 0:
         return Gate("deaf", name, "passed", f"an alert at {round(recall * events)} of {events} events")
-    peak, threshold = model.get("highest_score"), model["threshold"]
+    peak, lowest = model.get("highest_score"), model.get("lowest_level", model["threshold"])
     if peak is None:
         why = "every row is unknown to it"
-    elif peak < threshold:
-        why = f"no score reaches its threshold of {threshold:.4g}, the highest is {peak:.4g}"
+    elif peak < lowest:
+        why = f"no score reaches the {lowest:.4g} that an alert needs at least, the highest is {peak:.4g}"
     else:
         why = f"{model['alerts']} alerts, all at other times"
     if peak is not None and model["unknown_share"] > 0.5:

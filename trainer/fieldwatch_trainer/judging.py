@@ -62,7 +62,7 @@ def evaluation(judges: Iterable[Judge], found: Mapping[str, Sequence[DeviceScore
 
 
 def _timelines(judge: Judge, scored: Sequence[DeviceScores]) -> list[dict[str, Any]]:
-    pairs = [(one, Outcome.of(judge, one, judge.alerts(one.held))) for one in scored if len(one.held.ts)]
+    pairs = [(one, Outcome.of(judge, one, *judge.raised(one.held))) for one in scored if len(one.held.ts)]
     wrong = [(len(o.events) - o.found + len(o.false), len(o.events)) for _, o in pairs]
     order = sorted(range(len(pairs)), key=lambda n: (-wrong[n][0], -wrong[n][1], pairs[n][0].held.device))
     return [
@@ -74,7 +74,7 @@ def _timelines(judge: Judge, scored: Sequence[DeviceScores]) -> list[dict[str, A
 
 def figures(judge: Judge, scored: Sequence[DeviceScores]) -> dict[str, Any]:
     """Return the figures of one model, those of the baselines and the intervals."""
-    outcomes = [Outcome.of(judge, one, judge.alerts(one.held)) for one in scored]
+    outcomes = [Outcome.of(judge, one, *judge.raised(one.held)) for one in scored]
     truth = [judge.truth(one.held) for one in scored]
     positive = np.concatenate([part for _, part in truth])
     score = np.concatenate([one.held.score[counted] for one, (counted, _) in zip(scored, truth, strict=True)])
@@ -90,6 +90,7 @@ def figures(judge: Judge, scored: Sequence[DeviceScores]) -> dict[str, Any]:
         **came,
         "positive_share": float(positive.mean()) if len(positive) else None,
         "unknown_share": float(np.mean(np.concatenate([~one.held.judged for one in scored]))),
+        "lowest_level": judge.lowest,
         "highest_score": _largest(one.held.score[one.held.judged] for one in scored),
     }
     if hits:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from fieldwatch_contract.alerts import AlertRule
+from fieldwatch_contract.alerts import AlertRule, Rule
+from fieldwatch_contract.backtest import Backtest
 from fieldwatch_contract.clock import DAY, iso
+from fieldwatch_contract.fold import unexplained as nothing
+from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.verdicts import Kind
 from numpy.typing import NDArray
 
@@ -69,7 +72,11 @@ class DeviceScores:
 
 @dataclass(frozen=True)
 class Judge:
-    """What turns one model's scores into alerts; ``period`` in µs, ``guard`` rows after a label are explained."""
+    """What turns one model's scores into alerts; ``period`` in µs, ``guard`` rows after a label are explained.
+
+    ``level`` None: a fixed threshold. Else the device's own rule, on a device without history whose alerts nobody
+    answers.
+    """
 
     name: str
     kind: Kind
@@ -77,10 +84,24 @@ class Judge:
     alert: AlertRule
     period: int
     guard: int
+    level: LevelRule | None = None
+
+    @property
+    def lowest(self) -> float:
+        """The least score that could ever raise an alert."""
+        return self.level.ladder[0] if self.level is not None and self.level.adapt else self.threshold
 
     def alerts(self, held: HeldOut) -> list[Alert]:
         """Return the alerts that the model raises on these rows."""
-        return alarms(self.alert, self.threshold, held)
+        return self.raised(held)[0]
+
+    def raised(self, held: HeldOut) -> tuple[list[Alert], NDArray[np.float64]]:
+        """Return the alerts, and the level ``[n]`` that each row was compared with."""
+        if self.level is None or not self.level.adapt:
+            return alarms(self.alert, self.threshold, held), np.full(len(held.ts), self.threshold)
+        test = Backtest(Rule(held.device, self.name, self.kind, self.threshold, self.alert, self.level))
+        levels, _ = test.feed(held.ts, held.score, held.judged, nothing)
+        return [(one.first, one.last) for one in test.fired], levels
 
     def events(self, one: DeviceScores) -> list[Event]:
         """Return the events that this kind of model is meant to find."""
@@ -105,16 +126,19 @@ class Outcome:
     finders: list[int | None]
     false: NDArray[np.int64]
     true: int
+    level: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, judge: Judge, one: DeviceScores, alerts: list[Alert]) -> Outcome:
-        """Hold alerts against the labels."""
+    def of(
+        cls, judge: Judge, one: DeviceScores, alerts: list[Alert], level: NDArray[np.float64] | None = None
+    ) -> Outcome:
+        """Hold alerts against the labels; ``level`` float64 ``[n]`` is what rows were compared with, for pictures."""
         events = judge.events(one)
         free = unexplained(one.held.label, judge.guard)
         counted = [false_at(alert, free, judge.period) for alert in alerts]
         false = np.concatenate(counted) if counted else np.zeros(0, np.int64)
         met = sum(any(a <= e.last and b >= e.first for e in events) for a, b in alerts)
-        return cls(alerts, events, [finder(event, alerts) for event in events], np.sort(false), met)
+        return cls(alerts, events, [finder(event, alerts) for event in events], np.sort(false), met, level)
 
     @property
     def found(self) -> int:
@@ -200,11 +224,13 @@ def listed(
         for event, place in zip(outcome.events, outcome.finders, strict=True):
             if place is None:
                 span = (event.first, event.last)
-                missed.append((_case(judge, one, span) | {"label": event.label}, one, outcome, span))
+                missed.append((_case(judge, one, outcome.level, span) | {"label": event.label}, one, outcome, span))
         for first, last in outcome.alerts:
             count = int(((outcome.false >= first) & (outcome.false <= last)).sum())
             if count:
-                false.append((_case(judge, one, (first, last)) | {"counts": count}, one, outcome, (first, last)))
+                false.append(
+                    (_case(judge, one, outcome.level, (first, last)) | {"counts": count}, one, outcome, (first, last))
+                )
     missed.sort(key=lambda case: (-(case[0]["peak"] or 0.0), case[0]["device"], case[0]["start"]))
     false.sort(key=lambda case: (-case[0]["counts"], -(case[0]["peak"] or 0.0), case[0]["device"], case[0]["start"]))
     for line, one, outcome, (first, last) in [*missed[:PICTURED], *false[:PICTURED]]:
@@ -213,25 +239,26 @@ def listed(
     return [case[0] for case in missed[:LISTED]], [case[0] for case in false[:LISTED]]
 
 
-def _case(judge: Judge, one: DeviceScores, span: Alert) -> dict[str, Any]:
+def _case(judge: Judge, one: DeviceScores, level: NDArray[np.float64] | None, span: Alert) -> dict[str, Any]:
     rows = slice(span[0], span[1] + 1)
     known = one.held.score[rows][one.held.judged[rows] & ~np.isnan(one.held.score[rows])]
     peak = float(known.max()) if len(known) else None
+    least = judge.threshold if level is None else float(level[rows].min())
     return {
         "device": one.held.device,
         "model": judge.name,
         "start": iso(int(one.held.ts[span[0]])),
         "end": iso(int(one.held.ts[span[1]])),
         "peak": peak,
-        "of_threshold": peak / judge.threshold if peak is not None and judge.threshold > 0 else None,
+        "of_threshold": peak / least if peak is not None and least > 0 else None,
         "sensors": one.leaders.names(*span) if one.leaders is not None else [],
     }
 
 
 def trace(judge: Judge, one: DeviceScores, outcome: Outcome, rows: slice, points: int) -> dict[str, Any]:
     """Return what a picture of these rows needs: ``ts`` (µs) and the largest ``score`` of at most about ``points``
-    stretches, None where readings are missing for long, so that no line crosses a gap; ``labels`` and ``alerts``
-    ``[start, end, kind]`` in µs, alerts being ``found`` or ``false``.
+    stretches, None where readings are missing for long, so that no line crosses a gap; the ``level`` there;
+    ``labels`` and ``alerts`` ``[start, end, kind]`` in µs, alerts being ``found`` or ``false``.
     """
     held = one.held
     ts, score = held.ts[rows], held.score[rows]
@@ -255,10 +282,12 @@ def trace(judge: Judge, one: DeviceScores, outcome: Outcome, rows: slice, points
         (first, last, "false" if any(first <= row <= last for row in false) else "found")
         for first, last in outcome.alerts
     ]  # fmt: skip
+    level = outcome.level[rows][starts] if outcome.level is not None else np.full(len(starts), judge.threshold)
     return {
         "threshold": judge.threshold,
         "ts": times,
         "score": values,
+        "level": [float(f"{value:.5g}") for value in np.repeat(level, 1 + np.isin(starts, apart))],
         **{
             name: [
                 [max(int(held.ts[first]), begin), min(int(held.ts[last]), end), kind]

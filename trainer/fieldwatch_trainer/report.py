@@ -18,14 +18,16 @@ plain table, a detector alone and an old run are all told with what they have.
 ``gate``               what :func:`.gate.parity` returned
 ``table``              of a plain table: ``label``, ``rows``, ``folds`` ``[{fold, rows, log_loss, accuracy, …}]``,
                        ``mean`` and ``sd`` ``{figure: value}``
-``notes``              sentences
+``notes``, ``advice``  sentences; the report begins with the advice
+``gates``              ``[{id, status, says}]``
 =====================  =========================================================================================
 
-``evaluation``: ``scope`` (a phrase: which rows), ``devices``, ``rows``, ``device_days``; ``models`` ``{name: figures}``
-where figures are numbers by name (``average_precision``, ``brier``, …), ``random`` (the same names for a random score),
-``curve`` ``{recall: […], precision: […]}``, ``reliability``, ``threshold``, ``positive_share``, ``devices``
-``[{device, …}]`` and ``notes``; ``timelines`` ``[{device, model, threshold, ts (µs), score, labels [[start µs, end µs,
-kind]]}]``.
+``evaluation``: ``scope`` (which rows), ``devices``, ``rows``, ``device_days``; ``models`` ``{name: figures}``;
+``timelines``: what :func:`.outcomes.trace` returns, with ``device``, ``model``, ``missed``, ``false``. Of a model's
+figures ``average_precision``, ``brier``, … are numbers; ``random``, ``variance`` and ``everything`` hold the same names
+for scores that know nothing; ``intervals`` ``{name: [low, high]}``, ``curve`` ``{recall: […], precision: […]}``,
+``reliability``, ``quarters``, ``missed`` and ``false`` (:func:`.outcomes.listed`), ``devices`` ``[{device, …}]``,
+``notes``.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from fieldwatch_trainer import figures
+from fieldwatch_trainer import cases, figures
+from fieldwatch_trainer.advice import advice
 from fieldwatch_trainer.card import (
     KINDS,
     LABELS,
@@ -61,7 +64,7 @@ PAGE = Template("""<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>$title</title>
 <style>
-:root { color-scheme: light; --ink: #1f2933; --soft: #56657a; --line: #dde3e9; --card: #fff; --page: #f4f6f8; }
+:root { color-scheme: light dark; --ink: #1f2933; --soft: #56657a; --line: #dde3e9; --card: #fff; --page: #f4f6f8; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", sans-serif; }
 main { max-width: 76rem; margin: 0 auto; padding: 1rem; }
@@ -82,6 +85,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem;
   align-items: start; margin: .6rem 0; }
 figure { margin: 0; max-width: 34rem; }
+figcaption { color: var(--soft); margin: .1rem 0 .4rem; overflow-wrap: anywhere; }
 figure svg { width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; }
 .records td, .records th { white-space: nowrap; }
@@ -96,6 +100,11 @@ td.n { white-space: nowrap; }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .8em; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 @media (max-width: 30rem) { main { padding: .6rem; } section { padding: .8rem; } td, th { padding-right: .7rem; } }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e3e8ee; --soft: #9fadbd; --line: #35404d; --card: #1b232c; --page: #12181f; }
+  figure svg { filter: invert(.88) hue-rotate(180deg); }
+  .good { color: #6fcf8f; } .bad { color: #ff8b85; } .warn { color: #e8b55a; }
+}
 @media print { body { background: #fff; } section { break-inside: avoid; } }
 </style>
 </head>
@@ -108,7 +117,6 @@ $body
 """)
 
 MOST_DEVICES = 25
-MOST_TIMELINES = 6
 MOST_SENSORS = 15
 
 
@@ -121,7 +129,9 @@ def write(run_dir: Path, run: Mapping[str, Any]) -> None:
 def write_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     """Write an evaluation alone as a page."""
     title = f"Evaluation of {evaluation.get('bundle', 'a bundle')}"
-    body = [f"<header><h1>{escape(title)}</h1></header>", _tiles({"evaluation": evaluation}), *_evaluation(evaluation)]
+    body = [f"<header><h1>{escape(title)}</h1></header>", _tiles({"evaluation": evaluation})]
+    about = {"evaluation": evaluation, "gates": evaluation.get("gates")}
+    body += [_section("What to do", _list(advice(about))), *_backtest(evaluation), *_evaluation(evaluation)]
     body.append(_section("How to read the score", _reading(evaluation.get("models", {}))))
     path.write_text(page(title, "\n".join(body)), encoding="utf-8", newline="\n")
 
@@ -144,16 +154,19 @@ def run_body(run: Mapping[str, Any]) -> str:
     evaluation = run.get("evaluation") or {}
     figures_of = evaluation.get("models") or {}
     parts = [_header(run), _tiles(run)]
+    parts.append(_section("What to do", _list(run.get("advice") or [])))
+    parts.extend(_backtest(evaluation))
+    parts.extend(_evaluation(evaluation))
     if run.get("notes"):
         parts.append(_section("Notes", _list(run["notes"])))
     parts.append(_section("What was trained", _models(run)))
     parts.append(_section("Data", _data(run.get("data") or {})))
-    parts.extend(_evaluation(evaluation))
     if run.get("table"):
         parts.append(_section("Cross-validation of the table", _folds(run["table"])))
     parts.append(_section("Thresholds and false-alarm budget", _thresholds(run, figures_of)))
     for name, model in (run.get("models") or {}).items():
         parts.append(_section(f"Inside the {name}", _inside(name, model.get("facts") or {})))
+    parts.append(_section("Gates", _gates(run.get("gates") or [])))
     parts.append(_section("Parity gate", _gate(run.get("gate") or {})))
     parts.append(_section("How to read the score", _reading(run.get("models") or {})))
     parts.append(_section("Intended use and limits", _list(LIMITS)))
@@ -186,16 +199,20 @@ def _tiles(run: Mapping[str, Any]) -> str:
     for name, model in (evaluation.get("models") or {}).items():
         chance = (model.get("random") or {}).get("average_precision")
         beside = f"; a random score gets {number(chance)}" if chance is not None else ""
+        if model.get("event_recall") is not None:
+            events = f", of {model['events']} labelled events" if model.get("events") else ""
+            tiles.append((f"{model['event_recall']:.0%}", f"{name}: event recall{events}"))
+        if model.get("alert_precision") is not None:
+            tiles.append((f"{model['alert_precision']:.0%}", f"{name}: alert precision, alerts that met an event"))
+        if model.get("false_alarms_per_day") is not None:
+            tiles.append((number(model["false_alarms_per_day"]), f"{name}: false alarms a device-day"))
         if model.get("average_precision") is not None and not _all_labelled(model):
             tiles.append((number(model["average_precision"]), f"{name}: average precision{beside}"))
-        if model.get("event_recall") is not None:
-            tiles.append((f"{model['event_recall']:.0%}", f"{name}: labelled events with an alert"))
-        if model.get("false_alarms_per_day") is not None:
-            tiles.append((number(model["false_alarms_per_day"]), f"{name}: false alarms per device-day"))
-            tiles.append((f"{model['alert_share']:.1%}", f"{name}: normal time with an open alert"))
     mean = (run.get("table") or {}).get("mean") or {}
     tiles.extend(
-        (number(mean[key]), f"{LABELS[key]}, mean of the folds") for key in ("log_loss", "accuracy") if key in mean
+        (number(mean[key]), f"{LABELS[key]}, mean of the folds")
+        for key in ("recall", "precision", "log_loss", "ece")
+        if key in mean
     )
     if run.get("gate"):
         tiles.append(("passed" if run["gate"].get("passed") else "FAILED", "parity gate"))
@@ -237,10 +254,21 @@ def _data(data: Mapping[str, Any]) -> str:
     return _table([], rows)
 
 
+def _backtest(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return a section a model: its misses, its false alarms, all of its time."""
+    timelines = evaluation.get("timelines") or []
+    return [
+        _section(
+            f"What would the {name} have done?",
+            cases.section(name, model, [one for one in timelines if one.get("model", name) == name], f"b{place}"),
+        )
+        for place, (name, model) in enumerate((evaluation.get("models") or {}).items())
+    ]
+
+
 def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
     parts = []
     models = evaluation.get("models") or {}
-    timelines = evaluation.get("timelines") or []
     scope = []
     if evaluation.get("scope"):
         scope.append(escape(str(evaluation["scope"])))
@@ -264,10 +292,6 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
             pictures.append(figures.reliability(f"cal{place}", model["reliability"]))
         body += _pictures(pictures, beside=_figures_table(model))
         body += _list(model.get("notes") or [])
-        mine = [one for one in timelines if one.get("model", name) == name][:MOST_TIMELINES]
-        if mine:
-            body += "<h3>Score over time</h3>" + _KEY
-            body += _pictures([_timeline(f"t{place}x{number}", one) for number, one in enumerate(mine)])
         devices = model.get("devices") or []
         if isinstance(devices, list) and devices and isinstance(devices[0], dict):
             shown = _records(devices[:MOST_DEVICES])
@@ -277,17 +301,6 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
             body += _folded(f"By device{' and held-back part' if parted else ''} ({len(devices)})", shown)
         parts.append(_section(f"How good is the {name}?", body))
     return parts
-
-
-_KEY = (
-    "<p class='soft small key'><span>dashed: threshold; labelled</span>"
-    f"<i style='background:{figures.RED}55'></i>fault<i style='background:{figures.AMBER}55'></i>anomaly</p>"
-)
-
-
-def _timeline(name: str, one: Mapping[str, Any]) -> str:
-    labels = [(int(start), int(end), str(kind)) for start, end, kind in one.get("labels") or []]
-    return figures.timeline(name, str(one["device"]), one["ts"], one["score"], float(one["threshold"]), labels)
 
 
 def _all_labelled(model: Mapping[str, Any]) -> bool:
@@ -373,6 +386,10 @@ def _inside(name: str, facts: Mapping[str, Any]) -> str:
         if isinstance(v, str | int | float)
     ]
     return body + _folded("All facts", _table([], rows, numeric={1}))
+
+
+def _gates(gates: Sequence[Mapping[str, str]]) -> str:
+    return _table(["gate", "", "what it saw"], [[one["id"], one["status"], one["says"]] for one in gates])
 
 
 def _gate(gate: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from fieldwatch_trainer import bundle as bundles
 from fieldwatch_trainer import check, digests, gate, gates, leaks, metrics, report
+from fieldwatch_trainer.advice import advice
 from fieldwatch_trainer.alerting import beside_faults, expected, levels_of, threshold_of, unknown
 from fieldwatch_trainer.bundle import Frame
 from fieldwatch_trainer.checks import told
@@ -503,6 +504,7 @@ def _versions() -> dict[str, str]:
 
 def _write(out: Path, content: bytes, run: dict[str, Any], clock: _Clock) -> dict[str, Any]:
     run["timings"] = clock.laps
+    run["advice"] = advice(run)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "bundle.zip").write_bytes(content)
@@ -530,9 +532,7 @@ def said(run: dict[str, Any], out: Path) -> str:
         )
     lines.extend(f"  accepted: {told.place(one)}{one['what']}" for one in run.get("findings", {}).get("accepted", []))
     lines.extend(f"  {note}" for note in run["notes"])
-    for one in run["gates"]:
-        if one["status"] != "passed":
-            lines.append(f"  {'FAILED' if one['status'] == 'failed' else 'to look at'} {one['id']}: {one['says']}")
+    lines.extend(f"  next: {sentence}" for sentence in run["advice"])
     if any(one["status"] == "failed" for one in run["gates"]):
         lines.append("  publish refuses this bundle, unless what failed is accepted by name (--accept)")
     lines.append(f"written to {out}: bundle.zip, run.json, report.html, model_card.md")
