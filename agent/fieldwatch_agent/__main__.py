@@ -241,7 +241,8 @@ def _replay(arguments: argparse.Namespace) -> int:
     from fieldwatch_contract.bundle import BundleError, read_bundle
     from fieldwatch_contract.reading.settings import LogConfig
 
-    from fieldwatch_agent.score.replay import Replay, picture
+    from fieldwatch_agent.score.picture import picture
+    from fieldwatch_agent.score.replay import Replay
     from fieldwatch_agent.send.said import from_json
 
     config = None
@@ -270,7 +271,7 @@ def _replay(arguments: argparse.Namespace) -> int:
                 rows.append(row)
         if rows:
             title = f"{bundle.manifest.name}/{bundle.manifest.version} on {arguments.logs[0].name}"
-            arguments.html.write_text(picture(rows, title), encoding="utf-8")
+            arguments.html.write_text(picture(rows, title, bundle.manifest.period), encoding="utf-8")
     except BundleError as error:
         print(f"{arguments.bundle}: {error}", file=sys.stderr)
         return FAILED

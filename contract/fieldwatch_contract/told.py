@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fieldwatch_contract.backtest import Fired
-from fieldwatch_contract.clock import DAY, iso
+from fieldwatch_contract.clock import DAY, MINUTE, SECOND, iso
 from fieldwatch_contract.likeness import signature
 
 WEEK = 7 * DAY
@@ -27,6 +27,13 @@ NAMED = 5
 WIDTH, HEIGHT, EDGE = 1000, 150, 44
 BUCKETS = 700
 """A picture shows the largest score of each of at most so many stretches of time."""
+TICKS = 8
+STEPS = tuple(
+    [n * SECOND for n in (1, 5, 15, 30)]
+    + [n * MINUTE for n in (1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720)]
+    + [n * DAY for n in (1, 2, 7, 14, 28, 91, 182, 364)]
+)
+"""Distances between the ticks of a time axis, µs."""
 AROUND = 90
 """Rows shown before and after an alert."""
 
@@ -252,9 +259,33 @@ def chart(
         f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='score of {escape(title, quote=True)} over time'>"
         f"<title>{escape(title)}</title>{''.join(bands)}{lines}"
         f"<text x='0' y='14'>{top:.3g}</text><text x='0' y='{HEIGHT - 18}'>0</text>"
-        f"<text x='{EDGE}' y='{HEIGHT - 2}'>{iso(first)[:16]}</text>"
-        f"<text x='{WIDTH}' y='{HEIGHT - 2}' text-anchor='end'>{iso(int(ts[-1]))[:16]}</text>"
-        f"<text x='{WIDTH / 2}' y='{HEIGHT - 2}' text-anchor='middle'>{escape(title)}</text></svg>"
+        f"<text x='{EDGE + 4}' y='14'>{escape(title)}</text>"
+        f"{''.join(_tick(x(time), label) for time, label in ticks(first, last))}</svg>"
+    )
+
+
+def ticks(first: int, last: int) -> list[tuple[int, str]]:
+    """Return the times (µs) of a time axis and what stands at them: at most :data:`TICKS`, at round times.
+
+    The first one and every midnight carry the day, the others the time of day; UTC.
+    """
+    step = next((step for step in STEPS if (last - first) // step < TICKS), None)
+    if step is None:  # years: whole multiples of the longest step
+        step = STEPS[-1] * -(-(last - first) // (STEPS[-1] * TICKS))
+    found: list[tuple[int, str]] = []
+    for time in range(-(-first // step) * step, last, step):
+        day = iso(time)[:10]
+        clock = iso(time)[11 : 16 if step >= MINUTE else 19]
+        label = day if time % DAY == 0 else f"{day} {clock}" if not found else clock
+        found.append((time, label))
+    return found
+
+
+def _tick(place: float, label: str) -> str:
+    anchor = "end" if place > WIDTH - 60 else "start" if place < EDGE + 60 else "middle"
+    return (
+        f"<line x1='{place:.1f}' x2='{place:.1f}' y1='{HEIGHT - 18}' y2='{HEIGHT - 14}' stroke='#57606a'/>"
+        f"<text x='{place:.1f}' y='{HEIGHT - 2}' text-anchor='{anchor}'>{label}</text>"
     )
 
 

@@ -7,12 +7,10 @@ row in the lake. The alert rule begins with the first line and, given what peopl
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -153,54 +151,3 @@ class Replay:
                 strict=True,
             )
         ]
-
-
-WIDTH, HEIGHT, MARGIN = 1000, 180, 40
-BUCKETS = 1000
-"""A chart shows the largest score of each of at most this many intervals."""
-
-
-def picture(rows: list[Row], title: str) -> str:
-    """Return a self-contained HTML page: one chart per model, score over time with its threshold."""
-    charts = []
-    for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model]
-        charts.append(_chart(model, own))
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>{escape(title)}</title><style>body{{font:15px system-ui;margin:2rem auto;max-width:1040px;"
-        "padding:0 1rem;color:#1b1f24;background:#fff}svg{width:100%;height:auto}"
-        ".s{fill:none;stroke:#235a97;stroke-width:1.2}.t{stroke:#b3261e;stroke-dasharray:5 4}"
-        "text{font-size:12px;fill:#57606a}</style>"
-        f"<h1>{escape(title)}</h1>{''.join(charts)}</html>"
-    )
-
-
-def _chart(model: str, rows: list[Row]) -> str:
-    values = np.array([np.nan if row.score is None else row.score for row in rows])
-    counts = Counter(row.verdict for row in rows)
-    edges = np.linspace(0, len(values), min(BUCKETS, len(values)) + 1).astype(int)
-    peaks = np.array([_largest(values[a:b]) for a, b in itertools.pairwise(edges)])
-    threshold = rows[0].threshold
-    top = max(float(np.nanmax(peaks, initial=0.0)), threshold) * 1.1 or 1.0
-
-    def y(value: float) -> float:
-        return HEIGHT - MARGIN / 2 - value / top * (HEIGHT - MARGIN)
-
-    step = (WIDTH - MARGIN) / max(len(peaks) - 1, 1)
-    points = " ".join(f"{MARGIN + i * step:.1f},{y(v):.1f}" for i, v in enumerate(peaks) if not np.isnan(v))
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-    return (
-        f"<h2>{escape(model)}</h2><p>{escape(rows[0].ts)} to {escape(rows[-1].ts)}: {told}</p>"
-        f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='score of {escape(model)} over time'>"
-        f"<line class='t' x1='{MARGIN}' x2='{WIDTH}' y1='{y(threshold):.1f}' y2='{y(threshold):.1f}'/>"
-        f"<text x='{MARGIN}' y='{y(threshold) - 4:.1f}'>threshold {threshold:.4g}</text>"
-        f"<text x='0' y='14'>{top:.3g}</text><text x='0' y='{HEIGHT - MARGIN / 2:.0f}'>0</text>"
-        f"<polyline class='s' points='{points}'/></svg>"
-    )
-
-
-def _largest(values: NDArray[np.float64]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.max()) if len(known) else float("nan")
