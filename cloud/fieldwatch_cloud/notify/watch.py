@@ -122,7 +122,6 @@ class Watch:
             wakes = self._store.incidents.wakes(db, now)
         if wakes:
             with self._store.write() as db:
-                self._store.incidents.catch_up(db, now)
                 self._store.incidents.pass_time(db, now)
         if now - self._looked >= LOOK_S * clock.SECOND:
             self._looked = now
@@ -132,7 +131,12 @@ class Watch:
             self.self_test(now)
 
     def look(self, now: int) -> None:
-        """Look at every device, and at this server's parts."""
+        """Look at every device, at this server's parts, and for alerts that could not be taken in."""
+        with self._store.read() as db:
+            left = self._store.incidents.left(db)
+        if left:
+            with self._store.write() as db:
+                self._store.incidents.see_alerts(db, left, now)
         down = {name: says for name, says in self._parts().items() if says}
         seen = self._server.look(_of_parts(down), now, PART_PATIENCE)
         if not down:  # else their silence is only its consequence, and we cannot see them

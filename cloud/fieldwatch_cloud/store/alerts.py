@@ -2,6 +2,9 @@
 
 A resolved alert still names the sensors of its cause: a ``resolved`` describes the recovery, so its sensors count only
 while nothing else of the alert has come.
+
+A model has one open alert at most. One that was never resolved although a newer one has begun lost its end with the
+device's journal: it ends where the newer one begins, in whatever order they come.
 """
 
 from __future__ import annotations
@@ -9,13 +12,14 @@ from __future__ import annotations
 from typing import Any
 
 from fieldwatch_contract.clock import parse_iso
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.batch import AlertSeen
 from fieldwatch_cloud.store.packed import pack
 from fieldwatch_cloud.store.sql import insert_new_keys
 
+FORGOTTEN = "the device opened it again, its journal was lost"
 _RANK = {"opened": 0, "updated": 1, "resolved": 2}
 
 
@@ -69,7 +73,19 @@ def add_transitions(db: Connection, seen: list[AlertSeen], now: int) -> tuple[li
             db.execute(update(t.alert).where(mine).values(_blamed(db, data.alert_id)))
         news[data.alert_id] = None
         count += 1
+    for device, model in sorted({(device, data.model) for device, data in seen if data.alert_id in news}):
+        _end_forgotten(db, device, model)
     return list(news), count
+
+
+def _end_forgotten(db: Connection, device: str, model: str) -> None:
+    """End the alerts of a model that its device has forgotten: it would have resolved them before it opened another."""
+    a, newer = t.alert, t.alert.alias()
+    same = and_(newer.c.device == a.c.device, newer.c.model == a.c.model, newer.c.opened_at > a.c.opened_at)
+    next_ = select(func.min(newer.c.opened_at)).where(same).correlate(a).scalar_subquery()
+    mine = and_(a.c.device == device, a.c.model == model, a.c.transition != "resolved")
+    ended = {"state": "resolved", "resolved_at": next_, "reason": FORGOTTEN}
+    db.execute(update(a).where(mine, next_.is_not(None)).values(ended))
 
 
 def _blamed(db: Connection, alert_id: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Incidents:
 
     def see_alerts(self, db: Connection, alert_ids: Sequence[str], now: int) -> None:
         """Take in what has changed of these alerts. A mistake of ours here must not keep them from being stored:
-        :meth:`catch_up` tries again.
+        :meth:`left` finds them again.
         """
         try:
             with db.begin_nested():
@@ -55,18 +55,14 @@ class Incidents:
             log.exception("alerts %s cannot be taken in; trying again", ", ".join(alert_ids[:5]))
 
     def wakes(self, db: Connection, now: int) -> bool:
-        """Tell whether :meth:`catch_up` or :meth:`pass_time` has something to do."""
-        a, i, s = t.alert.c, t.incident.c, t.incident_signal.c
-        due = select(i.id).where(i.wake_at <= now).limit(1)
-        left = select(a.alert_id).where(a.alert_id.not_in(select(s.key))).limit(1)
-        return any(db.execute(query).first() is not None for query in (due, left))
+        """Tell whether :meth:`pass_time` has something to do."""
+        return db.execute(select(t.incident.c.id).where(t.incident.c.wake_at <= now).limit(1)).first() is not None
 
-    def catch_up(self, db: Connection, now: int) -> None:
-        """Take in alerts that belong to no incident yet."""
+    def left(self, db: Connection) -> list[str]:
+        """Return alerts that belong to no incident yet, some at a time."""
         a, s = t.alert.c, t.incident_signal.c
         query = select(a.alert_id).where(a.alert_id.not_in(select(s.key))).order_by(a.opened_at).limit(500)
-        if left := list(db.execute(query).scalars()):
-            self.see_alerts(db, left, now)
+        return list(db.execute(query).scalars())
 
     def _see_alerts(self, db: Connection, alert_ids: Sequence[str], now: int) -> None:
         found: list[Sighting] = []

@@ -447,6 +447,22 @@ def test_devices_are_told_the_newest_verdict_of_each_alert_and_from_when_it_hold
     assert told[DEVICE].verdicts[0].since == just_after(ended)
 
 
+@given(st.permutations([0, 1, 2, 3]), st.booleans())
+def test_an_alert_whose_end_was_lost_with_the_journal_ends_where_the_next_one_begins(
+    order: list[int], late: bool
+) -> None:
+    """A device opens at minute 10, loses its journal, and reads the log again: it opens at 12, and once more at 70."""
+    events = [alert(10), alert(12), alert(20, "updated", opened=10 if late else 12), alert(70)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder))
+        for place in order:
+            store.ingest(decode([single(place + 1, alert_draft(events[place]))]))
+        found = sorted((row["opened_at"], row["state"], row["resolved_at"]) for row in rows(store, t.alert))
+        store.close()
+    at = [START + minute * clock.MINUTE for minute in (10, 12, 70)]
+    assert found == [(at[0], "resolved", at[1]), (at[1], "resolved", at[2]), (at[2], "open", None)]
+
+
 # ---- the file --------------------------------------------------------------------------------------------------
 
 

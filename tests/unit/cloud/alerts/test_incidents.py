@@ -215,7 +215,7 @@ def test_what_could_not_be_taken_in_is_taken_in_later(store: Store, monkeypatch:
     assert (len(rows(store, t.alert)), rows(store, t.incident)) == (1, [])
     monkeypatch.undo()
     with store.write() as db:
-        store.incidents.catch_up(db, NOW)
+        store.incidents.see_alerts(db, store.incidents.left(db), NOW)
     assert whats(store) == ["opened"]
 
 
@@ -226,7 +226,7 @@ def test_the_past_of_an_older_store_is_not_told(tmp_path: Path) -> None:
     db.close()
     store = make_store(tmp_path)
     with store.write() as write:
-        store.incidents.catch_up(write, NOW)
+        assert store.incidents.left(write) == []
     assert rows(store, t.incident) == []
     store.close()
 
