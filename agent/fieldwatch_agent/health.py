@@ -113,6 +113,8 @@ class Reporter:
             minutes=round(pipeline.recent.span / 60),
             columns=pipeline.intake.names or pipeline.intake.columns,
             sensors=len(pipeline.bundle.manifest.sensors),
+            names=pipeline.bundle.manifest.sensors,
+            stuck=pipeline.stuck,
             passed_over=pipeline.intake.tail.passed_over,
             unreadable=pipeline.intake.tail.unreadable,
             unfilled=pipeline.unfilled,

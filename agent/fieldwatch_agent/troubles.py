@@ -12,6 +12,7 @@
 | ``window_unfilled`` | the next row's window lacks rows that could not be read again after a restart |
 | ``sensors_missing`` | the header in effect has no column for a sensor of the bundle |
 | ``models_unknown`` | a model could not judge half of the readings of the last minutes |
+| ``sensors_stuck`` | a sensor stands still for much longer than it ever did in training (:mod:`.still`) |
 | ``values_unreadable`` | a value of the last minutes was no number |
 | ``columns_unknown`` | the header in effect has columns that the bundle does not know, or one twice |
 | ``journal_damaged`` | the journal was found damaged within the last day; it is repaired |
@@ -28,9 +29,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fieldwatch_contract.clock import iso
 from fieldwatch_contract.events import LevelNow, Trouble
 from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns
+from fieldwatch_contract.still import Stuck
 from fieldwatch_contract.verdicts import IN_WORDS, Why
 
 from fieldwatch_agent.enrol.watch import Certificate
@@ -77,8 +80,9 @@ class Facts:
     """A snapshot of what the agent knows about itself.
 
     ``log``, ``log_detail``: the tail's state. ``recent``: what became of the lines of the last ``minutes``.
-    ``sensors``: how many the bundle has. ``unfilled``, ``clock_wrong``, ``overtaken`` (the newest row is ahead of the
-    clock): in words, empty where all is well. ``damage``: what was found damaged in the journal lately, oldest first.
+    ``sensors``: how many the bundle has; ``names``: of those that ``stuck`` gives by their index. ``unfilled``,
+    ``clock_wrong``, ``overtaken`` (the newest row is ahead of the clock): in words, empty where all is well.
+    ``damage``: what was found damaged in the journal lately, oldest first.
     """
 
     log: str = "following"
@@ -87,6 +91,8 @@ class Facts:
     minutes: int = 10
     columns: Columns | Names | None = None
     sensors: int = 0
+    names: Sequence[str] = ()
+    stuck: Sequence[Stuck] = ()
     passed_over: Sequence[str] = ()
     unreadable: Sequence[str] = ()
     unfilled: str = ""
@@ -154,6 +160,7 @@ def _of_lines(facts: Facts) -> list[Finding]:
         remedy = "nothing, if the files come back; otherwise verdicts return when the window is full of new readings"
         found.append(Finding("window_unfilled", facts.unfilled, remedy))
     found += _unjudged(recent, span)
+    found += _stuck(facts)
     if recent.bad_values:
         worst = recent.bad_values.most_common()
         detail = f"values that are not numbers: {some([f'{sensor} {count}×' for sensor, count in worst])}"
@@ -174,6 +181,19 @@ def _unjudged(recent: Tally, span: str) -> list[Finding]:
         return []
     remedy = "; ".join(_UNJUDGED.get(why, _UNJUDGED[Why.OUT_OF_RANGE]) for why in Why if why in reasons)
     return [Finding("models_unknown", f"readings of {span}: {'; '.join(told)}", remedy, frozenset(reasons))]
+
+
+def _stuck(facts: Facts) -> list[Finding]:
+    if not facts.stuck:
+        return []
+    longest_first = sorted(facts.stuck, key=lambda each: each.since)
+    told = [
+        f"{facts.names[each.sensor]} at {each.value:.6g} since {iso(each.since)}, where it moved at the latest after "
+        f"{each.longest} readings in training"
+        for each in longest_first
+    ]
+    remedy = "look at the sensor and its wiring; nothing, if the device is at rest"
+    return [Finding("sensors_stuck", f"stands still: {some(told)}", remedy, frozenset(s.sensor for s in facts.stuck))]
 
 
 def _of_columns(facts: Facts) -> list[Finding]:

@@ -120,6 +120,7 @@ class Baseline(_Model):
     scale: list[float]
     low: list[float]
     high: list[float]
+    still: list[int] | None = Field(default=None, description="longest runs of readings without a move, see still.py")
 
 
 class Manifest(_Model):
@@ -149,7 +150,7 @@ class Manifest(_Model):
             raise ValueError(f"model names repeat: {names}")
         if len(set(self.sensors)) != len(self.sensors):
             raise ValueError("sensor names repeat")
-        for field in ("mean", "scale", "low", "high"):
+        for field in ("mean", "scale", "low", "high", *(["still"] if self.baseline.still is not None else [])):
             if len(getattr(self.baseline, field)) != len(self.sensors):
                 raise ValueError(f"baseline.{field} must have one number for each of {len(self.sensors)} sensors")
         for model in self.models:

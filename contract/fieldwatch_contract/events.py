@@ -163,9 +163,9 @@ class Trouble(_Model):
 
     ``kind`` is an open list, so that an older reader still shows what it does not know. In use: ``log_missing``,
     ``log_unreadable``, ``log_silent``, ``lines_refused``, ``lines_lost``, ``file_passed_over``, ``window_unfilled``,
-    ``sensors_missing``, ``columns_unknown``, ``values_unreadable``, ``models_unknown``, ``clock_wrong``,
-    ``no_bundle``, ``bundle_misfit``, ``bundle_failing``, ``update_failing``, ``agent_stalled``, ``journal_damaged``,
-    ``disk_low``, ``certificate_expiring``, ``level_highest``.
+    ``sensors_missing``, ``columns_unknown``, ``values_unreadable``, ``models_unknown``, ``sensors_stuck``,
+    ``clock_wrong``, ``no_bundle``, ``bundle_misfit``, ``bundle_failing``, ``update_failing``, ``agent_stalled``,
+    ``journal_damaged``, ``disk_low``, ``certificate_expiring``, ``level_highest``.
     """
 
     kind: str

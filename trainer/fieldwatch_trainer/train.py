@@ -35,6 +35,7 @@ from fieldwatch_contract.bundle import Baseline, Bundle, Range, read_bundle
 from fieldwatch_contract.clock import DAY, iso
 from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.scoring import Scorer
+from fieldwatch_contract.still import runs
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import bundle as bundles
@@ -444,8 +445,24 @@ def _baseline(data: TrainingData) -> tuple[Baseline, list[str]]:
     def told(values: NDArray[np.float64]) -> list[float]:
         return [float(value) for value in np.where(seen, values, 0.0)]
 
-    baseline = Baseline(mean=told(found.mean), scale=told(found.sd), low=told(found.low), high=told(found.high))
+    still = _still(data, found.sd) if isinstance(data, LakeData) else None
+    baseline = Baseline(
+        mean=told(found.mean), scale=told(found.sd), low=told(found.low), high=told(found.high), still=still
+    )
     return baseline, [name for name, there in zip(data.sensors, seen, strict=True) if not there]
+
+
+def _still(data: LakeData, scale: NDArray[np.float64]) -> list[int]:
+    """Return for how many normal readings every sensor has stood still at most (see contract.still)."""
+    longest = np.zeros(len(scale), np.int64)
+    for device in data:
+        learnt = device.use & (device.label == NORMAL)
+        if not learnt.any():
+            continue
+        for sensor in range(len(scale)):  # one at a time, as counting takes several times the memory of the values
+            counted, _, _ = runs(device.rows[learnt, sensor, None], scale[sensor, None], np.array([np.nan]))
+            longest[sensor] = max(longest[sensor], counted.max())
+    return longest.tolist()
 
 
 def _run(

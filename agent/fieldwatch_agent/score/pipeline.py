@@ -31,6 +31,7 @@ from fieldwatch_contract.bundle import Bundle, check_fit
 from fieldwatch_contract.events import GapData, LevelNow
 from fieldwatch_contract.reading.parse import Refusal
 from fieldwatch_contract.scoring import Scorer, Scores
+from fieldwatch_contract.still import Still, Stuck
 from fieldwatch_contract.verdicts import CODES, WHYS, Verdict, Why
 from numpy.typing import NDArray
 
@@ -79,7 +80,8 @@ class Pipeline:
         self._journal = journal
         self._scorer = Scorer(bundle)
         self._decider = Decider(config.device.id, self.bundle, config.privacy.evidence)
-        self._window = Window(manifest.period, manifest.window, EVIDENCE_ROWS, len(manifest.sensors))
+        still = Still(manifest.baseline)
+        self._window = Window(manifest.period, manifest.window, EVIDENCE_ROWS, len(manifest.sensors), still)
         self._unseen = max(0, EVIDENCE_ROWS - manifest.window)  # rows that an alert shows but no score depends on
         self._numbering = Numbering()
         self.recent = Recent(manifest.period_s)
@@ -139,6 +141,11 @@ class Pipeline:
     def levels(self) -> list[LevelNow]:
         """The level of each model whose bundle lets it move."""
         return self._decider.rules.levels(self._alerts)
+
+    @property
+    def stuck(self) -> list[Stuck]:
+        """Which sensors stand still for longer than they do by habit."""
+        return self._window.still.stuck()
 
     @property
     def waiting(self) -> str:

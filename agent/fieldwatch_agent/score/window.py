@@ -15,6 +15,7 @@ import numpy as np
 from fieldwatch_contract.acceptance import Rows
 from fieldwatch_contract.grid import Block, Grid
 from fieldwatch_contract.phase import quarters
+from fieldwatch_contract.still import Still
 from numpy.typing import NDArray
 
 from fieldwatch_agent.log.tail import LogLines, Position
@@ -63,8 +64,12 @@ class _Recent:
 class Window:
     """The last rows of one device's grid."""
 
-    def __init__(self, period: int, window: int, shown: int, sensors: int) -> None:
-        """``window``: rows that a score depends on; ``shown``: rows that each block includes, at least as many."""
+    def __init__(self, period: int, window: int, shown: int, sensors: int, still: Still) -> None:
+        """``window``: rows that a score depends on; ``shown``: rows that each block includes, at least as many.
+
+        ``still`` follows the same readings.
+        """
+        self.still = still
         self._shape = period, max(window, shown), sensors
         self._window = window
         self._reach = max(window - 1, shown - 1, REWIND_ROWS)
@@ -72,6 +77,7 @@ class Window:
 
     def _begin(self) -> None:
         self._grid = Grid(*self._shape)
+        self.still.forget()
         self._recent: deque[_Recent] = deque()
         self._rows = Rows.none(self._shape[0])
         self._missing = np.empty(0, np.int64)
@@ -82,6 +88,7 @@ class Window:
         """Start over with the rows before ``progress.position``, as far as they were found."""
         self._begin()
         self._grid.resume(past.slots, past.values, past.rows.phase)
+        self.still.feed(past.ts, past.values)
         self._rows, self._missing, self._rewind, self.why = past.rows, past.missing, progress.rewind, past.why
         for place in past.places:
             self._remember(place)
@@ -104,6 +111,7 @@ class Window:
             new = Rows(period, quarters(block.ts[rows], period), block.slots[rows], block.moved[rows], crowded)
             self._rows = self._rows.then(new, self._reach)
             if len(rows):
+                self.still.feed(block.ts[rows], values[block.source[rows]])
                 newest = rows[-self._reach :]
                 self._remember(Place(block.slots[newest], line[block.source[newest]], lines, begun))
             yield block

@@ -101,6 +101,7 @@ _KINDS: dict[str, tuple[State, str, str]] = {
     "window_unfilled": ("unknown", "window not filled", PC),
     "models_unknown": ("unknown", "not judged", MODELS),
     "sensors_missing": ("trouble", "sensors missing", PC),
+    "sensors_stuck": ("trouble", "sensor stuck", DEVICE),
     "columns_unknown": ("note", "columns ignored", PC),
     "values_unreadable": ("trouble", "values unreadable", PC),
     "update_failing": ("trouble", "update failing", PC),

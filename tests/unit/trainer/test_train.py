@@ -84,6 +84,7 @@ def test_a_run_holds_what_it_should(trained: Path) -> None:
     classifier = manifest.models[1]
     assert classifier.range is not None and classifier.range.model == "detector" and classifier.range.limit > 0
     assert run["data"]["labels"] == {"fault": 6} and run["gate"]["passed"]
+    assert manifest.baseline.still is not None and all(1 <= longest < 10 for longest in manifest.baseline.still)
     self_test(bundle)
     for model in run["evaluation"]["models"].values():
         assert model["average_precision"] > 3 * model["random"]["average_precision"]
