@@ -150,7 +150,7 @@ def fleet(name: str) -> Callable[[Lake, Split], tuple[dict[str, Any], list[Line]
         )
         for baseline, alerts in others.items():
             scored = [one.scored for _, one in found["unanswered"]]
-            figures[baseline] = _figures(
+            figures[baseline] = figures_of(
                 [judge for judge, _ in alerts], scored, [each.alerts for _, each in alerts]
             ) | {
                 "average_precision": _precision(
@@ -183,12 +183,12 @@ def _lines(name: str, figures: dict[str, Any]) -> list[Line]:
 
 def _fleet(tried: Sequence[tuple[Judge, Tried]]) -> dict[str, Any]:
     scored = [one.scored for _, one in tried]
-    return _figures([judge for judge, _ in tried], scored, [one.told for _, one in tried]) | {
+    return figures_of([judge for judge, _ in tried], scored, [one.told for _, one in tried]) | {
         "look_alikes": sum(fired.told is None for _, one in tried for fired in one.fired)
     }
 
 
-def _figures(
+def figures_of(
     judges: Sequence[Judge], scored: Sequence[DeviceScores], alerts: Sequence[list[tuple[int, int]]]
 ) -> dict[str, Any]:
     """Return false alerts a day and recall, means over devices, the worst device and the unevenness over time."""
@@ -240,7 +240,7 @@ def _random(tried: Sequence[tuple[Judge, Tried]]) -> dict[str, Any]:
 def _everything(judges: Sequence[Judge], tried: Sequence[Tried]) -> dict[str, Any]:
     """Return the figures of one alert that never ends."""
     alerts = [[(0, len(one.scored.held.ts) - 1)] for one in tried]
-    found = _figures(judges, [one.scored for one in tried], alerts)
+    found = figures_of(judges, [one.scored for one in tried], alerts)
     shares = [float(judge.truth(one.scored.held)[1].mean()) for judge, one in zip(judges, tried, strict=True)]
     return found | {"average_precision": float(np.mean(shares))}
 

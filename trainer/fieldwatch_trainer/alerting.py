@@ -85,11 +85,12 @@ def unknown(one: Fitted, found: Threshold, budget: float) -> list[str]:
     facts, notes = found.facts, []
     if not facts.get("known", True):
         days = facts["device_days"]
+        place = "just above all scores there" if days else "the score's unit"
         notes.append(
             f"The {one.name}'s false alarms are not known: {days:.3g} device-days were held back, and {budget:g} a day "
             "need more. "
-            + ("Its threshold lies just above all scores there. " if days else "Its threshold is the score's unit. ")
-            + "The level of its alerts finds its place on the device."
+            + (f"Its threshold is {place}; " if one.kind == "detector" else "")
+            + "the level of its alerts finds its place on the device."
         )
     if one.kind == "classifier" and facts.get("faults") == 0:
         notes.append(

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from fieldwatch_contract.features import compute
 
+from bench import baselines, detection
 from bench.__main__ import table
+from bench.baselines import BASELINES
+from bench.detection import Line
 from bench.kernel import check, with_pandas, with_polars
 from bench.material import NAMES, SPEC, log_lines, readings, times
 from bench.rounds import Times
 from tests.conftest import ROOT
+from tests.lakes import correlated
 
 
 def test_the_cheap_cases_run():
@@ -65,3 +69,37 @@ def test_log_lines_say_what_the_readings_are():
 def test_the_table_shows_ratios_with_their_range():
     shown = table({"x": {"faster": {"median": 2.0, "least": 1.5, "most": 2.5}, "n": 3}})
     assert "| x | faster | 2.0 (1.5-2.5) |" in shown and "| x | n | 3 |" in shown
+
+
+def test_a_promise_that_misses_is_told_apart_from_an_aim():
+    kept, missed = Line("recall", 0.6, least=0.5), Line("rate", 0.4, most=0.35)
+    aim = Line("rate", 0.4, most=0.35, required=False)
+    assert (kept.passed, missed.passed, aim.passed) == (True, False, False)
+    assert (
+        str(kept).startswith("pass ") and str(missed).startswith("MISS ") and str(aim).startswith("not reached aim: ")
+    )
+    assert "0.400 (<= 0.35)" in str(missed)
+    assert not Line("recall", float("nan"), least=0.5).passed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"), [(["smf"], 2, "no set smf; there are smd"), (["smd"], 1, "set FIELDWATCH_DATA")]
+)
+def test_the_detection_bench_says_what_it_cannot_do(tmp_path, monkeypatch, capsys, arguments, code, words):
+    monkeypatch.setenv("FIELDWATCH_DATA", str(tmp_path))
+    try:
+        found = detection.main(arguments)
+    except SystemExit as exit_:
+        found = exit_.code
+    assert found == code and words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_sees_a_jump_and_learns_from_the_past_alone(name):
+    """The rows that are tried must not move the scale they are judged by."""
+    rows = correlated(3000, 5, 1)
+    rows[2500:2530] += 40.0
+    score = {"variance": baselines.variance, "pca": baselines.pca, "k-means": baselines.kmeans}[name]
+    found = score(rows, 1500)
+    assert found[2500:2530].max() > 3 * np.nanmax(found[1600:2400])
+    np.testing.assert_array_equal(score(rows[:2600], 1500)[:2500], found[:2500])

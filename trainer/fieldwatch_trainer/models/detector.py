@@ -77,8 +77,8 @@ REACH = 2**SLOW + (2**FILL - 1)
 LOOKBACK = (2**SMOOTH - 1) + REACH + 1
 LEAST_ROWS = 100
 ALERT = AlertRule(persistence=2, resolve_after=25)
-"""A score is an average over 32 rows already: to wait for a third row loses a tenth of the events, and saves nothing
-that the level does not."""
+"""A score is an average over 32 rows already: to wait for a third row loses up to a tenth of the events, and saves
+nothing that the level does not."""
 BLOCK = 4096
 """Rows worked on together in training; bounds memory, no effect on results beyond rounding."""
 
