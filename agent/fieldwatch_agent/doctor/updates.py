@@ -17,6 +17,7 @@ import urllib3
 from fieldwatch_agent import durable, web
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.findings import Finding
+from fieldwatch_agent.update.explain import NOTHING
 from fieldwatch_agent.update.troubles import FETCH, REMEDY
 from fieldwatch_agent.update.updater import pull
 
@@ -66,7 +67,9 @@ def try_updates(config: Config) -> Iterator[Finding]:
         result = pull(updates.url, root, scratch, device.id, device.type, updates.channel, ca=updates.ca)
     if result.outcome in {"failed", "refused"}:
         remedy = REMEDY.get(result.trouble or "", FETCH)
-        yield Finding("error", WHERE, result.detail.replace("; the installed bundle keeps scoring", ""), remedy)
+        yield Finding("error", WHERE, result.detail.replace(f"; {NOTHING}", ""), remedy)  # of the scratch
+    elif result.trouble == "ending":
+        yield Finding("warning", WHERE, result.detail, REMEDY["ending"])
     elif result.outcome == "activated":
         yield Finding(
             "ok", WHERE, f"{result.detail.partition(' is active')[0]} comes whole and passes its self-test here"

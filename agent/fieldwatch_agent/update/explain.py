@@ -26,6 +26,9 @@ from tuf.api.serialization import DeserializationError
 
 from fieldwatch_agent.update.source import Portal, Truncated
 
+STAYS = "the installed bundle keeps scoring"
+NOTHING = "no bundle is installed, so nothing is scored yet"
+
 
 class BadRoot(RepositoryError):
     """The installed root.json is not a root of trust."""
@@ -35,9 +38,9 @@ class Nothing(RepositoryError):
     """The repository is valid, but has nothing for this device."""
 
 
-def explain(error: Exception, source: str) -> tuple[str, str]:
-    """Return the kind of a failure and a sentence for the person on site."""
-    stays = "the installed bundle keeps scoring"
+def explain(error: Exception, source: str, installed: bool) -> tuple[str, str]:
+    """Return the kind of a failure and a sentence for the person on site; ``installed``: whether a bundle is active."""
+    stays = STAYS if installed else NOTHING
     match error:
         case BundleError() | MemoryError():
             return "memory", f"this computer could not test the bundle now: {error or 'not enough memory'}; {stays}"

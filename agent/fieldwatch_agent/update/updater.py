@@ -24,6 +24,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ from tuf.api.exceptions import (
     LengthOrHashMismatchError,
     RepositoryError,
 )
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, TargetFile, Timestamp
 from tuf.ngclient import Updater
 
 from fieldwatch_agent import durable
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 POLICY_LIMIT = 1 << 20
 """Largest policy file, in bytes."""
+ENDING = 4 * clock.DAY
+"""The server's signatures hold for a week and are renewed daily: so near to their end (µs) somebody must be told."""
 RESERVE = 64 << 20
 """Bytes of disk that an update leaves free for the journal."""
 
@@ -149,7 +152,7 @@ def pull(
         with durable.lock(state_dir / "update.lock"):
             activation.require()
             where = WebSource(source, limits or Limits(), ca) if isinstance(source, str) else FolderSource(source)
-            result = _Pull(where, root, state_dir, activation).run(device, family, channel, log)
+            result = _Pull(where, str(source), root, state_dir, activation).run(device, family, channel, log)
     except durable.Busy:
         return UpdateResult("failed", "another update is running on this device; let it end", "busy")
     except _Refused as error:
@@ -159,7 +162,7 @@ def pull(
         activation.end_update(result.trouble, result.detail, announce=not error.for_good)
         return result
     except (RepositoryError, DownloadError, urllib3.exceptions.HTTPError, OSError, BundleError, MemoryError) as error:
-        trouble, detail = explain(error, str(source))
+        trouble, detail = explain(error, str(source), activation.state().current is not None)
         result = UpdateResult("failed", detail, trouble)
     activation.end_update(result.trouble, result.detail if result.trouble else "", announce=result.outcome == "failed")
     return result
@@ -168,7 +171,8 @@ def pull(
 class _Pull:
     """The steps of one update, in order; only the last one changes the active bundle."""
 
-    def __init__(self, source: Source, root: bytes, folder: Path, activation: Activation) -> None:
+    def __init__(self, source: Source, place: str, root: bytes, folder: Path, activation: Activation) -> None:
+        self._place = place
         self._activation = activation
         self._folder = folder
         self._metadata = folder / "tuf"
@@ -184,6 +188,9 @@ class _Pull:
             raise BadRoot(str(error)) from error
 
     def run(self, device: str, family: str, channel: str, log: LogConfig | None) -> UpdateResult:
+        return self._foresee(self._run(device, family, channel, log))
+
+    def _run(self, device: str, family: str, channel: str, log: LogConfig | None) -> UpdateResult:
         try:
             self._updater.refresh()
             policy = self._policy(family, channel)
@@ -212,6 +219,16 @@ class _Pull:
         self._activation.switch(self._activation.stage(data), max(floor, facts.security_floor))
         path.unlink()
         return UpdateResult("activated", f"{name(bundle)} is active; it scores on probation first", **names(bundle))
+
+    def _foresee(self, result: UpdateResult) -> UpdateResult:
+        """Say ahead of time, where all is well, that the signatures here end soon and nobody renews them."""
+        ends = Metadata[Timestamp].from_file(str(self._metadata / "timestamp.json")).signed.expires
+        end = int(ends.timestamp()) * clock.SECOND
+        if result.trouble or end - clock.now() > ENDING:
+            return result
+        until = f"the signatures of {self._place} end on {clock.iso(end)} and nobody has renewed them"
+        detail = f"{result.detail}; but {until}: updates stop then"
+        return replace(result, trouble="ending", detail=detail)
 
     def _running(self) -> BundleRef | None:
         """Return the active bundle if its file is intact, whether or not this program can run it."""
