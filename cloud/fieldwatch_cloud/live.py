@@ -30,7 +30,7 @@ class Notice:
     ``alert``   columns of :data:`.tables.alert`
     ``state``   ``status``, ``since`` (µs), ``reason``
     ``health``  contract.events.HealthData as sent
-    ``event``   ``type`` (gap or model), ``time`` (µs), ``data``
+    ``event``   ``type`` (gap, model; incident: a person answered it), ``time`` (µs), ``data``
     ``verdict`` ``alert_id``, ``verdict``, ``note``, ``at`` (µs)
     ``parts``   ``down``: those of this server that do not work, with ``name``, ``says``, ``since`` (µs); no device
     =========== ==========================================================================================

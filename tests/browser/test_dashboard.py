@@ -42,6 +42,9 @@ PAGES = {
     "account": "/account",
     "people": "/users",
     "audit trail": "/audit",
+    "incidents": "/incidents?state=all",
+    "incident": "/incidents/1",
+    "telling": "/telling",
 }
 CHARTS = {
     "device": 6,

@@ -170,8 +170,11 @@ class Incidents:
 
     # ---- people and time ----
 
-    def act(self, db: Connection, incident_id: int, event: life.Event) -> None:
-        """Apply what a person did. Raises :class:`UnknownIncidentError`, :class:`.life.NotNowError`."""
+    def act(self, db: Connection, incident_id: int, event: life.Event) -> str:
+        """Apply what a person did, and return the device.
+
+        Raises :class:`UnknownIncidentError`, :class:`.life.NotNowError`.
+        """
         row = db.execute(select(t.incident).where(t.incident.c.id == incident_id)).first()
         if row is None:
             raise UnknownIncidentError(incident_id)
@@ -180,6 +183,7 @@ class Incidents:
         after, news = step(_LIFE.validate_python(row.life), event)
         self._keep(db, incident_id, after)
         self._tell(db, incident_id, after, news, event.at)
+        return str(row.device)
 
     def pass_time(self, db: Connection, now: int) -> int:
         """Let time pass for those incidents that it changes; return how many."""

@@ -15,6 +15,7 @@ from fieldwatch_contract import clock
 
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.life import Acknowledged, Assigned, Closed, Commented, Event, NotNowError, Snoozed
+from fieldwatch_cloud.live import Notice
 from fieldwatch_cloud.store import Store, audit, outbox
 from fieldwatch_cloud.store import incident_reads as reads
 from fieldwatch_cloud.store.incidents import UnknownIncidentError
@@ -82,13 +83,15 @@ def answer(
     event = _event(act, who, why.strip(), to.strip(), until, now)
     try:
         with _store(request).write() as db:
-            _store(request).incidents.act(db, number, event)
+            device = _store(request).incidents.act(db, number, event)
             said = f"to {to.strip()}" if act == "assign" else f"for {until}: {why.strip()}" if act == "snooze" else why
             audit.record(db, who, f"incident.{act}", str(number), said.strip(), now)
     except UnknownIncidentError:
         raise ProblemError(404, "Unknown incident", "There is no such incident.") from None
     except NotNowError as error:
         raise ProblemError(409, "Not any more", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    told = {"type": "incident", "time": now, "data": {"number": number, "act": act}}
+    _store(request).live.publish([Notice("event", device, told)])  # other people's pages
     return RedirectResponse(f"/incidents/{number}#timeline", status_code=303)
 
 

@@ -12,6 +12,7 @@ from fieldwatch_cloud.notify.watch import Chain
 from fieldwatch_cloud.store import outbox
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web import create_app
+from fieldwatch_cloud.web.stream import told
 from fieldwatch_contract import clock
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import insert
@@ -184,3 +185,14 @@ def test_metrics_are_prometheus_and_name_no_device(fresh: Fresh) -> None:
     (untold,) = found["fieldwatch_unrouted"].samples
     assert untold.value > 0
     assert "press-" not in text
+
+
+def test_an_answer_refreshes_other_people_s_pages(fresh: Fresh) -> None:
+    site = fresh(devices=3)
+    engineer = site.member(Role.ENGINEER)
+    before = site.store.live.last
+    assert engineer.post(f"/incidents/{numbers(engineer)[0]}/acknowledge").status_code == 303
+    _, news = site.store.live.after(before)
+    assert isinstance(news, list)
+    ((_, notice),) = news
+    assert (notice.kind, told(notice)["type"]) == ("event", "incident")
