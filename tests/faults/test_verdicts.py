@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,13 +181,21 @@ class Site:
 
     @property
     def newest(self) -> int:
-        return read_progress(self.state / FILE).newest or 0
+        return read_progress(self.state / FILE).newest or 0 if (self.state / FILE).exists() else 0
 
-    def heard(self) -> int:
-        """How many verdicts the journal has."""
-        found = read_status(self.state / FILE)["verdicts"] if (self.state / FILE).exists() else []
+    def has_read(self, ts: int) -> bool:
+        return self.newest >= ts
+
+    def has_heard(self, document: list[dict[str, Any]]) -> bool:
+        """Whether the journal has what it says; what was never said need not be withdrawn."""
+        known = self.heard()
+        return all(known.get(each["alert_id"]) == each["verdict"] for each in document)
+
+    def heard(self) -> dict[str, str | None]:
+        """The latest verdict of each alert that the journal has."""
+        found = read_status(self.state / FILE)["verdicts"]
         assert isinstance(found, list)
-        return len(found)
+        return {each["alert_id"]: each["verdict"] for each in found}
 
 
 def alerts(journal: Path) -> list[dict[str, Any]]:
@@ -213,27 +222,27 @@ def test_ninety_days_cut_and_killed_anywhere_are_one_pass(
     site.start()
     try:
         while written < len(lines):
-            count = dice.randint(500, 16_000)
+            count = dice.randint(3_000, 16_000)
+            until = START + (written + dice.randint(0, count // 2)) * clock.MINUTE
             with site.log.open("a") as file:
                 file.writelines(lines[written : written + count])
             written = min(written + count, len(lines))
-            time.sleep(dice.uniform(0.1, 0.8))  # somewhere in the block, its commit, or after it
+            if dice.random() < 0.7:
+                wait_until(partial(site.has_read, min(until, START + (written - 1) * clock.MINUTE)), "some rows")
+            time.sleep(dice.uniform(0, 0.1))  # somewhere in a block, its commit, or after it
             site.end(signal.SIGKILL)
             kills += 1
             torn += site.newest < START + (written - 1) * clock.MINUTE
-            if (site.state / FILE).exists():
-                for each in alerts(site.state / FILE):
-                    if each["transition"] == "opened" and dice.random() < 0.3:
-                        document[each["alert_id"]] = GOOD | {
-                            "alert_id": each["alert_id"], "verdict": dice.choice(["real", "false", "false", None]),
-                        }  # fmt: skip
-            say(broker, list(document.values())[-200:])
+            for each in alerts(site.state / FILE) if (site.state / FILE).exists() else []:
+                if each["transition"] == "opened" and dice.random() < 0.3:
+                    document[each["alert_id"]] = GOOD | {
+                        "alert_id": each["alert_id"], "verdict": dice.choice(["real", "false", "false", None]),
+                    }  # fmt: skip
+            latest = list(document.values())[-200:]
+            say(broker, latest)
             site.start()
             if dice.random() < 0.7:
-                have = site.heard()
-                end = time.monotonic() + 5
-                while site.heard() == have and time.monotonic() < end:
-                    time.sleep(0.05)
+                wait_until(partial(site.has_heard, latest), "the verdicts")
         last = START + (len(lines) - 1) * clock.MINUTE
         wait_until(lambda: site.newest == last, "the log's end", 120)
         site.end(signal.SIGTERM)
