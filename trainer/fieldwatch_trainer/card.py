@@ -36,6 +36,7 @@ LABELS = {
     "average_precision_pooled": "average precision over all rows together",
     "vus_pr": "VUS-PR (the same for intervals)",
     "highest_score": "highest score",
+    "lowest_level": "lowest score that could raise an alert",
     "expected_positive": "faulty rows expected by the probabilities",
     "observed_positive": "faulty rows observed",
     "rows": "rows",

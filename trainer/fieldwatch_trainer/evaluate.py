@@ -283,8 +283,10 @@ def lines_of(name: str, model: Mapping[str, Any]) -> list[str]:
         f"false alarms a device-day {number(model['false_alarms_per_day'])}{sure('false_alarms_per_day')}, "
         f"worst quarter {number(worst)}",
         f"    average precision {number(model['average_precision'])}{beside('average_precision')}",
-        f"    VUS-PR {number(model['vus_pr'])}{beside('vus_pr')}; event recall{beside('event_recall')}",
+        f"    VUS-PR {number(model['vus_pr'])}{beside('vus_pr')}",
     ]
+    if model["events"]:
+        lines.append(f"    event recall of those that know nothing{beside('event_recall')}")
     if model["delay_median_s"] is not None:
         lines.append(f"    delay median {model['delay_median_s']:.0f} s, 90 % {model['delay_p90_s']:.0f} s")
     if "hit_100" in model:

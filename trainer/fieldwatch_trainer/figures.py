@@ -142,7 +142,7 @@ def timeline(
         threshold = max(level, default=1.0)
         top = max(float(np.nanmax(y)), threshold) if np.isfinite(y).any() else threshold
         low = float(np.nanmin(y)) if np.isfinite(y).any() else 0.0
-        if low >= 0 and top > 20 * max(threshold, 1e-9):
+        if low >= 0 and top > 8 * max(threshold, 1e-9):
             axes.set_yscale("symlog", linthresh=max(threshold, 1e-9))
         if low >= 0:
             axes.set_ylim(0, 2.5 * top if axes.get_yscale() == "symlog" else 1.15 * top)  # room for the bar of alerts

@@ -169,7 +169,7 @@ def counts(judge: Judge, scored: Sequence[DeviceScores], outcomes: Sequence[Outc
         "events": events,
         "event_recall": sum(outcome.found for outcome in outcomes) / events if events else None,
         "alerts": alerts,
-        "alert_precision": true / (true + false) if true + false else None,
+        "alert_precision": true / (true + false) if events and true + false else None,
         "false_alarms": false,
         "false_alarms_per_day": false / days if days else None,
         "alert_share": open_rows / normal if normal else None,

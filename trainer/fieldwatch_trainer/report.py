@@ -96,6 +96,7 @@ th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px soli
 th { color: var(--soft); font-weight: 600; }
 td.n, th.n { text-align: right; }
 td.n { white-space: nowrap; }
+td:first-child { min-width: 9rem; }
 .good { color: #1c7c3c; } .bad { color: #b32222; } .warn { color: #8a5a00; }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .8em; }
 code { font-size: .85em; overflow-wrap: anywhere; }
@@ -290,7 +291,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
             pictures.append(figures.precision_recall(f"pr{place}", curve["recall"], curve["precision"], base))
         if model.get("reliability"):
             pictures.append(figures.reliability(f"cal{place}", model["reliability"]))
-        body += _pictures(pictures, beside=_figures_table(model))
+        body += _figures_table(model) + _pictures(pictures)
         body += _list(model.get("notes") or [])
         devices = model.get("devices") or []
         if isinstance(devices, list) and devices and isinstance(devices[0], dict):
@@ -453,9 +454,9 @@ def _folded(title: str, body: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{body}</details>" if body else ""
 
 
-def _pictures(svgs: Iterable[str], beside: str = "") -> str:
-    """Return pictures side by side where there is room, after a table ``beside`` them."""
-    inner = (f"<div>{beside}</div>" if beside else "") + "".join(f"<figure>{svg}</figure>" for svg in svgs)
+def _pictures(svgs: Iterable[str]) -> str:
+    """Return pictures side by side where there is room."""
+    inner = "".join(f"<figure>{svg}</figure>" for svg in svgs)
     return f"<div class='pictures'>{inner}</div>" if inner else ""
 
 

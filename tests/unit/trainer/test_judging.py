@@ -65,6 +65,11 @@ def test_false_alerts_are_told_by_the_quarter_they_fall_into() -> None:
     assert told[3]["false_alarms_per_day"] == 1.0
 
 
+def test_without_an_event_nobody_speaks_of_precision() -> None:
+    told = figures(judge(), [scores(DAY, [], [(100, 100, 2.0)])])
+    assert (told["alerts"], told["false_alarms"], told["alert_precision"], told["event_recall"]) == (1, 1, None, None)
+
+
 def test_maintenance_is_no_event_and_its_alerts_are_not_false() -> None:
     one = scores(DAY, [(100, 150, "fault")], [(500, 505, 2.0)])
     one.held.label[490:520] = 3

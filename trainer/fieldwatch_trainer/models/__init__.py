@@ -107,7 +107,7 @@ class Fitted:
 
 
 class Plugin(Protocol):
-    """What every model module offers; :func:`.train.plugins` lists those in use."""
+    """What every model module offers; :func:`.train.train_lake` says which are in use."""
 
     name: str
     kind: Kind
