@@ -67,7 +67,7 @@ def _missed(name: str, model: Mapping[str, Any]) -> Iterator[str]:
     near = [case for case in cases if (case.get("of_threshold") or 0.0) >= NEAR]
     if near:
         yield (
-            f"{name}: {len(near)} of {len(cases)} missed events came to {NEAR:.0%} of what an alert needs, or above it for "
+            f"{name}: {len(near)} of {len(cases)} missed events came to {NEAR:.0%} of what alerts need, or above for "
             "too short a time. A larger --budget may find them; fieldwatch-trainer backtest shows at what cost."
         )
     if far := len(cases) - len(near):
