@@ -174,7 +174,7 @@ def page(told: Told) -> str:
     parts = [f"<h1>{escape(told.title)}</h1>", *(f"<p>{escape(line)}</p>" for line in told.about)]
     for curve in told.curves:
         rows = "".join(f"<tr><td>× {point['factor']:g}<td>{escape(_point(point))}" for point in curve.points)
-        parts.append(f"<h2>{escape(curve.model)}: with other budgets</h2><table>{rows}</table>")
+        parts.append(f"<h2>{escape(curve.model)}: with other budgets</h2>{_trade(curve)}<table>{rows}</table>")
     rows = ""
     for model in dict.fromkeys(week.model for week in told.weeks):
         for monday, days, alerts, like in _by_week(told.weeks, model):
@@ -189,6 +189,7 @@ def page(told: Told) -> str:
         ]
         parts.append("</ul>")
     parts.append("<h2>Alerts</h2>" if told.alerts else "<h2>No alert</h2>")
+    parts.append("<p>Solid: score; dashed: level; red: an alert is open; amber: labelled time.</p>")
     for alert in sorted(told.alerts, key=lambda one: (one.opened_at, one.device)):
         mark = f" Like dismissed alert {alert.like}: nobody is told." if alert.like else ""
         sensors = ", ".join(alert.sensors) or "no sensor"
@@ -201,6 +202,32 @@ def page(told: Told) -> str:
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
         f"<title>{escape(told.title)}</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _trade(curve: Curve) -> str:
+    """Draw events found over false alarms a device-day, a point a budget; nothing where no label says either."""
+    known = [p for p in curve.points if p.get("event_recall") is not None and p.get("false_alarms_per_day") is not None]
+    if not known:
+        return ""
+    most = max(*(point["false_alarms_per_day"] for point in known), 0.1) * 1.1
+    width, height = 420, 220
+    spots = [
+        (EDGE + point["false_alarms_per_day"] / most * (width - EDGE - 10), height - 34 - point["event_recall"] * 170)
+        for point in known
+    ]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
+    marks = "".join(
+        f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3.5' fill='#235a97'/>"
+        f"<text x='{x + 6:.1f}' y='{y - 6:.1f}'>× {point['factor']:g}</text>"
+        for (x, y), point in zip(spots, known, strict=True)
+    )
+    return (
+        f"<svg viewBox='0 0 {width} {height}' style='max-width:{width}px' role='img' "
+        f"aria-label='events found over false alarms of {escape(curve.model)}'>"
+        f"<polyline class='s' points='{line}'/>{marks}"
+        f"<text x='0' y='20'>1</text><text x='0' y='{height - 34}'>0</text><text x='14' y='20'>events found</text>"
+        f"<text x='{width}' y='{height - 4}' text-anchor='end'>false alarms a device-day, up to {most:.2g}</text></svg>"
     )
 
 

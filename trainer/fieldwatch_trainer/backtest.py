@@ -230,7 +230,7 @@ def _tell(told: Told, judge: Judge, one: Tried, labels: Sequence[Label]) -> None
     events = judge.events(one.scored)
     for fired in one.fired:
         met = [event for event in events if fired.first <= event.last and fired.last >= event.first]
-        about = f"found {met[0].label} of {iso(int(held.ts[met[0].first]))}" if met else "no label there"
+        about = f"Found: {met[0].label} of {iso(int(held.ts[met[0].first]))}" if met else "No label there"
         told.alerts.append(
             line_of(held.device, judge.name, fired, told.sensors, about if events else "", held.ts, held.score,
                     one.level, spans, judge.period)

@@ -194,6 +194,17 @@ def test_a_page_needs_nothing_from_anywhere_and_escapes_names() -> None:
     assert shown.count("<svg") == 3 and "http" not in shown and "Like dismissed alert" in shown
 
 
+def test_the_trade_is_a_curve_where_labels_say_both() -> None:
+    found = told()
+    points = [
+        {"factor": f, "alerts": 3, "event_recall": r, "false_alarms_per_day": r / 2} for f, r in ((1, 0.4), (2, 0.8))
+    ]
+    found.curves = [Curve("detector", points)]
+    shown = page(found)
+    assert "events found over false alarms of detector" in shown and shown.count("<circle") == 2
+    assert "<circle" not in page(told())
+
+
 def test_no_line_crosses_a_gap() -> None:
     ts = START + np.concatenate((np.arange(50), 500 + np.arange(50))) * MINUTE
     drawn = chart("x", ts, np.ones(100, np.float32), np.full(100, 2.0), [], [], MINUTE)
