@@ -19,7 +19,6 @@ import numpy as np
 from fieldwatch_contract.alerts import Rule
 from fieldwatch_contract.backtest import Backtest
 from fieldwatch_contract.fold import unexplained
-from fieldwatch_trainer.backtest import Tried
 from fieldwatch_trainer.baselines import moving_variance
 from fieldwatch_trainer.lake import GridRows
 from fieldwatch_trainer.levels import level_rule
@@ -40,9 +39,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Alerts:
-    """A baseline's scores of the readings that are tried, and its alerts on them."""
+    """A baseline's scores of the readings that are tried, its threshold, and its alerts on them."""
 
     score: NDArray[np.float32]
+    threshold: float
     alerts: list[tuple[int, int]]
 
 
@@ -93,10 +93,13 @@ def _smooth(score: Floats) -> Floats:
     return np.convolve(score, weights / weights.sum())[: len(score)]
 
 
-def _made(score: Callable[[Floats, int], Floats]) -> Callable[[GridRows, int, Tried, Judge], Alerts]:
-    def run(grid: GridRows, first: int, tried: Tried, judge: Judge) -> Alerts:
-        """Fit on rows before ``first``, score the others; ``tried`` has their times and labels."""
-        held, learn = tried.scored.held, 3 * first // 4
+Made = Callable[[GridRows, int, HeldOut, Judge], Alerts]
+
+
+def _made(score: Callable[[Floats, int], Floats]) -> Made:
+    def run(grid: GridRows, first: int, held: HeldOut, judge: Judge) -> Alerts:
+        """Fit on rows before ``first``, score the others; ``held`` has their times and labels."""
+        learn = 3 * first // 4
         found = score(grid.rows, learn).astype(np.float32)
         seen = learn + np.flatnonzero(grid.reading[learn:first])
         quiet = HeldOut(held.device, grid.ts[seen], found[seen], np.ones(len(seen), bool), np.zeros(len(seen), np.int8))
@@ -105,12 +108,12 @@ def _made(score: Callable[[Floats, int], Floats]) -> Callable[[GridRows, int, Tr
         after = found[first:][grid.reading[first:]]
         test = Backtest(Rule(held.device, "baseline", "detector", threshold, judge.alert, level))
         test.feed(held.ts, after, held.judged, unexplained)
-        return Alerts(after, [(one.told, one.last) for one in test.fired if one.told is not None])
+        return Alerts(after, threshold, [(one.told, one.last) for one in test.fired if one.told is not None])
 
     return run
 
 
-BASELINES: dict[str, Callable[[GridRows, int, Tried, Judge], Alerts]] = {
+BASELINES: dict[str, Made] = {
     "variance": _made(variance),
     "pca": _made(pca),
     "k-means": _made(kmeans),

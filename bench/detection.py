@@ -30,7 +30,7 @@ from fieldwatch_trainer import metrics
 from fieldwatch_trainer.backtest import ANSWER_AFTER, Tried, try_device
 from fieldwatch_trainer.baselines import turned
 from fieldwatch_trainer.evaluate import judges_of, score_same_rows
-from fieldwatch_trainer.lake import Lake
+from fieldwatch_trainer.lake import GridRows, Lake
 from fieldwatch_trainer.outcomes import DeviceScores, Judge, Outcome, counts, quarters
 from fieldwatch_trainer.score import first_row, open_bundle
 from fieldwatch_trainer.split import Split, read_split
@@ -139,7 +139,9 @@ def fleet(name: str) -> Callable[[Lake, Split], tuple[dict[str, Any], list[Line]
                         each = try_device(scorer, info.device, grid, first, labels, after)
                         found[world].append((judge, each[0][0]))
                     for baseline, made in BASELINES.items():
-                        others[baseline].append((judge, made(grid, first, found["unanswered"][-1][1], judge)))
+                        others[baseline].append(
+                            (judge, made(grid, first, found["unanswered"][-1][1].scored.held, judge))
+                        )
         figures: dict[str, Any] = {world: _fleet(tried) for world, tried in found.items()}
         figures["average_precision"] = _precision(
             judge, [(one.scored, one.scored.held.score) for _, one in found["answered"]]
@@ -250,17 +252,17 @@ def _everything(judges: Sequence[Judge], tried: Sequence[Tried]) -> dict[str, An
 
 def skab(lake: Lake, split: Split) -> tuple[dict[str, Any], list[Line]]:
     """Measure verdicts of rows, all devices together, as the set's own leaderboard does; 400 rows of training each."""
-    parts = []
+    parts: list[Verdicts] = []
     with tempfile.TemporaryDirectory() as scratch:
         for device_type in lake.device_types():
             parts += _rows(lake, split, device_type, Path(scratch) / device_type)
-    flagged, positive = np.concatenate([a for a, _, _ in parts]), np.concatenate([b for _, b, _ in parts])
-    figures = _verdicts(flagged, positive) | {"everything": _verdicts(np.ones(len(positive), bool), positive)}
-    rng = np.random.default_rng(0)
-    figures["random"] = _verdicts(rng.random(len(positive)) < flagged.mean(), positive)
+    positive = np.concatenate([part.positive for part in parts])
+    figures: dict[str, Any] = {}
+    for name in parts[0].flagged:
+        figures[name] = _verdicts(np.concatenate([part.flagged[name] for part in parts]), positive)
     return figures, [
-        Line("SKAB: F1 of rows", figures["f1"], least=0.80, required=False),
-        Line("SKAB: false-alarm rate of rows", figures["far"], most=0.15, required=False),
+        Line("SKAB: F1 of rows", figures["detector"]["f1"], least=0.80, required=False),
+        Line("SKAB: false-alarm rate of rows", figures["detector"]["far"], most=0.15, required=False),
     ]
 
 
@@ -269,16 +271,16 @@ def tep(lake: Lake, split: Split) -> tuple[dict[str, Any], list[Line]]:
     with tempfile.TemporaryDirectory() as scratch:
         parts = _rows(lake, split, "tep", Path(scratch))
     hidden = ("tep-fault-03", "tep-fault-09", "tep-fault-15")
-    by_fault = {name: float(flagged[positive].mean()) for flagged, positive, name in parts if positive.any()}
-    normal = np.concatenate([flagged[~positive] for flagged, positive, _ in parts])
-    figures = {
-        "found": float(np.mean([share for name, share in by_fault.items() if name not in hidden])),
-        "far": float(normal.mean()),
-        "by_fault": by_fault,
-    }
+    figures: dict[str, Any] = {}
+    for name in parts[0].flagged:
+        faults = [part for part in parts if part.positive.any() and part.device not in hidden]
+        normal = np.concatenate([part.flagged[name][~part.positive] for part in parts])
+        shares = [float(part.flagged[name][part.positive].mean()) for part in faults]
+        figures[name] = {"found": float(np.mean(shares)), "far": float(normal.mean())}
+    ours = figures["detector"]
     return figures, [
-        Line("TEP: fault rows found, without faults 3, 9, 15", figures["found"], least=0.95, required=False),
-        Line("TEP: false-alarm rate of rows", figures["far"], most=0.01, required=False),
+        Line("TEP: fault rows found, without faults 3, 9, 15", ours["found"], least=0.95, required=False),
+        Line("TEP: false-alarm rate of rows", ours["far"], most=0.01, required=False),
     ]
 
 
@@ -290,28 +292,56 @@ def cmapss(lake: Lake, split: Split) -> tuple[dict[str, Any], list[Line]]:
     if model is None:
         return {"notes": run["notes"]}, [Line("C-MAPSS: PR-AUC, engines never seen", 0.0, least=0.95)]
     keys = ("average_precision", "average_precision_pooled", "brier", "events", "event_recall", "false_alarms_per_day")
-    figures = {key: model[key] for key in keys} | {"random": model["random"], "threshold": model["threshold"]}
+    figures = {key: model[key] for key in keys} | {"threshold": model["threshold"]}
+    figures |= {name: model[name] for name in ("random", "everything", "variance")}
     return figures, [
         Line("C-MAPSS: PR-AUC, engines never seen, rows pooled", model["average_precision_pooled"], least=0.95),
         Line("C-MAPSS: PR-AUC, engines never seen, mean by engine", model["average_precision"], least=0.95),
     ]
 
 
-def _rows(
-    lake: Lake, split: Split, device_type: str, out: Path
-) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_], str]]:
-    """Train a type; return for each device which judged rows after the border were flagged, and which are positive."""
+@dataclass(frozen=True)
+class Verdicts:
+    """Which judged rows of a device each detector flagged, by name, and which are positive; bool ``[n]``."""
+
+    device: str
+    positive: NDArray[np.bool_]
+    flagged: dict[str, NDArray[np.bool_]]
+
+
+def _rows(lake: Lake, split: Split, device_type: str, out: Path) -> list[Verdicts]:
+    """Train a type; return the verdicts of rows after the border: ours, the baselines', and those that know nothing.
+
+    A baseline learns from the device's own past; where it has none, from that of the devices that have one.
+    """
     train_lake(lake, device_type, out, split)
     (scored,) = score_same_rows([open_bundle(out / "bundle.zip")], lake, split)
-    judge = scored.judges[0]
-    return [
-        (
-            one.held.judged & (np.nan_to_num(one.held.score) >= judge.threshold),
-            one.held.label != 0,
-            one.held.device,
-        )
-        for one in scored.found[judge.name]
-    ]
+    judge, manifest = scored.judges[0], scored.bundle.manifest
+    grids = {
+        info.device: lake.grid(info.device, manifest.sensors, manifest.window) for info in lake.devices(device_type)
+    }
+    border = {name: first_row(grid, name, split) for name, grid in grids.items()}
+    past = [(grid.ts[: border[name]], grid.rows[: border[name]]) for name, grid in grids.items() if border[name]]
+    rng, found = np.random.default_rng(0), []
+    for one in scored.found[judge.name]:
+        held, name = one.held, one.held.device
+        grid, first = grids[name], border[name]
+        if not first:
+            ts, rows = (np.concatenate(part) for part in zip(*past, strict=True))
+            read = np.concatenate((np.ones(len(ts), bool), grid.reading))
+            grid = GridRows(np.concatenate((ts, grid.ts)), np.concatenate((rows, grid.rows)), read, 0)
+            first = len(ts)
+        ours = held.judged & (np.nan_to_num(held.score) >= judge.threshold)
+        flagged = {
+            "detector": ours,
+            "random": rng.random(len(ours)) < ours.mean(),
+            "everything": np.ones(len(ours), bool),
+        }
+        for baseline, made in BASELINES.items():
+            theirs = made(grid, first, held, judge)
+            flagged[baseline] = held.judged & (theirs.score >= theirs.threshold)
+        found.append(Verdicts(name, held.label != 0, flagged))
+    return found
 
 
 def _verdicts(flagged: NDArray[np.bool_], positive: NDArray[np.bool_]) -> dict[str, Any]:
@@ -335,8 +365,11 @@ def _told(figures: dict[str, Any]) -> list[str]:
             lines.append(
                 f"{name:<12} false alerts a device-day {each['false_a_day']:.2f}, recall {each['recall']:.3f}{more}"
             )
-        elif isinstance(each, dict) and "f1" in each:
-            lines.append(f"{name:<12} F1 {each['f1']:.3f}, false-alarm rate {each['far']:.3f}")
+        elif isinstance(each, dict) and "far" in each:
+            first = f"F1 {each['f1']:.3f}" if "f1" in each else f"fault rows found {each['found']:.3f}"
+            lines.append(f"{name:<12} {first}, false-alarm rate {each['far']:.3f}")
+        elif isinstance(each, dict) and each.get("average_precision") is not None:
+            lines.append(f"{name:<12} average precision {each['average_precision']:.3f}, mean by device")
     return lines
 
 
