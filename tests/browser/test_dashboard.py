@@ -110,6 +110,7 @@ def test_page_loads_clean_and_fits(site: Site, enter: Enter, name: str) -> None:
             wait_until(lambda canvas=canvas: canvas.evaluate(PAINTED) > 2, "a picture on every canvas")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate("document.title") != ""
+        assert page.evaluate("[...document.forms].every((one) => typeof one.matches === 'function')")  # not its field
 
 
 def test_a_violation_of_the_policy_would_be_noticed(site: Site, enter: Enter) -> None:
@@ -321,7 +322,7 @@ def test_the_search_is_in_the_address(site: Site, enter: Enter) -> None:
     freezers = page.locator(".tile b", has_text="freezer").count()
     page.get_by_label("Find").fill("freezer")
     expect(page.locator(".tile")).to_have_count(freezers)
-    expect(page.locator("#matches")).to_contain_text(f"{freezers} of ")
+    expect(page.locator("#counted")).to_contain_text(f"{freezers} of ")
     page.get_by_label("Show").select_option("with an open alert")
     expect(page.locator(".tile")).to_have_count(1)
     assert page.url == f"{site.url}/?q=freezer&state=warning"
@@ -366,7 +367,7 @@ def test_a_fleet_is_searched_by_sensor_and_by_keyboard_alone(site: Site, enter: 
     with site.store.read() as db:
         row = db.execute(t.alert.select().where(t.alert.c.alert_id == site.alerts["critical"])).one()
     page.get_by_label("Find").fill(row.sensors[0].upper())
-    wait_until(lambda: (page.wait_for_timeout(20), "of" in page.locator("#matches").inner_text())[1], "an answer")
+    wait_until(lambda: (page.wait_for_timeout(20), "of" in page.locator("#counted").inner_text())[1], "an answer")
     expect(page.locator("#d-press-0001")).to_be_visible()
     assert names >= 1
 
