@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fieldwatch_contract.alerts import AlertRule, Rule
+from fieldwatch_contract.backtest import Answers, Backtest
 from fieldwatch_contract.clock import DAY
+from fieldwatch_contract.fold import unexplained
 from fieldwatch_contract.level import LevelRule
 from fieldwatch_trainer.levels import ABOVE, BELOW, RISE, level_rule
+from fieldwatch_trainer.thresholds import HeldOut, from_budget
 
 from tests.lakes import MINUTE
+
+ALERT = AlertRule(persistence=2, resolve_after=25)
 
 
 def detector(threshold: float = 0.5, **changes: object) -> LevelRule:
@@ -51,3 +57,36 @@ def test_a_classifiers_ladder_is_of_probabilities_and_ends_where_it_can_reach(th
 
 def test_a_bundle_may_be_frozen() -> None:
     assert not detector(adapt=False).adapt
+
+
+# ---- the budget on new time ----------------------------------------------------------------------------------------
+
+
+def noise(days: int, seed: int, scale: float) -> np.ndarray:
+    """Return a score a minute, without any event, that grows to ``scale`` times its size within the first day."""
+    score = np.convolve(np.random.default_rng(seed).exponential(size=days * 1440), np.ones(5) / 5, "same")
+    return np.asarray(score * np.minimum(1 + (scale - 1) * np.arange(len(score)) / 1440, scale), np.float32)
+
+
+def alerts_a_day(score: np.ndarray, threshold: float, level: LevelRule, *, answered: bool) -> float:
+    ts = np.arange(len(score)) * MINUTE
+    test = Backtest(
+        Rule("d", "detector", "detector", threshold, ALERT, level),
+        Answers(480 * MINUTE, lambda opened, until: "false") if answered else None,
+    )
+    test.feed(ts, score, np.ones(len(score), bool), unexplained)
+    return len(test.fired) / (len(score) / 1440)
+
+
+def test_the_level_keeps_the_budget_where_a_fixed_threshold_does_not() -> None:
+    """Half an alert a day on held-back days, and dozens on the days that follow, because the device has changed."""
+    past = noise(20, 1, 1.0)
+    held = HeldOut("d", np.arange(len(past)) * MINUTE, past, np.ones(len(past), bool), np.zeros(len(past), np.int8))
+    threshold = from_budget(ALERT, [held], MINUTE, budget=0.5, guard=0, unit=1.0).value
+    later = noise(40, 2, 1.6)
+    frozen = level_rule("detector", threshold, MINUTE, 0.5, adapt=False)
+    moving = level_rule("detector", threshold, MINUTE, 0.5, adapt=True)
+    assert alerts_a_day(past, threshold, frozen, answered=False) <= 0.5
+    assert alerts_a_day(later, threshold, frozen, answered=False) > 5
+    assert alerts_a_day(later, threshold, moving, answered=False) < 1.6
+    assert alerts_a_day(later, threshold, moving, answered=True) < 0.8
