@@ -257,10 +257,13 @@ class _Look:
         self._presence.setdefault(device, []).append(names.presence(series))
         about.unrest.add(series)
         self._rhythms.setdefault(device, clocks.Rhythm()).add(series)
-        for finding, held in stuck.stuck(series):
-            found.append(finding)
-            series = replace(series, x=_without(series.x, held))
-        about.changes.extend(changes.changes(series))
+        changed = changes.changes(series)
+        if not any(change.how for change in changed):  # after a change of unit steps may be a thousandth
+            for finding, held in stuck.stuck(series):
+                found.append(finding)
+                series = replace(series, x=_without(series.x, held))
+                changed = changes.changes(series)
+        about.changes.extend(changed)
         if len(series.calm) >= MIN_VALUES:
             self._levels.setdefault(name, {})[device] = Level.of(series.x[series.calm])
         return found

@@ -8,6 +8,7 @@ others:
 | a code that loggers write (nines, the end of an integer type, 7999, beyond 1e15) | half of the others' spread | sure |
 | any other beyond ±1 | ten times the others' whole range | sure |
 | any, 0 and -1 too, in short dropouts of a sensor that otherwise moves | the others' spread | a dropout, not sure |
+| 0 or -1, in short dropouts, before and after which the sensor reads the same | ten usual steps | a dropout, not sure |
 
 *Spread* is from the 1st to the 99th percentile. A found value is set aside and the next extreme is judged, up to
 :data:`MOST`. A code in the middle of a column's range cannot be told from a measurement.
@@ -89,9 +90,24 @@ def _judge(column: NDArray[np.float64], rows: NDArray[np.int64], extreme: float)
     whole = float(others.max() - others.min())
     if abs(extreme) > 1 and several and apart > 10 * max(whole, least):
         return Suspect(extreme, rows[is_extreme], True)
+    if several and extreme in (0.0, -1.0) and _drops(column, is_extreme, extreme):
+        return Suspect(extreme, rows[is_extreme], False)
     if several and apart > max(spread, least) and count < DROPOUT_SHARE * len(column) and _short(is_extreme):
         return Suspect(extreme, rows[is_extreme], False)
     return None
+
+
+def _drops(column: NDArray[np.float64], held: NDArray[np.bool_], value: float) -> bool:
+    """Tell whether a sensor falls to a value for moments, and is back where it was: in most of the runs."""
+    if not held.any() or held.mean() > DROPOUT_SHARE or not _short(held):
+        return False
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], held, [False])).astype(np.int8)))
+    inner = (edges[::2] > 0) & (edges[1::2] < len(column))
+    before, after = column[edges[::2][inner] - 1], column[edges[1::2][inner]]
+    step = float(np.median(np.abs(np.diff(column[~held]))))
+    depth = np.abs((before + after) / 2 - value)
+    back = (depth > 10 * step) & (np.abs(after - before) < depth / 4) & (depth > 0)
+    return len(before) >= LEAST and float(back.mean()) > 0.5
 
 
 def _short(held: NDArray[np.bool_]) -> bool:

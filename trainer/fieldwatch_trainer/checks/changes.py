@@ -3,7 +3,8 @@
 The place of a change is sought by cumulative sums, of the values and of their distance from the median, both clipped,
 in halves of halves; then the stretches right beside it are compared (:mod:`.checks.units`). A device that works in jobs
 goes from level to level and comes back; so one of the two must be new: hardly a block of the whole time on the other
-side of the change, at least a quarter of all, is like it. Labelled time is left out: a fault may change a level. Where
+side of the change, at least a quarter of all, is like it. Where nothing is found so, the distributions of all values
+before and after are compared. Labelled time is left out: a fault may change a level. Where
 two sensors of a device exchange their values at the same reading, they were swapped.
 """
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from fieldwatch_trainer.checks.finding import Finding
 from fieldwatch_trainer.checks.series import SAMPLE, Level, Series
-from fieldwatch_trainer.checks.units import SIGN, Conversion, conversion, unlike
+from fieldwatch_trainer.checks.units import SIGN, Conversion, by_distribution, conversion, unlike
 
 LEAST = 100
 """Rows on each side of a change."""
@@ -29,6 +30,8 @@ WINDOW = 5 * LEAST
 LOCAL = 10
 """Rows on each side that tell the jump itself."""
 DEPTH = 4
+FOLLOWING = 6
+"""Later places at which a change may end."""
 QUARTER = 0.25
 SEEN = 0.02
 """Share of blocks on the other side that may be like a new level."""
@@ -54,19 +57,60 @@ def changes(series: Series) -> list[Change]:
     least = max(LEAST, int(SHARE * len(values)))
     if len(values) < 2 * least:
         return []
-    found = []
-    for place in _places(values, least):
-        before, after = values[max(0, place - WINDOW) : place], values[place : place + WINDOW]
-        one, two = Level.of(before), Level.of(after)
-        if not unlike(one, two):
-            continue
-        left, right = float(np.median(before[-LOCAL:])), float(np.median(after[:LOCAL]))
-        how = conversion(one, two, left, right)
-        if how is None and abs(right - left) <= max(3 * max(one.spread, two.spread), 10 * max(one.step, two.step)):
-            continue
-        if _new(two, values[:place], len(values)) or _new(one, values[place:], len(values)):
-            found.append(Change(series, int(rows[place]), one, two, how))
+    places = _places(values, least)
+    found = [change for place in places if (change := _beside(series, place)) is not None]
+    known = [change for change in found if change.how is not None]
+    return known or _of_distribution(series, places) or found
+
+
+def _beside(series: Series, place: int) -> Change | None:
+    """Compare the stretches right beside a place."""
+    rows = series.calm
+    values = series.x[rows]
+    before, after = values[max(0, place - WINDOW) : place], values[place : place + WINDOW]
+    one, two = Level.of(before), Level.of(after)
+    if not unlike(one, two):
+        return None
+    left, right = float(np.median(before[-LOCAL:])), float(np.median(after[:LOCAL]))
+    how = conversion(one, two, left, right)
+    if how is None and abs(right - left) <= max(3 * max(one.spread, two.spread), 10 * max(one.step, two.step)):
+        return None
+    if not (_new(two, values[:place], len(values)) or _new(one, values[place:], len(values))):
+        return None
+    return Change(series, int(rows[place]), one, two, how)
+
+
+def _of_distribution(series: Series, places: Sequence[int]) -> list[Change]:
+    """Compare all that lies before a place with all that follows, up to the end or a later place."""
+    rows = series.calm
+    values = series.x[rows]
+    least = max(3 * LEAST, int(2 * SHARE * len(values)))
+    found: list[Change] = []
+    start = 0
+    for number, place in enumerate(places):
+        for stop in (len(values), *places[number + 1 :][:FOLLOWING]):
+            before, after = values[start:place], values[place:stop]
+            if len(before) < least or len(after) < least:
+                continue
+            how = by_distribution(before, after)
+            exact = None if how is None else _border(values, place, how)
+            if exact is not None:
+                one, two = Level.of(values[start:exact]), Level.of(values[exact:stop])
+                found.append(Change(series, int(rows[exact]), one, two, how))
+                start = exact
+                break
     return found
+
+
+def _border(values: NDArray[np.float64], place: int, how: Conversion) -> int | None:
+    """Return the row near a place before which the converted values go on as if nothing had happened."""
+    start, stop = max(1, place - LEAST), min(len(values), place + LEAST)
+    jumps = np.abs(np.diff(values[start - 1 : stop]))
+    after = np.abs(np.diff(values[place : place + 10 * LEAST]))
+    usual = float(np.quantile(after, 0.9)) if len(after) else 0.0
+    goes_on = np.abs(how.factor * values[start - 1 : stop - 1] + how.offset - values[start:stop]) <= 3 * usual
+    candidates = np.flatnonzero(goes_on)
+    return start + int(candidates[np.argmax(jumps[candidates])]) if len(candidates) else None
 
 
 def _new(level: Level, elsewhere: NDArray[np.float64], count: int) -> bool:

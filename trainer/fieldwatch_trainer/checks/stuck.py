@@ -21,7 +21,7 @@ LEAST = 60
 """Shorter runs are not looked at."""
 RATIO = 5
 FEW = 6
-TINY = 1e-3
+TINY = 0.02
 MOVING = 0.5
 
 _REMEDY = "look at the sensor and its wiring; export these values as missing, or label the time maintenance"

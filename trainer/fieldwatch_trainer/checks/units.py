@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fieldwatch_trainer.checks.series import Level
+from fieldwatch_trainer.checks.series import SAMPLE, Level, thinned
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,54 @@ def conversion(
             continue
         best, least = each, misfit
     return best
+
+
+QUANTILES = (0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95)
+ALIKE = 0.1
+CLOSE = 0.05
+FAR = 0.25
+"""Shares of a distribution's width by which quantiles may miss on the mean (a pure factor less), or must differ."""
+LARGE = 5.0
+HUGE = 50.0
+"""A load may double and keep its shape: smaller factors prove nothing here, larger ones than this need less proof."""
+
+
+def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conversion | None:
+    """Return the conversion that makes the distribution of ``one`` that of ``two``, None where there is none.
+
+    For devices that work in jobs, whose levels right beside a change say little: both distributions have the same
+    shape, all their quantiles are related by one conversion, and so is the usual step.
+    """
+    a, b = (np.quantile(thinned(values), QUANTILES) for values in (one, two))
+    wide, other = float(np.ptp(a)), float(np.ptp(b))
+    if wide <= 0 or other <= 0:
+        return None
+    same = float(np.abs(a - b).mean()) / max(wide, other)
+    steps = [_usual_step(values) for values in (one, two)]
+    if same < FAR or not all(steps):
+        return None
+    best, least = None, np.inf
+    for each in (one for one in (SIGN, *CONVERSIONS) if one is SIGN or one.offset or _large(one)):
+        size = abs(each.factor)
+        misses = np.abs(np.sort(each.factor * a + each.offset) - b) / max(size * wide, other)
+        miss = float(misses.mean())
+        if abs(np.log(steps[1] / (size * steps[0]))) >= np.log(STEPS) or miss >= min(ALIKE, same / 4, least):
+            continue
+        plain = each.offset or each is SIGN or not 1 / HUGE < size < HUGE
+        if plain or (miss < CLOSE and misses.max() < ALIKE):
+            best, least = each, miss
+    return best
+
+
+def _large(each: Conversion) -> bool:
+    """Tell whether a factor is one by which no load grows while it keeps its shape."""
+    return not 1 / LARGE < each.factor < LARGE
+
+
+def _usual_step(values: NDArray[np.float64]) -> float:
+    steps = np.abs(np.diff(values[:SAMPLE]))
+    moving = steps[steps > 0]
+    return float(np.median(moving)) if len(moving) else 0.0
 
 
 def _decimal(each: Conversion) -> bool:
