@@ -56,6 +56,16 @@ def test_rows_out_of_order_are_sorted_and_gaps_are_rows_of_nan(tmp_path: Path) -
     np.testing.assert_array_equal(grid.rows[grid.reading], expected)
 
 
+@pytest.mark.parametrize("layout", ["wide", "long"])
+def test_readings_that_jitter_around_the_full_minute_are_a_row_each(tmp_path: Path, layout: str) -> None:
+    maker = LakeMaker(tmp_path, rows=500, count=1)
+    maker.ts["press-0"] += np.random.default_rng(3).integers(-200_000, 200_000, 500)
+    grid = Lake(maker.write(layout)).grid("press-0", maker.names, window=20)
+    assert grid.reading.all() and grid.duplicate == 0
+    assert np.array_equal(grid.ts, maker.ts["press-0"])
+    assert np.array_equal(grid.rows, maker.values["press-0"])
+
+
 def test_long_values_of_one_slot_make_one_reading(tmp_path: Path) -> None:
     LakeMaker(tmp_path, rows=2, count=1).write()
     (tmp_path / "readings" / "press-0.parquet").unlink()
