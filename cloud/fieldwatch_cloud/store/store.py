@@ -25,6 +25,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from fieldwatch_cloud.alerts.routing import Routing
 from fieldwatch_cloud.live import LiveFeed, Notice
+from fieldwatch_cloud.store import audit
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.alerts import add_transitions
 from fieldwatch_cloud.store.batch import Batch, Refused, StateSeen
@@ -100,8 +101,11 @@ class Store(Database):
         with self.read() as db:
             return documents(db, after, clock.now())
 
-    def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "") -> bool:
-        """Store a user's verdict on an alert, a label. Returns False if there is no such alert."""
+    def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "", who: str = "") -> bool:
+        """Store a user's verdict on an alert, a label. Returns False if there is no such alert.
+
+        ``who``: whose it is, as the audit trail writes it; without one it is not in there.
+        """
         now = clock.now()
         with self.write() as db:
             device = db.execute(select(t.alert.c.device).where(t.alert.c.alert_id == alert_id)).scalar()
@@ -109,6 +113,8 @@ class Store(Database):
                 return False
             row = {"alert_id": alert_id, "verdict": verdict, "note": note, "at": now}
             db.execute(insert(t.verdict), row)
+            if who:
+                audit.record(db, who, "alert.judge", f"alert {alert_id} of {device}", f"{verdict}: {note}", now)
         self.live.publish([Notice("verdict", device, dict(row))])
         return True
 

@@ -24,7 +24,7 @@ from fieldwatch_cloud.store.fleet import AnyRow, DeviceNow
 from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.problems import MEDIA_TYPE, Problem, ProblemError
 from fieldwatch_cloud.web.queries import HEAT_UNIT, Place, Queries
-from fieldwatch_cloud.web.routes import Route, needs
+from fieldwatch_cloud.web.routes import Route, needs, person
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range, cut
 from fieldwatch_cloud.web.stream import STREAMS, Stream
 
@@ -642,7 +642,7 @@ def judge(
     body: VerdictIn,
 ) -> VerdictOut:
     """Store a person's judgement as a label. A session needs its CSRF token, a bearer token does not."""
-    if not _store(request).add_verdict(alert_id, body.verdict, body.note.strip()):
+    if not _store(request).add_verdict(alert_id, body.verdict, body.note.strip(), person(request).name):
         raise ProblemError(404, "Unknown alert", "There is no such alert.")
     found = queries.alert(alert_id)
     assert found is not None and found.verdicts

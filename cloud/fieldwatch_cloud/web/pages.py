@@ -19,7 +19,7 @@ from fieldwatch_cloud.web.changes import began, changes
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.queries import DayBalance
-from fieldwatch_cloud.web.routes import Route, needs
+from fieldwatch_cloud.web.routes import Route, needs, person
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut
 from fieldwatch_cloud.web.tiles import Tiles, Wish
 
@@ -184,7 +184,7 @@ def judge(
     if len(text) > NOTE_LIMIT:
         raise ProblemError(422, "Note too long", f"A note has at most {NOTE_LIMIT} characters, this one {len(text)}.")
     store: Store = request.app.state.store
-    if not store.add_verdict(alert_id, chosen, text):
+    if not store.add_verdict(alert_id, chosen, text, person(request).name):
         raise ProblemError(404, "Unknown alert", "There is no such alert.")
     return RedirectResponse(f"/alerts/{quote(alert_id)}#verdict", status_code=303)
 

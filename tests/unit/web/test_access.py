@@ -371,3 +371,18 @@ def test_an_identity_provider_that_is_down_is_told(public: Callable[..., Site]) 
     invited(site, behind_proxy(site))
     answer = behind_proxy(site).get("/sign-in/provider")
     assert answer.status_code == 502 and "cannot be reached" in answer.text
+
+
+def test_who_judged_an_alert_is_in_the_trail(fresh: Callable[..., Site]) -> None:
+    site = fresh(devices=2)
+    alert = site.alerts["warning"]
+    member = site.member(Role.ENGINEER)
+    assert member.post(f"/alerts/{alert}/verdict", data={"verdict": "real", "note": "bearing worn"}).status_code == 303
+    assert member.post(f"/api/v1/alerts/{alert}/verdict", json={"verdict": "false"}).status_code == 201
+    with site.store.read() as db:
+        found = [(one.who, one.target, one.why) for one in entries(db) if one.action == "alert.judge"]
+    target = f"alert {alert} of freezer-0002"
+    assert found == [
+        ("engineer@lab.example", target, "real: bearing worn"),
+        ("engineer@lab.example", target, "false: "),
+    ]
