@@ -1,6 +1,7 @@
 """One function on both sides: what ``replay`` says of a log is what ``score`` says of the same rows in the lake.
 
-Compared for equality, not closeness: time, model, score, threshold, verdict, sensors and shares.
+Compared for equality, not closeness: time, model, score, threshold, verdict, sensors and shares; where both begin with
+the device's first row also what an alert needed and which one was open.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from fieldwatch_contract.clock import iso
 pytestmark = pytest.mark.timeout(240)
 ROOT = Path(__file__).parents[2]
 FIELDS = ("ts", "model", "score", "threshold", "verdict", "sensors", "shares")
+ALL = (*FIELDS, "level", "alert")
 
 
 def run(*arguments: str) -> str:
@@ -27,20 +30,20 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def scored(path: Path, device: str) -> list[dict[str, Any]]:
+def scored(path: Path, device: str, fields: Sequence[str] = FIELDS) -> list[dict[str, Any]]:
     table = pq.read_table(path)
     times = table.column("ts").cast(pa.timestamp("us", "UTC")).cast("int64").to_pylist()
     rows = table.to_pylist()
     return [
-        {"ts": iso(ts), **{key: row[key] for key in FIELDS[1:]}}
+        {"ts": iso(ts), **{key: row[key] for key in fields[1:]}}
         for ts, row in zip(times, rows, strict=True)
         if row["device"] == device
     ]
 
 
-def replayed(log: Path, bundle: Path) -> list[dict[str, Any]]:
-    rows = map(json.loads, run("fieldwatch_agent", "replay", str(log), "--bundle", str(bundle)).splitlines())
-    return [{key: row[key] for key in FIELDS} for row in rows]
+def replayed(log: Path, bundle: Path, *more: str, fields: Sequence[str] = FIELDS) -> list[dict[str, Any]]:
+    rows = map(json.loads, run("fieldwatch_agent", "replay", str(log), "--bundle", str(bundle), *more).splitlines())
+    return [{key: row[key] for key in fields} for row in rows]
 
 
 def by_row(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -63,13 +66,21 @@ def test_replay_says_what_the_trainer_says(tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "scores.parquet"),
     )
-    raised = set()
+    raised, alerts, levels = set(), set(), set()
     for log in sorted((tmp_path / "logs").iterdir()):
-        ours = by_row(replayed(log / "readings.csv", bundle))
-        theirs = by_row(scored(tmp_path / "scores.parquet", log.name))
+        config = tmp_path / f"{log.name}.toml"  # an alert's id contains the device's
+        config.write_text(
+            f'[device]\nid = "{log.name}"\ntype = "press"\n'
+            f'[log]\npath = {json.dumps(str(log / "readings.csv"))}\nperiod = "60s"\n'
+        )
+        ours = by_row(replayed(log / "readings.csv", bundle, "--config", str(config), fields=ALL))
+        theirs = by_row(scored(tmp_path / "scores.parquet", log.name, ALL))
         assert {model for _, model in ours} == {"detector", "classifier"}
         assert ours == theirs
         raised |= {row["verdict"] for row in ours.values()}
+        alerts |= {row["alert"] for row in ours.values()} - {None}
+        levels |= {row["level"] for row in ours.values()}
+    assert alerts and len(levels) > len(alerts)
     assert raised == {"normal", "anomalous", "faulty", "unknown"}
 
 

@@ -25,8 +25,8 @@ from fieldwatch_agent.send.progress import COPIES
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertRule, Said, alert_id
 from fieldwatch_contract.bundle import Bundle, read_bundle
-from fieldwatch_contract.events import AlertVerdict, Verdicts
-from fieldwatch_contract.level import LevelRule
+from fieldwatch_contract.events import AlertVerdict, HealthData, LevelNow, OutboxState, Verdicts
+from fieldwatch_contract.level import AtBound, LevelRule
 
 from tests.bundles import make_bundle
 
@@ -450,3 +450,21 @@ def test_the_level_and_its_bounds_are_shown(device: Device) -> None:
     (now,) = device.pipeline.levels
     assert (now.level, now.at_bound) == (LADDER[-1], "highest")
     assert replace(device.state(), alert=None).rung == len(LADDER) - 1
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        ("", "level     detector alerts from 7.5 on\n"),
+        ("lowest", "level     detector alerts from 7.5 on, the lowest that the bundle allows\n"),
+        ("highest", "level     detector alerts from 7.5 on, the highest that the bundle allows\n"),
+    ],
+)
+def test_status_shows_the_level_and_that_it_is_at_a_bound(device: Device, bound: AtBound, words: str) -> None:
+    shown = read_status(device.journal.path)
+    now = LevelNow(model="detector", level=7.5, at_bound=bound)
+    health = HealthData(
+        ts=clock.iso(clock.now()), agent="1", bundle=None, log="following", last_reading=None, lag_bytes=0,
+        outbox=OutboxState(events=0, bytes=0, oldest=None), ledger=[], levels=[now],
+    )  # fmt: skip
+    assert words in status.describe(shown | {"health": health.model_dump()}, DEVICE)
