@@ -153,6 +153,9 @@ class Manifest(_Model):
         for field in ("mean", "scale", "low", "high", *(["still"] if self.baseline.still is not None else [])):
             if len(getattr(self.baseline, field)) != len(self.sensors):
                 raise ValueError(f"baseline.{field} must have one number for each of {len(self.sensors)} sensors")
+        centre = self.features.centre if self.features is not None else None
+        if centre is not None and len(centre) != len(self.sensors):
+            raise ValueError(f"features.centre must have one number for each of {len(self.sensors)} sensors")
         for model in self.models:
             reach = model.lookback
             if model.input == "features":

@@ -31,7 +31,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 KERNEL = 2
 """Version of the arithmetic. A bundle made for another kernel is refused, because its features would differ.
@@ -48,12 +48,17 @@ TINY = 1e-30
 
 
 class FeatureSpec(BaseModel):
-    """Which statistics over which windows (rows, ascending); the layout is ``[window, statistic, sensor]``."""
+    """Which statistics over which windows (rows, ascending); the layout is ``[window, statistic, sensor]``.
+
+    ``centre``: a number a sensor, subtracted before anything else, where a sensor's values are so large that single
+    precision would not show how they move; None: nothing is subtracted.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     windows: tuple[int, ...] = Field(default=(5, 15, 60), min_length=1)
     statistics: tuple[Statistic, ...] = Field(default=STATISTICS, min_length=1)
+    centre: tuple[FiniteFloat, ...] | None = None
 
     def model_post_init(self, _context: object) -> None:
         """Refuse windows that are not positive and ascending, and repeated statistics."""
@@ -80,11 +85,14 @@ def compute(rows: NDArray[np.float64], count: int, spec: FeatureSpec) -> NDArray
     """Return the features of the last ``count`` rows.
 
     ``rows``: float64 ``[h + count, S]``, NaN = missing, no infinities; rows before the first are taken as missing.
-    Result: float32 ``[count, spec.width(S)]``. Raises :class:`ValueError` for ``count`` outside ``0..len(rows)``.
+    Result: float32 ``[count, spec.width(S)]``. Raises :class:`ValueError` for ``count`` outside ``0..len(rows)``, and
+    for a centre of other sensors.
     """
     total, sensors = rows.shape
     if not 0 <= count <= total:
         raise ValueError(f"count {count} is outside 0..{total}")
+    if spec.centre is not None and len(spec.centre) != sensors:
+        raise ValueError(f"centre has {len(spec.centre)} numbers for {sensors} sensors")
     reach = spec.longest - 1
     history = total - count
     if history < reach:
@@ -99,6 +107,8 @@ def compute(rows: NDArray[np.float64], count: int, spec: FeatureSpec) -> NDArray
             strip = slice(left, left + width)
             # + 0.0 removes -0.0, because min and max of the two zeros are not defined
             some = np.ascontiguousarray(rows[:, strip], dtype=np.float64) + 0.0
+            if spec.centre is not None:
+                some = some - np.array(spec.centre[strip]) + 0.0
             for start in range(0, count, stride):
                 stop = min(start + stride, count)
                 _fill(out[start:stop, :, :, strip], some[start : stop + reach], spec)

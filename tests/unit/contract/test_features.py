@@ -208,3 +208,20 @@ def test_the_kernel_agrees_with_exact_arithmetic(name):
                     continue
                 scale = {"mean": abs(true) + want["std"], "std": want["std"], "slope": want["std"]}[statistic]
                 assert abs(value - true) <= EPS32 * abs(true) + 1e-12 * scale, (row, window, statistic, value, true)
+
+
+def test_a_centre_is_subtracted_before_anything_else_and_changes_no_bit_of_the_rest():
+    rng = np.random.default_rng(3)
+    rows = np.round(rng.normal(size=(300, 3)), 3)
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    centre = (0.0, 2.0**30, -(2.0**20))
+    spec = FeatureSpec(windows=(3, 10), centre=centre)
+    moved = compute(rows + centre, 300, spec)
+    rounded = (rows + centre) - centre
+    np.testing.assert_array_equal(moved, compute(rounded, 300, FeatureSpec(windows=(3, 10))))
+    parts = [
+        compute((rows + centre)[max(0, start - 9) : start + 7], min(7, 300 - start), spec) for start in range(0, 300, 7)
+    ]
+    assert np.concatenate(parts).tobytes() == moved.tobytes()
+    with pytest.raises(ValueError, match="centre has 3 numbers for 2 sensors"):
+        compute(rows[:, :2], 10, spec)

@@ -46,6 +46,22 @@ def fleet() -> Data:
     return Data([device(f"press-{i}", [(300, 340 + i)] if i % 2 else []) for i in range(8)])
 
 
+@pytest.mark.parametrize("origin", [1e9, -3e8])
+def test_it_finds_a_fault_that_single_precision_would_not_show(origin: float) -> None:
+    """At 1e9 ± 1 all values are one number in float32, and only spread and slope were left."""
+
+    def far(device: DeviceRows) -> DeviceRows:
+        return replace(device, rows=device.rows + np.array([0.0, origin, 0.0, 0.0]))
+
+    fitted = Classifier(SPEC, SETTINGS).fit(Data([far(one) for one in fleet()]))
+    assert fitted.features is not None and fitted.features.centre is not None
+    assert [abs(x) > 1 for x in fitted.features.centre] == [False, True, False, False]
+    new = far(device("new", [(100, 160)]))
+    score = fitted.reference(compute(new.rows, len(new.rows), fitted.features))
+    assert score[110:160].mean() > 0.8
+    assert score[:100].mean() < 0.05
+
+
 def test_it_finds_the_fault_on_an_unseen_device_and_names_the_sensor() -> None:
     fitted = Classifier(SPEC, SETTINGS).fit(fleet())
     new = device("new", [(100, 160)])

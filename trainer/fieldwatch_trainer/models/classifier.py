@@ -38,6 +38,7 @@ from fieldwatch_contract.verdicts import Kind
 from numpy.typing import NDArray
 
 from fieldwatch_trainer.models import FAULT, NORMAL, SEED, DeviceRows, Fitted, TooLittleData, TrainingData, trees
+from fieldwatch_trainer.models.moments import moments
 from fieldwatch_trainer.models.trees import Forest
 
 NEAR = 32
@@ -252,7 +253,7 @@ class Classifier:
 
         Raises :class:`.models.TooLittleData` where there are too few faulty or normal rows.
         """
-        settings, spec = self.settings, self.spec
+        settings, spec = self.settings, centred(self.spec, data)
         library, notes = grower()
         sample, units = draw(data, spec, settings)
         x, y, teach = sample.features, sample.fault, ~sample.doubtful
@@ -319,6 +320,19 @@ class Classifier:
                 "notes": notes,
             },
         )
+
+
+LOST = 1e4
+"""A sensor whose mean exceeds this multiple of its spread is centred: single precision has 1.7e7 steps to a number."""
+
+
+def centred(spec: FeatureSpec, data: TrainingData) -> FeatureSpec:
+    """Return ``spec`` with a centre for the sensors that need one; 1e9 ± 1 would else be one number to the trees."""
+    found = moments(data)
+    needs = (found.count > 0) & (found.sd > 0) & (np.abs(found.mean) > LOST * found.sd)
+    if not needs.any():
+        return spec
+    return spec.model_copy(update={"centre": tuple(float(x) for x in np.where(needs, found.mean, 0.0))})
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
