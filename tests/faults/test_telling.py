@@ -234,6 +234,11 @@ def test_a_redirect_is_not_followed(tell: Told, servers: list[Any], tmp_path: Pa
         "http://[fe80::1]/",
         "http://[64:ff9b::7f00:1]/",
         "http://[2002:7f00:1::]/",
+        "http://[::7f00:1]/",
+        "http://224.0.0.1/",
+        "http://[ff0e::1]/",
+        "http://240.0.0.1/",
+        "http://[64:ff9b:1::1]/",
         "ftp://198.51.100.7/",
         "http://user:secret@93.184.216.34/",
     ],
@@ -244,6 +249,7 @@ def test_a_webhook_reaches_no_private_place(tell: Told, servers: list[Any], tmp_
     store = tell(configured({"ops": hook(hooks, tmp_path, url=url.format(port=hooks.port), allow=[])}))
     assert set(settled(store)) == {"dead"}
     assert hooks.attempts == 0
+    assert {row["attempts"] for row in rows(store, t.message)} == {1}, "refused, not tried"
     assert "secret" not in str(rows(store, t.message)), "an error must not tell a password"
 
 

@@ -9,6 +9,7 @@ from fieldwatch_cloud.alerts.life import (
     LATE,
     QUIET,
     REOPEN,
+    SIGNALS_KEPT,
     SNOOZE_LIMIT,
     TRANSITIONS,
     TURNS,
@@ -259,6 +260,16 @@ def test_a_rebuilt_journal_opens_the_same_fault_again_and_the_old_opening_does_n
     assert (told(news), len(incident.signals)) == ([], 2)
     incident, news = step(incident, seen(over(again, 30)))
     assert (told(news), incident.state) == (["resolved"], "resolved"), "though the first opening was never ended"
+
+
+def test_a_fault_of_many_openings_keeps_the_newest() -> None:
+    found, _ = begin(seen(signal(0)))
+    for minute in range(1, 2 * SIGNALS_KEPT):
+        found, _ = step(found, seen(signal(minute)))
+    assert len(found.signals) == SIGNALS_KEPT
+    assert found.signals[-1] == signal(2 * SIGNALS_KEPT - 1)
+    found, news = step(found, seen(over(found.signals[-1], 500)))
+    assert (found.state, told(news)) == ("resolved", ["resolved"])
 
 
 def test_flapping_is_told_once_and_what_is_when_it_is_quiet() -> None:
