@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from fieldwatch_trainer.__main__ import main
+from fieldwatch_trainer.check import inspect
+from fieldwatch_trainer.lake import Lake
 
 
 def test_a_detector_for_a_real_server(data_dir: Path, tmp_path: Path) -> None:
@@ -32,6 +34,18 @@ def test_the_proof_of_concept(data_dir: Path, tmp_path: Path) -> None:
     lines = [line for line in pq.read_table(out).to_pylist() if line["model"] == "classifier"]
     assert len(lines) == 42
     assert sum(line["verdict"] == "unknown" for line in lines) >= 20  # measured 28
+
+
+@pytest.mark.parametrize("name", ["asd", "skab", "tep", "cmapss"])
+def test_no_real_set_is_stopped(data_dir: Path, name: str) -> None:
+    """What public sets show is told at most: jobs, loads and drifts are no changes of unit, strong faults no leaks."""
+    lake = Lake(data_dir / name)
+    stops = [
+        (one.kind, one.device, one.sensor)
+        for device_type in lake.device_types()
+        for one in inspect(lake, device_type).stopping
+    ]
+    assert stops == []
 
 
 pytestmark = pytest.mark.realdata

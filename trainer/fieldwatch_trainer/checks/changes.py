@@ -30,7 +30,7 @@ WINDOW = 5 * LEAST
 LOCAL = 10
 """Rows on each side that tell the jump itself."""
 DEPTH = 4
-FOLLOWING = 6
+FOLLOWING = 4
 """Later places at which a change may end."""
 QUARTER = 0.25
 SEEN = 0.02
@@ -58,15 +58,13 @@ def changes(series: Series) -> list[Change]:
     if len(values) < 2 * least:
         return []
     places = _places(values, least)
-    found = [change for place in places if (change := _beside(series, place)) is not None]
+    found = [change for place in places if (change := _beside(series, values, place)) is not None]
     known = [change for change in found if change.how is not None]
-    return known or _of_distribution(series, places) or found
+    return known or _of_distribution(series, values, places) or found
 
 
-def _beside(series: Series, place: int) -> Change | None:
-    """Compare the stretches right beside a place."""
-    rows = series.calm
-    values = series.x[rows]
+def _beside(series: Series, values: NDArray[np.float64], place: int) -> Change | None:
+    """Compare the stretches right beside a place; ``values``: the calm ones."""
     before, after = values[max(0, place - WINDOW) : place], values[place : place + WINDOW]
     one, two = Level.of(before), Level.of(after)
     if not unlike(one, two):
@@ -77,13 +75,11 @@ def _beside(series: Series, place: int) -> Change | None:
         return None
     if not (_new(two, values[:place], len(values)) or _new(one, values[place:], len(values))):
         return None
-    return Change(series, int(rows[place]), one, two, how)
+    return Change(series, int(series.calm[place]), one, two, how)
 
 
-def _of_distribution(series: Series, places: Sequence[int]) -> list[Change]:
+def _of_distribution(series: Series, values: NDArray[np.float64], places: Sequence[int]) -> list[Change]:
     """Compare all that lies before a place with all that follows, up to the end or a later place."""
-    rows = series.calm
-    values = series.x[rows]
     least = max(3 * LEAST, int(2 * SHARE * len(values)))
     found: list[Change] = []
     start = 0
@@ -96,7 +92,7 @@ def _of_distribution(series: Series, places: Sequence[int]) -> list[Change]:
             exact = None if how is None else _border(values, place, how)
             if exact is not None:
                 one, two = Level.of(values[start:exact]), Level.of(values[exact:stop])
-                found.append(Change(series, int(rows[exact]), one, two, how))
+                found.append(Change(series, int(series.calm[exact]), one, two, how))
                 start = exact
                 break
     return found

@@ -55,9 +55,9 @@ class Level:
         return cls(float(middle), float(high - low) / 1.349, step, bool(values.min() == values.max()))
 
 
-def thinned(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return at most about :data:`SAMPLE` of the values, evenly spread."""
-    return values[:: max(1, len(values) // SAMPLE)]
+def thinned(values: NDArray[np.float64], most: int = SAMPLE) -> NDArray[np.float64]:
+    """Return at most about ``most`` of the values, evenly spread."""
+    return values[:: max(1, len(values) // most)]
 
 
 def runs(held: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldwatch_trainer.checks.series import SAMPLE, Level, thinned
+from fieldwatch_trainer.checks.series import Level, thinned
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,8 @@ ALIKE = 0.1
 CLOSE = 0.05
 FAR = 0.25
 """Shares of a distribution's width by which quantiles may miss on the mean (a pure factor less), or must differ."""
+DRAWN = 2000
+"""Values from which the shape of a distribution, and the usual step, are taken."""
 LARGE = 5.0
 HUGE = 50.0
 """A load may double and keep its shape: smaller factors prove nothing here, larger ones than this need less proof."""
@@ -132,13 +134,15 @@ def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conve
     For devices that work in jobs, whose levels right beside a change say little: both distributions have the same
     shape, all their quantiles are related by one conversion, and so is the usual step.
     """
-    a, b = (np.quantile(thinned(values), QUANTILES) for values in (one, two))
+    a, b = (np.quantile(thinned(values, DRAWN), QUANTILES) for values in (one, two))
     wide, other = float(np.ptp(a)), float(np.ptp(b))
     if wide <= 0 or other <= 0:
         return None
     same = float(np.abs(a - b).mean()) / max(wide, other)
+    if same < FAR:
+        return None
     steps = [_usual_step(values) for values in (one, two)]
-    if same < FAR or not all(steps):
+    if not all(steps):
         return None
     best, least = None, np.inf
     for each in (one for one in (SIGN, *CONVERSIONS) if one is SIGN or one.offset or _large(one)):
@@ -159,7 +163,7 @@ def _large(each: Conversion) -> bool:
 
 
 def _usual_step(values: NDArray[np.float64]) -> float:
-    steps = np.abs(np.diff(values[:SAMPLE]))
+    steps = np.abs(np.diff(values[:DRAWN]))
     moving = steps[steps > 0]
     return float(np.median(moving)) if len(moving) else 0.0
 
