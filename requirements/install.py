@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> int:
 def install(name: str) -> None:
     """Make the environment where there is none, and bring it to the lock file. Raises :class:`InstallError`."""
     lock = ROOT / "requirements" / f"{name}.txt"
-    count = len(re.findall(r"^\S+==", lock.read_text(encoding="utf-8"), re.M))
+    count = len(re.findall(r"^[\w.-]+(?:\[.*?\])?==", lock.read_text(encoding="utf-8"), re.M))
     print(f"set up {VENV.name} for {name}: about {count} packages, {NEEDED_MB[name][0]} MB", file=sys.stderr)
     check(name)
     with Status() as status:

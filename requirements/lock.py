@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COMMON = (
     "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header",
-    "--no-annotate",
+    "--no-annotate", "--no-strip-extras",
 )  # fmt: skip
 DEV = ("--constraint", "requirements/dev.txt")
 

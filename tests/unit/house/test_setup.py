@@ -24,10 +24,15 @@ spec.loader.exec_module(install)
 LOCKS = sorted(path.stem for path in (ROOT / "requirements").glob("*.txt"))
 
 
+PINNED = r"^([\w.-]+)(?:\[.*?\])?=="
+"""A package, perhaps with extras."""
+
+
 def pins(name: str) -> dict[str, set[str]]:
-    """Package → the versions pinned. The marker is left out: in a larger set-up more may want it."""
+    """Package → the versions pinned. Marker and extras are left out: in a larger set-up more may want it."""
     found: dict[str, set[str]] = {}
-    for package, version in re.findall(r"^(\S+)==(\S+)", (ROOT / "requirements" / f"{name}.txt").read_text(), re.M):
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    for package, version in re.findall(PINNED + r"(\S+)", text, re.M):
         found.setdefault(package, set()).add(version)
     return found
 
@@ -36,7 +41,7 @@ def pins(name: str) -> dict[str, set[str]]:
 def test_a_lock_has_hashes_and_no_address(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     assert "://" not in text
-    assert len(re.findall(r"^\S+==", text, re.M)) == len(re.findall(r"== ?\S+.*\\\n    --hash=sha256:", text))
+    assert len(re.findall(PINNED, text, re.M)) == len(re.findall(r"== ?\S+.*\\\n    --hash=sha256:", text))
 
 
 @pytest.mark.parametrize("name", [name for name in LOCKS if name != "dev"])
