@@ -7,6 +7,7 @@ same versions, so that each can be installed on top of another.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,18 @@ def pin(name: str, *what: str) -> None:
     command = [sys.executable, "-m", "uv", "pip", "compile", *COMMON, *what, "-o", f"requirements/{name}.txt"]
     print("pin", name, flush=True)
     subprocess.run(command, cwd=ROOT, check=True)
+    lock = ROOT / "requirements" / f"{name}.txt"
+    lock.write_text(with_plain_names(lock.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_plain_names(text: str) -> str:
+    """Return a lock in which ``name[extra]==1`` also stands as ``name==1``.
+
+    pip meets a package under either name, in an order of its own, and with hashes it wants the one that it meets first.
+    """
+    blocks = re.findall(r"^\S.*(?:\n .*)*\n", text, re.M)
+    plain = [re.sub(r"^([\w.-]+)\[.*?\]==", r"\1==", block) for block in blocks]
+    return "".join(block for pair in zip(blocks, plain, strict=True) for block in dict.fromkeys(pair))
 
 
 if __name__ == "__main__":
