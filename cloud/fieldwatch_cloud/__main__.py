@@ -150,8 +150,8 @@ def _serve(options: argparse.Namespace) -> int:
         telling = Telling(store, config)
         app = create_app(store, store.live, settings, ingest, telling)
         telling.start(app.state.monitor.others)
-        server = make_server(app, settings)
-        print(f"dashboard: {settings.url if accounts else settings.start_url}", flush=True)
+        says = f"dashboard: {settings.url if accounts else settings.start_url}"  # who reads it may come at once
+        server = make_server(app, settings, ready=lambda: print(says, flush=True))
         # The server handles these signals and then raises the same signal again, which must be ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)

@@ -129,7 +129,17 @@ class Head:
 
 
 class _Server(uvicorn.Server):
-    """Ends the event streams before it waits for open connections: those never end by themselves."""
+    """Says when it can be reached, and ends the event streams before it waits for open connections: those never end
+    by themselves.
+    """
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         stream: Stream = self.config.app.state.stream  # type: ignore[union-attr]
@@ -137,10 +147,10 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(app: FastAPI, settings: WebSettings) -> uvicorn.Server:
+def make_server(app: FastAPI, settings: WebSettings, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Return the server for ``app``: ``run()`` it, or ``await serve()`` beside other tasks.
 
-    A stop waits two seconds for answers that are under way.
+    ``ready`` is called once the port takes connections. A stop waits two seconds for answers that are under way.
     """
     return _Server(
         uvicorn.Config(
@@ -154,7 +164,8 @@ def make_server(app: FastAPI, settings: WebSettings) -> uvicorn.Server:
             ssl_certfile=settings.certificate,
             ssl_keyfile=settings.key,
             timeout_graceful_shutdown=2,
-        )
+        ),
+        ready,
     )
 
 

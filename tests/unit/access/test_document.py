@@ -96,6 +96,20 @@ def certificate(folder: Path) -> None:
     (folder / "web.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, *form))
 
 
+LATE = """
+import asyncio, uvicorn
+
+begin = uvicorn.Server.startup
+
+async def startup(*arguments, **more):
+    await asyncio.sleep(0.5)
+    await begin(*arguments, **more)
+
+uvicorn.Server.startup = startup
+"""
+"""As ``sitecustomize.py``: a machine so busy that the port opens late."""
+
+
 @pytest.mark.timeout(300)
 def test_a_person_signs_in_over_tls_while_the_command_line_goes_on(
     tmp_path: Path, spawn: Spawn, clean_env: Mapping[str, str]
@@ -118,10 +132,12 @@ def test_a_person_signs_in_over_tls_while_the_command_line_goes_on(
     link = run("user", "invite", "ada", "--role", "admin").stdout.strip()
     assert link.startswith(f"https://localhost:{port}/link?token=")
     command = [sys.executable, "-m", "fieldwatch_cloud", "serve", "--config", config]
-    server = spawn(command, env=clean_env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    busy = {**clean_env, "PYTHONPATH": str(tmp_path)}
+    server = spawn(command, env=busy, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert server.stdout.readline() == f"dashboard: https://localhost:{port}/\n"  # no start link
     trust = ssl.create_default_context(cafile=str(tmp_path / "web.pem"))
-    with httpx.Client(verify=trust, base_url=f"https://localhost:{port}") as browser:
+    with httpx.Client(verify=trust, base_url=f"https://localhost:{port}") as browser:  # announced: nobody is refused
         wait_until(lambda: browser.get("/healthz").status_code == 200, "a server that is well")
         form = {"token": link.split("token=")[1], "password": PASSWORD, "again": PASSWORD}
         answer = browser.post("/link", data=form)
