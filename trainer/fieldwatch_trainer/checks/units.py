@@ -83,6 +83,10 @@ SPREADS = 2.0
 STEPS = 1.6
 MISFIT = 1.5
 """Level, spread and step may each miss by so much, and together by hardly more than one of them."""
+SHIFTED, OFFSET = 5.0, 1.5
+"""Spreads that an offset must have to be told, where it is all there is, and where a factor comes with it."""
+WIDTH = 3.3
+"""Spreads of a normal distribution between its 5 % and 95 % quantiles."""
 LOCATED = 3.0
 """Of a level that lies fewer spreads from zero almost any factor could be read; then only powers of ten count."""
 
@@ -147,6 +151,8 @@ def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conve
     best, least = None, np.inf
     for each in (one for one in (SIGN, *CONVERSIONS) if one is SIGN or one.offset or _large(one)):
         size = abs(each.factor)
+        if not _told_by_offset(each, max(size * wide, other) / WIDTH):
+            continue
         misses = np.abs(np.sort(each.factor * a + each.offset) - b) / max(size * wide, other)
         miss = float(misses.mean())
         if abs(np.log(steps[1] / (size * steps[0]))) >= np.log(STEPS) or miss >= min(ALIKE, same / 4, least):
@@ -155,6 +161,11 @@ def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conve
         if plain or (miss < CLOSE and misses.max() < ALIKE):
             best, least = each, miss
     return best
+
+
+def _told_by_offset(each: Conversion, spread: float) -> bool:
+    """Tell whether a conversion's offset stands out from the values' spread: else any process moves as far."""
+    return each.offset == 0 or abs(each.offset) >= (SHIFTED if each.factor == 1.0 else OFFSET) * spread
 
 
 def _large(each: Conversion) -> bool:
@@ -184,7 +195,7 @@ def _misfit(each: Conversion, one: Level, two: Level, share: float) -> float | N
         return None
     if min(abs(one.middle) / one.spread, abs(two.middle) / two.spread) < LOCATED and not _decimal(each):
         return None
-    if each.offset and each.factor == 1.0 and abs(each.offset) < 5 * spread:
+    if not _told_by_offset(each, spread):
         return None
     spreads = abs(np.log(two.spread / (size * one.spread)))
     steps = abs(np.log(two.step / (size * one.step))) if one.step > 0 and two.step > 0 else 0.0
