@@ -141,6 +141,11 @@ def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:
     if file.first != cursor.first or not cursor.has_data or shared <= cursor.start:
         return False
     start = max(0, shared - MARK)
-    mine = cursor.window if shared == cursor.offset else folder.fetch(cursor, start, shared - start)
+    if shared == cursor.offset:
+        mine = cursor.window
+    else:
+        mine = folder.fetch(cursor, start, shared - start)
+        if len(mine) < shared - start:
+            return True  # the front was cut since it was listed, as after a copy: the next look tells what this file is
     base = shared - len(mine)
     return folder.fetch(file, base, shared - base) == mine

@@ -343,6 +343,33 @@ def test_what_is_copied_and_truncated_under_the_look_is_found_by_a_second_one(
     assert reader.told() == []
 
 
+def test_a_copy_that_is_half_done_when_listed_is_not_called_skipped_because_the_log_was_cut_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listing has half of the copy; by the time it is compared with the log, the log is truncated."""
+    log, copy = write(tmp_path / "readings.csv", *range(9)), tmp_path / "readings.csv.1"
+    reader = Reader(log)
+    assert reader.read() == list(range(9))
+    content = log.read_bytes()
+    copy.write_bytes(content[: len(content) * 2 // 3])
+    touch(copy, 8)
+    fetch, truncated = Folder.fetch, []
+
+    def late(folder: Folder, source: Source, offset: int, size: int) -> bytes:
+        if not truncated and source.path == log and offset + size < len(content):
+            truncated.append(log)
+            copy.write_bytes(content)
+            log.write_bytes(HEADER)
+        return fetch(folder, source, offset, size)
+
+    monkeypatch.setattr(Folder, "fetch", late)
+    assert reader.read() == []
+    append(log, 9)
+    assert reader.read() == [9]
+    assert truncated
+    assert reader.told() == []
+
+
 def test_a_file_of_column_names_alone_is_not_mistaken_for_an_old_one_with_readings(tmp_path: Path) -> None:
     """An old file takes its name. It was read, and is not read again when it is no longer watched."""
     log, old, blank = tmp_path / "readings.csv", tmp_path / "readings-1.csv.gz", tmp_path / "readings-2.csv"
