@@ -15,7 +15,7 @@ from fieldwatch_agent.supervisor import Supervisor
 from tests.bundles import make_bundle
 from tests.conftest import Spawn, end, wait_until
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="systemd's protocol needs Unix sockets")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="systemd speaks over Unix sockets; Windows has neither")
 
 
 @pytest.fixture

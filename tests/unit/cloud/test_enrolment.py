@@ -192,7 +192,7 @@ def test_of_two_that_use_a_token_at_once_one_gets_it(folder: Folder, desk: Desk)
     assert sorted(outcomes) == ["granted"] + ["refused"] * 7
 
 
-@pytest.mark.skipif(os.name == "nt", reason="rights of POSIX")
+@pytest.mark.skipif(os.name == "nt", reason="file modes are POSIX; on Windows the folder's rights protect keys")
 def test_keys_are_their_owner_s(folder: Folder) -> None:
     for name in ("authority.key", "server.key", "ingest.key"):
         assert (folder.path / name).stat().st_mode & 0o077 == 0

@@ -20,7 +20,7 @@ from fieldwatch_trainer.release.verify import verify
 
 from tests.updates import UNJUDGED, Site
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="loop devices are Linux'")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux mounts a file as a disk (loop device)")
 
 
 class Image:

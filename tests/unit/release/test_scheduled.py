@@ -65,7 +65,7 @@ def test_the_container_runs_as_nobody_in_particular_and_holds_no_secret(containe
     assert variables["FIELDWATCH_RELEASE_ASKPASS"] == "/usr/local/bin/passphrase"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.skipif(os.name == "nt", reason="what is run is a POSIX shell script")
 def test_the_passphrase_program_that_the_container_makes_prints_a_mounted_file(
     container: Instructions, tmp_path: Path
 ) -> None:
