@@ -25,6 +25,8 @@ from fieldwatch_cloud.access.sessions import Sessions
 from fieldwatch_cloud.live import LiveFeed
 from fieldwatch_cloud.store import Store
 from fieldwatch_cloud.web import api, entry, frame, health, incidents, pages, people
+from fieldwatch_cloud.web.api.alerts import ALERT_CURSOR
+from fieldwatch_cloud.web.api.common import TIME
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_cloud.web.parts import Faulty, Monitor, Watched
 from fieldwatch_cloud.web.problems import ProblemError, problem
@@ -44,7 +46,7 @@ an operation is the scope that the token needs. A session sends its CSRF token a
 something. Errors are RFC 9457 problem details; lists come in pages with a `next` cursor; times are UTC."""
 
 
-ROUTERS = (api.router, people.api, pages.router, health.router, incidents.router, entry.router, people.router)
+ROUTERS = (*api.ROUTERS, people.api, pages.router, health.router, incidents.router, entry.router, people.router)
 """All routes. Each names its permission: a router of another route class could not be trusted to ask."""
 
 
@@ -227,8 +229,8 @@ def _what(error: Any) -> str:
     """Say in words what the pattern of a parameter means."""
     pattern = error.get("ctx", {}).get("pattern")
     known = {
-        api.TIME: "must be a time from 1970 to 2099 as 2026-01-17T10:00:00Z",
-        api.ALERT_CURSOR: "must be the 'next' of the last page",
+        TIME: "must be a time from 1970 to 2099 as 2026-01-17T10:00:00Z",
+        ALERT_CURSOR: "must be the 'next' of the last page",
     }
     return known.get(pattern, str(error["msg"]))
 

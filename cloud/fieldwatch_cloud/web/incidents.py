@@ -16,10 +16,10 @@ from fieldwatch_contract import clock
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.life import Acknowledged, Assigned, Closed, Commented, Event, NotNowError, Snoozed
 from fieldwatch_cloud.live import Notice
-from fieldwatch_cloud.store import Store, audit, outbox
+from fieldwatch_cloud.store import audit, outbox
 from fieldwatch_cloud.store import incident_reads as reads
 from fieldwatch_cloud.store.incidents import UnknownIncidentError
-from fieldwatch_cloud.web.api import NOTE_LIMIT, Reads
+from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, store_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.routes import Route, needs, person
@@ -47,7 +47,7 @@ def incidents(
     """What waits for somebody, newest first."""
     head = frame(request, queries, "incidents")
     live = {"live": True, "over": False, "all": None}[state]
-    with _store(request).read() as db:
+    with store_of(request).read() as db:
         rows = reads.incidents(db, live, device, before, SHOWN + 1)
     query = f"state={state}" + (f"&device={quote(device)}" if device else "")
     older = rows[SHOWN - 1].id if len(rows) > SHOWN else None
@@ -60,7 +60,7 @@ def incidents(
 def incident(request: Request, queries: Reads, pages: Pages, number: int) -> Response:
     """One incident: what, since when, who answered what, who was told, and the forms to answer."""
     head = frame(request, queries, "incidents")
-    with _store(request).read() as db:
+    with store_of(request).read() as db:
         found = reads.case(db, number)
     if found is None:
         raise ProblemError(404, "Unknown incident", "There is no such incident.")
@@ -82,8 +82,8 @@ def answer(
     who, now = person(request).name, clock.now()
     event = _event(act, who, why.strip(), to.strip(), until, now)
     try:
-        with _store(request).write() as db:
-            device = _store(request).incidents.act(db, number, event)
+        with store_of(request).write() as db:
+            device = store_of(request).incidents.act(db, number, event)
             said = f"to {to.strip()}" if act == "assign" else f"for {until}: {why.strip()}" if act == "snooze" else why
             audit.record(db, who, f"incident.{act}", str(number), said.strip(), now)
     except UnknownIncidentError:
@@ -91,7 +91,7 @@ def answer(
     except NotNowError as error:
         raise ProblemError(409, "Not any more", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
     told = {"type": "incident", "time": now, "data": {"number": number, "act": act}}
-    _store(request).live.publish([Notice("event", device, told)])  # other people's pages
+    store_of(request).live.publish([Notice("event", device, told)])  # other people's pages
     return RedirectResponse(f"/incidents/{number}#timeline", status_code=303)
 
 
@@ -122,7 +122,7 @@ def telling(request: Request, queries: Reads, pages: Pages) -> Response:
     """Who is told of what, what waits, what no channel took, and planned maintenance."""
     head = frame(request, queries, "telling")
     now = clock.now()
-    store = _store(request)
+    store = store_of(request)
     with store.read() as db:
         shown = {
             "windows": reads.windows(db, now),
@@ -160,7 +160,7 @@ def plan_maintenance(
     end = start + WINDOWS[length] * clock.MINUTE
     if end <= now:
         raise ProblemError(422, "Over already", "This window lies in the past.")
-    store = _store(request)
+    store = store_of(request)
     device, site, kind = device.strip() or "*", site.strip() or "*", kind.strip() or "*"
     with store.write() as db:
         store.incidents.plan_maintenance(db, device, site, kind, start, end, why.strip(), who, now)
@@ -174,13 +174,8 @@ def plan_maintenance(
 def retry(request: Request, message_id: str) -> Response:
     """Let a dead message be tried again."""
     who, now = person(request).name, clock.now()
-    with _store(request).write() as db:
+    with store_of(request).write() as db:
         if not outbox.revive(db, message_id, now):
             raise ProblemError(404, "Unknown message", "There is no such message that was given up.")
         audit.record(db, who, "message.retry", message_id, "", now)
     return RedirectResponse("/telling#dead", status_code=303)
-
-
-def _store(request: Request) -> Store:
-    store: Store = request.app.state.store
-    return store

@@ -14,7 +14,8 @@ from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.standing import State
 from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
 from fieldwatch_cloud.store.incident_reads import of_alert
-from fieldwatch_cloud.web.api import ALERT_CURSOR, NOTE_LIMIT, Reads, alert_fields, cursor_of, known, place_of
+from fieldwatch_cloud.web.api.alerts import ALERT_CURSOR, alert_fields, cursor_of, place_of
+from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, known
 from fieldwatch_cloud.web.changes import began, changes
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError

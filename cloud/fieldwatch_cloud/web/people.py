@@ -16,13 +16,13 @@ from fieldwatch_cloud.access.limits import TOKENS, Limiter
 from fieldwatch_cloud.access.roles import MAY, SCOPES, Permission, Role
 from fieldwatch_cloud.access.sessions import Sessions
 from fieldwatch_cloud.store.audit import newest
-from fieldwatch_cloud.web.api import ERRORS, FORBIDDEN, Limit, Reads
+from fieldwatch_cloud.web.api.common import FORBIDDEN, Limit, Reads, make_router
 from fieldwatch_cloud.web.frame import Pages, frame
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.routes import Route, needs, person
 
 router = APIRouter(include_in_schema=False, route_class=Route)
-api = APIRouter(prefix="/api/v1", responses=ERRORS, route_class=Route)
+api = make_router()
 
 NO_STORE = {"Cache-Control": "no-store"}
 SHOWN = 100

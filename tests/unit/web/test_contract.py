@@ -18,7 +18,7 @@ from fieldwatch_cloud.access.roles import Role
 from fieldwatch_cloud.live import Notice
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web import WebSettings, create_app, make_server
-from fieldwatch_cloud.web.api import TIME
+from fieldwatch_cloud.web.api.common import TIME
 from fieldwatch_cloud.web.stream import told
 from fieldwatch_contract import clock
 from fieldwatch_contract.clock import parse_iso
