@@ -72,7 +72,7 @@ fi
 if [ "$1" = purge ]; then
     deb-systemd-helper purge fieldwatch-agent.service >/dev/null || true
     deb-systemd-helper unmask fieldwatch-agent.service >/dev/null || true
-    rm -rf /var/lib/fieldwatch-agent /etc/fieldwatch-agent
+    rm -rf /var/lib/fieldwatch-agent /var/log/fieldwatch-agent /etc/fieldwatch-agent
     if command -v deluser >/dev/null; then deluser --quiet --system fieldwatch-agent || true
     elif command -v userdel >/dev/null; then userdel fieldwatch-agent || true
     fi

@@ -12,7 +12,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one core is enough; the de
 
 import argparse
 import json
-import logging
 import platform
 import signal
 import sys
@@ -59,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Scores a device's log on the spot and sends results and alerts.",
         epilog="example: fieldwatch-agent run --config agent.toml",
     )
+    parser.add_argument("--version", action="version", version=f"fieldwatch-agent {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: object, text: str, example: str) -> argparse.ArgumentParser:
@@ -158,14 +158,11 @@ def _run(arguments: argparse.Namespace) -> int:
     config = _load(arguments.config)
     if config is None:
         return USAGE
+    from fieldwatch_agent import service_log
     from fieldwatch_agent.send.journal import JournalError
     from fieldwatch_agent.service import run
 
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    service_log.begin(config, arguments.verbose)
 
     def on_start(service: Service) -> None:
         for name in ("SIGINT", "SIGTERM", "SIGBREAK"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from fieldwatch_contract.bundle import Bundle, BundleError, BundleMisfit, check_fit, read_bundle
 
 from fieldwatch_agent.check_log import check_log
-from fieldwatch_agent.config import Config, MqttConfig
+from fieldwatch_agent.config import Config, MqttConfig, ServiceConfig
 from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.troubles import LITTLE_ROOM
 
@@ -29,7 +29,14 @@ def check(config: Config) -> list[Finding]:
     """Return all findings, the good ones too."""
     bundle, findings = _bundle(config)
     sensors = bundle.manifest.sensors if bundle else []
-    return [*check_log(config.log, sensors), *_mqtt(config), *_updates(config), *_state(config.state.dir), *findings]
+    return [
+        *check_log(config.log, sensors),
+        *_mqtt(config),
+        *_updates(config),
+        *_state(config.state.dir),
+        *_service(config.service),
+        *findings,
+    ]
 
 
 def _mqtt(config: Config) -> Iterator[Finding]:
@@ -114,21 +121,39 @@ def _updates(config: Config) -> Iterator[Finding]:
 
 def _state(folder: Path) -> Iterator[Finding]:
     where = "[state] dir"
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not existing.is_dir():
-        yield Finding("error", where, f"{existing} is not a folder", "choose another")
-        return
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        what = f"{existing} cannot be written: {error.strerror or error}"
-        yield Finding("error", where, what, "give the agent's account the right to write there")
+    existing = _existing(folder)
+    if (finding := _writable(where, existing)) is not None:
+        yield finding
         return
     free = shutil.disk_usage(existing).free
     if free < LITTLE_ROOM:
         yield Finding("warning", where, f"{existing} has {free / 1e6:.1f} MB of room left", "make room on that disk")
     yield Finding("ok", where, str(folder) if folder.exists() else f"{folder} will be created")
+
+
+def _service(service: ServiceConfig) -> Iterator[Finding]:
+    where, path = "[service] log_file", service.log_file
+    if path is None:
+        return
+    if path.is_dir():
+        yield Finding("error", where, f"{path} is a folder", "name a file in it, such as agent.log")
+    else:
+        yield _writable(where, _existing(path.parent)) or Finding("ok", where, str(path))
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _writable(where: str, folder: Path) -> Finding | None:
+    if not folder.is_dir():
+        return Finding("error", where, f"{folder} is not a folder", "choose another")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        what = f"{folder} cannot be written: {error.strerror or error}"
+        return Finding("error", where, what, "give the agent's account the right to write there")
 
 
 def _bundle(config: Config) -> tuple[Bundle | None, list[Finding]]:

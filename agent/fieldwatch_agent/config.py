@@ -171,6 +171,13 @@ class StateConfig(Section):
     outbox_limit: Annotated[Size, at_least(1_000_000, '"1MB"')] = 512_000_000
 
 
+class ServiceConfig(Section):
+    """``[service]``: the service's own log. ``log_file`` None: standard error alone (systemd's journal keeps it)."""
+
+    log_file: File | None = None
+    log_format: Literal["text", "json"] = "text"
+
+
 class PrivacyConfig(Section):
     """``[privacy]``: how much of the readings may leave the laboratory."""
 
@@ -186,6 +193,7 @@ class Config(Section):
     updates: UpdatesConfig | None = None
     enrolment: EnrolmentConfig | None = None
     state: StateConfig
+    service: ServiceConfig = ServiceConfig()
     privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="before")
@@ -345,6 +353,7 @@ def _fields(section: tuple[str, ...]) -> Iterator[str]:
         ("updates",): UpdatesConfig,
         ("enrolment",): EnrolmentConfig,
         ("state",): StateConfig,
+        ("service",): ServiceConfig,
         ("privacy",): PrivacyConfig,
     }
     yield from models[section].model_fields

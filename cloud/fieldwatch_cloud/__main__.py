@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldwatch_contract.extras import how_to_install
+from fieldwatch_contract.log_lines import OneLine
 
 from fieldwatch_cloud.access import parsers as access
 from fieldwatch_cloud.enrolment.parsers import add_parsers
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE = 0, 1, 2
 INGEST_S = 10.0
-
-
-class OneLine(logging.Formatter):
-    """Keeps each log record on one line whatever a device sent: a line break must not forge a second record.
-
-    Tracebacks keep their line breaks.
-    """
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the message with control characters escaped."""
-        text = super().formatMessage(record)
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

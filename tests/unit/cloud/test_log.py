@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from fieldwatch_cloud.__main__ import OneLine
+from fieldwatch_contract.log_lines import OneLine
 
 
 def record(message: str, *arguments: object) -> logging.LogRecord:
