@@ -39,12 +39,13 @@ bench: .venv/dev-ready ## the figures that the README quotes
 bench-detection: .venv/dev-ready ## how good the alerts are, on the public sets below FIELDWATCH_DATA; exit code 3 where a promise misses
 	$(BIN)/python -m bench.detection
 
-package: .venv/dev-ready ## build the frozen agent and its Debian package in dist/
+package: .venv/dev-ready ## build the frozen agent, its Debian and its RPM package in dist/
 	$(BIN)/python packaging/build.py
 	$(BIN)/python packaging/deb.py
+	$(BIN)/python packaging/rpm.py
 
-test-packages: .venv/dev-ready ## as root: install, kill, hang, upgrade, purge the package in a bare Debian; after make package
-	$(BIN)/python -m pytest -q -s tests/packages/test_debian.py
+test-packages: .venv/dev-ready ## as root, after make package: install, kill, hang, upgrade, purge the packages in a bare Debian
+	$(BIN)/python -m pytest -q -s tests/packages/test_*.py
 
 # Uses its own environment: after a change of pyproject.toml ours may not be buildable.
 LOCK := build/lock

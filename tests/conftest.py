@@ -67,6 +67,7 @@ NEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "browser": (_chromium, "Chromium is not on the PATH"),
     "systemd": (lambda: shutil.which("systemd-analyze"), "systemd-analyze is not on the PATH"),
     "dpkg": (lambda: shutil.which("dpkg-deb"), "dpkg-deb is not on the PATH"),
+    "rpm": (lambda: shutil.which("rpmbuild"), "rpmbuild is not on the PATH"),
     "azurite": (lambda: shutil.which("azurite-blob"), "Azurite, an Azure blob store, is not on the PATH"),
     "fake_gcs": (lambda: shutil.which("fake-gcs-server"), "fake-gcs-server, a Google store, is not on the PATH"),
     "softhsm": (softhsm_module, "SoftHSM (softhsm2-util and libsofthsm2.so) is not installed"),

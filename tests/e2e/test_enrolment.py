@@ -81,7 +81,7 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
         with (folder / "serve.log").open("wb") as log:
             process = subprocess.Popen(made.command(), cwd=folder, env=env, stdout=log, stderr=log)
         try:
-            wait_until(lambda: answers(made.port), "the enrolment service")
+            wait_until(lambda: answers(made.port), "the enrolment service", 120)
             yield made
         finally:
             end(process)

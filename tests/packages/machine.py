@@ -18,14 +18,25 @@ PACKAGES = "systemd,dbus,init-system-helpers"
 
 
 def base() -> Path:
-    """Return the bare root, made with debootstrap if it is not there yet (some minutes)."""
+    """Return the bare root, made with debootstrap if it is not there yet (some minutes).
+
+    A mirror may be slow or fail in between: what was fetched is kept beside it, and tried three times.
+    """
     done = BASE / ".complete"
-    if not done.exists():
+    if done.exists():
+        return BASE
+    fetched = BASE.with_name(f"{BASE.name}-packages")
+    fetched.mkdir(parents=True, exist_ok=True)
+    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", f"--cache-dir={fetched.resolve()}"]
+    for pause in (5, 30, None):
         shutil.rmtree(BASE, ignore_errors=True)
         BASE.mkdir(parents=True)
-        subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(BASE)], check=True)
-        done.touch()
-    return BASE
+        if subprocess.run([*command, "bookworm", str(BASE)], check=False).returncode == 0:
+            done.touch()
+            return BASE
+        if pause is not None:
+            time.sleep(pause)
+    raise AssertionError(f"debootstrap failed three times; what it says is above, and in {BASE}/debootstrap")
 
 
 class Machine:
@@ -42,23 +53,15 @@ class Machine:
     def boot(self) -> Machine:
         """Start it and wait until systemd says that it runs."""
         command = [
-            "systemd-nspawn",
-            "-q",
-            "-M",
-            self._name,
-            "-D",
-            str(self.root),
-            "--boot",
-            "--register=no",
-            "--keep-unit",
-        ]
+            "systemd-nspawn", "-q", "-M", self._name, "-D", str(self.root), "--boot", "--register=no", "--keep-unit",
+        ]  # fmt: skip
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + 120
         while time.monotonic() < end:
             if self._process.poll() is not None:
                 raise AssertionError(f"the container ended:\n{self._log.read_text(errors='replace')[-3000:]}")
-            if self._leader() and self.run("systemctl is-system-running", check=False).stdout.strip() in {
+            if self.leader() and self.run("systemctl is-system-running", check=False).stdout.strip() in {
                 "running",
                 "degraded",
             }:
@@ -68,7 +71,7 @@ class Machine:
 
     def run(self, script: str, *, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a shell script inside."""
-        command = ["nsenter", "-t", str(self._leader()), "-a", "--", "/bin/sh", "-c", script]
+        command = ["nsenter", "-t", str(self.leader()), "-a", "--", "/bin/sh", "-c", script]
         environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
         done = subprocess.run(
             command, input=stdin, capture_output=True, text=True, check=False, env=environ, timeout=300
@@ -79,13 +82,16 @@ class Machine:
     def power_off(self) -> None:
         """Cut the power: every process of the machine ends at once."""
         if self._process is not None and self._process.poll() is None:
-            if leader := self._leader():
+            if leader := self.leader():
                 subprocess.run(["kill", "-9", str(leader)], check=False)
             self._process.terminate()
             self._process.wait(30)
         self._process = None
 
-    def _leader(self) -> int:
+    def leader(self) -> int:
+        """Return the process id, outside, of its systemd; 0 where there is none yet. ``/proc/PID/root`` is its root as
+        its own processes see it.
+        """
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         pids = children.read_text().split() if children.exists() else []

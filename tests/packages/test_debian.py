@@ -1,70 +1,22 @@
 """From a bare Debian with nothing but the package, an address and a token to a scoring device; then what befalls it.
 
-``make test-packages`` runs this as root, with the package that ``make package`` built.
+``make test-packages`` runs this as root, with the packages that ``make package`` built.
 """
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fieldwatch_contract import clock
 
 from tests.conftest import wait_until
-from tests.e2e.test_enrolment import Centre, centre
-from tests.packages.machine import ROOT, Machine
+from tests.e2e.test_enrolment import Centre
+from tests.packages.device import CONFIG, PATIENCE, STATE, Device
+from tests.packages.machine import Machine
+from tests.packages.previous import previous
 
-__all__ = ["centre"]
 pytestmark = pytest.mark.timeout(900)
-PATIENCE = 120.0
-
-
-@pytest.fixture(scope="module")
-def package() -> Path:
-    (found,) = (ROOT / "dist").glob("fieldwatch-agent_*.deb")
-    return found
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path).boot()
-    yield made
-    print(made.run("journalctl -u fieldwatch-agent --no-pager -n 60", check=False).stdout)  # shown where a test fails
-    made.power_off()
-
-
-def rows(made: Centre, device: str) -> int:
-    from fieldwatch_cloud.store import Store, sqlite_url
-
-    store = Store(sqlite_url(made.folder / "fieldwatch.db"))
-    try:
-        with store.engine.connect() as connection:
-            query = "SELECT count(*) FROM result WHERE device = ?"
-            return int(connection.exec_driver_sql(query, (device,)).scalar_one())
-    finally:
-        store.close()
-
-
-def pid(machine: Machine) -> int:
-    return int(machine.run("systemctl show -p MainPID --value fieldwatch-agent").stdout)
-
-
-def lines(machine: Machine, first: int, last: int) -> None:
-    """Write readings ``first`` to ``last``, a minute apart, up to now."""
-    now = int(time.time()) // 60 * 60 - 3600 * 24
-    made = [
-        f"{clock.iso((now + 60 * i) * clock.SECOND)},{10 + i % 7 / 7:.3f},10.5,{9 + i % 5 / 3:.3f}"
-        for i in range(first, last)
-    ]
-    log = machine.root / "data" / "readings.csv"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("a") as file:
-        if first == 0:
-            file.write("timestamp,s0,s1,s2\n")
-        file.write("\n".join(made) + "\n")
 
 
 def files(machine: Machine) -> set[str]:
@@ -76,85 +28,93 @@ def files(machine: Machine) -> set[str]:
     return {path for path in listed.stdout.splitlines() if not path.startswith(ignored)}
 
 
+def put(machine: Machine, package: Path, name: str) -> str:
+    """Lay the package on the machine and return where."""
+    (machine.root / name).write_bytes(package.read_bytes())
+    return f"/{name}"
+
+
 def test_the_whole_life_of_an_installation(machine: Machine, centre: Centre, package: Path) -> None:
+    assert machine.run("command -v python3", check=False).returncode != 0, "bare: nothing is there to help"
     before = files(machine)
-    lines(machine, 0, 120)
-    (machine.root / "fieldwatch.deb").write_bytes(package.read_bytes())
-    token = centre.token("press-9001", "--type", "press")
+    device = Device("press-9001", machine, centre)
+    device.writes(120)
+    laid = put(machine, package, "fieldwatch.deb")
     begun = time.monotonic()
-    installed = machine.run("dpkg -i /fieldwatch.deb")
+    installed = machine.run(f"dpkg -i {laid}")
     assert "fieldwatch-agent enroll" in installed.stdout, "the next step is said"
-    done = machine.run(f"fieldwatch-agent enroll --url {centre.url} --log '/data/readings*.csv'", stdin=token + "\n")
-    assert "the service runs" in done.stdout, done.stdout + done.stderr
-    wait_until(lambda: rows(centre, "press-9001") == 120, "results in the cloud", PATIENCE)
-    print(f"from a bare system to results in the cloud: {time.monotonic() - begun:.0f} s, one command after dpkg")
-    machine.run("fieldwatch-agent doctor --config /etc/fieldwatch-agent/agent.toml")
+    packed = time.monotonic()
+    device.enroll()
+    device.all_arrived("results in the cloud")
+    ended = time.monotonic()
+    print(
+        f"\nfrom a bare system to results in the cloud: {ended - begun:.0f} s; dpkg took {packed - begun:.0f} s of it, "
+        f"the one command after it to the last of {device.written} results {ended - packed:.0f} s"
+    )
+    machine.run(f"fieldwatch-agent doctor --config {CONFIG}")
     status = machine.run("systemctl show -p StatusText --value fieldwatch-agent").stdout
     assert "scoring with press/v1" in status
-    state = "/var/lib/fieldwatch-agent"
-    owners = machine.run(f"stat -c '%U %a %n' {state} {state}/identity/device.pem").stdout
+    owners = machine.run(f"stat -c '%U %a %n' {STATE} {STATE}/identity/device.pem").stdout
     assert owners.splitlines() == [
-        f"fieldwatch-agent 750 {state}",
-        f"fieldwatch-agent 600 {state}/identity/device.pem",
+        f"fieldwatch-agent 750 {STATE}",
+        f"fieldwatch-agent 600 {STATE}/identity/device.pem",
     ]
 
-    old = pid(machine)  # killed: it comes back and goes on
+    old = device.pid()  # killed: it comes back and goes on
     machine.run(f"kill -9 {old}")
-    lines(machine, 120, 130)
-    wait_until(lambda: pid(machine) not in {0, old}, "the service to be started again", PATIENCE)
-    wait_until(lambda: rows(centre, "press-9001") == 130, "the lines after the kill", PATIENCE)
+    device.writes(10)
+    device.started_again(old, "the service to be started again")
+    device.all_arrived("the lines after the kill")
 
     machine.run(  # hung: the watchdog ends it
         "mkdir -p /etc/systemd/system/fieldwatch-agent.service.d; printf '[Service]\\nWatchdogSec=4\\n' > "
         "/etc/systemd/system/fieldwatch-agent.service.d/quick.conf; systemctl daemon-reload"
     )
     machine.run("systemctl restart fieldwatch-agent")
-    old = pid(machine)
+    old = device.pid()
     machine.run(f"kill -STOP {old}")
-    wait_until(lambda: pid(machine) not in {0, old}, "the watchdog", PATIENCE)
+    device.started_again(old, "the watchdog")
     machine.run("rm -r /etc/systemd/system/fieldwatch-agent.service.d; systemctl daemon-reload")
     machine.run("systemctl restart fieldwatch-agent")
 
-    centre.broker.stop()  # upgraded with a full journal, then back again
-    lines(machine, 130, 150)
-    newer = repack(machine, package, "9.9.9")
-    old = pid(machine)
-    machine.run(f"dpkg -i {newer}")
-    wait_until(lambda: pid(machine) not in {0, old}, "the restart by the upgrade", PATIENCE)
-    machine.run("dpkg -i /fieldwatch.deb")
-    centre.broker.start()
-    wait_until(lambda: rows(centre, "press-9001") == 150, "what waited in the journal", PATIENCE)
-
-    machine.power_off()  # and the power fails
-    lines(machine, 150, 160)
+    device.writes(5)
+    machine.power_off()  # the power fails
+    device.writes(5)
     machine.boot()
-    wait_until(lambda: rows(centre, "press-9001") == 160, "the lines after the power cut", PATIENCE)
+    device.all_arrived("the lines before and after the power cut")
 
     machine.run("dpkg -r fieldwatch-agent")
     assert machine.run("systemctl is-active fieldwatch-agent", check=False).stdout.strip() != "active"
-    assert machine.run("ls /var/lib/fieldwatch-agent/journal.db /etc/fieldwatch-agent/agent.toml").returncode == 0
+    assert machine.run(f"ls {STATE}/journal.db {CONFIG}").returncode == 0
     machine.run("dpkg -P fieldwatch-agent")
     assert files(machine) - before == set(), "a purge leaves nothing"
     assert machine.run("getent passwd fieldwatch-agent", check=False).returncode != 0
 
 
-def repack(machine: Machine, package: Path, version: str) -> str:
-    """The same package under another version, as the next release would be."""
-    folder = machine.root / "fieldwatch-next"
-    subprocess.run(["dpkg-deb", "-R", package, folder], check=True)
-    control = folder / "DEBIAN" / "control"
-    text = control.read_text()
-    control.write_text(
-        "\n".join(f"Version: {version}" if each.startswith("Version:") else each for each in text.split("\n"))
-    )
-    out = machine.root / "fieldwatch-next.deb"
-    subprocess.run(
-        ["dpkg-deb", "-Znone", "--root-owner-group", "-b", folder, out], check=True, stdout=subprocess.DEVNULL
-    )
-    subprocess.run(["rm", "-r", folder], check=True)
-    return "/fieldwatch-next.deb"
+def test_upgraded_and_downgraded_with_a_full_journal(machine: Machine, centre: Centre, package: Path) -> None:
+    """From the previous version's package to this one and back: nothing that waits is lost or counts twice."""
+    older, newer = put(machine, previous(), "fieldwatch-previous.deb"), put(machine, package, "fieldwatch.deb")
+    device = Device("press-9002", machine, centre)
+    device.writes(60)
+    machine.run(f"dpkg -i {older}")
+    device.enroll()
+    device.all_arrived("results of the previous version")
+    assert device.alerts() == []
 
-
-def test_python_is_not_there(machine: Machine) -> None:
-    """What 'bare' means."""
-    assert machine.run("command -v python3", check=False).returncode != 0
+    for number, (step, laid) in enumerate((("upgrade", newer), ("downgrade", older), ("upgrade again", newer)), 1):
+        centre.broker.stop()
+        device.writes(10, faulty=True)
+        device.writes(30)
+        wait_until(lambda: device.status()["outbox"]["events"] >= 40, f"a full journal before the {step}", PATIENCE)
+        waiting = device.status()["outbox"]["events"]
+        old = device.pid()
+        identity = machine.run(f"sha256sum {STATE}/identity/device.pem {CONFIG}").stdout
+        machine.run(f"dpkg -i {laid}")
+        device.started_again(old, f"the restart by the {step}")
+        assert device.status()["outbox"]["events"] >= waiting, "what waited still waits"
+        assert machine.run(f"sha256sum {STATE}/identity/device.pem {CONFIG}").stdout == identity
+        centre.broker.start()
+        device.all_arrived(f"what waited in the journal over the {step}")
+        wait_until(lambda number=number: len(device.alerts()) >= number, f"the alert that waited over the {step}")
+        assert len(device.alerts()) == number
+        print(f"{step}: {waiting} events waited, one alert among them, and arrived once each")

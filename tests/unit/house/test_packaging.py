@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -12,12 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.scripts import script
 
 UNIT = ROOT / "packaging" / "fieldwatch-agent.service"
-spec = importlib.util.spec_from_file_location("fieldwatch_build", ROOT / "packaging" / "build.py")
-assert spec is not None and spec.loader is not None
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
+build, payload = script("build"), script("payload")
 
 systemd = pytest.mark.systemd
 
@@ -77,8 +74,8 @@ def test_what_crept_in_is_named(tmp_path):
 
 
 def test_the_glibc_floor_is_compared_as_numbers():
-    assert build.glibc_floor("GLIBC_2.4 (GLIBC_2.34) GLIBC_2.9 GLIBC_PRIVATE GLIBCXX_3.4.30") == (2, 34)
-    assert build.glibc_floor("") == (0, 0)
+    assert payload.glibc_floor("GLIBC_2.4 (GLIBC_2.34) GLIBC_2.9 GLIBC_PRIVATE GLIBCXX_3.4.30") == (2, 34)
+    assert payload.glibc_floor("") == (0, 0)
 
 
 def test_a_frozen_agent_that_fails_its_self_test_is_not_delivered(tmp_path):

@@ -1,21 +1,20 @@
-"""The Debian package: what is in it, whose it is, and that the same folder gives the same bytes."""
+"""The Debian and the RPM package: what is in them, whose it is, and that the same folder gives the same bytes."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.scripts import script
 
-spec = importlib.util.spec_from_file_location("fieldwatch_deb", ROOT / "packaging" / "deb.py")
-assert spec is not None and spec.loader is not None
-deb = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(deb)
+deb, rpm, payload = script("deb"), script("rpm"), script("payload")
 
 posix = pytest.mark.skipif(os.name == "nt", reason="the package's scripts run in a POSIX shell, which Windows lacks")
 
@@ -34,7 +33,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def make(program: Path, dist: Path) -> Path:
-    built: Path = deb.build(program, dist, (2, 36), "zstd")
+    built: Path = deb.build(program, dist, (2, 36))
     return built
 
 
@@ -52,7 +51,7 @@ def test_contents_owners_and_rights(program: Path, tmp_path: Path) -> None:
         assert path in rows
     assert not [path for path in rows if path.startswith(("/etc", "/var", "/home"))], "those are made, not shipped"
     info = subprocess.run(["dpkg-deb", "-f", package], capture_output=True, text=True, check=True).stdout
-    assert "libc6 (>= 2.36)" in info and f"Version: {deb.version()}" in info
+    assert "libc6 (>= 2.36)" in info and f"Version: {payload.version()}" in info
 
 
 @pytest.mark.dpkg
@@ -62,19 +61,74 @@ def test_the_same_folder_gives_the_same_bytes(program: Path, tmp_path: Path) -> 
     assert make(program, tmp_path / "two").read_bytes() == first
 
 
+@pytest.mark.rpm
+def test_the_rpm_has_the_same_files_and_owners(program: Path, tmp_path: Path) -> None:
+    package = rpm.build(program, tmp_path, (2, 36))
+
+    def query(*arguments: str) -> str:
+        return subprocess.run(["rpm", "-qp", *arguments, package], capture_output=True, text=True, check=True).stdout
+
+    rows = {line.split()[8]: (line.split()[0], line.split()[2]) for line in query("-lv").splitlines()}
+    assert {owner for _, owner in rows.values()} == {"root"}
+    assert rows["/opt/fieldwatch-agent/fieldwatch-agent"][0] == "-rwxr-xr-x"
+    assert rows["/opt/fieldwatch-agent/_internal/lib.so"][0] == "-rw-r--r--"
+    listed = subprocess.run(
+        ["dpkg-deb", "-c", make(program, tmp_path / "out")], capture_output=True, text=True, check=True
+    )
+    shipped = {line.split()[5].removeprefix(".") for line in listed.stdout.splitlines() if line[0] != "d"}
+    moved = {
+        path.replace("/lib/systemd/", "/usr/lib/systemd/", 1) if path.startswith("/lib/") else path for path in shipped
+    }
+    assert {path for path, row in rows.items() if row[0][0] != "d"} == {
+        path for path in moved if "changelog" not in path
+    }
+    folders = {path for path, row in rows.items() if row[0][0] == "d"}
+    assert all(path.startswith("/opt/fieldwatch-agent") for path in folders), "no folder of the system is claimed"
+    needs = query("--requires").split("\n")
+    assert "libc.so.6(GLIBC_2.36)(64bit)" in needs and "systemd >= 250" in needs
+    assert not [each for each in needs if "libpython" in each or "numpy" in each], "nothing that is inside is required"
+    scripts = query("--scripts")
+    for part in (rpm.POST, rpm.PREUN, rpm.POSTUN):
+        assert part.strip() in scripts
+
+
+@pytest.mark.rpm
+def test_the_same_folder_gives_the_same_rpm(program: Path, tmp_path: Path) -> None:
+    first = rpm.build(program, tmp_path / "one", (2, 36)).read_bytes()
+    (program / "_internal" / "lib.so").touch()
+    assert rpm.build(program, tmp_path / "two", (2, 36)).read_bytes() == first
+
+
+def test_the_needed_glibc_is_measured(tmp_path: Path) -> None:
+    """On the interpreter that runs this, which needs the C library as the frozen agent does."""
+    folder = tmp_path / payload.NAME
+    folder.mkdir()
+    shutil.copy(os.path.realpath(sys.executable), folder / payload.NAME)
+    major, minor = payload.glibc(folder)
+    assert major == 2 and minor >= 2
+    (folder / payload.NAME).write_bytes(b"no program")
+    assert payload.glibc(folder) == (0, 0)
+
+
 @posix
-@pytest.mark.parametrize("script", ["POSTINST", "PRERM", "POSTRM"])
-def test_the_scripts_are_sh_and_fail_at_the_first_error(script: str) -> None:
-    text = getattr(deb, script)
+@pytest.mark.parametrize("name", ["POSTINST", "PRERM", "POSTRM"])
+def test_the_scripts_are_sh_and_fail_at_the_first_error(name: str) -> None:
+    text = getattr(deb, name)
     assert text.startswith("#!/bin/sh\nset -e\n")
     assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
 
 
 @posix
+@pytest.mark.parametrize("name", ["POST", "PREUN", "POSTUN"])
+def test_the_scriptlets_are_sh(name: str) -> None:
+    assert subprocess.run(["sh", "-n"], input=getattr(rpm, name), text=True, check=False).returncode == 0
+
+
+@posix
 def test_manual_and_completion_follow_the_program() -> None:
-    page = deb.manual("usage: x\n\n.hidden\noptions:\n  -h", "1.2")
+    page = payload.manual("usage: x\n\n.hidden\noptions:\n  -h", "1.2")
     assert page.startswith(".TH FIELDWATCH-AGENT 1") and '.SH "options"' in page and "\\&.hidden" in page
-    text = deb.completion(["run", "check"])
+    text = payload.completion(["run", "check"])
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
     typed = f"{text}\nCOMP_WORDS=(fieldwatch-agent ch); COMP_CWORD=1; _fieldwatch_agent; echo ${{COMPREPLY[@]}}"
     done = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, check=True)
@@ -91,3 +145,4 @@ def test_unit_account_and_folders_have_one_name() -> None:
     assert f"FIELDWATCH_STATE__DIR={places.state_folder()}" in unit
     for path in (places.state_folder(), places.config_file().parent):
         assert str(path) in deb.POSTINST and str(path) in deb.POSTRM, "made, and taken away again by purge"
+        assert str(path) in rpm.POST

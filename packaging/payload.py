@@ -1,0 +1,128 @@
+"""What the agent's packages put on a machine, whichever their kind: the program, unit, account, manual, completion.
+
+``deb.py`` and ``rpm.py`` wrap the same folder. The same program gives the same bytes: owners, times, order are fixed.
+What is made at installation rather than shipped (state and configuration folders) belongs to the scripts of each kind.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "fieldwatch-agent"
+SUMMARY = "scores the log of a research device on the spot"
+DESCRIPTION = """\
+The agent reads the text log of the device beside it, runs a fault classifier
+and an anomaly detector on every line, and sends results and alerts over MQTT.
+It needs no Python and no connection to score."""
+EPOCH = 1_767_225_600
+"""The time of every file, so that the same source gives the same bytes."""
+NEXT_STEP = """\
+echo "fieldwatch-agent is installed. Next, with the token you were given:"
+        echo "    fieldwatch-agent enroll --url https://HOST:8443 --log '/path/of/the/log*.csv'"\
+"""
+
+
+def version() -> str:
+    """Return the program's version, as ``pyproject.toml`` has it."""
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+
+
+def glibc_floor(symbols: str) -> tuple[int, int]:
+    """Return the highest glibc version that ``objdump -T`` output asks for.
+
+    >>> glibc_floor("GLIBC_2.34 x (GLIBC_2.9) y GLIBC_PRIVATE")
+    (2, 34)
+    """
+    return max(((int(a), int(b)) for a, b in re.findall(r"GLIBC_(\d+)\.(\d+)", symbols)), default=(0, 0))
+
+
+def glibc(program: Path) -> tuple[int, int]:
+    """Return the glibc that the frozen agent's folder needs: what a package must declare.
+
+    Raises :class:`OSError` where ``objdump`` (binutils) is missing.
+    """
+    binaries = [program / NAME, *(path for path in sorted(program.rglob("*.so*")) if path.is_file())]
+    dump = subprocess.run(["objdump", "-T", *binaries], capture_output=True, text=True, check=False).stdout
+    return glibc_floor(dump)
+
+
+def lay_out(folder: Path, program: Path, units: str = "lib/systemd/system") -> None:
+    """Lay out in ``folder``, which is made anew, the files of the frozen agent in ``program``; ``units``: where the
+    system keeps its own units.
+
+    Raises :class:`OSError` or :class:`subprocess.CalledProcessError`, as the program is asked for its help.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    number, text = version(), _help(program)
+    commands = re.findall(r"^    ([a-z-]+) ", text, re.M)
+    shutil.copytree(program, folder / "opt" / NAME, symlinks=True)
+    _write(folder / units / f"{NAME}.service", (ROOT / "packaging" / f"{NAME}.service").read_text())
+    _write(folder / "usr/lib/sysusers.d" / f"{NAME}.conf", (ROOT / "packaging" / f"{NAME}.sysusers").read_text())
+    link = folder / "usr/bin" / NAME
+    link.parent.mkdir(parents=True)
+    link.symlink_to(f"/opt/{NAME}/{NAME}")
+    _write_gz(folder / f"usr/share/man/man1/{NAME}.1.gz", manual(text, number))
+    _write(folder / f"usr/share/bash-completion/completions/{NAME}", completion(commands))
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    _write(folder / f"usr/share/doc/{NAME}/copyright", f"Fieldwatch {number}, licence Apache-2.0:\n\n{licence}")
+
+
+def settle(folder: Path) -> None:
+    """Give every file the same time and plain rights."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if not path.is_symlink():
+            executable = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if executable else 0o644)
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+    folder.chmod(0o755)
+    os.utime(folder, (EPOCH, EPOCH))
+
+
+def manual(help_text: str, version: str) -> str:
+    """Return the manual page, made from what ``--help`` says."""
+    body = re.sub(r"^(\S.*):$", r'.SH "\1"', help_text, flags=re.M).replace("\\", "\\e").replace("\n\n", "\n.PP\n")
+    body = re.sub(r"^(['.])(?!SH|PP)", r"\\&\1", body, flags=re.M)
+    return (
+        f'.TH FIELDWATCH-AGENT 1 "" "fieldwatch-agent {version}" ""\n.SH NAME\nfieldwatch-agent \\- scores a device\'s '
+        f"log on the spot\n.SH SYNOPSIS\n.nf\n{body}\n.fi\n.SH FILES\n/etc/fieldwatch-agent/agent.toml\n.br\n"
+        "/var/lib/fieldwatch-agent\n"
+    )
+
+
+def completion(commands: list[str]) -> str:
+    """Return bash's completion: commands first, then files."""
+    return f"""\
+_fieldwatch_agent() {{
+    local word="${{COMP_WORDS[COMP_CWORD]}}"
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        COMPREPLY=($(compgen -W "{" ".join(commands)}" -- "$word"))
+    elif [ "${{word#-}}" != "$word" ]; then
+        COMPREPLY=($(compgen -W "$(fieldwatch-agent "${{COMP_WORDS[1]}}" --help | grep -o -- '--[a-z-]*')" -- "$word"))
+    else
+        COMPREPLY=($(compgen -f -- "$word"))
+    fi
+}}
+complete -o filenames -F _fieldwatch_agent fieldwatch-agent
+"""
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _write_gz(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def _help(program: Path) -> str:
+    done = subprocess.run([program / NAME, "--help"], capture_output=True, text=True, check=True, env={"COLUMNS": "80"})
+    return done.stdout
