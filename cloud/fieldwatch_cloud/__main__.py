@@ -112,6 +112,7 @@ def _serve(options: argparse.Namespace) -> int:
     from fieldwatch_cloud.web import create_app, make_server
 
     config = load(options.config)
+    _keep_secrets(config, options.config)
     settings = _web_settings(config, options.config)
     if _taken(settings.host, settings.port):
         print(f"port {settings.port} of {settings.host} is in use: set web.port to a free one", file=sys.stderr)
@@ -167,6 +168,15 @@ def _notify_test(options: argparse.Namespace) -> int:
     return commands.run(options)
 
 
+def _keep_secrets(config: Config, where: Path | None) -> None:
+    """Raise :class:`.config.ConfigError` where in production everybody on this machine could read a secret file."""
+    from fieldwatch_cloud.config import ConfigError
+    from fieldwatch_cloud.production import exposed
+
+    if config.production and (problems := exposed(config)):
+        raise ConfigError([f"{where}: in production {problem}" for problem in problems])
+
+
 def _web_settings(config: Config, where: Path | None) -> WebSettings:
     """Put together what the dashboard is told. Raises :class:`.config.ConfigError` where that cannot be."""
     from fieldwatch_cloud.access.oidc import Provider
@@ -206,6 +216,7 @@ def _ingest(options: argparse.Namespace) -> int:
     if config.broker.embedded:
         where = options.config or "the default configuration"
         raise ConfigError([f'{where}: broker.url is "embedded", which `serve` starts: name the broker to take from'])
+    _keep_secrets(config, options.config)
     store = Store(sqlite_url(config.store.path), routing=routing_of(config))
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,6 +1,7 @@
 """The cloud's configuration: one small TOML file; without one, everything runs on this machine with defaults.
 
-Unknown keys are errors that suggest the nearest known name. Relative paths start at the file's folder.
+Unknown keys are errors that suggest the nearest known name. Relative paths start at the file's folder. In production
+mode unsafe settings are errors too: :mod:`.production`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from fieldwatch_cloud.production import unsafe
 
 EMBEDDED = "embedded"
 
@@ -318,8 +321,9 @@ class NotifyConfig(_Section):
 
 
 class Config(_Section):
-    """The whole file."""
+    """The whole file. ``mode``: in production unsafe settings are refused."""
 
+    mode: Literal["development", "production"] = "development"
     web: WebConfig = WebConfig()
     store: StoreConfig = StoreConfig()
     broker: BrokerConfig = BrokerConfig()
@@ -327,6 +331,11 @@ class Config(_Section):
     oidc: OidcConfig | None = None
     alerts: AlertsConfig = AlertsConfig()
     notify: NotifyConfig = NotifyConfig()
+
+    @property
+    def production(self) -> bool:
+        """Whether unsafe settings are refused."""
+        return self.mode == "production"
 
     @model_validator(mode="after")
     def _channels_exist(self) -> Config:
@@ -346,7 +355,9 @@ class Config(_Section):
     @classmethod
     def _all_sections(cls, data: Any) -> Any:
         """Treat an absent section as empty, so that its default paths also start at the file's folder."""
-        sections: dict[str, Any] = {name: {} for name, field in cls.model_fields.items() if field.default is not None}
+        sections: dict[str, Any] = {
+            name: {} for name, field in cls.model_fields.items() if isinstance(field.default, BaseModel)
+        }
         return sections | data if isinstance(data, dict) else data
 
 
@@ -364,10 +375,13 @@ def load(path: Path | None) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path}: not valid TOML: {error}"]) from error
     try:
-        return Config.model_validate(raw, context={"base": path.resolve().parent})
+        config = Config.model_validate(raw, context={"base": path.resolve().parent})
     except ValidationError as error:
         problems = [f"{path}: {_problem(dict(item))}" for item in error.errors(include_url=False, include_input=False)]
         raise ConfigError(problems) from error
+    if config.production and (problems := unsafe(config)):
+        raise ConfigError([f"{path}: in production {problem}" for problem in problems])
+    return config
 
 
 def _problem(item: dict[str, Any]) -> str:

@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from fieldwatch_cloud.loopback import is_loopback
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -135,16 +137,6 @@ class Address:
             return [ipaddress.ip_network(one, strict=False) for one in self.proxies]
         except ValueError as error:
             raise ValueError(f"web.proxies: {error}: name addresses or networks, as 10.0.0.5 or 10.0.0.0/24") from error
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether ``host``, a name or an address without port, means this machine and no other."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host_of(value: str | None) -> str | None:
