@@ -4,8 +4,9 @@ BIN := .venv/bin
 DEMO ?=
 MINUTES ?= 15
 SEED ?=
+SUITE ?=
 
-.PHONY: dev demo test chaos lint bench bench-detection package test-packages lock clean help
+.PHONY: dev demo test chaos conformance lint bench bench-detection package test-packages lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,6 +27,11 @@ test: .venv/dev-ready ## all tests
 
 chaos: .venv/dev-ready ## chaos test: kill everything for 15 minutes, nothing may be lost: make chaos [MINUTES=15] [SEED=n]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+conformance: .venv/dev-ready ## the public TUF client conformance suite against the agent's updater: make conformance SUITE=<checkout of it>
+	@test -f "$(SUITE)/tuf_conformance/conftest.py" || { echo "SUITE='$(SUITE)' is no checkout of github.com/theupdateframework/tuf-conformance"; exit 2; }
+	@command -v faketime >/dev/null || { echo "the suite needs the program faketime (Debian: apt install faketime)"; exit 2; }
+	$(BIN)/python -m pytest -q -p no:cacheprovider --rootdir "$(SUITE)" -c "$(SUITE)/pyproject.toml" "$(SUITE)/tuf_conformance" --entrypoint "$(CURDIR)/$(BIN)/python $(CURDIR)/tests/tuf_client.py"
 
 lint: .venv/dev-ready ## ruff, mypy, import rules
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """The agent's updater behind the command line that the public TUF client conformance suite drives.
 
-From a checkout of github.com/theupdateframework/tuf-conformance, with this project installed::
+From a checkout of github.com/theupdateframework/tuf-conformance, which CI does not have: what it looks at, on a device
+with a repository of ours, stands as rows in ``tests/unit/release/test_attacks.py`` too ::
 
-    python -m pytest tuf_conformance --entrypoint "python -m tests.tuf_client"
+    make conformance SUITE=../tuf-conformance
 
 It uses what an update of the agent uses: python-tuf's rules with the installed root as anchor, and our own fetcher and
 resumable download (:mod:`fieldwatch_agent.update.source`).

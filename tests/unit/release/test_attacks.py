@@ -19,11 +19,13 @@ import pytest
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.updater import pull
 from fieldwatch_contract.policy import policy_path
+from fieldwatch_trainer.release import ceremony, rekey
 from fieldwatch_trainer.release.folder import Folder
-from fieldwatch_trainer.release.keys import Keyring, generate
+from fieldwatch_trainer.release.keys import Keyring, generate, named, save
 from fieldwatch_trainer.release.roles import ROLES
 from fieldwatch_trainer.release.work import read_policy
-from tuf.api.metadata import Metadata, MetaFile, TargetFile
+from securesystemslib.signer import CryptoSigner, Key
+from tuf.api.metadata import DelegatedRole, Metadata, MetaFile, Snapshot, TargetFile, Targets
 
 from tests.bundles import make_bundle
 from tests.unit.release.test_proposal import ATTACKS as ON_SIGNERS
@@ -57,10 +59,19 @@ class World:
     def metadata(self, role: str) -> Path:
         return self.repo / "metadata/timestamp.json" if role == "timestamp" else self.file(f"metadata/*.{role}.json")
 
-    def sign(self, role: str, change: Callable[[Any], None], keys: Sequence[str] | None = None) -> None:
-        """Put out the next version of a role, signed by some keys (None: its own), and above it all that refers to it.
+    def sign(
+        self,
+        role: str,
+        change: Callable[[Any], None],
+        keys: Sequence[str] | None = None,
+        forge: Callable[[Metadata[Any]], bytes] = Metadata.to_bytes,
+        ahead: int = 1,
+    ) -> None:
+        """Put out the next version of a role, and above it all that refers to it.
 
-        So the attacker has the keys of everything above: snapshot and timestamp.
+        ``keys``: whose sign it (None: as many as it takes).
+        So the attacker has the keys of everything above: snapshot and timestamp. ``forge`` makes the file of what was
+        signed. What lies above gives the file the number that it has before ``change``; each number rises by ``ahead``.
         """
         folder = Folder(self.repo)
         ring = Keyring.load([self.site.keys])
@@ -70,14 +81,16 @@ class World:
         above = [name for name in ("snapshot", "timestamp") if ROLES.index(name) > ROLES.index(role)]
         for name in [role, *above]:
             metadata = parsed[name]
-            metadata.signed.version += 1
+            metadata.signed.version += ahead
+            version = metadata.signed.version
             if name == role:
                 change(metadata.signed)
-            own = [key.keyid for key in repository.authority(name)[0]]
+            counting, threshold = repository.authority(name)
+            own = [key.keyid for key in counting[:threshold]]
             metadata.signatures.clear()
             for signer in [named[k] for k in keys] if name == role and keys is not None else map(ring.signer, own):
                 metadata.sign(signer, append=True)
-            data, version = metadata.to_bytes(), metadata.signed.version
+            data = forge(metadata) if name == role else metadata.to_bytes()
             if name == "snapshot":
                 parsed["timestamp"].signed.snapshot_meta = MetaFile.from_data(version, data, ["sha256"])
             elif name in ROLES[1:4]:
@@ -85,9 +98,31 @@ class World:
             path = "timestamp.json" if name == "timestamp" else f"{version}.{name}.json"
             (self.repo / "metadata" / path).write_bytes(data)
 
-    def target(self, signed: Any, path: str, data: bytes, custom: dict[str, Any] | None = None) -> None:
+    def rotate(self, name: str, key: Key | None = None) -> None:
+        """Let the engineers replace a key, by this one or a new one."""
+        ceremony.change_keys(
+            self.repo,
+            [self.site.keys],
+            lambda repository, new: rekey.rotate(repository, name, key or new(rekey.role_of(repository, name))),
+        )
+
+    def write_signed(self, name: str, metadata: Metadata[Any], key: str) -> None:
+        """Put out a file of metadata signed by one key."""
+        ring = Keyring.load([self.site.keys])
+        metadata.signatures.clear()
+        metadata.sign(next(ring.signer(k) for k, holder in ring.holders.items() if holder.path.stem == key))
+        (self.repo / "metadata" / name).write_bytes(metadata.to_bytes())
+
+    def target(
+        self,
+        signed: Any,
+        path: str,
+        data: bytes,
+        custom: dict[str, Any] | None = None,
+        hashes: Sequence[str] = ("sha256",),
+    ) -> None:
         """Make some bytes a target of a role that is about to be signed."""
-        info = TargetFile.from_data(path, data, ["sha256"])
+        info = TargetFile.from_data(path, data, list(hashes))
         if custom is not None:
             info.unrecognized_fields["custom"] = custom
         signed.targets[path] = info
@@ -95,14 +130,16 @@ class World:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
 
-    def policy(self, change: Callable[[dict[str, Any]], None]) -> None:
+    def policy(self, change: Callable[[dict[str, Any]], None], ahead: int = 1) -> None:
         """Sign a changed policy with the stolen key of the release job."""
         folder = Folder(self.repo)
         policy = read_policy(folder, folder.load(datetime.now(UTC)), POLICY_NAME)
         assert policy is not None
         value = policy.model_dump(mode="json")
         change(value)
-        self.sign("prod-policy", lambda signed: self.target(signed, POLICY_NAME, json.dumps(value).encode()))
+        self.sign(
+            "prod-policy", lambda signed: self.target(signed, POLICY_NAME, json.dumps(value).encode()), ahead=ahead
+        )
 
 
 def _flip(world: World) -> None:
@@ -170,13 +207,66 @@ def _foreign_root(world: World) -> None:
     root.to_file(str(world.repo / "metadata/2.root.json"))
 
 
-def _signed(role: str, *keys: str, change: Callable[[Any], None] = lambda signed: None) -> Callable[[World], None]:
-    return lambda world: world.sign(role, change, keys)
+def _signed(
+    role: str,
+    *keys: str,
+    change: Callable[[Any], None] = lambda signed: None,
+    forge: Callable[[Metadata[Any]], bytes] = Metadata.to_bytes,
+) -> Callable[[World], None]:
+    return lambda world: world.sign(role, change, keys, forge)
 
 
-def _skipped_root(world: World) -> None:
-    world.sign("root", lambda signed: setattr(signed, "version", 3), ["root-1", "root-2", "root-3"])
-    (world.repo / "metadata/3.root.json").rename(world.repo / "metadata/2.root.json")
+def _later(signed: Any) -> None:
+    signed.version += 1
+
+
+def _doubled(metadata: Metadata[Any]) -> bytes:
+    """The file with its first signature twice, so that they are as many as are needed."""
+    value = json.loads(metadata.to_bytes())
+    value["signatures"].append(value["signatures"][0])
+    return json.dumps(value).encode()
+
+
+def _spoilt(metadata: Metadata[Any]) -> bytes:
+    """The file with a last signature that does not hold."""
+    *_, last = metadata.signatures.values()
+    last.signature = last.signature[:-1] + ("0" if last.signature[-1] != "0" else "1")
+    return metadata.to_bytes()
+
+
+def _snapshot_as_timestamp(world: World) -> None:
+    """What is signed by the timestamp's key, and is as new, but is a snapshot."""
+    held = Metadata[Any].from_file(str(world.metadata("timestamp"))).signed.snapshot_meta
+    body = Snapshot(
+        99, meta={"snapshot.json": held}, expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    )
+    world.write_signed("timestamp.json", Metadata(body), "timestamp-1")
+
+
+def _second_of_a_number(world: World) -> None:
+    """Another timestamp under the number that the device holds: one file for some devices, one for others."""
+    newest = Metadata[Any].from_file(str(world.metadata("timestamp")))
+    newest.signed.version -= 1
+    world.write_signed("timestamp.json", newest, "timestamp-1")
+
+
+def _leaving_the_folder(world: World) -> None:
+    """The list of delegations sends devices to a role first whose name is a path out of their folder."""
+    name = "../../evil"
+
+    def change(signed: Any) -> None:
+        keyids = signed.delegations.roles["prod-policy"].keyids
+        evil = DelegatedRole(name, keyids, 1, True, ["policy/*/*"])
+        signed.delegations.roles = {name: evil} | signed.delegations.roles
+
+    world.sign("targets", change, ["root-1", "root-2"])
+    world.sign("snapshot", lambda signed: signed.meta.update({f"{name}.json": MetaFile(1)}))
+    (world.repo / "metadata/1...").mkdir()  # so that 1.../../evil.json is found
+    world.write_signed(
+        "evil.json",
+        Metadata(Targets(expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=3))),
+        "policy-1",
+    )
 
 
 def _same_root(world: World) -> None:
@@ -212,14 +302,14 @@ def _offers(target: str, sha256: str) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-def _bundle(data: bytes, version: str, **facts: Any) -> Callable[[World], None]:
+def _bundle(data: bytes, version: str, hashes: Sequence[str] = ("sha256",), **facts: Any) -> Callable[[World], None]:
     """Two insiders sign a bundle that no device should run, and the job offers it."""
 
     def attack(world: World) -> None:
         path = f"prod/press/{version}.zip"
         kernel = json.loads(world.metadata("prod").read_bytes())["signed"]["targets"]["prod/press/v1.zip"]["custom"]
         custom = kernel | {"version": version, "release_seq": 9} | facts
-        world.sign("prod", lambda signed: world.target(signed, path, data, custom))
+        world.sign("prod", lambda signed: world.target(signed, path, data, custom, hashes))
         world.policy(_offers(path, hashlib.sha256(data).hexdigest()))
 
     return attack
@@ -247,12 +337,10 @@ def _snapshot_back(world: World) -> None:
 
 def _removed_key(world: World) -> None:
     """A key of prod was stolen and replaced; the thief has another one beside it, of the release job."""
-    from fieldwatch_trainer.release import ceremony, rekey
-
     stolen = world.repo.parent / "stolen"
     stolen.mkdir()
     shutil.copy(world.site.keys / "prod-1.pem", stolen)
-    ceremony.change_keys(world.repo, [world.site.keys], lambda r, new: rekey.rotate(r, "prod-1", new("prod")))
+    world.rotate("prod-1")
     world.sign("prod", lambda signed: None, ["prod-1", "prod-2"])
 
 
@@ -301,7 +389,37 @@ THIEVES: dict[str, Attack] = {
         "hostile",
         IS_HOSTILE,
     ),
-    "a root that skips a version": (_skipped_root, "hostile", "contradicts itself|older metadata"),
+    "a root that skips a version": (
+        _signed("root", "root-1", "root-2", change=_later),
+        "hostile",
+        "contradicts itself|older metadata",
+    ),
+    "a root that has ended": (_signed("root", "root-1", "root-2", change=_expired), "stale", "is stale"),
+    "bundles by one key that signs twice": (_signed("prod", "prod-1", forge=_doubled), "damaged", "not metadata"),
+    "bundles by one key and a signature that does not hold": (
+        _signed("prod", "prod-1", "prod-2", forge=_spoilt),
+        "hostile",
+        IS_HOSTILE,
+    ),
+    "a list of bundles that bears another number": (
+        _signed("prod", "prod-1", "prod-2", change=_later),
+        "hostile",
+        "older metadata",
+    ),
+    "a snapshot that bears another number": (
+        _signed("snapshot", "snapshot-1", change=_later),
+        "hostile",
+        "older metadata",
+    ),
+    "a snapshot in the timestamp's place": (_snapshot_as_timestamp, "hostile", "contradicts itself"),
+    "a second timestamp of the same number": (_second_of_a_number, "", "press/v1"),
+    "the last snapshot for ever": (_signed("snapshot", "snapshot-1", change=_expired), "stale", "is stale"),
+    "the last list of bundles for ever": (
+        _signed("prod", "prod-1", "prod-2", change=_expired),
+        "stale",
+        "is stale",
+    ),
+    "the last policies for ever": (_signed("prod-policy", "policy-1", change=_expired), "stale", "is stale"),
     "delegations by one key of two": (_signed("targets", "root-1"), "hostile", IS_HOSTILE),
     "bundles by one key of two": (_signed("prod", "prod-1"), "hostile", IS_HOSTILE),
     "bundles by the release job's keys": (_signed("prod", "policy-1", "policy-2", "snapshot-1"), "hostile", IS_HOSTILE),
@@ -335,6 +453,12 @@ INSIDERS: dict[str, Attack] = {
     ),
     "a policy offers what nobody signed": (
         lambda w: w.policy(_offers("prod/press/v2.zip", "0" * 64)),
+        "nothing",
+        "not published with this sha256",
+    ),
+    "delegations that lead out of the device's folder": (_leaving_the_folder, "nothing", "nothing is published"),
+    "a bundle without the hash that devices check": (
+        _bundle(make_bundle(version="v8"), "v8", hashes=["sha512"]),
         "nothing",
         "not published with this sha256",
     ),
@@ -387,15 +511,76 @@ def test_an_attack_gets_nothing_in(prepared: Path, tmp_path: Path, attack: str) 
     base = tmp_path / "it"
     site, state, root = Site(base / "repo", base / "repo-keys"), base / "state", (base / "repo/root.json").read_bytes()
     act(World(site, base / "before"))
+    beside = set(base.iterdir())
     result = pull(site.repo, root, state, "press-1", "press", "stable")
     assert result.trouble == trouble, result
     assert any(text in result.detail for text in says.split("|")), result
     running = Activation(state).current()
     assert running is not None
     assert running.manifest.version == "v1", "the bundle that it had goes on"
+    assert set(base.iterdir()) == beside, "nothing is written outside of the device's own folder"
     if attack in SERVER:
         sound = pull(prepared / "repo", root, state, "press-1", "press", "stable")
         assert (sound.outcome, sound.bundle) == ("activated", "press/v2"), sound
+
+
+def _unknown_fields(world: World) -> None:
+    for role in ROLES:
+        world.sign(role, lambda signed: signed.unrecognized_fields.update({"x-later": {"a": [1, None, "µ"]}}))
+
+
+def _other_kind(make: Callable[[], CryptoSigner]) -> Callable[[World], None]:
+    """The key of a role gives way to one of another kind, for root and for what is signed daily."""
+
+    def change(world: World) -> None:
+        for role in ("root", "timestamp"):
+            new = make()
+            named(new.public_key, f"{role}-9")
+            save(world.site.keys, {f"{role}-9": new})
+            world.rotate(f"{role}-1", new.public_key)
+            (world.site.keys / f"{role}-1.pem").unlink()
+
+    return change
+
+
+SOUND: dict[str, Callable[[World], None]] = {
+    "fields that nobody knows yet": _unknown_fields,
+    "a signature that does not hold beside two that do": _signed("prod", "prod-1", "prod-2", "prod-3", forge=_spoilt),
+    "keys on the curve P-256": _other_kind(CryptoSigner.generate_ecdsa),
+    "keys of RSA": _other_kind(CryptoSigner.generate_rsa),
+    "keys that withstand a quantum computer": _other_kind(CryptoSigner.generate_mldsa),
+}
+"""What looks unusual and is signed as it should be."""
+
+
+@pytest.mark.parametrize("unusual", SOUND)
+def test_what_is_sound_is_taken(prepared: Path, tmp_path: Path, unusual: str) -> None:
+    shutil.copytree(prepared, tmp_path / "it")
+    base = tmp_path / "it"
+    root = (base / "repo/root.json").read_bytes()
+    SOUND[unusual](World(Site(base / "repo", base / "repo-keys"), base / "before"))
+    result = pull(base / "repo", root, base / "state", "press-1", "press", "stable")
+    assert (result.outcome, result.bundle) == ("activated", "press/v2"), result
+
+
+def test_a_thief_who_ran_ahead_is_overtaken(prepared: Path, tmp_path: Path) -> None:
+    """With the release job's keys a thief raises every number, so that nothing newer can follow; new keys undo it."""
+    shutil.copytree(prepared, tmp_path / "it")
+    base = tmp_path / "it"
+    site, state, root = Site(base / "repo", base / "repo-keys"), base / "state", (base / "repo/root.json").read_bytes()
+    shutil.copytree(site.repo, base / "backup")
+    world = World(site, base / "before")
+    world.policy(lambda value: value.update(halt=True), ahead=1_000_000)
+    assert pull(site.repo, root, state, "press-1", "press", "stable").trouble == ""
+    assert json.loads((state / "tuf/timestamp.json").read_bytes())["signed"]["version"] > 1_000_000
+
+    shutil.rmtree(site.repo)
+    shutil.copytree(base / "backup", site.repo)
+    assert pull(site.repo, root, state, "press-1", "press", "stable").trouble == "hostile", "the copy alone is older"
+    for key in ("policy-1", "snapshot-1", "timestamp-1"):
+        world.rotate(key)
+    result = pull(site.repo, root, state, "press-1", "press", "stable")
+    assert (result.outcome, result.bundle) == ("activated", "press/v2"), result
 
 
 def test_there_are_as_many_as_were_asked_for() -> None:
