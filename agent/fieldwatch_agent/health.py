@@ -1,7 +1,7 @@
 """Health reporting: to the cloud as the health event, to ``status`` through the journal, and in the service's log.
 
-Reports are made regularly, and at once when the set of troubles changes. The service's log has each trouble when it
-begins, with its remedy, once an hour while it lasts, and when it is over.
+Reports are made regularly, and sooner when the set of troubles changes: with the next line, or the next look. The
+service's log has each trouble when it begins, with its remedy, once an hour while it lasts, and when it is over.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ ELSEWHERE = ("journal_damaged", "disk_low", "certificate_expiring", "level_highe
 """Troubles that are not about the log."""
 AGAIN_S = 3600.0
 """Seconds after which a lasting trouble is repeated in the service's log."""
+LOOK_S = 5.0
+"""Seconds between two looks for troubles while no line comes: what a waiting agent costs is mostly looking."""
 PASSING = frozenset({"window_unfilled"})
 """Troubles that may be over before the next report: the report of their beginning must reach the cloud."""
 
@@ -38,6 +40,7 @@ class Reporter:
         self._config = config
         self._journal = journal
         self._due = 0.0
+        self._look = 0.0
         self._told: object = None
         self._since: dict[str, str] = {}
         self._said: dict[tuple[str, object], float] = {}
@@ -53,6 +56,11 @@ class Reporter:
         """Whether a report is due at once."""
         return self._due == 0.0
 
+    @property
+    def looks(self) -> bool:
+        """Whether it is time to look for troubles, or to report."""
+        return time.monotonic() >= min(self._due, self._look)
+
     def report(
         self, pipeline: Pipeline | None, others: Sequence[Trouble], update: str, uplink: str, every: float
     ) -> None:
@@ -62,6 +70,7 @@ class Reporter:
         ``uplink``: what keeps messages from being delivered. Raises :class:`.send.journal.JournalError`.
         """
         now = time.monotonic()
+        self._look = now + LOOK_S
         state = pipeline.intake.tail.state if pipeline is not None else "waiting"
         found = derive(self._facts(pipeline, now))
         bundle = pipeline.bundle.ref if pipeline is not None else None

@@ -108,19 +108,21 @@ class Service:
         while not self._bell.stopped:
             if self._uplink is not None:
                 self._uplink.beat()
-            self._supervisor.beat(self._doing())
+            self._supervisor.beat()
             step = None
             try:
                 self._follow_activation()
                 self._hear()
                 step = self._step()
-                self._report()
+                if step is not None or self._reporter.looks:
+                    self._report()
             except JournalGone:
                 raise
             except JournalError as error:
                 if str(error) != self._unwritten:
                     log.error("%s; nothing is lost, retrying every %.0f s", error, RETRY_S)
                 self._unwritten = str(error)
+                self._supervisor.status(self._doing())
                 self._reporter.hurry()  # the next report proves that the journal can be written
                 self._give_up_pipeline()
                 if until_idle and time.monotonic() - progress > IDLE_LIMIT_S:
@@ -235,6 +237,7 @@ class Service:
 
     def _report(self) -> None:
         """Report health, if that is due or something has changed."""
+        self._supervisor.status(self._doing())
         troubles = self._bundle_troubles()
         uplink = (self._uplink.error or "") if self._uplink is not None else ""
         self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink, HEALTH_S)

@@ -28,16 +28,17 @@ class Supervisor:
         """The service has started."""
         self._send("READY=1")
 
-    def beat(self, status: str) -> None:
-        """The loop makes progress; ``status``: what it does, one line."""
-        if not self._address:
-            return
-        if status != self._status:
-            self._status = status
-            self._send(f"STATUS={status}")
+    def beat(self) -> None:
+        """The loop makes progress."""
         if self._every is not None and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every / 2
             self._send("WATCHDOG=1")
+
+    def status(self, text: str) -> None:
+        """What the service does, in one line."""
+        if text != self._status:
+            self._status = text
+            self._send(f"STATUS={text}")
 
     def stopping(self) -> None:
         """The service ends on purpose."""

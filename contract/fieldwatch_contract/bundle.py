@@ -30,6 +30,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -184,7 +185,7 @@ class Bundle:
     files: dict[str, bytes]
     sha256: str
 
-    @property
+    @cached_property
     def ref(self) -> BundleRef:
         """Name, version and hash, as events carry them."""
         return BundleRef(name=self.manifest.name, version=self.manifest.version, sha256=self.sha256)

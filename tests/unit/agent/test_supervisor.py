@@ -40,27 +40,29 @@ def test_ready_status_and_the_watchdog_at_half_its_time(manager: socket.socket, 
     supervisor = Supervisor({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "60000000"})
     supervisor.ready()
     for _ in range(3):
-        supervisor.beat("scoring")
-    supervisor.beat("waiting")
+        supervisor.beat()
+        supervisor.status("scoring")
+    supervisor.status("waiting")
     supervisor.stopping()
-    assert drain(manager) == ["READY=1", "STATUS=scoring", "WATCHDOG=1", "STATUS=waiting", "STOPPING=1"]
+    assert drain(manager) == ["READY=1", "WATCHDOG=1", "STATUS=scoring", "STATUS=waiting", "STOPPING=1"]
     quick = Supervisor({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2"})
-    quick.beat("a")
-    wait_until(lambda: (quick.beat("a"), drain(manager).count("WATCHDOG=1"))[1], "the next one")
+    quick.beat()
+    wait_until(lambda: (quick.beat(), drain(manager).count("WATCHDOG=1"))[1], "the next one")
 
 
 def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
     for environ in ({}, {"NOTIFY_SOCKET": str(tmp_path / "nobody")}, {"NOTIFY_SOCKET": "@nobody-listens"}):
         supervisor = Supervisor(environ)
         supervisor.ready()
-        supervisor.beat("x")
+        supervisor.beat()
+        supervisor.status("x")
         supervisor.stopping()
 
 
 def test_the_watchdog_of_another_process_is_not_ours(manager: socket.socket, tmp_path: Path) -> None:
     environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "2", "WATCHDOG_PID": "1"}
-    Supervisor(environ).beat("x")
-    assert drain(manager) == ["STATUS=x"]
+    Supervisor(environ).beat()
+    assert drain(manager) == []
 
 
 def test_the_service_says_what_it_does(manager: socket.socket, tmp_path: Path, spawn: Spawn) -> None:
