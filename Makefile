@@ -23,7 +23,7 @@ demo: .venv/demo-ready ## the whole loop on this machine: make demo [DEMO="--unt
 	@$(BIN)/fieldwatch-demo $(DEMO)
 
 test: .venv/dev-ready ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 chaos: .venv/dev-ready ## chaos test: kill everything for 15 minutes, nothing may be lost: make chaos [MINUTES=15] [SEED=n]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

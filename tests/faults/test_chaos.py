@@ -21,7 +21,7 @@ ROUNDS = {
 
 @pytest.mark.parametrize("name", ROUNDS)
 def test_every_line_arrives_exactly_once_with_the_scores_of_one_pass(name: str, tmp_path: Path) -> None:
-    outcomes = run_round(tmp_path / "round", 30.0, ROUNDS[name], seed=11, say=print)
+    outcomes = run_round(tmp_path / "round", 15.0, ROUNDS[name], seed=11, say=print)
     told = table([(0, each) for each in outcomes])
     assert [each.verdict.differences for each in outcomes] == [[], []], told
     for each in outcomes:
