@@ -146,7 +146,7 @@ def for_faults(rule: AlertRule, held: Sequence[HeldOut], period: int, *, budget:
     if not count:
         return Threshold(lowest.value, facts | {"recall": None})
     reach = max(float(np.nanmax(one.score, initial=0.0, where=one.judged)) for one in held)
-    tried = _between(lowest.value, reach)
+    tried = np.append(_between(lowest.value, reach), np.nextafter(np.float32(reach), np.float32(1)))
     free = [unexplained(one.label, guard) for one in held]
     found, false = np.zeros(len(tried)), np.zeros(len(tried))
     for place, threshold in enumerate(tried):
@@ -155,6 +155,8 @@ def for_faults(rule: AlertRule, held: Sequence[HeldOut], period: int, *, budget:
             found[place] += sum(finder(event, alerts) is not None for event in faults)
             false[place] += sum(len(false_at(alert, mine, period)) for alert in alerts)
     f1 = 2 * found / (found + false + count)
+    if lowest.facts["known"]:  # an alert that begins at a fault and never ends counts too: see what is kept
+        f1[false > lowest.facts["allowed_episodes"]] = -1.0
     best = np.flatnonzero(f1 == f1.max())
     chosen = best[len(best) // 4]
     days = device_days(held, period)

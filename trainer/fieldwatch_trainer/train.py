@@ -167,9 +167,9 @@ def train_lake(
 
         held: dict[str, list[DeviceScores]] = {}
         for one in fitted:
-            plugin = next(plugin for plugin in plugins if plugin.name == one.name)
+            again = one.again or next(plugin for plugin in plugins if plugin.name == one.name)
             progress(f"scoring held-back time with the {one.name}")
-            held[one.name] = _hold_back(plugin, data, frame)
+            held[one.name] = _hold_back(again, data, frame)
             clock.lap(f"hold back {one.name}")
         thresholds: dict[str, float] = {}
         levels: dict[str, LevelRule] = {}

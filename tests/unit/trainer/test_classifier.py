@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fieldwatch_contract.features import FeatureSpec, compute
 from fieldwatch_trainer.models import FAULT, DeviceRows, TooLittleData
-from fieldwatch_trainer.models.classifier import Classifier, Settings, draw, features_at, platt
+from fieldwatch_trainer.models.classifier import MIN_SLOPE, Classifier, Settings, draw, features_at, platt
 from numpy.typing import NDArray
 
 SPEC = FeatureSpec(windows=(3, 9))
@@ -119,6 +119,34 @@ def test_one_episode_cannot_be_calibrated_and_the_report_says_so() -> None:
     assert "one episode" in fitted.facts["notes"][0]
 
 
+def unlike() -> Data:
+    """Two faults that have nothing in common: held back, each looks normal to what has learnt from the other."""
+    other = device("press-2", [])
+    other.rows[300:340, 3] += 3.0
+    other.label[300:340] = FAULT
+    return Data([device("press-1", [(300, 340)]), other])
+
+
+def test_a_part_is_scored_in_the_scale_of_the_whole() -> None:
+    """Else a threshold found in the scores of a part means nothing to the model that ships."""
+    whole = Classifier(SPEC, SETTINGS).fit(Data([*fleet().devices, *unlike().devices]))
+    assert whole.again is not None
+    new = device("new", [(100, 160)])
+    x = compute(new.rows, len(new.rows), SPEC)
+    alone, part = Classifier(SPEC, SETTINGS).fit(unlike()).reference(x), whole.again.fit(unlike()).reference(x)
+    assert part[110:160].mean() > 0.5 > alone[110:160].mean()
+    assert part[:100].mean() < 0.1
+
+
+def test_probabilities_that_know_nothing_still_tell_an_alerts_end_from_its_beginning() -> None:
+    """Its end is at a share of its level: scores within a fifth of each other would be one alert for ever."""
+    score = Classifier(SPEC, SETTINGS).fit(unlike())
+    assert "no better than chance" in score.facts["notes"][0]
+    known = unlike().devices[0]
+    found = score.reference(compute(known.rows, len(known.rows), SPEC))
+    assert found[:290].max() < 0.8 * found[310:335].min()
+
+
 @pytest.mark.parametrize("faults", [[], [(100, 104)], [(0, 600)]])
 def test_too_few_rows_of_a_class(faults: list[tuple[int, int]]) -> None:
     with pytest.raises(TooLittleData, match="normal rows to learn from"):
@@ -179,7 +207,7 @@ def test_platt_stays_finite_where_classes_separate_and_never_turns_round() -> No
     assert 0.5 < slope < 3
     assert abs(offset) < 0.1
     slope, offset = platt(margin, ~fault, np.ones(100))
-    assert 0 < slope < 0.01
+    assert 0 < slope <= MIN_SLOPE
     assert 1 / (1 + np.exp(-offset)) == pytest.approx(0.5, abs=0.05)
 
 

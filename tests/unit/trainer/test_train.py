@@ -21,6 +21,7 @@ from fieldwatch_contract.clock import iso, parse_iso
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.scoring import Scorer, responsible, self_test
 from fieldwatch_contract.verdicts import VERDICTS
+from fieldwatch_trainer import train
 from fieldwatch_trainer.__main__ import main
 from fieldwatch_trainer.data import LakeData
 from fieldwatch_trainer.lake import Lake
@@ -58,9 +59,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     maker.write()
     lake, split = str(folder / "lake"), str(split_file(folder, maker))
     bundle = str(folder / "run" / "bundle.zip")
-    assert (
-        main(["train", "--lake", lake, "--device-type", "press", "--split", split, "--out", str(folder / "run")]) == 0
-    )
+    hold_back, platt = train._hold_back, {}
+
+    def watched(plugin: Any, *rest: Any) -> Any:
+        platt[plugin.name] = getattr(plugin, "platt", None)
+        return hold_back(plugin, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_hold_back", watched)
+        assert main(["train", "--lake", lake, "--device-type", "press", "--split", split, "--out", bundle[:-11]]) == 0
+    (folder / "held.json").write_text(json.dumps(platt), encoding="utf-8")
     out = str(folder / "scores.parquet")
     assert main(["score", "--bundle", bundle, "--lake", lake, "--split", split, "--out", out]) == 0
     told = ["--out", str(folder / "evaluation.json"), "--html", str(folder / "evaluation.html")]
@@ -70,6 +78,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_what_is_held_back_is_scored_in_the_scale_of_the_model_that_ships(trained: Path) -> None:
+    """A part finds another scale: with few faults a flat one, and the threshold chosen in it alerts all day."""
+    found = load(trained / "run" / "run.json")["models"]["classifier"]["facts"]["calibration"]
+    assert load(trained / "held.json") == {"detector": None, "classifier": [found["slope"], found["offset"]]}
 
 
 def test_a_run_holds_what_it_should(trained: Path) -> None:

@@ -89,7 +89,8 @@ class Fitted:
 
     ``reference`` takes what the graph is fed (``rows`` or ``features``) and returns the scores float ``[R]`` that the
     graph must reproduce; ``neutral`` float32 ``[F]`` are neutral features for occlusion; ``threshold`` None means: from
-    the budget. ``facts`` are JSON values for ``run.json``, the report and the model card: sizes, parameters,
+    the budget. ``again``: what fits a part of the data so that a score there means what this model's means; None: the
+    plugin itself. ``facts`` are JSON values for ``run.json``, the report and the model card: sizes, parameters,
     importances.
     """
 
@@ -103,6 +104,7 @@ class Fitted:
     neutral: NDArray[np.float32] | None = None
     threshold: float | None = None
     alert: AlertRule = field(default_factory=AlertRule)
+    again: Plugin | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 

@@ -14,6 +14,9 @@ done here, and each step is there because its absence has fooled someone:
    of fault episodes where too few devices had a fault), and every sampled row gets the margin of a model that has
    not seen its group. Platt's rule is fitted on those, embargo included, and folded into the trees. The margins of
    rows that a forest was grown on would promise far too much.
+5. **One scale.** A part of the data has too few faults to find that rule again: fitted on two of them it came out flat,
+   and the threshold that was chosen in those scores meant nothing to the model that ships (7 false alarms a
+   device-day for a budget of 0.5). So held-back parts are scored with the rule of the whole (``Fitted.again``).
 
 LightGBM grows the trees; where it cannot be loaded (its Linux wheel wants the system's libgomp), XGBoost does, and
 the run says so. Both give the same kind of graph (:mod:`.models.trees`). Their threads are told to sleep while
@@ -244,9 +247,16 @@ class Classifier:
     name = "classifier"
     kind: Kind = "classifier"
 
-    def __init__(self, spec: FeatureSpec | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        spec: FeatureSpec | None = None,
+        settings: Settings | None = None,
+        platt: tuple[float, float] | None = None,
+    ) -> None:
+        """``platt``: slope and offset of a calibration that is known; None: it is fitted."""
         self.spec = spec or FeatureSpec()
         self.settings = settings or Settings()
+        self.platt = platt
 
     def fit(self, data: TrainingData) -> Fitted:
         """Learn from ``data``.
@@ -264,9 +274,9 @@ class Classifier:
             )
         sensors = x.shape[1] // (len(spec.windows) * len(spec.statistics))
         loaded = library.load(_blank(x, sensors, settings), y, sample.weight, settings)
-        folds = _folds(units, settings.folds)
+        folds = _folds(units, settings.folds) if self.platt is None else None
         calibration = None
-        slope, offset = 1.0, 0.0
+        slope, offset = self.platt or (1.0, 0.0)
         if folds is not None:
             fold = folds[sample.unit]
             margins = np.empty(len(y))
@@ -283,7 +293,7 @@ class Classifier:
             } | calibration_figures(_sigmoid(slope * margins + offset), y, sample.weight)
             if slope <= MIN_SLOPE:
                 notes.append("On groups held back, the classifier ranked faults no better than chance.")
-        else:
+        elif self.platt is None:
             notes.append(
                 "All faults belong to one episode: nothing could be held back, so the classifier's score is not "
                 "calibrated and no honest figure can be given for it."
@@ -302,6 +312,7 @@ class Classifier:
             reference=lambda features: _sigmoid(slope * library.margin(booster, features) + offset),
             features=spec,
             neutral=neutral(x[normal[:: max(1, len(normal) // 4000)]]),
+            again=Classifier(self.spec, settings, (slope, offset)),
             facts={
                 "library": library.name,
                 "trees": settings.trees,
@@ -551,8 +562,9 @@ def _min_leaf(settings: Settings, y: NDArray[np.bool_]) -> int:
 
 # -- calibration ------------------------------------------------------------------------------------------------------
 
-MIN_SLOPE = 1e-3
-"""Platt's slope is kept above this: a larger margin must never mean a smaller probability."""
+MIN_SLOPE = 0.1
+"""Platt's slope is kept above this: a larger margin must mean a larger probability, and so much larger that the end of
+an alert, at a share of its level, can be told from its beginning."""
 
 
 def platt(margin: NDArray[np.float64], fault: NDArray[np.bool_], weight: NDArray[np.float64]) -> tuple[float, float]:
