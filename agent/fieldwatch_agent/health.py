@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import HealthData, LineCounts, Trouble
@@ -21,7 +22,7 @@ from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.troubles import Facts, Finding, derive
 
-ELSEWHERE = ("journal_damaged", "disk_low", "certificate_expiring", "level_highest")
+ELSEWHERE = ("journal_damaged", "disk_low", "certificate_expiring", "level_highest", "verdicts_unread")
 """Troubles that are not about the log."""
 AGAIN_S = 3600.0
 """Seconds after which a lasting trouble is repeated in the service's log."""
@@ -62,17 +63,25 @@ class Reporter:
         return time.monotonic() >= min(self._due, self._look)
 
     def report(
-        self, pipeline: Pipeline | None, others: Sequence[Trouble], update: str, uplink: str, every: float
+        self,
+        pipeline: Pipeline | None,
+        others: Sequence[Trouble],
+        update: str,
+        uplink: str,
+        every: float,
+        *,
+        unheard: str = "",
     ) -> None:
         """Journal the health event every ``every`` seconds, or sooner where its essentials have changed.
 
         ``others``: troubles of bundles and updates, worst first; ``update``: the updater's status in words;
-        ``uplink``: what keeps messages from being delivered. Raises :class:`.send.journal.JournalError`.
+        ``uplink``: what keeps messages from being delivered; ``unheard``: what keeps people's verdicts from
+        arriving. Raises :class:`.send.journal.JournalError`.
         """
         now = time.monotonic()
         self._look = now + LOOK_S
         state = pipeline.intake.tail.state if pipeline is not None else "waiting"
-        found = derive(self._facts(pipeline, now))
+        found = derive(replace(self._facts(pipeline, now), unheard=unheard))
         bundle = pipeline.bundle.ref if pipeline is not None else None
         keys = [(each.kind, each.key) for each in found]
         essentials = (state, keys, [trouble.kind for trouble in others], uplink, bundle)

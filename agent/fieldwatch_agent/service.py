@@ -240,7 +240,8 @@ class Service:
         self._supervisor.status(self._doing())
         troubles = self._bundle_troubles()
         uplink = (self._uplink.error or "") if self._uplink is not None else ""
-        self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink, HEALTH_S)
+        unheard = self._uplink.verdicts.problem if self._uplink is not None else ""
+        self._reporter.report(self._pipeline, troubles, self._activation.note(), uplink, HEALTH_S, unheard=unheard)
 
     def _idle(self, depth: int) -> bool:
         updating = self._updating is not None and self._updating.running

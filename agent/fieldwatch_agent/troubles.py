@@ -19,6 +19,7 @@
 | ``disk_low`` | the disk with the state folder has little room |
 | ``certificate_expiring`` | the device's certificate ends within a month and was not renewed, or has ended |
 | ``level_highest`` | a model has raised so many alerts that its level is the highest that the bundle allows |
+| ``verdicts_unread`` | what people say of alerts does not arrive: the broker's document is none, or it gives none |
 
 Troubles of bundles and updates are added by the caller. A trouble ends when its cause does; nobody has to acknowledge
 it.
@@ -82,6 +83,7 @@ class Facts:
     ``log``, ``log_detail``: the tail's state. ``recent``: what became of the lines of the last ``minutes``.
     ``sensors``: how many the bundle has; ``names``: of those that ``stuck`` gives by their index. ``unfilled``,
     ``clock_wrong``, ``overtaken`` (the newest row is ahead of the clock): in words, empty where all is well.
+    ``unheard``: why what people say of alerts does not arrive.
     ``damage``: what was found damaged in the journal lately, oldest first.
     """
 
@@ -99,6 +101,7 @@ class Facts:
     clock_wrong: str = ""
     overtaken: str = ""
     levels: Sequence[LevelNow] = ()
+    unheard: str = ""
     damage: Sequence[str] = ()
     disk_free: int | None = None
     certificate: Certificate | None = None
@@ -120,8 +123,9 @@ class Finding:
 
 def derive(facts: Facts) -> list[Finding]:
     """Return the troubles that follow from ``facts``, worst first."""
-    of_readings = [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts), *_of_levels(facts)]
-    return [*of_readings, *_of_the_journal(facts), *_of_the_disk(facts), *_of_the_certificate(facts)]
+    of_readings = [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts)]
+    of_alerts = [*_of_levels(facts), *_of_verdicts(facts)]
+    return [*of_readings, *of_alerts, *_of_the_journal(facts), *_of_the_disk(facts), *_of_the_certificate(facts)]
 
 
 def _of_the_log(facts: Facts) -> list[Finding]:
@@ -252,6 +256,17 @@ def _of_levels(facts: Facts) -> list[Finding]:
     detail = f"the level of alerts has risen as far as the bundle allows: {told}; what is weaker raises no alert"
     remedy = "judge the alerts on the dashboard; if the device works otherwise than in training, train the model again"
     return [Finding("level_highest", detail, remedy, frozenset(each.model for each in highest))]
+
+
+def _of_verdicts(facts: Facts) -> list[Finding]:
+    if not facts.unheard:
+        return []
+    detail = f"what people say of alerts does not reach this device: {facts.unheard}; its levels move without them"
+    remedy = (
+        "judge any of its alerts on the dashboard, and the cloud writes the document anew; if that does not help, see "
+        "in the broker's access rules that the device may read its 'verdicts', and that only the cloud may write them"
+    )
+    return [Finding("verdicts_unread", detail, remedy)]
 
 
 def some(names: Sequence[str], most: int = 3) -> str:

@@ -165,7 +165,7 @@ class Trouble(_Model):
     ``log_unreadable``, ``log_silent``, ``lines_refused``, ``lines_lost``, ``file_passed_over``, ``window_unfilled``,
     ``sensors_missing``, ``columns_unknown``, ``values_unreadable``, ``models_unknown``, ``sensors_stuck``,
     ``clock_wrong``, ``no_bundle``, ``bundle_misfit``, ``bundle_failing``, ``update_failing``, ``agent_stalled``,
-    ``journal_damaged``, ``disk_low``, ``certificate_expiring``, ``level_highest``.
+    ``journal_damaged``, ``disk_low``, ``certificate_expiring``, ``level_highest``, ``verdicts_unread``.
     """
 
     kind: str

@@ -85,6 +85,7 @@ def test_no_document_of_verdicts_stops_delivery(
         say(broker, document)
     say(broker, b"")  # the retained message is removed
     wait_until(lambda: uplink.verdicts.refused == len(BAD), "all of it to be counted")
+    wait_until(lambda: not uplink.verdicts.problem, "nothing wrong any more: there is none")
     assert uplink.verdicts.take() is None
     say(broker, [GOOD | {"more": "of a later cloud"}])
     wait_until(uplink.verdicts.take, "a good one")
@@ -125,6 +126,39 @@ def test_a_time_that_is_none_of_ours_moves_nothing_before_the_next_row(tmp_path:
     (kept,) = said.with_new((), document, START)
     assert kept.since > START
     assert said.from_json(said.to_json((kept,))) == (kept,)
+
+
+def test_a_document_that_is_none_is_a_trouble_until_a_good_one_comes(
+    mosquitto: Callable[..., Broker], clean_env: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Also after a restart: the broker retains it, and gives it to the device again."""
+    broker = mosquitto()
+    site = Site(tmp_path / "site", broker, clean_env)
+
+    def told() -> list[str]:
+        """What ``status`` and the cloud are told of it."""
+        health = read_status(site.state / FILE)["health"] if (site.state / FILE).exists() else None
+        troubles = health["troubles"] if isinstance(health, dict) else []
+        return [f"{each['detail']}; {each['remedy']}" for each in troubles if each["kind"] == "verdicts_unread"]
+
+    site.start()
+    try:
+        say(broker, [GOOD])
+        wait_until((site.state / FILE).exists, "the journal")
+        wait_until(site.heard, "the device to listen")
+        assert told() == []
+        say(broker, [GOOD | {"model": "a/b"}])
+        wait_until(told, "the trouble")
+        assert "1 in a row" in told()[0] and "verdicts.0.model: String should match" in told()[0]
+        assert "the cloud writes the document anew" in told()[0]
+        site.end(signal.SIGTERM)
+        say(broker, b"{}")
+        site.start()
+        wait_until(lambda: "verdicts: Field required" in "".join(told()), "the trouble, after a restart")
+        say(broker, [GOOD | {"verdict": "false"}])
+        wait_until(lambda: site.heard() == {GOOD["alert_id"]: "false"} and not told(), "its end")
+    finally:
+        site.end(signal.SIGKILL)
 
 
 # ---- ninety days, cut and killed ------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What the cloud says of alerts, on its way from the uplink's thread to the service's: only the latest document counts.
 
 It is retained at the broker, so it comes again with every connection: what is lost on the way is not lost. Whatever it
-is, delivery goes on: a document that is none is ignored, counted and logged.
+is, delivery goes on: a document that is none is ignored, counted, and a trouble (:attr:`Mailbox.problem`) until one
+comes that can be read, or the broker has none any more.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import threading
 
 from fieldwatch_contract.events import Verdicts
+from pydantic import ValidationError
 
 MOST_BYTES = 256 * 1024
 """A larger document is not looked at; a full one has about 30 KB."""
@@ -18,27 +20,37 @@ log = logging.getLogger("fieldwatch.uplink")
 
 
 class Mailbox:
-    """Holds one document. All methods may be used from any thread. ``refused``: documents that were none."""
+    """Holds one document. All methods may be used from any thread.
+
+    ``refused``: documents that were none. ``closed``: why the broker gives us none at all; empty where it does.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._document: Verdicts | None = None
+        self._unread = 0
+        self._why = ""
         self.refused = 0
+        self.closed = ""
+
+    @property
+    def problem(self) -> str:
+        """Why what people say of alerts does not arrive, in words; empty where it does."""
+        with self._lock:
+            if self._unread:
+                return f"{self._unread} in a row of the documents with people's verdicts were none: {self._why}"
+        return self.closed
 
     def put(self, payload: bytes) -> None:
         """Take what came from the broker; an empty payload is a retained message that was removed."""
-        if not payload:
-            return
-        try:
-            if len(payload) > MOST_BYTES:
-                raise ValueError(f"{len(payload)} bytes")
-            document = Verdicts.model_validate_json(payload)
-        except ValueError:
-            self.refused += 1
-            log.warning("an invalid document of verdicts was ignored (%d so far): %r", self.refused, payload[:80])
-            return
+        document, why = _read(payload)
         with self._lock:
-            self._document = document
+            if why:
+                self.refused, self._unread, self._why = self.refused + 1, self._unread + 1, why
+            else:
+                self._unread, self._document = 0, document or self._document
+        if why:
+            log.warning("an invalid document of verdicts was ignored (%d so far): %s", self.refused, why)
 
     def take(self) -> Verdicts | None:
         """Return the latest document, and keep none."""
@@ -51,3 +63,17 @@ class Mailbox:
         with self._lock:
             if self._document is None:
                 self._document = document
+
+
+def _read(payload: bytes) -> tuple[Verdicts | None, str]:
+    """Return a document (None where there is none any more) and what is wrong with it, its content left out."""
+    if not payload:
+        return None, ""
+    if len(payload) > MOST_BYTES:
+        return None, f"{len(payload)} bytes, {MOST_BYTES} at most are read"
+    try:
+        return Verdicts.model_validate_json(payload), ""
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return None, f"{place}: {first['msg']}" if place else first["msg"]

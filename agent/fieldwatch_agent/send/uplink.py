@@ -226,8 +226,8 @@ class Uplink:
             reason = causes.code(acknowledgements)
             self._drop(f"{self._dialer.where} refuses the subscription to our acknowledgements: {reason}")
             return
-        if any(code.is_failure for code in verdicts):
-            log.warning("%s: what people say of alerts does not reach us: may we read 'verdicts'?", self._dialer.where)
+        refused = next((causes.code(code) for code in verdicts if code.is_failure), "")
+        self.verdicts.closed = refused and f"{self._dialer.where} refuses the subscription to 'verdicts': {refused}"
         link.stage.ready = time.monotonic() + self._timing.retained_ack
 
     def on_publish(self, link: Connection, mid: int, code: ReasonCode) -> None:

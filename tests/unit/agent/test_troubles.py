@@ -109,6 +109,12 @@ EXAMPLE = {"columns": "readings.csv line 12: has 4 fields, the header has 3"}
             "has risen as far as the bundle allows: detector (36.2)",
             "judge the alerts on the dashboard",
         ),
+        (
+            Facts(unheard="2 in a row of the documents were none"),
+            "verdicts_unread",
+            "does not reach this device: 2 in a row",
+            "the cloud writes the document anew",
+        ),
     ],
 )
 def test_each_state_has_its_trouble(facts: Facts, kind: str, words: str, remedy: str) -> None:
