@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldwatch_agent import __version__
+from fieldwatch_agent.setup import command as setup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,16 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--from", dest="source", type=Path, metavar="DIR", help="from a folder, for example a USB stick")
     sub.add_argument("--json", action="store_true", help="outcome as JSON")
 
+    sub = add("setup", setup.run, "first run: find the log, write agent.toml, enrol, try everything, start the service",
+              setup.EXAMPLE)  # fmt: skip
+    setup.add_arguments(sub)
+    _identity_arguments(sub)
+
     sub = add("enroll", _enroll, "get this device's certificate, trust root and configuration with a token",
               "enroll --url https://fieldwatch.example.org:8443 --log '/data/press/*.csv' --token fw1-…")  # fmt: skip
     sub.add_argument("--url", required=True, help="the enrolment service's address")
-    sub.add_argument("--token", help="absent or '-': read from standard input, so that no list of processes shows it")
     sub.add_argument("--log", help="path or glob of the device's log, where there is no configuration yet")
-    sub.add_argument("--device", metavar="ID", help="the device's id, where the token is for several")
-    sub.add_argument("--type", metavar="TYPE", help="the device's type, where the token does not say it")
     sub.add_argument("--period", default="60s", help='time between two readings; default "60s"')
-    sub.add_argument("--config", type=Path, help="the configuration to write; default: the service's")
-    sub.add_argument("--state", type=Path, help="the state folder; default: the service's, or beside --config")
+    _identity_arguments(sub)
 
     sub = add("self-test", _self_test, "check that this program scores correctly on this machine", "self-test")
     sub.add_argument("--bundle", type=Path, help="with this bundle instead of the built-in one")
@@ -140,6 +142,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _config_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="the agent's configuration, agent.toml")
+
+
+def _identity_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--token", help="absent or '-': read from standard input, so that no list of processes shows it"
+    )
+    parser.add_argument("--device", metavar="ID", help="the device's id, where the token does not say it")
+    parser.add_argument("--type", metavar="TYPE", help="the device's type, where the token does not say it")
+    parser.add_argument("--config", type=Path, help="the configuration to write; default: the service's")
+    parser.add_argument("--state", type=Path, help="the state folder; default: the service's, or beside --config")
 
 
 def _load(path: Path) -> Config | None:
@@ -200,8 +212,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     more = ["--json"] if arguments.json else []
     command = own_command("doctor", "--config", str(arguments.config.absolute()), *more)
-    if (code := places.run_as_service(command)) is not None:
-        return code
+    if (done := places.run_as_service(command)) is not None:
+        return done.returncode
     config = _load(arguments.config)
     if config is None:
         return USAGE
@@ -376,10 +388,9 @@ def _enroll(arguments: argparse.Namespace) -> int:
     from fieldwatch_agent.enrol.identity import IdentityError
 
     token = sys.stdin.readline() if arguments.token in {None, "-"} else arguments.token
-    config = (arguments.config or places.config_file()).absolute()
-    beside = config.parent / "state" if arguments.config else places.state_folder()
-    state = (arguments.state or beside).absolute()
-    wish = Wish(arguments.url, token, config, state, arguments.device, arguments.type, arguments.log, arguments.period)
+    config, state = places.folders(arguments.config, arguments.state)
+    log = None if arguments.log is None else {"path": arguments.log, "period": arguments.period}
+    wish = Wish(arguments.url, token, config, state, arguments.device, arguments.type, log)
     try:
         enroll(wish, print)
     except Refused as error:

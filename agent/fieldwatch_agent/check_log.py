@@ -27,7 +27,7 @@ from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_contract.reading.parse import Parser, Refusal
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.text import cut, unit
-from fieldwatch_contract.reading.words import some
+from fieldwatch_contract.reading.words import REMARKS, some, word
 from numpy.typing import NDArray
 
 from fieldwatch_agent.findings import Finding, Level
@@ -64,22 +64,26 @@ class Sample:
         return f"{self.count} lines at its beginning and its end, not the {self.skipped} bytes between"
 
 
-def take_sample(path: Path, log: LogConfig) -> Sample:
-    """Read the file, or its head and tail; raises :class:`OSError` where it cannot be read."""
+def take_sample(path: Path, log: LogConfig, whole: int | None = None) -> Sample:
+    """Read the file, or of one above ``whole`` bytes (:data:`WHOLE`) its head and tail; a packed one always whole.
+
+    Raises :class:`OSError` where it cannot be read.
+    """
+    whole = WHOLE if whole is None else whole
     with open_shared(path) as file:
         size = file.seek(0, os.SEEK_END)
     packed = path.suffix == ".gz"
     sample = Sample(path, size=size)
     read = 0
-    for block in read_file(path, log, min(1 << 20, WHOLE // 2)):
+    for block in read_file(path, log, min(1 << 20, whole // 2)):
         sample.blocks.append(block)
         sample.encoding = block.encoding
         sample.torn = block.torn
         read = block.position.offset
-        if not packed and size > WHOLE and read >= WHOLE // 2:
+        if not packed and size > whole and read >= whole // 2:
             break
-    if not packed and sample.blocks and size > WHOLE:
-        start = max(read, size - WHOLE // 2)
+    if not packed and sample.blocks and size > whole:
+        start = max(read, size - whole // 2)
         start -= (start - read) % unit(sample.encoding)
         with open_shared(path) as file:
             file.seek(start)
@@ -146,6 +150,14 @@ def outcome(sample: Sample, log: LogConfig, sensors: Sequence[str]) -> Outcome:
     return found
 
 
+def columns_of(found: Outcome) -> tuple[str, ...]:
+    """Return what would be sensors if no bundle says it: every name that has values, a column of remarks not."""
+    columns = found.parser.columns
+    if columns is None or columns.pair:
+        return found.parser.met
+    return tuple(name for name in columns.unknown if word(name) not in REMARKS)
+
+
 def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
     """Yield the findings; ``sensors``: the bundle's, none where there is no bundle yet."""
     where = "[log] path"
@@ -174,13 +186,13 @@ def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
         return
     found = outcome(sample, log, sensors)
     if not sensors and found.parser.columns is not None and not found.parser.columns.pair:
-        found = outcome(sample, log, found.parser.columns.unknown)  # every column, to see what it holds
+        found = outcome(sample, log, columns_of(found))
     if not len(found.ts):
         yield _nothing(found, sample)
         return
     yield from _dialect(log, found, sample)
     yield from _refused(found, sample)
-    yield from _values(found, newest)
+    yield from _values(found, sensors, newest)
     yield from _columns(found, sensors, newest)
     yield from _times(log, found, sample)
 
@@ -241,9 +253,13 @@ _REMEDIES = {
 }
 
 
-def _values(found: Outcome, path: str) -> Iterator[Finding]:
-    if found.bad:
-        told = ", ".join(f"{name} ({count})" for name, count in found.bad.most_common(3))
+def _values(found: Outcome, sensors: Sequence[str], path: str) -> Iterator[Finding]:
+    bad = found.bad
+    if not sensors:  # a column without any number is none of a sensor
+        seen = enumerate(found.parser.sensors)
+        bad = Counter({name: bad[name] for place, name in seen if np.isfinite(found.values[:, place]).any()})
+    if bad := +bad:
+        told = ", ".join(f"{name} ({count})" for name, count in bad.most_common(3))
         remedy = "they count as missing; a word that stands for no value belongs into [log] missing"
         yield Finding("warning", path, f"values that are no numbers: {told}", remedy)
     for value, names in repeated_extremes(found.values, found.parser.sensors).items():

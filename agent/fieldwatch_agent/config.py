@@ -216,7 +216,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
 
     Raises :class:`ConfigError` with every problem found.
     """
-    text = _read(path)
+    return parse(path, _read(path), environ)
+
+
+def parse(path: Path, text: str, environ: Mapping[str, str] = os.environ) -> Config:
+    """Return the configuration of a text that is, or is to be, the file ``path``; raises as :func:`load` does."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -146,6 +146,36 @@ def test_one_command_to_a_scoring_device(centre: Centre, pc: Callable[[str], Pc]
     assert os.name == "nt" or secret.st_mode & 0o077 == 0
 
 
+def test_setup_does_it_all_in_one_command_and_can_be_repeated(centre: Centre, pc: Callable[[str], Pc]) -> None:
+    device = pc("device")
+    token = centre.token("press-1002", "--type", "press")
+    arguments = ("setup", str(device.folder), "--url", centre.url, "--config", str(device.config))
+    done = device.agent(*arguments, stdin=token + "\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "press-1002 is enrolled" in done.stdout and "next: run it as a service" in done.stdout
+    before = device.config.read_text()
+    again = device.agent(*arguments)
+    assert again.returncode == 0 and "enrolled already" in again.stdout and device.config.read_text() == before
+    ran = device.agent("run", "--config", str(device.config), "--until-idle")
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_who_tried_it_out_first_enrols_later_and_keeps_what_was_set(centre: Centre, pc: Callable[[str], Pc]) -> None:
+    device = pc("device")
+    config = ("--config", str(device.config))
+    tried = device.agent("setup", str(device.folder), *config, "--device", "press-1003", "--type", "press")
+    assert tried.returncode == 0 and "next: to send results" in tried.stdout
+    own = device.config.read_text().replace('"on-alert"', '"none"')
+    device.config.write_text(own)
+    token = centre.token("press-1003", "--type", "press")
+    done = device.agent("setup", "--url", centre.url, *config, stdin=token + "\n")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "added [enrolment], [mqtt], [updates]" in done.stdout
+    assert device.config.read_text().startswith(own.rstrip("\n"))
+    checked = device.agent("check", *config, "--json")
+    assert '"absent' not in checked.stdout and checked.returncode == 0
+
+
 def test_the_device_is_refused_in_words_and_nothing_is_left_half_done(centre: Centre, pc: Callable[[str], Pc]) -> None:
     first, second = pc("first"), pc("second")
     token = centre.token("press-2001", "--type", "press")

@@ -6,9 +6,11 @@ for again with the same key, which the server answers again. Nothing replaces an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -16,9 +18,9 @@ from fieldwatch_contract.enrolment import NO_PIN, Enrolled, Token, TokenError, d
 
 from fieldwatch_agent import durable
 from fieldwatch_agent.enrol import places
+from fieldwatch_agent.enrol import settings as file
 from fieldwatch_agent.enrol.client import Client, Refused, trusted_authority
 from fieldwatch_agent.enrol.identity import IdentityError, check, key_text, new_key, read_key, request
-from fieldwatch_agent.enrol.settings import Settings, render
 
 IDENTITY = "device.pem"
 """Key and certificate in one file, so that a renewal replaces both at once, whenever the power fails."""
@@ -29,7 +31,7 @@ CA, UPDATES_CA, ROOT = "ca.pem", "updates-ca.pem", "root.json"
 
 @dataclass(frozen=True)
 class Wish:
-    """What the person at the device says. ``log``: None where ``config`` exists already."""
+    """What the person at the device says. ``log``: the keys of ``[log]``; None where ``config`` exists already."""
 
     url: str
     token: str
@@ -37,8 +39,7 @@ class Wish:
     state: Path
     device: str | None = None
     device_type: str | None = None
-    log: str | None = None
-    period: str = "60s"
+    log: Mapping[str, Any] | None = None
 
 
 def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
@@ -55,6 +56,7 @@ def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
         )
     if not wish.config.exists() and wish.log is None:
         raise Refused(f"{wish.config} does not exist yet: say where the device's log is, with --log PATH")
+    _check_config(wish.config)
     authority = trusted_authority(wish.url, token)
     say(f"{urlsplit(wish.url).hostname} is the server that the token means")
     durable.make_folder(folder)
@@ -63,12 +65,7 @@ def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
     ca = authority or answer.ca.encode()
     check(answer.certificate.encode(), ca, key, answer.device)
     _write_trust(folder, answer, ca, token)
-    if not wish.config.exists():
-        if (kind := wish.device_type or answer.device_type) is None:
-            raise Refused("the device's type is not known there: say it with --type, such as --type press")
-        durable.make_folder(wish.config.parent)
-        durable.write(wish.config, _settings(wish, answer, kind, folder).encode())
-        say(f"wrote {wish.config}")
+    _write_config(wish, answer, folder, say)
     write_identity(folder / IDENTITY, key, answer.certificate.encode())  # last: with it, the device is enrolled
     (folder / PENDING).unlink()
     places.give_to_service(wish.state)
@@ -114,20 +111,44 @@ def _write_trust(folder: Path, answer: Enrolled, ca: bytes, token: Token) -> Non
         durable.write(folder / UPDATES_CA, answer.updates.ca.encode())
 
 
-def _settings(wish: Wish, answer: Enrolled, kind: str, folder: Path) -> str:
+def _check_config(path: Path) -> None:
+    """Raise :class:`.client.Refused` where the file that is there could not be added to: before the token is used."""
+    try:
+        tomllib.loads(durable.read(path).decode("utf-8-sig"))
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise Refused(f"{path} is no TOML text in UTF-8: {error}; correct it first ('check' names the line)") from error
+
+
+def _write_config(wish: Wish, answer: Enrolled, folder: Path, say: Callable[[str], None]) -> None:
+    """Write ``agent.toml``, or add to the one that is there what it lacks."""
     updates = answer.updates
-    return render(
-        Settings(
-            device=answer.device,
-            device_type=kind,
-            log=wish.log or "",
-            period=wish.period,
-            enrolment=wish.url,
-            broker=answer.broker,
-            identity=folder,
-            state=wish.state,
-            updates=updates.url if updates else None,
-            channel=updates.channel if updates else "stable",
-            updates_ca=updates is not None and updates.ca is not None,
-        )
+    given = file.Enrolled(
+        url=wish.url,
+        broker=answer.broker,
+        identity=folder,
+        updates=updates.url if updates else None,
+        channel=updates.channel if updates else "stable",
+        updates_ca=updates is not None and updates.ca is not None,
     )
+    if wish.config.exists():
+        text = durable.read(wish.config).decode("utf-8-sig")
+        there = tomllib.loads(text)
+        sections = {name: made for name, made in file.cloud_sections(given).items() if name not in there}
+        if "mqtt" in there:
+            say(f"{wish.config} has a broker already: its [mqtt] stays as it is")
+        if sections:
+            try:
+                made = file.replace(text, sections)
+            except file.NotReplaceable as error:
+                raise Refused(f"{wish.config} {error}") from error
+            durable.write(wish.config, made.encode())
+            say(f"added {', '.join(f'[{name}]' for name in sections)} to {wish.config}")
+        return
+    if (kind := wish.device_type or answer.device_type) is None:
+        raise Refused("the device's type is not known there: say it with --type, such as --type press")
+    whole = file.Settings(answer.device, kind, wish.log or {}, wish.state, given)
+    durable.make_folder(wish.config.parent)
+    durable.write(wish.config, file.render(whole).encode())
+    say(f"wrote {wish.config}")

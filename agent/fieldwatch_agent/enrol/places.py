@@ -28,6 +28,13 @@ def state_folder() -> Path:
     return Path("/var/lib/fieldwatch-agent")
 
 
+def folders(config: Path | None, state: Path | None) -> tuple[Path, Path]:
+    """Return configuration file and state folder of what was said: the service's, or the state beside the file."""
+    own = config_file()
+    chosen = (config or own).absolute()
+    return chosen, (state or (state_folder() if chosen == own else chosen.parent / "state")).absolute()
+
+
 if os.name == "posix":
     import pwd
 
@@ -49,9 +56,8 @@ if os.name == "posix":
         done = subprocess.run(["systemctl", "enable", "--now", Path(UNIT).name], capture_output=True, check=False)
         return "the service runs" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
 
-    def run_as_service(command: Sequence[str]) -> int | None:
-        """Run ``command`` under the service's account and return its exit code; None where we are not root, or no
-        service is installed."""
+    def run_as_service(command: Sequence[str], *, capture: bool = False) -> subprocess.CompletedProcess[str] | None:
+        """Run ``command`` under the service's account; None where we are not root, or no service is installed."""
         if os.geteuid() != 0:
             return None
         try:
@@ -59,8 +65,10 @@ if os.name == "posix":
         except KeyError:
             return None
         groups = os.getgrouplist(USER, account.pw_gid)
-        done = subprocess.run(command, check=False, user=account.pw_uid, group=account.pw_gid, extra_groups=groups)
-        return done.returncode
+        return subprocess.run(
+            command, check=False, user=account.pw_uid, group=account.pw_gid, extra_groups=groups,
+            capture_output=capture, text=True,
+        )  # fmt: skip
 
 else:  # pragma: no cover
 
@@ -68,7 +76,7 @@ else:  # pragma: no cover
         """On Windows the installation starts it."""
         return ""
 
-    def run_as_service(command: Sequence[str]) -> int | None:
+    def run_as_service(command: Sequence[str], *, capture: bool = False) -> subprocess.CompletedProcess[str] | None:
         """On Windows the account of a service has no way in for others."""
         return None
 

@@ -109,6 +109,12 @@ class TimeAdvice:
         told = " or ".join(f'"{each.format}" ({clock.iso(each.ts)})' for each in found[:3])
         return f"say [log.timestamp] format = {told}" if told else ""
 
+    @property
+    def fits(self) -> tuple[str, ...]:
+        """The formats that fit all times refused so far, none where there is none or nothing was refused."""
+        shapes = list(self._fit.values())
+        return tuple(each for each in shapes[0] if all(each in other for other in shapes)) if shapes else ()
+
 
 def repeated_extremes(values: NDArray[np.float64], sensors: Sequence[str]) -> dict[float, list[str]]:
     """Return values that stand for "no value" beyond doubt (:mod:`.sentinels`), with the sensors that hold them.
@@ -128,6 +134,14 @@ _NEAR = 2 * clock.MINUTE
 """A newest reading that is off by whole quarters of an hour, give or take this (µs), is in another time zone."""
 
 
+def zone_between(ts: int, written: int) -> int:
+    """Return by how much ``ts`` is ahead of ``written`` (µs) if that is so many quarters of an hour and less than a
+    day, as where a time is read in another zone than it was written in; else 0."""
+    away = ts - written
+    steps = round(away / _ZONE_STEP) * _ZONE_STEP
+    return steps if abs(away) < clock.DAY and abs(away - steps) <= _NEAR else 0
+
+
 Verdict = tuple[Literal["warning", "error"], str, str]
 """How bad, what it is, what to do."""
 
@@ -137,13 +151,13 @@ def far_from(text: str, ts: int, written: int, config: TimestampConfig) -> Verdi
 
     ``text``: the time as it stands there, ``ts``: as it was read, ``written``: both µs.
     """
-    away = ts - written
+    away, zones = ts - written, zone_between(ts, written)
     told = f"the newest reading, {text!r}, is {clock.iso(ts)}, its file was written at {clock.iso(written)}"
     if abs(away) < clock.DAY:
-        if abs(away) <= _ZONE_STEP / 2 or abs(away - round(away / _ZONE_STEP) * _ZONE_STEP) > _NEAR:
+        if not zones:
             return None
-        hours, side = round(away / _ZONE_STEP) / 4, "after" if away > 0 else "before"
-        what = f"the newest reading, {clock.iso(ts)}, lies {abs(hours):g} h {side} the time its file was written"
+        hours, side = abs(zones) / (60 * clock.MINUTE), "after" if zones > 0 else "before"
+        what = f"the newest reading, {clock.iso(ts)}, lies {hours:g} h {side} the time its file was written"
         return "warning", what, "set timezone in [log.timestamp] to that of the device's clock"
     others = [sense for sense in senses(text, config.timezone) if abs(sense.ts - ts) >= clock.DAY]
     near = [sense for sense in others if abs(sense.ts - written) < clock.DAY]

@@ -89,6 +89,11 @@ class Parser:
         return self._times.assumed
 
     @property
+    def time_formats(self) -> tuple[str, ...]:
+        """Formats that would read every time that was refused so far (``[log.timestamp] format``)."""
+        return self._rows.advice.fits
+
+    @property
     def decimal(self) -> str:
         """The decimal sign as far as it is known from the log: ".", "," or ""."""
         return self._numbers.signs.decimal

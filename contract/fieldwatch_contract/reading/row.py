@@ -57,7 +57,7 @@ class RowReader:
         self._numbers = numbers
         self._occurred = occurred
         self._objects = JsonObjects(log, self._sensors, times, occurred) if log.format == "jsonl" else None
-        self._advice = TimeAdvice(log.timestamp.timezone)
+        self.advice = TimeAdvice(log.timestamp.timezone)
 
     def reading(self, line: bytes, found: Found) -> tuple[int, NDArray[np.float64], list[int]]:
         """Return time (µs), values ``[S]`` and the places of what should have been numbers and is none.
@@ -146,7 +146,7 @@ class RowReader:
     def _why_no_time(self, text: str) -> str:
         pattern = self._log.timestamp.format
         fits = f"does not fit [log.timestamp] format {pattern!r}" if pattern else "is no time that is understood"
-        return f"{text!r} {fits}; {self._advice(text) or 'see [log] timestamp'}"
+        return f"{text!r} {fits}; {self.advice(text) or 'see [log] timestamp'}"
 
     def _time_text(self, fields: Sequence[bytes], columns: Sequence[int]) -> str:
         return " ".join(self._dialects.decode(fields[column]).strip() for column in columns)

@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 import pytest
 from fieldwatch_agent.config import load
 from fieldwatch_agent.enrol.renewal import due
-from fieldwatch_agent.enrol.settings import Settings, render
+from fieldwatch_agent.enrol.settings import Enrolled, Settings, render
 from fieldwatch_agent.enrol.watch import FILE, Certificate, CertificateWatch
 from fieldwatch_agent.troubles import Facts, derive
 
@@ -18,23 +18,21 @@ from fieldwatch_agent.troubles import Facts, derive
 @pytest.mark.parametrize("updates", [None, "https://updates.example.org/"])
 def test_the_written_configuration_is_one(tmp_path: Path, log: str, updates: str | None) -> None:
     identity = PureWindowsPath(r"C:\ProgramData\Fieldwatch\state\identity")
-    settings = Settings(
-        device="press-0001",
-        device_type="press",
-        log=log,
-        period="60s",
-        enrolment="https://fw.example.org:8443",
+    given = Enrolled(
+        url="https://fw.example.org:8443",
         broker="mqtts://fw.example.org:8883",
         identity=identity,  # type: ignore[arg-type]
-        state=tmp_path / "state",
         updates=updates,
         channel="stable",
         updates_ca=True,
     )
+    keys = {"path": log, "period": "60s", "timestamp": {"timezone": "Europe/Berlin"}, "missing": [-9999, 'OV"LD']}
+    settings = Settings("press-0001", "press", keys, tmp_path / "state", given)
     text = render(settings)
     path = tmp_path / "agent.toml"
     path.write_text(text, encoding="utf-8")
     config = load(path, {})
+    assert config.log.missing == (-9999, 'OV"LD') and config.log.timestamp.timezone == "Europe/Berlin"
     assert config.log.path.endswith(log) and config.device.id == "press-0001"
     assert (config.updates is None) == (updates is None)
     assert config.enrolment is not None and config.enrolment.url == "https://fw.example.org:8443"

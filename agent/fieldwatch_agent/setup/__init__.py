@@ -1,0 +1,1 @@
+"""First run: finds the device's log, understands it, asks what is left, writes ``agent.toml``, tries everything."""

@@ -1,0 +1,46 @@
+"""Which time zone a clock runs in that is off by whole hours: this PC's, or one of fixed distance from UTC."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from fieldwatch_contract.clock import SECOND
+
+_HOUR = 3600 * SECOND
+
+
+def local_zone() -> str | None:
+    """Return the name of this PC's time zone, such as "Europe/Berlin"; None where the system does not tell it."""
+    told = os.environ.get("TZ", "").lstrip(":")
+    if not told:
+        try:
+            told = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
+        except OSError:
+            told = ""
+    try:
+        return ZoneInfo(told).key if told else None
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def zone_for(ahead: int, ts: int, local: str | None) -> str | None:
+    """Return the zone that is ``ahead`` (µs) of UTC at ``ts`` (µs): ``local`` where it fits, else a fixed one.
+
+    None where no zone of whole hours fits.
+
+    >>> zone_for(3_600_000_000, 1_768_608_000_000_000, "Europe/Berlin")
+    'Europe/Berlin'
+    >>> zone_for(-5 * 3_600_000_000, 1_768_608_000_000_000, "Europe/Berlin")
+    'Etc/GMT+5'
+    """
+    if local is not None:
+        there = datetime.fromtimestamp(ts / SECOND, UTC).astimezone(ZoneInfo(local)).utcoffset() or timedelta()
+        if there // timedelta(microseconds=1) == ahead:
+            return local
+    hours, rest = divmod(ahead, _HOUR)
+    if rest or not -12 <= hours <= 14:
+        return None
+    return "UTC" if not hours else f"Etc/GMT{-hours:+d}"  # the sign is POSIX's: GMT+5 is behind UTC
