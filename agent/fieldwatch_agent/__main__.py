@@ -86,9 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     _config_argument(sub)
     sub.add_argument("--json", action="store_true", help="as JSON")
 
-    sub = add("replay", _replay, "score a log without side effects", "replay readings.csv --bundle bundle.zip")
-    sub.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="log files, read in this order as one log")
-    sub.add_argument("--bundle", type=Path, required=True, help="the bundle to score with")
+    sub = add("replay", _replay, "score a log without side effects, or repeat the decisions of a dossier",
+              "replay readings.csv --bundle bundle.zip")  # fmt: skip
+    sub.add_argument(
+        "logs", nargs="+", type=Path, metavar="LOG", help="log files, read in this order as one log; or one dossier"
+    )
+    sub.add_argument(
+        "--bundle", type=Path, help="the bundle to score with; of a dossier it is also found by its digest, beside the "
+        "dossier and in the state folder of --config"
+    )  # fmt: skip
     sub.add_argument("--config", type=Path, help="take the log's dialect from this agent.toml")
     sub.add_argument("--json", action="store_true", help="JSON lines (what replay prints anyway)")
     sub.add_argument(
@@ -250,6 +256,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from fieldwatch_contract.bundle import BundleError, read_bundle
     from fieldwatch_contract.reading.settings import LogConfig
 
+    from fieldwatch_agent import dossier
     from fieldwatch_agent.score.picture import picture
     from fieldwatch_agent.score.replay import Replay
     from fieldwatch_agent.send.said import from_json
@@ -259,6 +266,14 @@ def _replay(arguments: argparse.Namespace) -> int:
         config = _load(arguments.config)
         if config is None:
             return USAGE
+    if any(dossier.looks_like_dossier(path) for path in arguments.logs):
+        if len(arguments.logs) > 1 or arguments.verdicts is not None or arguments.html is not None:
+            print("a dossier is repeated alone, without --verdicts and --html: it has all it needs", file=sys.stderr)
+            return USAGE
+        return dossier.replay(arguments.logs[0], arguments.bundle, [config.state.dir / "bundles"] if config else [])
+    if arguments.bundle is None:
+        print("--bundle FILE is missing: the bundle to score the log with", file=sys.stderr)
+        return USAGE
     said = from_json(None)
     if arguments.verdicts is not None:
         if config is None:

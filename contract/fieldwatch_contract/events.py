@@ -94,6 +94,11 @@ class Evidence(_Model):
         default="",
         description="base64 of int8 [all_sensors, times]: 16(x-mean)/scale rounded, ±127 at most; -128: missing",
     )
+    exact: str = Field(
+        default="",
+        description="what the decision was made of, bit for bit: contract.dossier packs and reads it; empty where it "
+        "would make the message too large; additive in v1",
+    )
 
 
 class BundleRef(_Model):

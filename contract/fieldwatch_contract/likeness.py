@@ -5,7 +5,8 @@ alerts resemble each other where the cosine of their signatures reaches the bund
 person judged, the most similar decides: if that one was called false, and the new alert is not much stronger, the new
 one is *like* it. Such an alert is raised and marked; who is told of it is the cloud's decision.
 
-The past alerts are a table of bounded size (:func:`kept`), kept with the state of the rule and never sent.
+The past alerts are a table of bounded size (:func:`kept`), kept with the state of the rule. It is
+not sent, but for the one alert that an alert is like, with what that was made of (:mod:`.dossier`).
 """
 
 from __future__ import annotations

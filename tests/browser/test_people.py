@@ -1,21 +1,33 @@
-"""A person's way: invited, in by a link, answers an alert, out, in again by password, shut out at once."""
+"""A person's way: invited, in by a link, told by mail, answers, takes labels away; out, in again, shut out at once."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
 from fieldwatch_cloud.access.accounts import Accounts
 from fieldwatch_cloud.access.roles import Role
 from fieldwatch_cloud.store.audit import check, entries
 from fieldwatch_cloud.web import WebSettings, create_app, make_server
-from fieldwatch_contract import clock
+from fieldwatch_contract import clock, topics
+from paho.mqtt import publish, subscribe
+from paho.mqtt.client import MQTTv5
 from playwright.sync_api import Browser, expect
 
 from tests.browser import seed
-from tests.conftest import find_port, wait_until
+from tests.conftest import Broker, Spawn, find_port, wait_until
+from tests.delivery import START, alert, alert_draft
+from tests.lakes import MINUTE, LakeMaker
+from tests.mailbox import Mailbox
+from tests.unit.cloud.wire import message
 
 PASSWORD = "correct horse battery"
 
@@ -77,3 +89,125 @@ def test_a_persons_way(tmp_path: Path, chromium_path: str, _chromium: Callable[[
         server.should_exit = True
         thread.join(20)
         store.close()
+
+
+DEVICE = "press-0"
+TOLD = """
+[web]
+port = {port}
+[broker]
+url = "{broker}"
+[alerts]
+late = "9999d"
+[[alerts.routes]]
+name = "lab"
+match = {{kind = ["fault"]}}
+steps = [{{to = ["lab-mail"]}}]
+[notify]
+url = "http://127.0.0.1:{port}/"
+[notify.smtp]
+host = "127.0.0.1"
+port = {smtp}
+security = "none"
+sender = "fieldwatch@lab.example"
+[notify.channels.lab-mail]
+kind = "email"
+to = ["ada@lab.example"]
+"""
+
+
+@pytest.fixture
+def box() -> Iterator[Mailbox]:
+    """A mail server."""
+    made = Mailbox()
+    yield made
+    made.stop()
+
+
+@pytest.mark.timeout(300)
+def test_from_a_mail_to_labels_that_training_takes(
+    mosquitto: Callable[..., Broker],
+    spawn: Spawn,
+    clean_env: Mapping[str, str],
+    tmp_path: Path,
+    box: Mailbox,
+    chromium_path: str,
+    _chromium: Callable[[str], Browser],
+) -> None:
+    """The whole server, a real broker and mail server: what a person says reaches the device and a lake."""
+    lake = LakeMaker(tmp_path / "lake")
+    lake.names = ["s1", "s2", "s3", "s4"]
+    lake.ts = {name: START + np.arange(lake.rows) * MINUTE for name in lake.ts}
+    lake.fault(DEVICE, 700, 730, ["s1"])
+    lake.labels.clear()  # that is what the person says
+    lake.write()
+
+    broker, port = mosquitto(), find_port()
+    config = tmp_path / "cloud.toml"
+    config.write_text(TOLD.format(port=port, broker=broker.url, smtp=box.port))
+    cloud = [sys.executable, "-m", "fieldwatch_cloud"]
+    for name, role in (("boss@lab.example", "admin"), ("ada@lab.example", "engineer")):
+        invited = subprocess.run(
+            [*cloud, "user", "invite", name, "--role", role, "--config", config],
+            env=clean_env, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    server = spawn([*cloud, "serve", "--config", config], env=clean_env, stdout=subprocess.PIPE,
+                   stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    assert server.stdout.readline().startswith("dashboard: ")
+
+    def send(number: int, minute: int, transition: str) -> None:
+        found = message(number, alert_draft(alert(minute, transition, DEVICE, 700)), DEVICE)
+        publish.single(found.topic, found.payload, qos=1, port=broker.port, protocol=MQTTv5)
+
+    send(1, 700, "opened")
+    wait_until(lambda: len(box.taken) >= 1, "the mail", 60)
+    mail = box.taken[0].get_body(("plain",))
+    assert mail is not None
+    link = re.search(r"http://\S+/incidents/\d+", mail.get_content())
+    assert link is not None
+
+    context = _chromium(chromium_path).new_context(accept_downloads=True)
+    try:
+        person = context.new_page()
+        person.goto(link[0])
+        expect(person.locator("h1")).to_have_text("Sign in")
+        person.goto(invited.stdout.strip())
+        person.get_by_label("Password").fill(PASSWORD)
+        person.get_by_label("Again").fill(PASSWORD)
+        person.keyboard.press("Enter")
+        expect(person.locator("#feed")).to_have_text("live")
+        person.goto(link[0])
+        for act, button in (("acknowledge", "I take it"), ("snooze", "Snooze")):
+            person.locator(f"#{act} input[name=why]").fill(f"{act}: on my way")
+            person.locator(f"#{act}").get_by_role("button", name=button).click()
+            expect(person.locator("#events")).to_contain_text(f"{act}: on my way")
+        send(2, 731, "resolved")
+        expect(person.locator("#facts")).to_contain_text("resolved", timeout=30_000)
+        person.locator("#h-alerts + ul a").click()
+        person.get_by_label("Note").fill("bearing worn")
+        person.get_by_role("button", name="Real fault").click()
+        expect(person.locator("#verdict-now")).to_contain_text("Real fault")
+
+        told = subscribe.simple(topics.topic(DEVICE, "verdicts"), qos=1, port=broker.port, protocol=MQTTv5)
+        (said,) = json.loads(told.payload)["verdicts"]
+        assert told.retain, "a device that is off now hears it later"
+        assert (said["alert_id"], said["verdict"]) == (alert(700, device=DEVICE).alert_id, "real")
+
+        person.get_by_role("link", name="Alerts", exact=True).first.click()
+        person.get_by_role("link", name="all", exact=True).click()
+        expect(person.locator("#alert-list")).to_contain_text("real fault")
+        with person.expect_download() as taken:
+            person.get_by_role("link", name="Take the labels away").click()
+        taken.value.save_as(tmp_path / "lake" / taken.value.suggested_filename)
+    finally:
+        context.close()
+    labels = pq.read_table(tmp_path / "lake" / "labels.parquet").to_pylist()
+    assert [(one["device"], one["label"], one["start"].timestamp() * 1e6) for one in labels] == [
+        (DEVICE, "anomaly", START + 700 * MINUTE)
+    ]
+    checked = subprocess.run(
+        [sys.executable, "-m", "fieldwatch_trainer", "check", "--lake", tmp_path / "lake", "--json"],
+        env=clean_env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "labels" in json.loads(checked.stdout)

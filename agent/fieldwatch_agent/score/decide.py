@@ -17,13 +17,14 @@ import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertState, Change, Said, alert_id
 from fieldwatch_contract.bundle import Bundle
-from fieldwatch_contract.events import AlertData, Evidence
+from fieldwatch_contract.events import BULK_LIMIT, AlertData, Evidence
 from fieldwatch_contract.grid import Block
 from fieldwatch_contract.scoring import Scores, rank, responsible
 from fieldwatch_contract.verdicts import VERDICTS, WHYS, Kind
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
+from fieldwatch_agent.score.basis import basis
 from fieldwatch_agent.score.rules import Rules, States
 from fieldwatch_agent.score.words import in_words
 from fieldwatch_agent.send.journal import Draft
@@ -40,6 +41,8 @@ EVIDENCE_ROWS = 120
 """Rows shown before a transition; blocks must bring at least this much history."""
 EVIDENCE_CELLS = 16_000
 """Most cells of the all-sensor picture, so that an alert stays below the size brokers accept."""
+ALERT_BYTES = BULK_LIMIT - 1024
+"""Largest alert with what it was made of, without its envelope: it stays one message of its own."""
 Z_STEPS = 16
 _WORDS = [[f'{verdict}","why":"{why}' if why else str(verdict) for verdict in VERDICTS] for why in WHYS]
 """JSON of verdict and reason, by their codes."""
@@ -69,6 +72,7 @@ class Decider:
         self._device = device
         self._bundle = bundle
         self._privacy = privacy
+        self._shown = privacy in ("on-alert", "full")
         self._sensors = [json.dumps(sensor) for sensor in bundle.manifest.sensors]
         self._names = np.array(self._sensors, object)
         self.rules = Rules(device, bundle.manifest)
@@ -85,6 +89,11 @@ class Decider:
         changes.sort(key=lambda item: item[0].index)
         drafts = self._results(block, scores, present)
         told = [self._alert(block, judged, change) for change, judged in changes]
+        if self._shown:
+            told = [
+                self._with_basis(alert, block, judged, change, alerts, said)
+                for alert, (change, judged) in zip(told, changes, strict=True)
+            ]
         drafts += [_draft(alert) for alert in told]
         return Decision(drafts, self.rules.states(folded), len(present), tuple(in_words(alert) for alert in told))
 
@@ -193,7 +202,6 @@ class Decider:
         sensors, shares = responsible(sums, self._bundle.manifest.sensors, ALERT_SENSORS)
         count = max(1, sum(share >= ALERT_SHARE for share in shares))  # most responsible first
         sensors, shares = sensors[:count], shares[:count]
-        shown = self._privacy in ("on-alert", "full")
         return AlertData(
             alert_id=alert_id(self._device, judged.model, opened),
             transition=change.transition,
@@ -212,8 +220,23 @@ class Decider:
             level=state.level,
             like=state.like,
             at_bound=change.at_bound,
-            evidence=self._evidence(block, judged, change.index, sensors) if shown else None,
+            evidence=self._evidence(block, judged, change.index, sensors) if self._shown else None,
         )
+
+    def _with_basis(
+        self,
+        alert: AlertData,
+        block: Block,
+        judged: Scores,
+        change: Change,
+        states: States,
+        said: Sequence[Said],
+    ) -> AlertData:
+        """Return ``alert`` with what it was made of, if it stays small enough to be one message."""
+        exact = basis(self._bundle.manifest, self.rules, block, judged, change, states, said, alert)
+        if alert.evidence is None or len(alert.model_dump_json()) + len(exact) > ALERT_BYTES:
+            return alert
+        return alert.model_copy(update={"evidence": alert.evidence.model_copy(update={"exact": exact})})
 
     def _evidence(self, block: Block, judged: Scores, index: int, sensors: list[str]) -> Evidence:
         """The last rows up to ``index``: readings of the sensors named, and a coarse picture of all."""

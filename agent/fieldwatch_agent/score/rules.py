@@ -30,17 +30,14 @@ class Rules:
     def fold(self, block: Block, scores: Sequence[Scores], states: States, said: Sequence[Said] = ()) -> list[Folded]:
         """Return what ``block``, whose rows have ``scores``, gives under each model, in the bundle's order."""
         return [
-            advance(
-                rule,
-                states.get(rule.model, rule.start()),
-                block.ts,
-                judged.score,
-                counted(block, judged),
-                judged.explain,
-                said,
-            )
+            _folded(rule, block, judged, states, said, len(block.ts))
             for rule, judged in zip(self._rules, scores, strict=True)
         ]
+
+    def before(self, block: Block, judged: Scores, states: States, said: Sequence[Said], index: int) -> RuleState:
+        """Return the state of one model's rule before row ``index`` of ``block``, which was folded like this."""
+        rule = next(rule for rule in self._rules if rule.model == judged.model)
+        return _folded(rule, block, judged, states, said, index).state
 
     def states(self, folded: Sequence[Folded]) -> dict[str, RuleState]:
         """Return the states after what :meth:`fold` gave."""
@@ -54,6 +51,19 @@ class Rules:
             for state in [states.get(rule.model, rule.start())]
             if rule.moving is not None
         ]
+
+
+def _folded(rule: Rule, block: Block, judged: Scores, states: States, said: Sequence[Said], stop: int) -> Folded:
+    """Fold the rows of ``block`` before ``stop``."""
+    return advance(
+        rule,
+        states.get(rule.model, rule.start()),
+        block.ts[:stop],
+        judged.score[:stop],
+        counted(block, judged)[:stop],
+        judged.explain,
+        said,
+    )
 
 
 def counted(block: Block, judged: Scores) -> NDArray[np.bool_]:

@@ -220,6 +220,17 @@ def depth(db: sqlite3.Connection) -> Depth:
     return Depth(events, size(db) if events else 0, time)
 
 
+def lighter(data: bytes) -> str | None:
+    """Return an alert's data without what it was made of, or else without its evidence; None where it has none."""
+    value = json.loads(data)
+    evidence = value.get("evidence")
+    if not evidence:
+        return None
+    if evidence.pop("exact", ""):
+        return json.dumps(value)
+    return without_evidence(data)
+
+
 def without_evidence(data: bytes) -> str | None:
     """Return an alert's data without its evidence, None where it has none."""
     value = json.loads(data)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fieldwatch_contract.events import BULK_LIMIT, envelope
 
 from fieldwatch_agent.send.message import Message
-from fieldwatch_agent.send.outbox import without_evidence
+from fieldwatch_agent.send.outbox import lighter, without_evidence
 
 BATCH_ROWS = 400
 BATCH_BYTES = 4 * 1024 * 1024
@@ -68,8 +68,8 @@ class Packer:
     def pack(self, epoch: str, messages: list[Message]) -> Parcel | None:
         """Pack as many of ``messages`` as fit into one payload, from the first on; None where not even that one fits.
 
-        An alert that is too large, or for which :data:`BARREN` connections in a row were too short, is sent without its
-        evidence.
+        An alert that is too large is sent without what it was made of, then without its evidence; one for which
+        :data:`BARREN` connections in a row were too short, without either.
         """
         if messages[0].event == "alert" and self._barren >= BARREN:
             bare = without_evidence(messages[0].data)
@@ -88,9 +88,9 @@ class Packer:
             count //= 2
             self.rows = max(1, count)
         first = messages[0]
-        if first.event == "alert" and (bare := without_evidence(first.data)) is not None:
-            log.warning("alert %d is sent without its evidence: it is larger than the broker takes", first.seq)
-            return self.pack(epoch, [first._replace(data=bare.encode())])
+        if first.event == "alert" and (less := lighter(first.data)) is not None:
+            log.warning("alert %d is sent without part of its evidence: it is larger than the broker takes", first.seq)
+            return self.pack(epoch, [first._replace(data=less.encode())])
         return None
 
 

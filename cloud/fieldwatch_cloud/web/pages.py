@@ -145,6 +145,7 @@ def alert(request: Request, queries: Reads, pages: Pages, alert_id: str) -> Resp
     # That of the recovery shows the sensors when they were well again.
     telling = [one for one in evidence if one[0] != "resolved"] or evidence
     newest = unpack_evidence(telling[-1][2]) if telling else None
+    whole = any(unpack_evidence(blob).exact for _, _, blob in evidence)
     store: Store = request.app.state.store
     with store.read() as db:
         incident = of_alert(db, alert_id)
@@ -157,6 +158,7 @@ def alert(request: Request, queries: Reads, pages: Pages, alert_id: str) -> Resp
         verdicts=found.verdicts,
         choices=USER_VERDICTS,
         evidence=newest,
+        whole=whole,
         table=changes(newest, row.opened_at, row.threshold) if newest else [],
         began=began(newest, row.opened_at, row.threshold) if newest else row.opened_at,
         late=words.LATE,
