@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -384,17 +385,92 @@ def test_a_broker_that_refuses_our_topics_is_named(setup: Setup, code: int, word
     hostile.close()
 
 
-def test_a_clock_that_is_wrong_is_told_with_how_much(setup: Setup) -> None:
-    def yesterday(handler: Any) -> None:
+def serve_the_time(setup: Setup, ahead: timedelta) -> None:
+    """Let the update server say another time than this PC."""
+
+    def answer(handler: Any) -> None:
         handler.send_response_only(200)
-        handler.send_header("Date", "Mon, 01 Jan 2035 00:00:00 GMT")
+        handler.send_header("Date", format_datetime(datetime.now(UTC) + ahead, usegmt=True))
         handler.send_header("Content-Length", "0")
         handler.end_headers()
 
-    setup.server.answers["timestamp.json"] = yesterday
-    found = [each for each in setup.examine() if each.where == "clock"]
-    assert [each.level for each in found] == ["error"]
-    assert "days behind the update server's" in found[0].what
+    setup.server.answers["timestamp.json"] = answer
+
+
+def clocks(setup: Setup) -> list[tuple[str, str, str, str]]:
+    wheres = {"clock", "device's clock", "[log.timestamp] timezone", "[log.timestamp]"}
+    found = [each for each in setup.examine() if each.where in wheres and each.level != "ok"]
+    return [(each.level, each.where, each.what, each.remedy) for each in found]
+
+
+def local_log(setup: Setup, ahead: timedelta, form: str = "%Y-%m-%d %H:%M:%S") -> None:
+    """A log without zones whose newest line was written now, by a clock that is ahead."""
+    now = datetime.now(UTC) + ahead
+    rows = [f"{now - timedelta(minutes=29 - i):{form}},10,{i % 5},9" for i in range(30)]
+    (setup.folder / "readings.csv").write_text("\n".join(["timestamp,s0,s1,s2", *rows]) + "\n")
+
+
+SET_CLOCK = "set the clock, or switch on time synchronisation"
+
+
+def test_this_pcs_clock_is_wrong_and_the_log_is_right(setup: Setup) -> None:
+    serve_the_time(setup, timedelta(hours=3))
+    local_log(setup, timedelta(hours=3))
+    what = (
+        "this PC's clock is 3 hours behind the update server's; the log's times agree with the server, so the "
+        "device's clock is right"
+    )
+    assert clocks(setup) == [("error", "clock", what, SET_CLOCK)]
+
+
+def test_this_pcs_clock_is_wrong(setup: Setup) -> None:
+    serve_the_time(setup, timedelta(days=-8))
+    assert clocks(setup) == [
+        ("error", "clock", "this PC's clock is 8 days ahead of the update server's", SET_CLOCK),
+    ]
+
+
+def test_the_logs_zone_is_wrong(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    local_log(setup, timedelta(hours=2))
+    monkeypatch.setenv("TZ", "UTC")
+    what = "the log's times are 2 h ahead of this PC's and the update server's clock, read as UTC"
+    fixed = '; or the zone\'s name, such as "Europe/Berlin", if its clock changes in summer'
+    remedy = f'set [log.timestamp] timezone = "Etc/GMT-2"{fixed}'
+    assert clocks(setup) == [("warning", "[log.timestamp] timezone", what, remedy)]
+    monkeypatch.setenv("TZ", "Africa/Johannesburg")  # two hours ahead of UTC all the year
+    (told,) = clocks(setup)
+    assert told[3] == 'set [log.timestamp] timezone = "Africa/Johannesburg"'
+    setup.change('period = "60s"', 'period = "60s"\ntimestamp.timezone = "Africa/Johannesburg"')
+    assert clocks(setup) == []
+    setup.change('"Africa/Johannesburg"', '"Etc/GMT-5"')
+    (told,) = clocks(setup)
+    assert told[2] == "the log's times are 3 h behind this PC's and the update server's clock, read as Etc/GMT-5"
+    assert told[3] == 'set [log.timestamp] timezone = "Africa/Johannesburg"'
+
+
+def test_a_clock_that_says_its_zone_is_hours_off(setup: Setup) -> None:
+    local_log(setup, timedelta(hours=-6), "%Y-%m-%dT%H:%M:%SZ")
+    what = "the log's times are 6 h behind this PC's and the update server's clock, and say their zone"
+    assert clocks(setup) == [("warning", "device's clock", what, "set the device's clock or zone")]
+
+
+def test_the_devices_clock_is_off_by_minutes(setup: Setup) -> None:
+    local_log(setup, timedelta(minutes=7, seconds=20))
+    what = "the log's times are 7 minutes ahead of this PC's and the update server's clock"
+    assert clocks(setup) == [("warning", "device's clock", what, "set the device's clock")]
+    local_log(setup, timedelta(minutes=-9))
+    setup.change(f"127.0.0.1:{setup.server.port}", f"127.0.0.1:{find_port()}")  # no server tells the time
+    (told,) = clocks(setup)
+    assert told[2] == "the log's times are 9 minutes behind this PC's clock"
+    assert told[3] == "set the device's clock; or its program writes late, and all is well"
+
+
+def test_a_reading_may_be_as_old_as_its_period(setup: Setup) -> None:
+    now = datetime.now(UTC)
+    rows = [f"{now - timedelta(hours=30 - i):%Y-%m-%d %H:%M:%S},10,{i % 5},9" for i in range(30)]
+    (setup.folder / "readings.csv").write_text("\n".join(["timestamp,s0,s1,s2", *rows]) + "\n")
+    setup.change('period = "60s"', 'period = "1h"')
+    assert "device's clock" not in {where for _, where, _, _ in clocks(setup)}
 
 
 def test_a_running_service_is_left_alone_and_asked(setup: Setup, spawn: Callable[..., Any]) -> None:

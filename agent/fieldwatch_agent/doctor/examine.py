@@ -15,7 +15,8 @@ from fieldwatch_agent import durable
 from fieldwatch_agent.check import check
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.doctor.broker import try_broker
-from fieldwatch_agent.doctor.updates import try_clock, try_updates
+from fieldwatch_agent.doctor.clocks import try_clocks
+from fieldwatch_agent.doctor.updates import try_updates
 from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.send.file import LOCK
 from fieldwatch_agent.send.journal import FILE, JournalError, read_status
@@ -25,7 +26,10 @@ def examine(config: Config) -> list[Finding]:
     """Return all findings, the good ones too."""
     running, found = _running(config), check(config)
     wrong = {each.where.partition(" ")[0] for each in found if each.level == "error"}
-    found += [*_service(config, running), *try_clock(config)]
+    clocks = list(try_clocks(config))
+    if any(each.level != "ok" for each in clocks):  # the doctor knows more than check: which of the clocks is right
+        found = [each for each in found if (each.where, each.level) != ("[log.timestamp]", "warning")]
+    found += [*_service(config, running), *clocks]
     if not running and "[mqtt]" not in wrong:  # what is wrong without a network needs no trial
         found += try_broker(config)
     if "[updates]" not in wrong:

@@ -8,13 +8,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-import urllib3
-
-from fieldwatch_agent import durable, web
+from fieldwatch_agent import durable
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.update.explain import NOTHING
@@ -22,28 +18,6 @@ from fieldwatch_agent.update.troubles import FETCH, REMEDY
 from fieldwatch_agent.update.updater import pull
 
 WHERE = "updates"
-SKEW_S = 300.0
-"""Seconds by which clocks may differ; beyond, certificates and signatures fail sooner or later."""
-
-
-def try_clock(config: Config) -> Iterator[Finding]:
-    """Yield how this PC's clock compares with the update server's; nothing where that says no time."""
-    if config.updates is None:
-        return
-    tls = {} if config.updates.ca is None else {"ca_certs": str(config.updates.ca)}
-    url = config.updates.url.rstrip("/") + "/metadata/timestamp.json"
-    try:
-        answer = web.pool(url, **tls).request("GET", url, timeout=10, retries=False, redirect=False)
-        server = parsedate_to_datetime(answer.headers["Date"]).astimezone(UTC)
-    except (urllib3.exceptions.HTTPError, OSError, KeyError, ValueError, TypeError):
-        return  # why it cannot be reached, the update tells
-    behind = (server - datetime.now(UTC)).total_seconds()
-    if abs(behind) > SKEW_S:
-        which = "behind" if behind > 0 else "ahead of"
-        what = f"this PC's clock is {_span(abs(behind))} {which} the update server's"
-        yield Finding("error", "clock", what, "set the clock, or switch on time synchronisation")
-    else:
-        yield Finding("ok", "clock", "agrees with the update server's")
 
 
 def try_updates(config: Config) -> Iterator[Finding]:
@@ -76,10 +50,3 @@ def try_updates(config: Config) -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", WHERE, result.detail)
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3600, "hours")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 60:.0f} minutes"
