@@ -42,6 +42,19 @@ PART_WORDS = {
     "telling": "Nobody may be told",
 }
 """Of this server's parts, when they are down."""
+PART_TASKS = {
+    "broker": "Devices and this server meet there.",
+    "ingest": "Takes in what devices send, and tells them that it is stored.",
+    "database": "Holds everything that these pages show.",
+    "telling": "Sends messages to people.",
+}
+AUDIENCE_WORDS = {
+    "device": "the person at the device",
+    "pc": "who looks after its PC",
+    "network": "who runs PCs and network",
+    "server": "who runs this server",
+    "models": "who releases the models",
+}
 VERDICT_WORDS = {"real": "real fault", "false": "false alarm", "unclear": "unclear"}
 GAP_WORDS = {
     "evicted": "Results were given up",
@@ -84,6 +97,16 @@ def duration(span: int) -> str:
     if seconds < 48 * 3600:
         return f"{seconds // 3600} h"
     return f"{seconds // 86400} d"
+
+
+def span(text: str) -> str:
+    """Say a length of time that forms name by a number and a letter.
+
+    >>> span("1h"), span("7d")
+    ('1 hour', '7 days')
+    """
+    number, unit = text[:-1], {"m": "minute", "h": "hour", "d": "day"}[text[-1]]
+    return f"{number} {unit}{'' if number == '1' else 's'}"
 
 
 def moment(ts: int | None) -> str:

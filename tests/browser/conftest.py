@@ -96,9 +96,10 @@ def _serve(store: Store, alerts: dict[str, str], now: int) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A dashboard with eight devices of 100 sensors and six hours; tests may add to it, not rely on counts."""
+    """A dashboard of nine devices with six hours, two with one fault; tests may add to it, not rely on counts."""
     now = clock.now()
     store, alerts = seed.make(tmp_path_factory.mktemp("browser"), now, devices=8, sensors=100, hours=6)
+    seed.same_fault(store, now)
     yield from _serve(store, alerts, now)
 
 
@@ -129,7 +130,7 @@ def enter(site: Site, chromium_path: str, _chromium: Callable[[str], Browser]) -
     """
     opened: list[tuple[BrowserContext, Watch]] = []
 
-    def make(width: int = 1440, scheme: str = "light") -> tuple[BrowserContext, Watch]:
+    def make(width: int = 1440, scheme: str = "light", zone: str = "UTC") -> tuple[BrowserContext, Watch]:
         browser = _chromium(chromium_path)
         if site.session is None:
             first = browser.new_context()
@@ -142,6 +143,7 @@ def enter(site: Site, chromium_path: str, _chromium: Callable[[str], Browser]) -
             viewport={"width": width, "height": 900},
             color_scheme=scheme,  # type: ignore[arg-type]
             storage_state=site.session,
+            timezone_id=zone,
         )
         watch = Watch(site.url)
         context.on("page", watch.look_at)

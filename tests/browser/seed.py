@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from fieldwatch_cloud.ingest.decode import Message, decode
 from fieldwatch_cloud.store import Store, sqlite_url
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import alert_id
 from fieldwatch_contract.events import (
@@ -267,10 +268,10 @@ def fleet(store: Store, now: int, devices: int = 30, sensors: int = 100, hours: 
                 guilty = [3, 14, 7, 22, 41]
                 ratios["detector"] = rising(rng, count, level, count - 95, 3.4)
                 ratios["classifier"] = rising(rng, count, 0.1, count - 40, 1.4)
+                one.alert(store, [95, 60, 50], ["opened", "updated", "updated"], "detector", guilty, peak=3.4)
                 alerts["critical"] = one.alert(
                     store, [40, 12], ["opened", "updated"], "classifier", guilty[:4], peak=1.4
                 )
-                one.alert(store, [95, 60, 20], ["opened", "updated", "updated"], "detector", guilty, peak=3.4)
             case 1:
                 guilty = [11, 2]
                 ratios["detector"] = rising(rng, count, level, count - 150, 1.5)
@@ -314,6 +315,56 @@ def fleet(store: Store, now: int, devices: int = 30, sensors: int = 100, hours: 
     if "private" in alerts:
         store.add_verdict(alerts["private"], "false", "Filter change by the night shift.")
     return alerts
+
+
+def same_fault(store: Store, now: int) -> None:
+    """Add a press with the fault that ``press-0001`` has: one issue."""
+    one = Device("press-0031", now - now % clock.MINUTE)
+    one.state("online", one.at - clock.DAY, "started")
+    one.results({"detector": np.linspace(0.4, 1.9, 30)}, [3, 14, 7, 22, 41])
+    one.alert(store, [10], ["opened"], "detector", [3, 14, 7, 22, 41])
+    one.health(30)
+    one.store(store)
+
+
+def many(store: Store, now: int, count: int, troubled: int) -> None:
+    """Add ``count`` devices with a day of hours, ``troubled`` of them offline."""
+    rng = np.random.default_rng(7)
+    last = now - now % clock.MINUTE
+    devices, hours, results = [], [], []
+    for number in range(count):
+        name = f"{KINDS[number % 4]}-{number:05d}"
+        ts = last - int(rng.integers(0, 5)) * clock.MINUTE
+        devices.append(
+            {
+                "id": name,
+                "type": name[:-6],
+                "first_seen": ts,
+                "last_seen": ts,
+                "last_ts": ts,
+                "status": "offline" if number < troubled else "online",
+                "bundle_name": name[:-6],
+                "bundle_version": "2026.11.2",
+                "health": {"log": "following", "period": 60, "lines": {"refused": {}, "unknown": 0}, "bundle": {}},
+                "health_at": ts,
+            }
+        )
+        base = {"device": name, "model": "detector"}
+        results.append(
+            base
+            | {"ts": ts, "kind": "detector", "score": float(rng.uniform(0, 1)), "threshold": 1.0, "verdict": 0}
+            | {"sensors": ["flow_7"] if number == 5 else ["temp_1"], "shares": [1.0], "bundle": "b/1", "received": ts}
+        )
+        hours += [
+            base
+            | {"hour": ts // t.HOUR * t.HOUR - k * t.HOUR, "n": 60, "raised": 0, "unknown": 0}
+            | {"score_max": value, "ratio_max": value}
+            for k, value in enumerate(rng.uniform(0, 0.9, 24).tolist())
+        ]
+    with store.write() as db:
+        db.execute(t.device.insert(), devices)
+        db.execute(t.result.insert(), results)
+        db.execute(t.result_1h.insert(), hours)
 
 
 def make(folder: Path, now: int, **size: int) -> tuple[Store, dict[str, str]]:

@@ -24,57 +24,8 @@ from sqlalchemy import delete
 
 from tests.browser import seed
 from tests.browser.conftest import Enter, Site
+from tests.browser.every import address, settled
 from tests.conftest import Broker, find_port, wait_until
-
-PAGES = {
-    "fleet": "/",
-    "device": "/devices/press-0001",
-    "device with readings": "/devices/centrifuge-0003",
-    "device that is offline": "/devices/press-0005",
-    "alerts": "/alerts?state=all",
-    "no alerts": "/alerts?device=nobody",
-    "critical alert": "/alerts/{critical}",
-    "detector alert": "/alerts/{warning}",
-    "resolved alert": "/alerts/{resolved}",
-    "alert without evidence": "/alerts/{private}",
-    "api": "/api",
-    "search": "/?q=freezer&state=warning",
-    "account": "/account",
-    "people": "/users",
-    "audit trail": "/audit",
-    "incidents": "/incidents?state=all",
-    "incident": "/incidents/1",
-    "telling": "/telling",
-}
-CHARTS = {
-    "device": 6,
-    "device with readings": 6,
-    "device that is offline": 2,
-    "critical alert": 5,
-    "detector alert": 3,
-    "resolved alert": 4,
-    "alert without evidence": 1,
-}
-PAINTED = """(canvas) => {
-    const { width, height } = canvas;
-    const copy = Object.assign(document.createElement("canvas"), { width, height });
-    const pen = copy.getContext("2d", { willReadFrequently: true });  // or the browser warns where this asks again
-    pen.drawImage(canvas, 0, 0);
-    const data = pen.getImageData(0, 0, width, height).data;
-    const seen = new Set();
-    for (let i = 0; i < data.length; i += 4) if (data[i + 3]) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
-    return seen.size;
-}"""
-
-
-def address(site: Site, name: str) -> str:
-    return site.url + PAGES[name].format(**site.alerts)
-
-
-def settled(page: Page) -> None:
-    """Wait until the page hears the news and its charts are drawn."""
-    expect(page.locator("#feed")).to_have_text("live")
-    expect(page.locator(".wait:visible")).to_have_count(0)
 
 
 def add(site: Site, name: str) -> seed.Device:
@@ -95,22 +46,6 @@ def news(site: Site, name: str, ratio: float, minutes: int = 1) -> int:
     device.results({"detector": np.array([ratio])}, [1])
     device.store(site.store)
     return device.at
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_page_loads_clean_and_fits(site: Site, enter: Enter, name: str) -> None:
-    """No console error, no CSP violation, no foreign request (the fixture looks), nothing wider than the window."""
-    for width, scheme in ((1440, "light"), (400, "dark")):
-        context, _ = enter(width, scheme)
-        page = context.new_page()
-        page.goto(address(site, name))
-        settled(page)
-        expect(page.locator(".uplot")).to_have_count(CHARTS.get(name, 0))
-        for canvas in page.locator("canvas").all():
-            wait_until(lambda canvas=canvas: canvas.evaluate(PAINTED) > 2, "a picture on every canvas")
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate("document.title") != ""
-        assert page.evaluate("[...document.forms].every((one) => typeof one.matches === 'function')")  # not its field
 
 
 def test_a_violation_of_the_policy_would_be_noticed(site: Site, enter: Enter) -> None:

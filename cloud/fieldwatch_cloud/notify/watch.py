@@ -146,19 +146,22 @@ class Watch:
                 self._store.incidents.see(db, seen, now)
 
     def _look_at_devices(self, now: int) -> list[Sighting]:
-        site = self._store.incidents.routing.site
+        routing = self._store.incidents.routing
         with self._store.read() as db:
             fleet = read_fleet(db, now)
+        sites = {one.id: one.card.site or routing.site(one.id) for one in fleet}
         found = [
             sighting
             for one in fleet
             for finding in one.standing.findings
             if (sighting := of_finding(one.id, one.type, finding)) is not None
         ]
-        causes = common_causes(found, Counter(site(one.id) for one in fleet), site)
+        causes = common_causes(found, Counter(sites.values()), sites.__getitem__)
         whole = {one.kind for one in causes}
         return self._devices.look(
-            [*found, *causes], now, covered=lambda one: one.kind == "offline" and offline_at(site(one.device)) in whole
+            [*found, *causes],
+            now,
+            covered=lambda one: one.kind == "offline" and offline_at(sites.get(one.device, "")) in whole,
         )
 
     def self_test(self, now: int) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 from fieldwatch_cloud import words
 from fieldwatch_cloud.alerts.standing import ORDER, RECENT, SERVER, Facts, Finding, Standing, State, of_health, standing
 from fieldwatch_cloud.store import tables
+from fieldwatch_cloud.store.cards import Card, cards
 from fieldwatch_cloud.store.results import ratio
 
 log = logging.getLogger("fieldwatch.web")
@@ -58,7 +59,7 @@ class DeviceNow:
     """The current state of one device, as on the fleet page.
 
     ``spark``: highest score/threshold of each of 24 hours, the newest last; ``told``: what its last health report alone
-    says is wrong.
+    says is wrong; ``period``: µs from one reading to the next, as far as it is known.
     """
 
     id: str
@@ -76,6 +77,8 @@ class DeviceNow:
     spark: list[float | None]
     standing: Standing
     told: list[State]
+    card: Card
+    period: int | None
 
     @property
     def ratio(self) -> float | None:
@@ -105,6 +108,7 @@ def read_fleet(db: Connection, now: int, only: str | None = None) -> list[Device
     d = tables.device
     one = d.c.id == only if only is not None else d.c.id.is_not(None)
     devices = db.execute(select(d).where(one)).all()
+    named = cards(db, None if only is None else [only])
     alerts, models, hours = _open_alerts(db, one), _newest(db, one), _recent_hours(db, one)
     silent = [row.id for row in devices if not (row.health or {}).get("period")]
     uncounted = [row.id for row in devices if row.health is not None and not row.health.get("lines")]
@@ -115,10 +119,11 @@ def read_fleet(db: Connection, now: int, only: str | None = None) -> list[Device
         try:
             facts = _facts(db, row, models[row.id], hours[row.id], periods.get(row.id), earlier.get(row.id))
             facts = replace(facts, **alerts.get(row.id, {}), **gaps.get(row.id, {}))
-            found.append(_device_now(row, models[row.id], facts, hours[row.id], now))
+            known = named.get(row.id, Card())
+            found.append(_device_now(row, models[row.id], facts, hours[row.id], now, known))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             log.error("device %s: what the store holds of it is damaged: %r", row.id, error)
-            found.append(_damaged(row))
+            found.append(_damaged(row, named.get(row.id, Card())))
     return sorted(found, key=lambda one: (ORDER[one.standing.condition], -(one.ratio or 0.0), one.id))
 
 
@@ -165,7 +170,7 @@ def _facts(
     )
 
 
-def _damaged(row: AnyRow) -> DeviceNow:
+def _damaged(row: AnyRow, known: Card) -> DeviceNow:
     """Return a device of which nothing can be told: one damaged row must not hide all the others."""
     says = "What this server’s store holds of it is damaged, so nothing can be said of it."
     finding = Finding("unknown", "record damaged", says, SERVER, "Look at the server’s disk and its log.")
@@ -185,10 +190,14 @@ def _damaged(row: AnyRow) -> DeviceNow:
         spark=[],
         standing=Standing((finding,)),
         told=[],
+        card=known,
+        period=None,
     )
 
 
-def _device_now(row: AnyRow, models: list[ModelNow], facts: Facts, hours: Mapping[int, _Hour], now: int) -> DeviceNow:
+def _device_now(
+    row: AnyRow, models: list[ModelNow], facts: Facts, hours: Mapping[int, _Hour], now: int, known: Card
+) -> DeviceNow:
     """Put together what is known of one device."""
     return DeviceNow(
         id=row.id,
@@ -206,6 +215,8 @@ def _device_now(row: AnyRow, models: list[ModelNow], facts: Facts, hours: Mappin
         spark=_spark(row.last_ts, hours),
         standing=standing(facts, now),
         told=told_by(facts.health or {}),
+        card=known,
+        period=facts.period,
     )
 
 

@@ -20,6 +20,7 @@ from fieldwatch_cloud.alerts.routing import Match, Routing, Subject, plan
 from fieldwatch_cloud.alerts.sightings import FAULT, Sighting, of_alert
 from fieldwatch_cloud.store import outbox
 from fieldwatch_cloud.store import tables as t
+from fieldwatch_cloud.store.cards import card
 from fieldwatch_cloud.store.sql import chunks, insert_new
 
 BUNDLE = "bundle"
@@ -41,6 +42,10 @@ class Incidents:
 
     def __init__(self, routing: Routing) -> None:
         self.routing = routing
+
+    def site(self, db: Connection, device: str) -> str:
+        """Return the site of a device: the one that people set, else that of the configuration; "" if neither does."""
+        return card(db, device).site or self.routing.site(device)
 
     # ---- what devices tell ----
 
@@ -117,7 +122,7 @@ class Incidents:
         if one.kind == FAULT:
             key = issues.key_of(one.kind, one.type, one.signal.sensors, one.shares, one.bundle or "")
         row = {name: getattr(one, name) for name in ("device", "kind", "audience", "type", "bundle", "what", "remedy")}
-        row |= {"site": self.routing.site(one.device), "begun": now, "issue_key": str(key) if key else None}
+        row |= {"site": self.site(db, one.device), "begun": now, "issue_key": str(key) if key else None}
         return int(db.execute(insert(t.incident).returning(t.incident.c.id), row | _columns(made)).scalar_one())
 
     # ---- issues ----
@@ -213,7 +218,7 @@ class Incidents:
     def _maintenance(self, db: Connection, device: str, kind: str, now: int) -> int | None:
         """Return when the last window ends that covers this; None where none does."""
         m = t.maintenance.c
-        subject = Subject(device, kind, "warning", self.routing.site(device))
+        subject = Subject(device, kind, "warning", self.site(db, device))
         windows = db.execute(select(t.maintenance).where(m.begin <= now, m.end > now)).all()
         ends = [
             row.end for row in windows if Match(device=(row.device,), site=(row.site,), kind=(row.kind,)).takes(subject)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, case
+from sqlalchemy import ColumnElement, Connection, Table, Text, case, cast, func
 from sqlalchemy.dialects import postgresql, sqlite
 
 _CHUNK = 400
@@ -35,6 +35,12 @@ def insert_new_keys(db: Connection, table: Table, rows: Sequence[dict[str, Any]]
 def larger(old: Any, new: Any) -> ColumnElement[Any]:
     """Return the larger of two columns, the other where one is null; the same in every database."""
     return case((old.is_(None), new), (new.is_(None), old), (old < new, new), else_=old)
+
+
+def containing(column: Any, text: str) -> ColumnElement[bool]:
+    """Tell whether a column's text has ``text`` as a part of it, upper and lower case alike."""
+    pattern = text.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    return func.lower(cast(column, Text)).like(f"%{pattern}%", escape="!")
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

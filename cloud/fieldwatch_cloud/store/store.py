@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,10 +26,11 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from fieldwatch_cloud.alerts.routing import Routing
 from fieldwatch_cloud.live import LiveFeed, Notice
-from fieldwatch_cloud.store import audit
+from fieldwatch_cloud.store import audit, cards
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.alerts import add_transitions
 from fieldwatch_cloud.store.batch import Batch, Refused, StateSeen
+from fieldwatch_cloud.store.cards import Card
 from fieldwatch_cloud.store.database import Database
 from fieldwatch_cloud.store.devices import advance_devices, balance, connect
 from fieldwatch_cloud.store.incidents import Incidents
@@ -91,6 +93,22 @@ class Store(Database):
         offered = len(batch.results) + len(batch.alerts) + len(batch.events)
         return Outcome(receipts, notices, taken, offered - taken, conflicts, len(batch.refused))
 
+    def name(self, device: str, new: Card, who: str) -> bool:
+        """Write what people call a device, and in the audit trail what it was.
+
+        Returns False if there is no such device.
+        """
+        with self.write() as db:
+            if db.execute(select(t.device.c.id).where(t.device.c.id == device)).first() is None:
+                return False
+            old = cards.card(db, device)
+            cards.write(db, device, new)
+            if new.site != old.site:
+                cards.move(db, device, self.incidents.site(db, device))
+            audit.record(db, who, "device.name", device, f"{new}, before: {old}", clock.now())
+        self.live.publish([Notice("event", device, {"type": "named", "time": clock.now(), "data": {}})])
+        return True
+
     def receipts(self) -> list[tuple[str, Receipt]]:
         """Return the receipt of every device in its current epoch, to acknowledge to all of them after a restart."""
         with self.read() as db:
@@ -106,17 +124,24 @@ class Store(Database):
 
         ``who``: whose it is, as the audit trail writes it; without one it is not in there.
         """
+        return self.add_verdicts([alert_id], verdict, note, who) == 1
+
+    def add_verdicts(self, alert_ids: Sequence[str], verdict: UserVerdict, note: str = "", who: str = "") -> int:
+        """Store one verdict on several alerts, those of an incident, together; return on how many there are."""
         now = clock.now()
+        notices = []
         with self.write() as db:
-            device = db.execute(select(t.alert.c.device).where(t.alert.c.alert_id == alert_id)).scalar()
-            if device is None:
-                return False
-            row = {"alert_id": alert_id, "verdict": verdict, "note": note, "at": now}
-            db.execute(insert(t.verdict), row)
-            if who:
-                audit.record(db, who, "alert.judge", f"alert {alert_id} of {device}", f"{verdict}: {note}", now)
-        self.live.publish([Notice("verdict", device, dict(row))])
-        return True
+            for alert_id in alert_ids:
+                device = db.execute(select(t.alert.c.device).where(t.alert.c.alert_id == alert_id)).scalar()
+                if device is None:
+                    continue
+                row = {"alert_id": alert_id, "verdict": verdict, "note": note, "at": now}
+                db.execute(insert(t.verdict), row)
+                if who:
+                    audit.record(db, who, "alert.judge", f"alert {alert_id} of {device}", f"{verdict}: {note}", now)
+                notices.append(Notice("verdict", device, row))
+        self.live.publish(notices)
+        return len(notices)
 
 
 def _add_events(db: Connection, rows: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:

@@ -73,6 +73,14 @@ device = _table(
     Column("health", Health),  # contract.events.HealthData as sent
 )
 
+card = _table(
+    "card",  # what people call a device: store.cards
+    Column("device", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # with a space between two
+)
+
 result = _table(
     "result",
     Column("device", String(64), primary_key=True),

@@ -24,7 +24,8 @@ from fieldwatch_cloud.access.limits import Limiter
 from fieldwatch_cloud.access.sessions import Sessions
 from fieldwatch_cloud.live import LiveFeed
 from fieldwatch_cloud.store import Store
-from fieldwatch_cloud.web import api, entry, frame, health, incidents, pages, people
+from fieldwatch_cloud.web import api, entry, frame, health, incidents, pages, people, server
+from fieldwatch_cloud.web import telling as notifications
 from fieldwatch_cloud.web.api.alerts import ALERT_CURSOR
 from fieldwatch_cloud.web.api.common import TIME
 from fieldwatch_cloud.web.assets import Assets
@@ -46,7 +47,17 @@ an operation is the scope that the token needs. A session sends its CSRF token a
 something. Errors are RFC 9457 problem details; lists come in pages with a `next` cursor; times are UTC."""
 
 
-ROUTERS = (*api.ROUTERS, people.api, pages.router, health.router, incidents.router, entry.router, people.router)
+ROUTERS = (
+    *api.ROUTERS,
+    people.api,
+    pages.router,
+    health.router,
+    incidents.router,
+    notifications.router,
+    server.router,
+    entry.router,
+    people.router,
+)
 """All routes. Each names its permission: a router of another route class could not be trusted to ask."""
 
 
@@ -96,7 +107,7 @@ def create_app(
     app.state.stream = Stream(live)
     app.state.assets = Assets()
     app.state.pages = frame.Renderer(app.state.assets, settings.address.prefix)
-    app.state.tiles = Tiles(app.state.pages, app.state.stream)
+    app.state.tiles = Tiles(app.state.pages, app.state.stream, store.incidents)
     app.state.still_allowed = _still_allowed
 
     for router in ROUTERS:

@@ -23,7 +23,7 @@ from fieldwatch_cloud.web.parts import Monitor
 from fieldwatch_cloud.web.queries import Queries
 from fieldwatch_cloud.web.stream import Stream
 
-_ROOTED = re.compile(r'( (?:href|src|action)=")/(?!/)')
+_ROOTED = re.compile(r'( (?:href|src|action|formaction)=")/(?!/)')
 
 
 class Renderer:
@@ -51,9 +51,12 @@ class Renderer:
             parse_iso=clock.parse_iso,
             state_words=words.STATE_WORDS,
             part_words=words.PART_WORDS,
+            part_tasks=words.PART_TASKS,
             alert_what=words.alert_what,
             alert_means=words.alert_means,
             verdict_words=words.VERDICT_WORDS,
+            audience_words=words.AUDIENCE_WORDS,
+            span_words=words.span,
         )
         self._environment.filters["sentence"] = words.sentence
         self._prefix = prefix
@@ -87,13 +90,13 @@ def frame(request: Request, queries: Queries, here: str) -> dict[str, Any]:
     monitor: Monitor = request.app.state.monitor
     who: Principal = request.state.principal
     shown = {"position": stream.position, "here": here, "inside": True, "who": who, "csrf": who.csrf}
-    return shown | {"may": who.may, "down": monitor.down(), "open_alerts": queries.open_alerts()}
+    return shown | {"may": who.may, "down": monitor.down(), "unanswered": queries.unanswered()}
 
 
 def outside() -> dict[str, Any]:
     """Return the same for a page that everybody may see."""
     shown = {"position": "", "here": "", "inside": False, "who": NOBODY, "csrf": ""}
-    return shown | {"may": NOBODY.may, "down": [], "open_alerts": 0}
+    return shown | {"may": NOBODY.may, "down": [], "unanswered": 0}
 
 
 def error_page(request: Request, status: int, title: str, detail: str) -> Response:

@@ -1,37 +1,46 @@
-"""Incidents, and how people are told of them: the pages on which they answer.
+"""Incidents and issues: the pages on which people answer.
 
 A link in a message leads here and only shows; what changes something is a form's POST. Every act is in the timeline and
-in the audit trail, in one transaction.
+in the audit trail, in one transaction; what is done to several incidents at once is done to each, and those that do
+not allow it any more are named.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-from urllib.parse import quote
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from fieldwatch_contract import clock
 
+from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.life import Acknowledged, Assigned, Closed, Commented, Event, NotNowError, Snoozed
 from fieldwatch_cloud.live import Notice
-from fieldwatch_cloud.store import audit, outbox
+from fieldwatch_cloud.store import USER_VERDICTS, audit, cards
 from fieldwatch_cloud.store import incident_reads as reads
+from fieldwatch_cloud.store.incident_reads import Wanted
 from fieldwatch_cloud.store.incidents import UnknownIncidentError
 from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, store_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.routes import Route, needs, person
+from fieldwatch_cloud.web.seen import look, main_alert
+from fieldwatch_cloud.web.timeline import timeline
 
 SHOWN = 50
+AT_ONCE = 200
+"""Incidents that one answer may be for."""
 SNOOZES = {"1h": 60, "4h": 240, "1d": 1440, "3d": 3 * 1440, "7d": 7 * 1440}
 """Minutes, by the word of the form."""
-WINDOWS = {"1h": 60, "4h": 240, "1d": 1440, "7d": 7 * 1440}
 
 router = APIRouter(include_in_schema=False, route_class=Route)
 
+Act = Literal["acknowledge", "assign", "comment", "snooze", "close"]
 Text = Annotated[str, Form(max_length=NOTE_LIMIT)]
+Until = Annotated[str, Form(max_length=8)]
+Then = Annotated[str, Form(max_length=300)]
 
 
 @router.get("/incidents")
@@ -41,31 +50,85 @@ def incidents(
     queries: Reads,
     pages: Pages,
     state: Literal["live", "over", "all"] = "live",
-    device: Annotated[str | None, Query(max_length=64)] = None,
-    before: Annotated[int | None, Query(ge=1, le=2**53)] = None,
+    q: Annotated[str, Query(max_length=100)] = "",
+    site: Annotated[str, Query(max_length=64)] = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    failed: Annotated[int, Query(ge=0, le=AT_ONCE)] = 0,
 ) -> Response:
-    """What waits for somebody, newest first."""
+    """What waits for somebody first, the worst of it first."""
     head = frame(request, queries, "incidents")
-    live = {"live": True, "over": False, "all": None}[state]
+    wanted = Wanted({"live": True, "over": False, "all": None}[state], q.strip(), site.strip())
     with store_of(request).read() as db:
-        rows = reads.incidents(db, live, device, before, SHOWN + 1)
-    query = f"state={state}" + (f"&device={quote(device)}" if device else "")
-    older = rows[SHOWN - 1].id if len(rows) > SHOWN else None
-    shown = {"incidents": rows[:SHOWN], "state": state, "only": device or "", "query": query, "older": older}
-    return html(request, pages.render("incidents.html", **shown, first=before is None, **head))
+        rows = reads.incidents(db, wanted, SHOWN + 1, (page - 1) * SHOWN)
+        named = cards.cards(db, [row.device for row in rows])
+        issues = reads.issues(db, 5, live=True) if state == "live" and page == 1 else []
+    asked = {"state": state, "q": wanted.text, "site": wanted.site}
+    here = urlencode({name: value for name, value in asked.items() if value})
+    shown = {"incidents": rows[:SHOWN], "cards": named, "issues": issues, "late": words.LATE, "failed": failed}
+    shown |= {"state": state, "wanted": wanted, "query": here, "page": page, "more": len(rows) > SHOWN}
+    return html(request, pages.render("incidents.html", **shown, snoozes=list(SNOOZES), **head))
+
+
+@router.get("/issues")
+@needs(Permission.SEE)
+def issues(request: Request, queries: Reads, pages: Pages) -> Response:
+    """The faults that several devices have in common, newest first."""
+    head = frame(request, queries, "incidents")
+    with store_of(request).read() as db:
+        rows = reads.issues(db, 200)
+    return html(request, pages.render("issues.html", issues=rows, **head))
+
+
+@router.get("/issues/{number}")
+@needs(Permission.SEE)
+def issue(request: Request, queries: Reads, pages: Pages, number: int) -> Response:
+    """One fault and the devices that have it."""
+    head = frame(request, queries, "incidents")
+    with store_of(request).read() as db:
+        row = reads.issue_of(db, number)
+        rows = reads.of_issue(db, number, AT_ONCE) if row is not None else []
+        named = cards.cards(db, [one.device for one in rows])
+    if row is None:
+        raise ProblemError(404, "Unknown issue", "There is no such issue.")
+    shown = {"issue": row, "incidents": rows, "cards": named, "late": words.LATE, "snoozes": list(SNOOZES)}
+    return html(request, pages.render("issue.html", **shown, **head))
 
 
 @router.get("/incidents/{number}")
 @needs(Permission.SEE)
 def incident(request: Request, queries: Reads, pages: Pages, number: int) -> Response:
-    """One incident: what, since when, who answered what, who was told, and the forms to answer."""
+    """One incident: what, since when, what changed, who answered what, who was told, and the forms to answer."""
     head = frame(request, queries, "incidents")
     with store_of(request).read() as db:
-        found = reads.case(db, number)
+        found = reads.case_of(db, number)
+        card = cards.card(db, found.row.device) if found is not None else cards.Card()
     if found is None:
         raise ProblemError(404, "Unknown incident", "There is no such incident.")
-    more = {"case": found, "row": found.row, "life": found.row.life or {}, "snoozes": list(SNOOZES)}
-    return html(request, pages.render("incident.html", **more, note_limit=NOTE_LIMIT, **head))
+    alert = main_alert(found.alerts)
+    seen = look(queries, alert.alert_id) if alert is not None else None
+    shown: dict[str, Any] = {"case": found, "row": found.row, "life": found.row.life or {}, "card": card, "seen": seen}
+    shown |= {"entries": timeline(found.events, found.alerts, found.steps, found.verdicts)}
+    shown |= {"device": queries.device(found.row.device) if found.row.device else None}
+    more = {"snoozes": list(SNOOZES), "choices": USER_VERDICTS, "note_limit": NOTE_LIMIT}
+    return html(request, pages.render("incident.html", **shown, **more, **head))
+
+
+@router.post("/incidents/{number}/verdict")
+@needs(Permission.ANSWER)
+def judge(request: Request, number: int, verdict: Annotated[str, Form(max_length=16)] = "", why: Text = "") -> Response:
+    """Say what it was: the verdict counts for every alert of the incident."""
+    chosen = next((known for known in USER_VERDICTS if known == verdict), None)
+    if chosen is None:
+        raise ProblemError(422, "No verdict", f"verdict must be one of {', '.join(USER_VERDICTS)}.")
+    store = store_of(request)
+    with store.read() as db:
+        found = reads.case_of(db, number)
+    if found is None:
+        raise ProblemError(404, "Unknown incident", "There is no such incident.")
+    if not found.alerts:
+        raise ProblemError(409, "Nothing to judge", "No model saw this: there is no alert to judge.")
+    store.add_verdicts([one.alert_id for one in found.alerts], chosen, why.strip(), person(request).name)
+    return RedirectResponse(f"/incidents/{number}#verdict", status_code=303)
 
 
 @router.post("/incidents/{number}/{act}")
@@ -73,29 +136,74 @@ def incident(request: Request, queries: Reads, pages: Pages, number: int) -> Res
 def answer(
     request: Request,
     number: int,
-    act: Literal["acknowledge", "assign", "comment", "snooze", "close"],
+    act: Act,
     why: Text = "",
     to: Annotated[str, Form(max_length=200)] = "",
-    until: Annotated[str, Form(max_length=8)] = "",
+    until: Until = "",
+    then: Then = "",
 ) -> Response:
-    """Apply what a person says, and show the incident again."""
-    who, now = person(request).name, clock.now()
-    event = _event(act, who, why.strip(), to.strip(), until, now)
+    """Apply what a person says, and show the incident again, or the list ``then``."""
+    event = _event(act, person(request).name, why.strip(), to.strip(), until, clock.now())
     try:
-        with store_of(request).write() as db:
-            device = store_of(request).incidents.act(db, number, event)
-            said = f"to {to.strip()}" if act == "assign" else f"for {until}: {why.strip()}" if act == "snooze" else why
-            audit.record(db, who, f"incident.{act}", str(number), said.strip(), now)
+        _apply(request, number, act, event, until)
     except UnknownIncidentError:
         raise ProblemError(404, "Unknown incident", "There is no such incident.") from None
     except NotNowError as error:
         raise ProblemError(409, "Not any more", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
-    told = {"type": "incident", "time": now, "data": {"number": number, "act": act}}
-    store_of(request).live.publish([Notice("event", device, told)])  # other people's pages
-    return RedirectResponse(f"/incidents/{number}#timeline", status_code=303)
+    return RedirectResponse(_list(then) or f"/incidents/{number}#timeline", status_code=303)
 
 
-def _event(act: str, who: str, why: str, to: str, until: str, now: int) -> Event:
+@router.post("/incidents")
+@needs(Permission.ANSWER)
+def answer_several(
+    request: Request,
+    act: Annotated[Act | Literal[""], Form()] = "",
+    number: Annotated[list[int] | None, Form(max_length=AT_ONCE)] = None,
+    why: Text = "",
+    to: Annotated[str, Form(max_length=200)] = "",
+    until: Until = "",
+    then: Then = "",
+) -> Response:
+    """Apply one answer to several incidents, and show the list again with how many could not take it."""
+    if not act or not number:
+        raise ProblemError(422, "Nothing chosen", "Choose incidents, and what is to happen to them.")
+    event = _event(act, person(request).name, why.strip(), to.strip(), until, clock.now())
+    failed = 0
+    for one in dict.fromkeys(number):
+        try:
+            _apply(request, one, act, event, until)
+        except (UnknownIncidentError, NotNowError):
+            failed += 1
+    back = _list(then) or "/incidents"
+    told = f"{'&' if '?' in back else '?'}failed={failed}" if failed and back.startswith("/incidents") else ""
+    return RedirectResponse(f"{back}{told}", status_code=303)
+
+
+def _apply(request: Request, number: int, act: Act, event: Event, until: str) -> None:
+    """Write what a person did. Raises :class:`.UnknownIncidentError`, :class:`.NotNowError`."""
+    store = store_of(request)
+    by, said = _by(event)
+    with store.write() as db:
+        device = store.incidents.act(db, number, event)
+        why = f"for {until}: {said}" if act == "snooze" else said
+        audit.record(db, by, f"incident.{act}", str(number), why, event.at)
+    told = {"type": "incident", "time": event.at, "data": {"number": number, "act": act}}
+    store.live.publish([Notice("event", device, told)])  # other people's pages
+
+
+def _by(event: Event) -> tuple[str, str]:
+    """Return who did it, and what the audit trail keeps of their words."""
+    match event:
+        case Assigned():
+            return event.by, f"to {event.to}"
+        case Commented():
+            return event.by, event.text
+        case Acknowledged() | Snoozed() | Closed():
+            return event.by, event.why
+    raise TypeError(event)
+
+
+def _event(act: Act, who: str, why: str, to: str, until: str, now: int) -> Event:
     """Return what a form says. Raises :class:`.ProblemError` for what is missing in it."""
     if act == "acknowledge":
         return Acknowledged(now, who, why)
@@ -116,66 +224,8 @@ def _event(act: str, who: str, why: str, to: str, until: str, now: int) -> Event
     return Closed(now, who, why)
 
 
-@router.get("/telling")
-@needs(Permission.SEE)
-def telling(request: Request, queries: Reads, pages: Pages) -> Response:
-    """Who is told of what, what waits, what no channel took, and planned maintenance."""
-    head = frame(request, queries, "telling")
-    now = clock.now()
-    store = store_of(request)
-    with store.read() as db:
-        shown = {
-            "windows": reads.windows(db, now),
-            "dead": reads.dead_letters(db, SHOWN),
-            "waiting": reads.waiting(db, SHOWN),
-            "counts": reads.counts(db),
-        }
-    routes = [route for route in store.incidents.routing.routes if route.match.kind != ("self-test",)]
-    chain = getattr(request.app.state.telling, "chain", None)
-    more = {"routes": routes, "lengths": list(WINDOWS), "arrived": chain.arrived if chain is not None else None}
-    return html(request, pages.render("telling.html", **shown, **more, **head))
-
-
-@router.post("/telling/maintenance")
-@needs(Permission.ARRANGE)
-def plan_maintenance(
-    request: Request,
-    device: Annotated[str, Form(max_length=64)] = "*",
-    site: Annotated[str, Form(max_length=64)] = "*",
-    kind: Annotated[str, Form(max_length=64)] = "*",
-    length: Annotated[str, Form(max_length=8)] = "",
-    begin: Annotated[str, Form(max_length=40)] = "",
-    why: Text = "",
-) -> Response:
-    """Plan a window in which nobody is told."""
-    who, now = person(request).name, clock.now()
-    if length not in WINDOWS or not why.strip():
-        raise ProblemError(422, "Not complete", "A window has a length and a reason.")
-    try:
-        start = clock.parse_iso(begin.strip()) if begin.strip() else now
-    except ValueError:
-        raise ProblemError(
-            422, "No time", "The beginning is a time such as 2026-11-26T18:00:00Z, or empty: now."
-        ) from None
-    end = start + WINDOWS[length] * clock.MINUTE
-    if end <= now:
-        raise ProblemError(422, "Over already", "This window lies in the past.")
-    store = store_of(request)
-    device, site, kind = device.strip() or "*", site.strip() or "*", kind.strip() or "*"
-    with store.write() as db:
-        store.incidents.plan_maintenance(db, device, site, kind, start, end, why.strip(), who, now)
-        target = f"{device} at {site}, {kind}, {clock.iso(start)} to {clock.iso(end)}"
-        audit.record(db, who, "maintenance.plan", target, why.strip(), now)
-    return RedirectResponse("/telling#windows", status_code=303)
-
-
-@router.post("/telling/messages/{message_id}/retry")
-@needs(Permission.ARRANGE)
-def retry(request: Request, message_id: str) -> Response:
-    """Let a dead message be tried again."""
-    who, now = person(request).name, clock.now()
-    with store_of(request).write() as db:
-        if not outbox.revive(db, message_id, now):
-            raise ProblemError(404, "Unknown message", "There is no such message that was given up.")
-        audit.record(db, who, "message.retry", message_id, "", now)
-    return RedirectResponse("/telling#dead", status_code=303)
+def _list(then: str) -> str:
+    """Return the list to go back to, "" where that is none of ours."""
+    path, _, _ = then.partition("?")
+    ours = path == "/incidents" or (path.startswith("/issues/") and path[8:].isdecimal())
+    return then if ours and "\n" not in then and "\r" not in then else ""

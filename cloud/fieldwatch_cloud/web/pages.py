@@ -12,16 +12,16 @@ from fieldwatch_contract import clock
 from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.standing import State
-from fieldwatch_cloud.store import USER_VERDICTS, Store, unpack_evidence
+from fieldwatch_cloud.store import USER_VERDICTS, cards
 from fieldwatch_cloud.store.incident_reads import of_alert
 from fieldwatch_cloud.web.api.alerts import ALERT_CURSOR, alert_fields, cursor_of, place_of
-from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, known
-from fieldwatch_cloud.web.changes import began, changes
+from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, known, store_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.queries import DayBalance
 from fieldwatch_cloud.web.routes import Route, needs, person
-from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut
+from fieldwatch_cloud.web.seen import look
+from fieldwatch_cloud.web.series import HEAT_COLUMNS, SPANS, cut, stretch
 from fieldwatch_cloud.web.tiles import Tiles, Wish
 
 LEDGER_DAYS = 7
@@ -56,11 +56,12 @@ def fleet(
     pages: Pages,
     q: Annotated[str, Query(max_length=100)] = "",
     state: State | Literal[""] = "",
+    site: Annotated[str, Query(max_length=64)] = "",
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
 ) -> Response:
     """All devices, worst first, or those asked for."""
     tiles: Tiles = request.app.state.tiles
-    wish = Wish(q.strip(), state, page)
+    wish = Wish(q.strip(), state, site, page)
     made = tiles.get(queries, wish)
     head = frame(request, queries, "fleet") | {"position": made.position}
     return html(request, pages.render("fleet.html", fleet=made, wish=wish, **head))
@@ -69,25 +70,34 @@ def fleet(
 @router.get("/devices/{device}")
 @needs(Permission.SEE)
 def device(
-    request: Request, queries: Reads, pages: Pages, device: str, span: Literal["6h", "24h", "7d", "30d"] = "24h"
+    request: Request,
+    queries: Reads,
+    pages: Pages,
+    device: str,
+    span: Literal["6h", "24h", "7d", "30d"] = "24h",
+    start: Annotated[str, Query(alias="from", max_length=30)] = "",
+    to: Annotated[str, Query(max_length=30)] = "",
 ) -> Response:
     """One device: scores, who made them, readings, conservation, health."""
     head = frame(request, queries, "fleet")
     now = known(queries, device)
-    end = (now.last_ts or clock.now()) + clock.SECOND
-    start = end - SPANS[span]
+    newest = (now.last_ts or clock.now()) + clock.SECOND
+    try:
+        shown = stretch(newest, span, start, to)
+    except ValueError as error:
+        raise ProblemError(422, "No such range", str(error)) from None
     health = queries.health(device)
-    heat = queries.heat(device, cut(start, end, None, HEAT_COLUMNS))
+    heat = queries.heat(device, cut(shown.start, shown.end, None, HEAT_COLUMNS, now.period or 0))
     sensors = queries.sensors(device)
     days = queries.conservation(device, LEDGER_DAYS)
     alerts = queries.alerts(device=device, limit=10)
     body = pages.render(
         "device.html",
         device=now,
-        span=span,
+        site=now.card.site or store_of(request).incidents.routing.site(device),
+        shown=shown,
+        beside=shown.addresses(newest),
         spans=list(SPANS),
-        start=start,
-        end=end,
         health=health[1] if health else None,
         health_at=health[0] if health else None,
         heat=heat,
@@ -103,6 +113,25 @@ def device(
     return html(request, body)
 
 
+@router.post("/devices/{device}/name")
+@needs(Permission.ARRANGE)
+def name_device(
+    request: Request,
+    device: str,
+    name: Annotated[str, Form(max_length=1000)] = "",
+    site: Annotated[str, Form(max_length=1000)] = "",
+    tags: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    """Keep what people call a device, and show it again."""
+    try:
+        new = cards.parse(name, site, tags)
+    except ValueError as error:
+        raise ProblemError(422, "Not kept", str(error)) from None
+    if not store_of(request).name(device, new, person(request).name):
+        raise ProblemError(404, "Unknown device", f"No device {device!r} has reported yet.")
+    return RedirectResponse(f"/devices/{quote(device)}", status_code=303)
+
+
 @router.get("/alerts")
 @needs(Permission.SEE)
 def alerts(
@@ -110,20 +139,20 @@ def alerts(
     queries: Reads,
     pages: Pages,
     state: Literal["open", "resolved", "all"] = "open",
-    device: Annotated[str | None, Query(max_length=64)] = None,
+    device: Annotated[str, Query(max_length=64)] = "",
     cursor: Annotated[str | None, Query(pattern=ALERT_CURSOR)] = None,
 ) -> Response:
     """Alerts, newest first."""
     head = frame(request, queries, "alerts")
     wanted = None if state == "all" else state
-    rows = queries.alerts(wanted, device or None, ALERTS_SHOWN + 1, place_of(cursor))
+    rows = queries.alerts(wanted, None, ALERTS_SHOWN + 1, place_of(cursor), device.strip())
     shown = rows[:ALERTS_SHOWN]
     query = f"state={state}" + (f"&device={quote(device)}" if device else "")
     body = pages.render(
         "alerts.html",
         alerts=shown,
         state=state,
-        only=device or "",
+        only=device.strip(),
         first=cursor is None,
         query=query,
         next=quote(cursor_of(shown[-1])) if len(rows) > ALERTS_SHOWN else None,
@@ -137,34 +166,22 @@ def alerts(
 def alert(request: Request, queries: Reads, pages: Pages, alert_id: str) -> Response:
     """One alert: what, where, since when, why, and what people say of it."""
     head = frame(request, queries, "alerts")
-    found = queries.alert(alert_id)
-    if found is None:
+    seen = look(queries, alert_id)
+    if seen is None:
         raise ProblemError(404, "Unknown alert", "There is no such alert.")
-    row = found.alert
-    evidence = queries.evidence(alert_id)
-    # That of the recovery shows the sensors when they were well again.
-    telling = [one for one in evidence if one[0] != "resolved"] or evidence
-    newest = unpack_evidence(telling[-1][2]) if telling else None
-    whole = any(unpack_evidence(blob).exact for _, _, blob in evidence)
-    store: Store = request.app.state.store
-    with store.read() as db:
+    row = seen.alert
+    with store_of(request).read() as db:
         incident = of_alert(db, alert_id)
     body = pages.render(
         "alert.html",
         incident=incident,
+        seen=seen,
         alert=row,
         facts=alert_fields(row),
-        events=found.events,
-        verdicts=found.verdicts,
         choices=USER_VERDICTS,
-        evidence=newest,
-        whole=whole,
-        table=changes(newest, row.opened_at, row.threshold) if newest else [],
-        began=began(newest, row.opened_at, row.threshold) if newest else row.opened_at,
         late=words.LATE,
         device=queries.device(row.device),
         note_limit=NOTE_LIMIT,
-        similar=queries.similar(row),
         others=[other for other in queries.alerts(device=row.device, limit=6) if other.alert_id != alert_id][:5],
         **head,
     )
@@ -186,8 +203,7 @@ def judge(
     text = note.strip()
     if len(text) > NOTE_LIMIT:
         raise ProblemError(422, "Note too long", f"A note has at most {NOTE_LIMIT} characters, this one {len(text)}.")
-    store: Store = request.app.state.store
-    if not store.add_verdict(alert_id, chosen, text, person(request).name):
+    if not store_of(request).add_verdict(alert_id, chosen, text, person(request).name):
         raise ProblemError(404, "Unknown alert", "There is no such alert.")
     return RedirectResponse(f"/alerts/{quote(alert_id)}#verdict", status_code=303)
 

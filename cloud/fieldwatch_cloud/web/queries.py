@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from fieldwatch_contract import clock
 from numpy.typing import NDArray
-from sqlalchemy import Engine, Text, and_, case, cast, func, or_, select
+from sqlalchemy import Engine, and_, case, func, or_, select
 
 from fieldwatch_cloud.store import ratio, tables
 from fieldwatch_cloud.store.fleet import AnyRow, DeviceNow, count_stored, read_fleet
+from fieldwatch_cloud.store.incident_reads import unanswered
+from fieldwatch_cloud.store.sql import containing
 from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range
 
 HEAT_SENSORS = 60
@@ -138,17 +140,12 @@ class Queries:
         It knows those in the newest reading, those named by the newest results, and those of open alerts.
         """
         d, r, g, a = tables.device, tables.result, tables.reading, tables.alert
-        like = f"%{text.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"
-
-        def names(column: Any) -> Any:
-            return func.lower(cast(column, Text)).like(like, escape="!")
-
         newest = and_(r.c.device == d.c.id, r.c.ts == d.c.last_ts)
         reading = and_(g.c.device == d.c.id, g.c.ts == d.c.last_ts)
         asked = (
-            select(d.c.id, r.c.sensors).join_from(d, r, newest).where(names(r.c.sensors)),
-            select(d.c.id, g.c["values"]).join_from(d, g, reading).where(names(g.c["values"])),
-            select(a.c.device, a.c.sensors).where(a.c.state == "open", names(a.c.sensors)),
+            select(d.c.id, r.c.sensors).join_from(d, r, newest).where(containing(r.c.sensors, text)),
+            select(d.c.id, g.c["values"]).join_from(d, g, reading).where(containing(g.c["values"], text)),
+            select(a.c.device, a.c.sensors).where(a.c.state == "open", containing(a.c.sensors, text)),
         )
         with self.engine.connect() as db:
             return frozenset(
@@ -248,15 +245,25 @@ class Queries:
         return traces
 
     def alerts(
-        self, state: str | None = None, device: str | None = None, limit: int = 100, before: Place | None = None
+        self,
+        state: str | None = None,
+        device: str | None = None,
+        limit: int = 100,
+        before: Place | None = None,
+        text: str = "",
     ) -> list[AnyRow]:
-        """Return alerts, newest first, with the newest verdict of each; ``before``: where the last page ended."""
+        """Return alerts, newest first, with the newest verdict of each.
+
+        ``before``: where the last page ended; ``text``: a part of the device's id.
+        """
         a = tables.alert
         query = select(a, *_newest_verdict()).order_by(a.c.opened_at.desc(), a.c.alert_id.desc()).limit(limit)
         if state is not None:
             query = query.where(a.c.state == state)
         if device is not None:
             query = query.where(a.c.device == device)
+        if text:
+            query = query.where(containing(a.c.device, text))
         if before is not None:
             query = query.where(
                 or_(
@@ -300,14 +307,10 @@ class Queries:
                 )
             )
 
-    def open_alerts(self) -> int:
-        """Return how many alerts are open."""
+    def unanswered(self) -> int:
+        """Return how many incidents wait for somebody."""
         with self.engine.connect() as db:
-            return int(
-                db.execute(
-                    select(func.count()).select_from(tables.alert).where(tables.alert.c.state == "open")
-                ).scalar_one()
-            )
+            return unanswered(db)
 
     def alert(self, alert_id: str) -> AlertDetail | None:
         """Return an alert with its transitions (without evidence) and verdicts, None where it is not known."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from urllib.parse import urlencode
@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 from fieldwatch_cloud.alerts.standing import State, counts, fleet_notes
 from fieldwatch_cloud.live import LiveFeed, Resync
 from fieldwatch_cloud.store.fleet import DeviceNow, told_by
+from fieldwatch_cloud.store.incidents import Incidents
 from fieldwatch_cloud.web.frame import Renderer
 from fieldwatch_cloud.web.queries import Queries
 from fieldwatch_cloud.web.stream import Stream
@@ -39,20 +40,27 @@ PAGES_KEPT = 32
 
 @dataclass(frozen=True)
 class Wish:
-    """What the address asks for: ``text`` in name, type, bundle or sensor; devices in ``state``; a page from 1 on."""
+    """What the address asks for: ``text`` in id, name, tags, type, bundle or sensor; devices in ``state`` and of
+    ``site``; a page from 1 on.
+    """
 
     text: str = ""
     state: str = ""
+    site: str = ""
     page: int = 1
 
     @property
     def narrowed(self) -> bool:
         """Whether it asks for some devices only."""
-        return bool(self.text or self.state)
+        return bool(self.text or self.state or self.site)
+
+    def narrow(self, state: str) -> str:
+        """Return the address of the devices of the same site in a state."""
+        return Wish("", state, self.site).address(1)
 
     def address(self, page: int) -> str:
         """Return the address of another page of the same."""
-        asked = {"q": self.text, "state": self.state, "page": str(page) if page > 1 else ""}
+        asked = {"q": self.text, "state": self.state, "site": self.site, "page": str(page) if page > 1 else ""}
         query = urlencode({name: value for name, value in asked.items() if value})
         return f"/?{query}" if query else "/"
 
@@ -68,12 +76,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A page, and at which place of the feed its facts were read; ``found`` of ``all`` devices are asked for."""
+    """A page, and at which place of the feed its facts were read; ``found`` of ``all`` devices are asked for.
+
+    ``sites``: all that there are.
+    """
 
     html: str
     position: str
     found: int
     all: int
+    sites: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -97,9 +109,11 @@ class _Facts:
 class Tiles:
     """The fleet as it was read last, and the pages made of it."""
 
-    def __init__(self, pages: Renderer, stream: Stream) -> None:
+    def __init__(self, pages: Renderer, stream: Stream, incidents: Incidents) -> None:
+        """``incidents`` knows the site that the configuration gives a device."""
         self._pages = pages
         self._stream = stream
+        self._incidents = incidents
         self._lock = threading.Lock()
         self._kept: _Facts | None = None
 
@@ -129,7 +143,8 @@ class Tiles:
         return kept
 
     def _page(self, facts: _Facts, queries: Queries, wish: Wish) -> Rendered:
-        chosen = _chosen(facts.devices, queries, wish)
+        sites = {one.id: one.card.site or self._incidents.routing.site(one.id) for one in facts.devices}
+        chosen = _chosen(facts.devices, queries, wish, sites)
         last = max(1, -(-len(chosen) // PAGE))
         wish = replace(wish, page=min(wish.page, last))
         shown = chosen[(wish.page - 1) * PAGE : wish.page * PAGE]
@@ -151,10 +166,11 @@ class Tiles:
             notes=fleet_notes(standings),
             spark=spark_path,
         )
-        return Rendered(html if facts.devices else "", facts.position, len(chosen), len(facts.devices))
+        places = tuple(sorted(set(sites.values()) - {""}))
+        return Rendered(html if facts.devices else "", facts.position, len(chosen), len(facts.devices), places)
 
 
-def _chosen(devices: Sequence[DeviceNow], queries: Queries, wish: Wish) -> list[DeviceNow]:
+def _chosen(devices: Sequence[DeviceNow], queries: Queries, wish: Wish, sites: Mapping[str, str]) -> list[DeviceNow]:
     """Return the devices that are asked for."""
     text = wish.text.strip().lower()
     sensing = queries.with_sensor(text) if text else frozenset()
@@ -162,9 +178,11 @@ def _chosen(devices: Sequence[DeviceNow], queries: Queries, wish: Wish) -> list[
         one
         for one in devices
         if (not wish.state or wish.state in one.standing.states)
+        and (not wish.site or wish.site == sites[one.id])
         and (
             not text
             or text in one.id
+            or one.card.has(text)
             or text in (one.type or "").lower()
             or text in (one.bundle or "").lower()
             or one.id in sensing

@@ -89,5 +89,11 @@ def test_pages_show_commands():
     assert "fieldwatch-agent check --config agent.toml" in command_lines()
 
 
-def test_the_screenshot_stays_small():
-    assert (ROOT / "docs" / "alert.png").stat().st_size < 200_000
+def test_pictures_stay_small_and_are_used():
+    pictures = list((ROOT / "docs").glob("*.png"))
+    assert pictures
+    sizes = [one.stat().st_size for one in pictures]
+    assert max(sizes) < 150_000
+    assert sum(sizes) < 1_000_000
+    text = "".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    assert [one.name for one in pictures if one.name not in text] == []

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import insert
 from starlette.testclient import TestClient
 
+from tests.browser import seed
 from tests.delivery import rows
 from tests.unit.web.conftest import Site
 
@@ -101,6 +102,85 @@ def test_an_alert_leads_to_its_incident_and_back(fresh: Fresh) -> None:
 
 def test_without_a_route_the_page_says_that_nobody_is_told(fresh: Fresh) -> None:
     assert "nobody is told of anything" in fresh().person().get("/telling").text
+
+
+def test_one_answer_is_for_several_and_says_for_how_many_it_was_not(fresh: Fresh) -> None:
+    site = fresh(devices=3)
+    engineer = site.member(Role.ENGINEER)
+    first, second = numbers(engineer)[:2]
+    engineer.post(f"/incidents/{second}/close", data={"why": "belt changed"})
+    form = {"number": [first, second, 999], "act": "acknowledge", "then": "/incidents?state=all"}
+    answer = engineer.post("/incidents", data=form)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/incidents?state=all&failed=2")
+    assert "2 of them could not be changed" in engineer.get(answer.headers["location"]).text
+    states = {row["id"]: row["state"] for row in rows(site.store, t.incident)}
+    assert (states[first], states[second]) == ("acknowledged", "closed")
+    done = [row["target"] for row in rows(site.store, t.audit) if row["action"] == "incident.acknowledge"]
+    assert done == [str(first)]
+    for wrong in ({}, {"act": "acknowledge"}, {"number": [first]}, form | {"act": "snooze"}, form | {"act": "close"}):
+        assert engineer.post("/incidents", data=wrong).status_code == 422, wrong
+    many = {"number": list(range(1, 300)), "act": "acknowledge"}
+    assert engineer.post("/incidents", data=many).status_code == 422
+    elsewhere = engineer.post("/incidents", data=form | {"then": "https://evil.example/incidents"})
+    assert elsewhere.headers["location"] == "/incidents?failed=2"
+
+
+def test_a_verdict_on_an_incident_counts_for_each_of_its_alerts(fresh: Fresh) -> None:
+    site = fresh(devices=1)
+    engineer = site.member(Role.ENGINEER)
+    (number,) = numbers(engineer)
+    answer = engineer.post(f"/incidents/{number}/verdict", data={"verdict": "real", "why": "bearing <b>worn</b>"})
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/incidents/{number}#verdict")
+    alerts = {row["alert_id"] for row in rows(site.store, t.alert)}
+    assert len(alerts) == 2
+    said = {(row["alert_id"], row["verdict"]) for row in rows(site.store, t.verdict)}
+    assert said == {(one, "real") for one in alerts}
+    page = engineer.get(f"/incidents/{number}").text
+    assert page.count("bearing &lt;b&gt;worn") == 2, "with the verdict, and once in the timeline"
+    assert engineer.post(f"/incidents/{number}/verdict", data={"verdict": "maybe"}).status_code == 422
+    assert engineer.post("/incidents/999/verdict", data={"verdict": "real"}).status_code == 404
+    assert [row["action"] for row in rows(site.store, t.audit)].count("alert.judge") == 2
+
+
+def test_what_waits_comes_first_the_worst_of_it_first(fresh: Fresh) -> None:
+    site = fresh(devices=3)
+    engineer = site.member(Role.ENGINEER)
+    order = numbers(engineer, "all")
+    by_number = {row["id"]: row for row in rows(site.store, t.incident)}
+    assert [by_number[one]["severity"] for one in order[:2]] == ["critical", "warning"]
+    assert by_number[order[2]]["state"] == "resolved"
+    engineer.post(f"/incidents/{order[0]}/snooze", data={"until": "1h", "then": "/incidents"})
+    assert numbers(engineer) == [order[1], order[0]], "what is snoozed waits for nobody"
+    count = re.search(r"waiting: </span>(\d+)<", engineer.get("/").text)
+    assert count is not None and count[1] == "1"
+
+
+def test_one_fault_on_two_devices_is_an_issue_with_a_page(fresh: Fresh) -> None:
+    site = fresh(devices=1)
+    engineer = site.member(Role.ENGINEER)
+    assert "No fault is on several devices" in engineer.get("/issues").text
+    seed.same_fault(site.store, site.now)
+    assert 'href="/issues/1"' in engineer.get("/incidents").text
+    assert "on 2 devices of type press" in engineer.get("/issues").text
+    page = engineer.get("/issues/1").text
+    assert set(re.findall(r'href="/devices/([^"]+)"', page)) == {"press-0001", "press-0031"}
+    shown = sorted({int(one) for one in re.findall(r'name="number" value="(\d+)"', page)})
+    answer = engineer.post("/incidents", data={"number": shown, "act": "snooze", "until": "1d", "then": "/issues/1"})
+    assert answer.headers["location"] == "/issues/1"
+    assert engineer.get("/issues/1").text.count("snoozed until") == 2
+    assert engineer.get("/issues/2").status_code == 404
+
+
+def test_the_page_of_this_server_names_its_parts_and_what_it_could_not_read(fresh: Fresh) -> None:
+    site = fresh()
+    person = site.person()
+    assert "Everything that came could be read" in person.get("/server").text
+    row = {"sha256": "a" * 64, "topic": "fieldwatch/v1/d/x/evt/alert", "reason": "no <b>JSON</b>", "payload": b"{"}
+    with site.store.write() as db:
+        db.execute(insert(t.quarantine), row | {"received": site.now})
+    page = person.get("/server").text
+    assert "no &lt;b&gt;JSON&lt;/b&gt;" in page
+    assert "database works" in page
 
 
 def test_a_message_that_was_given_up_is_shown_and_can_be_tried_again(fresh: Fresh) -> None:

@@ -299,46 +299,6 @@ def test_fleet_is_cached_but_an_alert_is_news(fresh: Callable[..., Site]) -> Non
     assert tiles.get(queries) is not second
 
 
-def many(site: Site, count: int, troubled: int) -> None:
-    """Add ``count`` devices with a day of hours, ``troubled`` of them offline."""
-    rng = seed.np.random.default_rng(7)
-    last = site.now - site.now % clock.MINUTE
-    devices, hours, results = [], [], []
-    for number in range(count):
-        name = f"{seed.KINDS[number % 4]}-{number:05d}"
-        ts = last - int(rng.integers(0, 5)) * clock.MINUTE
-        devices.append(
-            {
-                "id": name,
-                "type": name[:-6],
-                "first_seen": ts,
-                "last_seen": ts,
-                "last_ts": ts,
-                "status": "offline" if number < troubled else "online",
-                "bundle_name": name[:-6],
-                "bundle_version": "2026.11.2",
-                "health": {"log": "following", "period": 60, "lines": {"refused": {}, "unknown": 0}, "bundle": {}},
-                "health_at": ts,
-            }
-        )
-        base = {"device": name, "model": "detector"}
-        results.append(
-            base
-            | {"ts": ts, "kind": "detector", "score": float(rng.uniform(0, 1)), "threshold": 1.0, "verdict": 0}
-            | {"sensors": ["flow_7"] if number == 5 else ["temp_1"], "shares": [1.0], "bundle": "b/1", "received": ts}
-        )
-        hours += [
-            base
-            | {"hour": ts // t.HOUR * t.HOUR - k * t.HOUR, "n": 60, "raised": 0, "unknown": 0}
-            | {"score_max": value, "ratio_max": value}
-            for k, value in enumerate(rng.uniform(0, 0.9, 24).tolist())
-        ]
-    with site.store.write() as db:
-        db.execute(t.device.insert(), devices)
-        db.execute(t.result.insert(), results)
-        db.execute(t.result_1h.insert(), hours)
-
-
 def names_on(page: str) -> list[str]:
     return re.findall(r' id="d-([^"]+)"', page)
 
@@ -346,7 +306,7 @@ def names_on(page: str) -> list[str]:
 @pytest.mark.parametrize("troubled", [20, 1000])
 def test_fleet_of_a_thousand_devices_is_small_on_the_wire(fresh: Callable[..., Site], troubled: int) -> None:
     site = fresh()
-    many(site, 1000, troubled)
+    seed.many(site.store, site.now, 1000, troubled)
     answer = site.person().get("/", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
     assert len(names_on(answer.text)) == 1000
@@ -359,7 +319,7 @@ def test_fleet_of_a_thousand_devices_is_small_on_the_wire(fresh: Callable[..., S
 def test_fleet_of_ten_thousand_comes_in_pages(fresh: Callable[..., Site]) -> None:
     """C7: 6 MB and 15 s."""
     site = fresh()
-    many(site, 10_000, 1500)
+    seed.many(site.store, site.now, 10_000, 1500)
     person = site.person()
     seen: list[str] = []
     link: str | None = "/"
@@ -419,7 +379,7 @@ def hundred(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     now = clock.now()
     store, _ = seed.make(tmp_path_factory.mktemp("hundred"), now, devices=0, sensors=45, hours=5)
     made = site(store, {}, now)
-    many(made, 100, 10)
+    seed.many(store, now, 100, 10)
     yield made
     store.close()
 

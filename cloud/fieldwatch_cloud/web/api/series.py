@@ -26,7 +26,7 @@ from fieldwatch_cloud.web.api.common import (
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.queries import HEAT_UNIT
 from fieldwatch_cloud.web.routes import needs
-from fieldwatch_cloud.web.series import HEAT_COLUMNS, Range, cut
+from fieldwatch_cloud.web.series import BUCKETS, HEAT_COLUMNS, Range, cut
 
 router = make_router()
 
@@ -104,7 +104,7 @@ def span_of(device: DeviceNow, start: str | None, end: str | None, step: float |
         first = clock.parse_iso(start) if start else stop - clock.DAY
         first = max(first, 0)
         micros = None if step is None else round(step * clock.SECOND)
-        return cut(first, stop, micros) if limit is None else cut(first, stop, micros, limit)
+        return cut(first, stop, micros, limit or BUCKETS, device.period or 0)
     except (ValueError, OverflowError) as error:
         raise ProblemError(409, "Wrong range", str(error)) from error
 

@@ -1,6 +1,6 @@
-// Line charts with uPlot: one style, both themes, 24-hour UTC, values at the pointer as text.
+// Line charts with uPlot: one style, both themes, 24 hours, values at the pointer as text.
 
-import { days, moment, number, ticks } from "./say.js";
+import { days, inUtc, minute, moment, number, ticks, wall } from "./say.js";
 
 const charts = new Map();
 const AXIS = 54;
@@ -17,6 +17,8 @@ const ink = (name) => getComputedStyle(document.documentElement).getPropertyValu
 //   spans   [[from, to]]: shaded stretches of time, seconds
 //   limits  [value]: horizontal dashed lines, numbers
 //   range   [from, to] of the time axis
+//   zoom    what to do with a stretch that is dragged over: called with its ends, seconds; without one the chart itself
+//           shows that stretch, and everything again after a double click
 //   asinh   value around which the axis turns from linear to logarithmic
 export function chart(box, spec) {
   let one = charts.get(box);
@@ -27,7 +29,8 @@ export function chart(box, spec) {
     const plot = document.createElement("div");
     plot.className = "plot";
     box.replaceChildren(title, plot);
-    one = { title, plot, uplot: null, spec };
+    one = { title, plot, uplot: null, spec, view: null };
+    plot.addEventListener("dblclick", () => one.view && view(one.spec.sync, null));
     charts.set(box, one);
     new ResizeObserver(() => fit(one)).observe(plot);
   }
@@ -35,9 +38,11 @@ export function chart(box, spec) {
   build(one);
 }
 
-dark.addEventListener("change", () => {
+const again = () => {
   for (const one of charts.values()) build(one);
-});
+};
+dark.addEventListener("change", again);
+document.addEventListener("zone", again);
 
 function fit(one) {
   const width = Math.floor(one.plot.clientWidth);
@@ -60,6 +65,7 @@ function build(one) {
 
 function options(one, says) {
   const { spec } = one;
+  const range = one.view ?? spec.range;
   const font = `12px ${ink("sans")}`;
   const axis = { stroke: ink("soft"), font, grid: { stroke: ink("grid"), width: 1 }, ticks: { show: false } };
   return {
@@ -67,14 +73,14 @@ function options(one, says) {
     height: spec.height,
     legend: { show: false },
     padding: [6, 18, 0, 0],
-    cursor: { drag: { x: false, y: false }, points: { size: 5 }, sync: { key: spec.sync, setSeries: false } },
-    tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), "Etc/UTC"),
+    cursor: { drag: { x: true, y: false, dist: 8, setScale: false }, points: { size: 5 }, sync: { key: spec.sync, setSeries: false } },
+    tzDate: (ts) => (inUtc() ? uPlot.tzDate(new Date(ts * 1000), "Etc/UTC") : new Date(ts * 1000)),
     scales: {
-      x: { time: true, range: spec.range ? () => spec.range : undefined },
+      x: { time: true, range: range ? () => range : undefined },
       y: { distr: spec.asinh ? 4 : 1, asinh: spec.asinh, range: (u, low, high) => reach(spec, low, high) },
     },
     axes: [
-      { ...axis, space: 64, size: 26, values: (u, at) => at.map((ts, i) => timeLabel(ts, at[i - 1])) },
+      { ...axis, space: 64, size: 26, values: (u, at) => at.map(timeLabel) },
       { ...axis, size: AXIS, space: 26, values: (u, at) => (spec.asinh ? apart(u, at) : ticks(at)) },
     ],
     series: [
@@ -89,11 +95,29 @@ function options(one, says) {
     ],
     bands: (spec.fills ?? []).map(([upper, lower]) => ({ series: [upper + 1, lower + 1], fill: ink("band") })),
     hooks: {
+      setSelect: [(u) => select(u, spec)],
       drawClear: [(u) => under(u, spec)],
       draw: [(u) => over(u, spec)],
       setCursor: [(u) => (says.textContent = readout(spec, u.cursor.idx))],
     },
   };
+}
+
+// A stretch was dragged over.
+function select(u, spec) {
+  if (u.select.width < 8) return;
+  const stretch = [u.select.left, u.select.left + u.select.width].map((x) => u.posToVal(x, "x"));
+  if (spec.zoom) spec.zoom(...stretch);
+  else setTimeout(view, 0, spec.sync, stretch);
+}
+
+// Let all charts that go together show a stretch, null for everything.
+function view(sync, stretch) {
+  for (const one of charts.values()) {
+    if (one.spec.sync !== sync) continue;
+    one.view = stretch;
+    build(one);
+  }
 }
 
 // Labels of a compressed axis: from the top down, each at least a line's height from the one above; the rest stay blank.
@@ -110,14 +134,8 @@ function apart(u, at) {
   return labels;
 }
 
-function timeLabel(ts, before) {
-  const midnight = ts % 86400 === 0;
-  if (midnight || before === undefined) return midnight ? days(ts) : label(ts);
-  return label(ts);
-}
-
-function label(ts) {
-  return new Date(ts * 1000).toISOString().slice(11, 16);
+function timeLabel(ts) {
+  return wall(ts) % 86400 === 0 ? days(ts) : minute(ts);
 }
 
 function reach(spec, low, high) {

@@ -5,16 +5,31 @@ import { seconds, telling, traces } from "./evidence.js";
 import { MISSING, heat, heatColor, scale } from "./heat.js";
 import { onNews } from "./live.js";
 import { json, renew, throttle } from "./page.js";
-import { moment, times } from "./say.js";
+import { inUtc, moment, times, wall } from "./say.js";
 
 const page = document.getElementById("device");
 const device = page.dataset.device;
 const api = `/api/v1/devices/${encodeURIComponent(device)}`;
+const follows = "follows" in page.dataset;
 const length = seconds(page.dataset.end) - seconds(page.dataset.start);
 let end = seconds(page.dataset.end);
 
 const iso = (ts) => new Date(ts * 1000).toISOString();
 const query = () => `from=${iso(end - length)}&to=${iso(end)}`;
+
+// A step of the series with which a trace has two points a pixel at most; "" for the server's own, of at most 2,000.
+const STEPS = [1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
+function step(width, span = length) {
+  const fits = STEPS.find((one) => one >= Number(page.dataset.period) && span / one <= Math.max(200, width) - 1);
+  return fits ? `&step=${fits}` : "";
+}
+
+// The address says which stretch is shown: it can be kept and sent, and going back shows the one before.
+function zoom(from, to) {
+  if (to - from < 120) return;
+  const short = (ts) => iso(Math.round(ts / 60) * 60).slice(0, 16);
+  location.assign(`?from=${short(from)}&to=${short(to)}`);
+}
 
 // Times without a reading become a gap in the line.
 function holes(t, step, columns) {
@@ -32,8 +47,8 @@ function holes(t, step, columns) {
 }
 
 async function scores() {
-  const data = await json(`${api}/results?${query()}`);
   const box = document.getElementById("scores");
+  const data = await json(`${api}/results?${query()}${step(box.clientWidth)}`);
   if (!data.models.length) {
     box.firstElementChild.textContent = "No reading has been scored in this range.";
     return;
@@ -62,6 +77,7 @@ async function scores() {
       spans,
       range,
       asinh: newest > 0 && top > 6 * newest ? newest : undefined,
+      zoom,
       height: 170,
       sync: "device",
     });
@@ -100,7 +116,7 @@ async function readings() {
   const span = Math.min(length, 7 * 86400);
   const picked = JSON.parse(box.dataset.sensors);
   const names = picked.map((name) => `sensors=${encodeURIComponent(name)}`).join("&");
-  const data = await json(`${api}/readings?${names}&from=${iso(end - span)}&to=${iso(end)}`);
+  const data = await json(`${api}/readings?${names}&from=${iso(end - span)}&to=${iso(end)}${step(box.firstElementChild?.clientWidth ?? 400, span)}`);
   data.traces.forEach((trace, i) => {
     const [t, [low, high]] = holes(trace.t, data.step, [trace.low, trace.high]);
     chart(box.children[i] ?? box.appendChild(document.createElement("div")), {
@@ -112,6 +128,7 @@ async function readings() {
       ],
       fills: [[0, 1]],
       range: [seconds(data.start), seconds(data.end)],
+      zoom,
       height: 132,
       sync: "device",
     });
@@ -148,8 +165,19 @@ document.getElementById("sensor")?.addEventListener("change", ({ target }) => {
 });
 onNews((kind, data) => {
   if (kind === "resync" || data.device === device) {
-    if (kind === "result") end = Math.max(end, data.ts / 1e6 + 1);
+    if (kind === "result" && follows) end = Math.max(end, data.ts / 1e6 + 1);
     again();
   }
 });
+
+// The form's times are those of the zone that is shown; the address has UTC.
+const range = document.getElementById("range");
+const fields = range ? [range.elements.from, range.elements.to] : [];
+const asShown = () => fields.forEach((field) => (field.value = new Date(wall(seconds(field.dataset.utc)) * 1000).toISOString().slice(0, 16)));
+range?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  zoom(...fields.map((field) => (inUtc() ? seconds(`${field.value}Z`) : seconds(field.value))));
+});
+document.addEventListener("zone", asShown);
+asShown();
 all();

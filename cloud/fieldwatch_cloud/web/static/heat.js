@@ -1,6 +1,6 @@
 // Heat maps on a canvas: rows are sensors, columns are time. Text at the pointer, and a table for everything else.
 
-import { days } from "./say.js";
+import { days, minute, wall } from "./say.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Map();
@@ -43,6 +43,9 @@ export function heat(canvas, output, spec) {
   paint(canvas);
 }
 
+document.addEventListener("zone", () => {
+  for (const canvas of drawn.keys()) paint(canvas);
+});
 dark.addEventListener("change", () => {
   for (const canvas of drawn.keys()) paint(canvas);
   for (const box of document.querySelectorAll(".scale")) box.repaint?.();
@@ -155,14 +158,16 @@ function times(ctx, spec, gutter, width, top, cell) {
   ctx.textAlign = "center";
   let last = -1;
   spec.times.forEach((ts, c) => {
-    const mark = Math.floor(ts / step);
+    const shown = wall(ts);
+    const mark = Math.floor(shown / step);
     if (mark === last) return;
     const first = last === -1;
     last = mark;
-    if (first && ts % step) return;
+    if (first && shown % step) return;
     const x = gutter + c * cell;
     if (x > width - 18 || x < gutter + 12) return;
-    const words = ts % 86400 < step && step >= 3600 && ts % 86400 < 3600 ? days(ts) : new Date(ts * 1000).toISOString().slice(11, 16);
+    const midnight = step >= 3600 && shown % 86400 < Math.min(step, 3600);
+    const words = midnight ? days(ts) : minute(ts);
     ctx.fillText(words, x, top + AXIS / 2 + 2);
     ctx.fillRect(x, top, 1, 3);
   });

@@ -114,7 +114,7 @@ function listen(pass, status) {
       return "out";
     }
     if (!answer || answer.status >= 500) {
-      status("lost", `server not reachable since ${clock(heard / 1000)} UTC`);
+      status("lost", `server not reachable since ${clock(heard / 1000)}`);
       return "lost";
     }
     heard = Date.now();

@@ -4,7 +4,7 @@
 // new version. So the server's templates are the only place that generates HTML.
 
 import { onNews, replay, start } from "./live.js";
-import { age, clock, root } from "./say.js";
+import { age, clock, inUtc, local, moment, root, switchZone, utc, zone } from "./say.js";
 
 const GENTLY = 5000;
 let asked = 0;
@@ -24,15 +24,40 @@ async function load() {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!answer || !answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  translate(fresh);
   for (const old of document.querySelectorAll("[data-live]")) {
     const next = fresh.getElementById(old.id);
     if (!next || next.isEqualNode(old)) continue;
     const focused = old.contains(document.activeElement) ? document.activeElement.id : null;
+    const chosen = new Set([...old.querySelectorAll("input:checked")].map((one) => one.value));
+    for (const one of next.querySelectorAll("input[type=checkbox]")) one.checked = chosen.has(one.value);
     old.replaceWith(document.adoptNode(next));
     if (focused) document.getElementById(focused)?.focus();
   }
   replay(fresh.body.dataset.position); // the server may have kept the page since before the newest results
   document.dispatchEvent(new CustomEvent("renewed"));
+}
+
+// Write the times of `page`, which the server wrote in UTC, in the zone that is shown.
+function translate(page) {
+  for (const one of page.querySelectorAll("time[datetime]")) {
+    const seconds = Date.parse(one.dateTime) / 1000;
+    one.title = utc(seconds);
+    if (!("ago" in one.dataset)) one.textContent = moment(seconds);
+  }
+}
+
+// What the person sees of the zone: the clock at the top switches it, where there is something to switch.
+function showZone() {
+  translate(document);
+  ages();
+  const now = Date.now() / 1000;
+  const face = document.getElementById("face");
+  const says = document.getElementById("zone");
+  if (!face || local === "UTC") return;
+  face.disabled = false;
+  face.title = inUtc() ? `Show the times of ${local}` : "Show UTC";
+  says.textContent = inUtc() ? "All times are UTC." : `All times are those of ${local} (${zone(now)}).`;
 }
 
 export function throttle(wait, work) {
@@ -56,8 +81,8 @@ export async function json(url) {
 
 function ages() {
   const now = new Date();
-  const face = document.getElementById("utc");
-  if (face) face.textContent = `${clock(now / 1000)} UTC`;
+  const face = document.getElementById("face");
+  if (face) face.textContent = clock(now / 1000);
   for (const one of document.querySelectorAll("time[data-ago]")) {
     const words = age(Date.parse(one.dateTime) / 1000, now / 1000);
     if (one.textContent !== words) one.textContent = words;
@@ -90,7 +115,7 @@ function showFeed() {
   if (!feed) return;
   const broken = down.length > 0 && ["live", "poll"].includes(stream.state);
   feed.dataset.state = broken ? "down" : stream.state;
-  const words = down.map((part) => `${part.name} down since ${clock(part.since / 1e6)} UTC`).join(", ");
+  const words = down.map((part) => `${part.name} down since ${clock(part.since / 1e6)}`).join(", ");
   feed.textContent = broken ? words : stream.words;
 }
 
@@ -112,6 +137,25 @@ if (feed) {
     showFeed();
   });
 }
+document.getElementById("face")?.addEventListener("click", switchZone);
+document.addEventListener("zone", showZone);
+document.addEventListener("zone", showFeed);
+showZone();
 setInterval(ages, 5000);
 setInterval(renew, 60000, GENTLY); // silence is news too: a device may have fallen out of contact
 ages();
+
+// A button that needs a word of why: says so at the field, instead of losing the form to an error page.
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest?.("button");
+  if (!button?.form) return;
+  for (const field of button.form.elements) field.setCustomValidity?.("");
+  const field = button.dataset.needs && button.form.elements[button.dataset.needs];
+  if (field && !field.value.trim()) field.setCustomValidity("Say why: others rely on it.");
+});
+
+// What a box says that chooses all of a list.
+document.addEventListener("change", ({ target }) => {
+  if (target.id !== "choose-all") return;
+  for (const one of document.querySelectorAll("input[name=number]")) one.checked = target.checked;
+});

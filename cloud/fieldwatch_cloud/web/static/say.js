@@ -1,4 +1,6 @@
-// Times and numbers as the server writes them (cloud/words.py): 24 hours, UTC.
+// Times and numbers as the server writes them (cloud/words.py): 24 hours, each time with its zone.
+//
+// The server writes UTC. Here times are those of the browser's own zone, or UTC where the person has chosen so.
 
 // The path under which the pages are: "" at the root.
 export const root = document.documentElement.dataset.prefix ?? "";
@@ -19,9 +21,35 @@ export function age(seconds, now = Date.now() / 1000) {
   return `${duration(Math.abs(span))} ${span > 0 ? "ago" : "ahead"}`;
 }
 
-export const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 16);
+const CHOICE = "fieldwatch-zone";
+export const local = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC";
+export const inUtc = () => local === "UTC" || localStorage.getItem(CHOICE) === "utc";
 
-export const moment = (seconds) => `${new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+// Show UTC, or the browser's own zone again; what has drawn times hears of it.
+export function switchZone() {
+  localStorage.setItem(CHOICE, inUtc() ? "local" : "utc");
+  document.dispatchEvent(new CustomEvent("zone"));
+}
+
+// The short name of the zone at that time: summer time has another one.
+export function zone(seconds) {
+  if (inUtc()) return "UTC";
+  const parts = new Intl.DateTimeFormat("en-GB", { timeZoneName: "short" }).formatToParts(new Date(seconds * 1000));
+  return parts.find((part) => part.type === "timeZoneName").value;
+}
+
+// Seconds as if the wall clock showed UTC: what axes and days are counted by.
+export const wall = (seconds) => seconds - (inUtc() ? 0 : new Date(seconds * 1000).getTimezoneOffset() * 60);
+
+const written = (seconds) => new Date(wall(seconds) * 1000).toISOString();
+
+export const minute = (seconds) => written(seconds).slice(11, 16);
+
+export const clock = (seconds) => `${minute(seconds)} ${zone(seconds)}`;
+
+export const moment = (seconds) => `${written(seconds).slice(0, 16).replace("T", " ")} ${zone(seconds)}`;
+
+export const utc = (seconds) => `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -57,6 +85,6 @@ export function ticks(values) {
 }
 
 export function days(seconds) {
-  const day = new Date(seconds * 1000);
+  const day = new Date(wall(seconds) * 1000);
   return `${pad(day.getUTCDate())} ${["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"][day.getUTCMonth()]}`;
 }
