@@ -138,6 +138,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--period", default="60s", help='time between two readings; default "60s"')
     _identity_arguments(sub)
 
+    sub = add("service", _service, "run as a service of this computer: systemd", "service install")
+    sub.add_argument("verb", choices=["install", "uninstall", "start", "stop", "status"])
+
     sub = add("self-test", _self_test, "check that this program scores correctly on this machine", "self-test")
     sub.add_argument("--bundle", type=Path, help="with this bundle instead of the built-in one")
 
@@ -417,6 +420,26 @@ def _enroll(arguments: argparse.Namespace) -> int:
     if config == places.config_file() and (started := places.start_service()):
         print(started)
     print(f"next: fieldwatch-agent doctor --config {config}")
+    return DONE
+
+
+def _service(arguments: argparse.Namespace) -> int:
+    from fieldwatch_agent import systemd
+
+    try:
+        if arguments.verb == "status":
+            runs, words = systemd.state()
+            print(words)
+            return DONE if runs else FAILED
+        acts = {"install": systemd.install, "uninstall": systemd.uninstall}
+        for done in acts[arguments.verb]() if arguments.verb in acts else systemd.control(arguments.verb):
+            print(done)
+    except systemd.ServiceError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+        return FAILED
     return DONE
 
 

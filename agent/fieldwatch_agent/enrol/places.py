@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-UNIT = "/lib/systemd/system/fieldwatch-agent.service"
+UNITS = tuple(Path(folder) / "fieldwatch-agent.service" for folder in ("/etc/systemd/system", "/lib/systemd/system"))
+"""The unit that ``service install`` writes, and the packages'."""
 USER = "fieldwatch-agent"
 """The service's account on Linux; the package makes it."""
 
@@ -51,9 +52,9 @@ if os.name == "posix":
 
     def start_service() -> str:
         """Enable and start the installed service; return what came of it, empty where there is none or we may not."""
-        if os.geteuid() != 0 or shutil.which("systemctl") is None or not Path(UNIT).exists():
+        if os.geteuid() != 0 or shutil.which("systemctl") is None or not any(map(Path.exists, UNITS)):
             return ""
-        done = subprocess.run(["systemctl", "enable", "--now", Path(UNIT).name], capture_output=True, check=False)
+        done = subprocess.run(["systemctl", "enable", "--now", UNITS[0].name], capture_output=True, check=False)
         return "the service runs" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
 
     def run_as_service(command: Sequence[str], *, capture: bool = False) -> subprocess.CompletedProcess[str] | None:

@@ -80,9 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
         options = Options(
             config=config, state=state, places=arguments.places, log=arguments.log, keys=_keys(arguments),
             device=arguments.device, device_type=arguments.type, url=arguments.url,
-            token=token, replace=arguments.replace,
+            token=token, replace=arguments.replace, own=config == places.config_file(),
         )  # fmt: skip
-        start = places.start_service if config == places.config_file() else lambda: ""
+        start = places.start_service if options.own else lambda: ""
         report = FirstRun(options, Person(ask if terminal else None, say), say, _examine, start).run()
     except ConfigError as error:
         return failed(USAGE, str(error))

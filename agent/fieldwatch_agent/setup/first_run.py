@@ -37,7 +37,8 @@ NETWORK = frozenset(["broker", "updates", "clock", "service"])
 
 @dataclass(frozen=True)
 class Options:
-    """What flags said. ``places``: folders to look into; ``keys``: of ``[log]``; ``token`` None: it is asked for."""
+    """What flags said. ``places``: folders to look into; ``keys``: of ``[log]``; ``token`` None: it is asked for;
+    ``own``: the configuration is the one that the service reads."""
 
     config: Path
     state: Path
@@ -49,6 +50,7 @@ class Options:
     url: str | None = None
     token: str | None = None
     replace: bool = False
+    own: bool = False
 
 
 @dataclass
@@ -199,8 +201,9 @@ class FirstRun:
                 f"to send results and fetch models: fieldwatch-agent setup --url https://HOST:8443 --config {config}"
             )
         if not report.service:
-            report.next.append(f"run it as a service: fieldwatch-agent service install --config {config}")
-            report.next.append(f"or here: fieldwatch-agent run --config {config}")
+            if self._options.own:
+                report.next.append("run it as a service, as root: fieldwatch-agent service install")
+            report.next.append(f"run it here: fieldwatch-agent run --config {config}")
         else:
             report.next.append(f"what it does: fieldwatch-agent status --config {config}")
         for number, step in enumerate(report.next):
