@@ -344,5 +344,17 @@ def _point(point: dict[str, Any]) -> str:
     if point.get("event_recall") is not None:
         told.append(f"events found {point['event_recall']:.0%}")
     if point.get("delay_median_s") is not None:
-        told.append(f"median delay {point['delay_median_s']:.0f} s")
+        told.append(f"median delay {duration(point['delay_median_s'])}")
     return ", ".join(told)
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time.
+
+    >>> [duration(each) for each in (0, 60, 750, 12_000, 260_000)]
+    ['0 s', '1 min', '12.5 min', '3.33 h', '3.01 days']
+    """
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -15,6 +15,8 @@ NEAR = 0.6
 FEW = 10
 OFTEN = 3
 """Fewer false alarms show no pattern."""
+OVER = 1.5
+"""A budget that is exceeded by this factor on the very time it was set on is not kept."""
 MOST_USED = 5
 WORDS = {"failed": "Refused", "unknown": "To look at"}
 
@@ -22,7 +24,7 @@ WORDS = {"failed": "Refused", "unknown": "To look at"}
 def advice(run: Mapping[str, Any]) -> list[str]:
     """Return what to do, the most urgent first; empty where nothing stands out."""
     models = (run.get("evaluation") or {}).get("models") or {}
-    found = list(_gates(run))
+    found = [*_gates(run), *_over_budget(run)]
     found += [line for name, model in models.items() for line in _false(name, model)]
     found += [line for name, model in models.items() for line in _missed(name, model)]
     found += list(_counters(run))
@@ -35,6 +37,17 @@ def _gates(run: Mapping[str, Any]) -> Iterator[str]:
         for gate in run.get("gates") or []:
             if gate.get("status") == status:
                 yield f"{word}, {gate['id']}: {gate['says']}."
+
+
+def _over_budget(run: Mapping[str, Any]) -> Iterator[str]:
+    budget = (run.get("budget") or {}).get("episodes_per_device_day")
+    for name, facts in (run.get("calibration") or {}).items():
+        answered = ((facts.get("backtest") or {}).get("answered") or {}).get("false_alarms_per_day")
+        if budget and answered and answered > OVER * budget:
+            yield (
+                f"{name}: {answered:.2g} false alarms a device-day even where people answer; the budget is {budget:g}. "
+                "Do not let it alert anybody yet: see below what it raises them for."
+            )
 
 
 def _false(name: str, model: Mapping[str, Any]) -> Iterator[str]:
@@ -72,8 +85,8 @@ def _missed(name: str, model: Mapping[str, Any]) -> Iterator[str]:
         )
     if far := len(cases) - len(near):
         yield (
-            f"{name}: {far} missed events look normal to it. Do these sensors show the fault at all, are the labels "
-            "right? The pictures below show the score around each."
+            f"{name}: {far} of {len(cases)} missed events look normal to it. Do these sensors show the fault at all, "
+            "are the labels right? The report's pictures show the score around each."
         )
 
 
@@ -95,8 +108,8 @@ def _counters(run: Mapping[str, Any]) -> Iterator[str]:
 def _doubts(name: str, model: Mapping[str, Any]) -> Iterator[str]:
     events = model.get("events")
     if events is not None and events < FEW:
-        what = "No labelled event" if not events else f"Only {events} labelled events"
-        yield f"{name}: {what} to judge it by. Label more, or take its recall for an anecdote."
+        what = "no labelled event" if not events else f"only {events} labelled event{'s' if events > 1 else ''}"
+        yield f"{name}: {what} to judge it by. Label more before you trust its recall."
     if (model.get("unknown_share") or 0.0) > 0.1:
         yield (
             f"{name}: {model['unknown_share']:.0%} of the rows are unknown to it: sensors missing, or unlike all that "

@@ -24,7 +24,7 @@ from fieldwatch_contract.fold import unexplained as nothing
 from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.likeness import Answer
 from fieldwatch_contract.scoring import Scorer, Scores
-from fieldwatch_contract.told import Curve, Told, chart, line_of, weeks
+from fieldwatch_contract.told import Curve, Told, chart, duration, line_of, weeks
 from fieldwatch_contract.verdicts import CODES, Verdict
 from numpy.typing import NDArray
 
@@ -249,6 +249,6 @@ def _said(models: dict[str, Any]) -> list[str]:
         if rate is not None:
             told += f"; false alarms a device-day {rate:.2f}"
         if model["delay_median_s"] is not None:
-            told += f"; median delay {model['delay_median_s']:.0f} s"
+            told += f"; median delay {duration(model['delay_median_s'])}"
         lines.append(told + ("" if model["adapts"] else "; its level is fixed"))
     return lines

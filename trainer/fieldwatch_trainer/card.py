@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fieldwatch_contract.told import duration
+
 from fieldwatch_trainer.checks import told
 
 LABELS = {
@@ -115,7 +117,7 @@ def _facts(run: Mapping[str, Any]) -> list[str]:
     if run.get("sensors"):
         lines.append(f"Sensors: {len(run['sensors'])}")
     if run.get("timed", True) and run.get("period_s"):
-        lines.append(f"Period {seconds(run['period_s'])}, window {run.get('window', 1)} rows")
+        lines.append(f"Period {duration(run['period_s'])}, window {run.get('window', 1)} rows")
     return _bullets(lines)
 
 
@@ -175,7 +177,7 @@ def figure(key: str, value: Any) -> str:
         return "–"
     if key in SHARES:
         return share(value)
-    return seconds(value) if key.endswith("_s") else number(value)
+    return duration(value) if key.endswith("_s") else number(value)
 
 
 def table_of(model: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -215,11 +217,3 @@ def number(value: Any) -> str:
 def share(value: float) -> str:
     """Write a share as a percentage."""
     return f"{value:.2%}"
-
-
-def seconds(value: float) -> str:
-    """Write a length of time."""
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.3g} s"

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from fieldwatch_trainer import figures
-from fieldwatch_trainer.card import number
+from fieldwatch_trainer.card import figure, number
 
 OPEN_PARTS = 6
 """Parts of time shown at once; the others are folded, not left out."""
@@ -26,10 +26,15 @@ KEY = (
 )
 
 
-def section(name: str, model: Mapping[str, Any], timelines: Sequence[Mapping[str, Any]], place: str) -> str:
-    """Return the HTML of one model's cases; empty where there is nothing to show."""
+def section(
+    name: str, model: Mapping[str, Any], timelines: Sequence[Mapping[str, Any]], place: str, worlds: Mapping[str, Any]
+) -> str:
+    """Return the HTML of one model's cases; empty where there is nothing to show.
+
+    ``worlds``: what came of the alerts ``unanswered`` and ``answered``; the pictures are those of the former.
+    """
     missed, false = model.get("missed") or [], model.get("false") or []
-    body = _summary(model)
+    body = _summary(model) + _worlds(worlds)
     if missed or false or timelines:
         body += KEY
     events = model.get("events") or 0
@@ -42,7 +47,7 @@ def _summary(model: Mapping[str, Any]) -> str:
     events, recall, alerts = model.get("events"), model.get("event_recall"), model.get("alerts")
     if alerts is None:
         return ""
-    found = f"{round(recall * events)} of {events} labelled events had an alert" if events else "No event is labelled"
+    found = f"{_found(recall or 0.0, events)} labelled events had an alert" if events else "No event is labelled"
     rate = model.get("false_alarms_per_day")
     cost = "" if rate is None else f", {number(model['false_alarms'])} false alarms: <b>{rate:.2f}</b> a device-day"
     quarters = [q["false_alarms_per_day"] for q in model.get("quarters") or []]
@@ -52,6 +57,27 @@ def _summary(model: Mapping[str, Any]) -> str:
             " By quarter of each part's time: " + ", ".join("–" if q is None else f"{q:.2f}" for q in quarters) + "."
         )
     return f"<p><b>{found}</b>; {alerts} alerts{cost}.{by_time}</p>"
+
+
+WORLDS = {"unanswered": "nobody answers (pictures below)", "answered": "people answer each alert after 8 h"}
+
+
+def _found(recall: float, events: int) -> str:
+    return f"{round(recall * events)} of {events}"
+
+
+def _worlds(worlds: Mapping[str, Any]) -> str:
+    """Return what answers are worth: a real alert gives its rise back, a dismissed one silences what is like it."""
+    lines = [(words, worlds[key]) for key, words in WORLDS.items() if worlds.get(key)]
+    if len(lines) < 2:
+        return ""
+    head = "".join(f"<th>{word}</th>" for word in ("", "events found", "alerts", "false a device-day", "median delay"))
+    rows = ""
+    for words, one in lines:
+        found = "–" if one.get("event_recall") is None else _found(one["event_recall"], one["events"])
+        told = [found, *(figure(key, one.get(key)) for key in ("alerts", "false_alarms_per_day", "delay_median_s"))]
+        rows += f"<tr><td>{words}</td>" + "".join(f"<td class=n>{cell}</td>" for cell in told) + "</tr>"
+    return f"<div class='scroll'><table><tr>{head}</tr>{rows}</table></div>"
 
 
 def _cases(place: str, title: str, cases: Sequence[Case]) -> str:

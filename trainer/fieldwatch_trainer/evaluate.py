@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 from fieldwatch_contract.bundle import Bundle, Manifest
 from fieldwatch_contract.clock import iso
 from fieldwatch_contract.scoring import Scorer
+from fieldwatch_contract.told import duration
 from fieldwatch_contract.verdicts import CODES, Verdict
 from numpy.typing import NDArray
 
@@ -288,7 +289,7 @@ def lines_of(name: str, model: Mapping[str, Any]) -> list[str]:
     if model["events"]:
         lines.append(f"    event recall of those that know nothing{beside('event_recall')}")
     if model["delay_median_s"] is not None:
-        lines.append(f"    delay median {model['delay_median_s']:.0f} s, 90 % {model['delay_p90_s']:.0f} s")
+        lines.append(f"    delay median {duration(model['delay_median_s'])}, 90 % {duration(model['delay_p90_s'])}")
     if "hit_100" in model:
         random = model["random"]
         lines.append(

@@ -14,6 +14,7 @@ plain table, a detector alone and an old run are all told with what they have.
 ``models``             ``{name: {kind, input, lookback, bytes, threshold, alert, range, facts}}``; ``facts`` are the
                        plugin's (``importance`` ``{sensor: share}``, ``calibration``, ``notes``, …)
 ``budget``             ``episodes_per_device_day``
+``calibration``        by model ``backtest``: figures ``unanswered`` and ``answered``
 ``evaluation``         see below
 ``gate``               what :func:`.gate.parity` returned
 ``table``              of a plain table: ``label``, ``rows``, ``folds`` ``[{fold, rows, log_loss, accuracy, …}]``,
@@ -39,6 +40,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from fieldwatch_contract.told import duration
+
 from fieldwatch_trainer import cases, figures
 from fieldwatch_trainer.advice import advice
 from fieldwatch_trainer.card import (
@@ -50,7 +53,6 @@ from fieldwatch_trainer.card import (
     heading,
     number,
     plain,
-    seconds,
     share,
     table_of,
 )  # fmt: skip
@@ -78,7 +80,7 @@ ul { padding-left: 1.2rem; }
 .small { font-size: .875rem; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem;
   margin: 1rem 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .6rem; margin: .8rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .6rem; margin: .4rem 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem; }
 .tile b { display: block; font-size: 1.35rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .85rem; line-height: 1.35; display: block; }
@@ -132,7 +134,7 @@ def write_evaluation(path: Path, evaluation: Mapping[str, Any]) -> None:
     title = f"Evaluation of {evaluation.get('bundle', 'a bundle')}"
     body = [f"<header><h1>{escape(title)}</h1></header>", _tiles({"evaluation": evaluation})]
     about = {"evaluation": evaluation, "gates": evaluation.get("gates")}
-    body += [_section("What to do", _list(advice(about))), *_backtest(evaluation), *_evaluation(evaluation)]
+    body += [_section("What to do", _list(advice(about))), *_backtest(evaluation, {}), *_evaluation(evaluation)]
     body.append(_section("How to read the score", _reading(evaluation.get("models", {}))))
     path.write_text(page(title, "\n".join(body)), encoding="utf-8", newline="\n")
 
@@ -156,7 +158,7 @@ def run_body(run: Mapping[str, Any]) -> str:
     figures_of = evaluation.get("models") or {}
     parts = [_header(run), _tiles(run)]
     parts.append(_section("What to do", _list(run.get("advice") or [])))
-    parts.extend(_backtest(evaluation))
+    parts.extend(_backtest(evaluation, run.get("calibration") or {}))
     parts.extend(_evaluation(evaluation))
     if run.get("notes"):
         parts.append(_section("Notes", _list(run["notes"])))
@@ -186,7 +188,7 @@ def _header(run: Mapping[str, Any]) -> str:
     if run.get("sensors"):
         facts.append(f"{len(run['sensors'])} sensors")
     if run.get("timed", True) and run.get("period_s"):
-        facts.append(f"a row every {seconds(run['period_s'])}")
+        facts.append(f"a row every {duration(run['period_s'])}")
     if run.get("window", 1) > 1:
         facts.append(f"window of {run['window']} rows")
     digest = f"<p class='soft small'>sha256 <code>{escape(str(run['sha256']))}</code></p>" if run.get("sha256") else ""
@@ -194,31 +196,46 @@ def _header(run: Mapping[str, Any]) -> str:
 
 
 def _tiles(run: Mapping[str, Any]) -> str:
-    """Return the few figures that most people come for."""
-    tiles: list[tuple[str, str]] = []
-    evaluation = run.get("evaluation") or {}
-    for name, model in (evaluation.get("models") or {}).items():
+    """Return the few figures that most people come for, a row a model."""
+    groups: list[tuple[str, list[tuple[str, str]]]] = []
+    for name, model in ((run.get("evaluation") or {}).get("models") or {}).items():
+        tiles: list[tuple[str, str]] = []
         chance = (model.get("random") or {}).get("average_precision")
         beside = f"; a random score gets {number(chance)}" if chance is not None else ""
         if model.get("event_recall") is not None:
             events = f", of {model['events']} labelled events" if model.get("events") else ""
-            tiles.append((f"{model['event_recall']:.0%}", f"{name}: event recall{events}"))
+            tiles.append((f"{model['event_recall']:.0%}", f"event recall{events}"))
         if model.get("alert_precision") is not None:
-            tiles.append((f"{model['alert_precision']:.0%}", f"{name}: alert precision, alerts that met an event"))
+            tiles.append((f"{model['alert_precision']:.0%}", "alert precision: alerts that met an event"))
         if model.get("false_alarms_per_day") is not None:
-            tiles.append((number(model["false_alarms_per_day"]), f"{name}: false alarms a device-day"))
+            tiles.append((number(model["false_alarms_per_day"]), f"false alarms a device-day{_beside(run, name)}"))
         if model.get("average_precision") is not None and not _all_labelled(model):
-            tiles.append((number(model["average_precision"]), f"{name}: average precision{beside}"))
+            tiles.append((number(model["average_precision"]), f"average precision{beside}"))
+        groups.append((name, tiles))
     mean = (run.get("table") or {}).get("mean") or {}
-    tiles.extend(
+    others = [
         (number(mean[key]), f"{LABELS[key]}, mean of the folds")
         for key in ("recall", "precision", "log_loss", "ece")
         if key in mean
-    )
+    ]
     if run.get("gate"):
-        tiles.append(("passed" if run["gate"].get("passed") else "FAILED", "parity gate"))
-    cells = "".join(f"<div class='tile'><b>{escape(v)}</b><span>{escape(t)}</span></div>" for v, t in tiles)
-    return f"<div class='tiles'>{cells}</div>" if cells else ""
+        others.append(("passed" if run["gate"].get("passed") else "FAILED", "parity gate"))
+    groups.append(("", others))
+    told = ""
+    for name, tiles in groups:
+        cells = "".join(f"<div class='tile'><b>{escape(v)}</b><span>{escape(t)}</span></div>" for v, t in tiles)
+        if cells:
+            told += (f"<h3>{escape(name)}</h3>" if name else "") + f"<div class='tiles'>{cells}</div>"
+    return told
+
+
+def _beside(run: Mapping[str, Any], name: str) -> str:
+    """Return what the false alarms are where people answer, and the budget."""
+    backtest = ((run.get("calibration") or {}).get(name) or {}).get("backtest") or {}
+    answered = (backtest.get("answered") or {}).get("false_alarms_per_day")
+    budget = (run.get("budget") or {}).get("episodes_per_device_day")
+    told = "" if answered is None else f"; {number(answered)} where people answer"
+    return told + (f"; budget {number(budget)}" if budget and told else "")
 
 
 def _models(run: Mapping[str, Any]) -> str:
@@ -255,13 +272,19 @@ def _data(data: Mapping[str, Any]) -> str:
     return _table([], rows)
 
 
-def _backtest(evaluation: Mapping[str, Any]) -> list[str]:
+def _backtest(evaluation: Mapping[str, Any], calibration: Mapping[str, Any]) -> list[str]:
     """Return a section a model: its misses, its false alarms, all of its time."""
     timelines = evaluation.get("timelines") or []
     return [
         _section(
             f"What would the {name} have done?",
-            cases.section(name, model, [one for one in timelines if one.get("model", name) == name], f"b{place}"),
+            cases.section(
+                name,
+                model,
+                [one for one in timelines if one.get("model", name) == name],
+                f"b{place}",
+                (calibration.get(name) or {}).get("backtest") or {},
+            ),
         )
         for place, (name, model) in enumerate((evaluation.get("models") or {}).items())
     ]

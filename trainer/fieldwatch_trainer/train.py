@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -539,7 +539,9 @@ def said(run: dict[str, Any], out: Path) -> str:
         lines.append(f"  {name}: threshold {model['threshold']:.4g}")
     if figures := run.get("evaluation", {}).get("models"):
         lines.append("  on held-back time, on which the thresholds were set:")
-        lines.extend(f"  {line}" for name, model in figures.items() for line in lines_of(name, model))
+        for name, model in figures.items():
+            lines.extend(f"  {line}" for line in lines_of(name, model))
+            lines.extend(f"      {line}" for line in answered(run["calibration"].get(name) or {}))
     if "table" in run:
         mean = run["table"]["mean"]
         count = len(run["table"]["folds"])
@@ -554,6 +556,15 @@ def said(run: dict[str, Any], out: Path) -> str:
         lines.append("  publish refuses this bundle, unless what failed is accepted by name (--accept)")
     lines.append(f"written to {out}: bundle.zip, run.json, report.html, model_card.md")
     return "\n".join(lines) + "\n"
+
+
+def answered(facts: Mapping[str, Any]) -> list[str]:
+    """Tell what a model's alerts would have been where people answer them."""
+    found = (facts.get("backtest") or {}).get("answered")
+    if not found or found["event_recall"] is None or found["false_alarms_per_day"] is None:
+        return []
+    told = f"event recall {found['event_recall']:.3f}, false alarms a device-day {found['false_alarms_per_day']:.3f}"
+    return [f"where people answer each alert after 8 h: {told}, of {found['alerts']} alerts"]
 
 
 class _Clock:

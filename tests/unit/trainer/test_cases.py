@@ -40,7 +40,7 @@ def test_every_false_alarm_is_listed_with_its_sensors_and_the_first_are_pictured
     assert len(told["false"]) == told["false_alarms"] == count <= LISTED
     assert sum("picture" in case for case in told["false"]) == PICTURED
     assert all(case["sensors"] == ["d", "b"] for case in told["false"])
-    html = cases.section("detector", told, [], "x")
+    html = cases.section("detector", told, [], "x", {})
     assert f"Alerts for nothing ({count})" in html and "Missed (1)" in html
     assert html.index("Missed (1)") < html.index("Alerts for nothing")
     assert "8 more" in html and html.count("led by d, b") == count + 1
@@ -61,7 +61,7 @@ def test_no_line_crosses_a_gap() -> None:
     hole = told["score"].index(None)
     assert told["ts"][hole] == int(ts[399]) + MINUTE and told["ts"][hole + 1] == int(ts[400])
     assert told["score"].count(None) == 1 and len(told["ts"]) == len(told["score"]) == len(told["level"])
-    svg = cases.section("detector", {}, [told | {"device": "press-0", "model": "detector"}], "x")
+    svg = cases.section("detector", {}, [told | {"device": "press-0", "model": "detector"}], "x", {})
     line = max(re.findall(r'<path d="([^"]+)"', svg), key=len)
     assert line.count("M") == 2, "the pen is lifted once"
 
@@ -70,7 +70,7 @@ def test_every_part_is_there_those_with_something_wrong_first() -> None:
     parts = [device(f"press-{number}", [500] if number == 7 else [], []) for number in range(10)]
     told = evaluation([JUDGE], {"detector": parts}, "rows")["timelines"]
     assert len(told) == 10 and told[0]["device"] == "press-7"
-    html = cases.section("detector", {}, told, "x")
+    html = cases.section("detector", {}, told, "x", {})
     assert html.count("<svg") == 10 and "press-7: 1 for nothing" in html and "4 more" in html
 
 
@@ -101,14 +101,24 @@ def test_a_run_in_which_nothing_stands_out_needs_nothing() -> None:
             "false alarms rise with time, to 0.9 a device-day",
         ),
         ({"missed": [{"of_threshold": 0.8}, {"of_threshold": 0.1}]}, "1 of 2 missed events came to 60% of"),
-        ({"missed": [{"of_threshold": None}]}, "1 missed events look normal to it"),
-        ({"events": 3}, "Only 3 labelled events"),
-        ({"events": 0}, "No labelled event"),
+        ({"missed": [{"of_threshold": None}]}, "1 of 1 missed events look normal to it"),
+        ({"events": 3}, "only 3 labelled events"),
+        ({"events": 0}, "no labelled event"),
         ({"unknown_share": 0.4}, "40% of the rows are unknown to it"),
     ],
 )  # fmt: skip
 def test_what_stands_out_is_told_with_what_to_do(model: dict[str, Any], words: str) -> None:
     assert words in said(**model)
+
+
+@pytest.mark.parametrize(("rate", "told"), [(0.7, []), (2.97, ["2.97 false alarms"]), (None, [])])
+def test_a_model_that_breaks_its_budget_on_the_time_it_was_set_on_is_told_first(
+    rate: float | None, told: list[str]
+) -> None:
+    worlds = {"backtest": {"unanswered": {}, "answered": {"false_alarms_per_day": rate}}}
+    content = {"budget": {"episodes_per_device_day": 0.5}, "calibration": {"classifier": worlds}}
+    found = advice(content)
+    assert [line.split(": ", 1)[1].split(" a device", 1)[0] for line in found] == (["3 false alarms"] if told else [])
 
 
 def test_a_counter_among_the_most_used_sensors_is_told() -> None:

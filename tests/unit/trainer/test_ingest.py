@@ -225,6 +225,61 @@ def test_a_column_that_comes_later_is_a_sensor_too(
     assert np.isnan(rows_of(lake)[1][:100, 2]).all()
 
 
+NAMES = ("Druck", "Fluss [l/min]")
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("Fluss [l/min]", (NAMES[1],)),
+        ("Druck;Fluss [l/min]", NAMES),
+        ("Druck | Fluss [l/min]", NAMES),
+        ('"Druck, Fluss [l/min]"', NAMES),
+        ("Druck", (NAMES[0],)),
+        ("", ()),
+    ],
+)
+def test_labels_name_sensors_as_the_log_does(
+    tmp_path: Path,
+    lake: Path,
+    values: np.ndarray,
+    cell: str,
+    found: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = write(tmp_path / "press-0" / "readings.csv", lines(values, NAMES))
+    line = f"{iso(START)},{iso(START + 9 * MINUTE)},fault,{cell}"
+    labels = write(tmp_path / "labels.csv", ["start,end,label,sensors", line])
+    ingest(capsys, lake, log, "--labels", labels)
+    assert Lake(lake).labels("press-0")[0].sensors == found
+
+
+def test_one_devices_configuration_does_not_make_one_device_of_many_logs(
+    tmp_path: Path, lake: Path, values: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor are its times taken for UTC without a word where the log has no zone."""
+    naive = [line.replace("Z", "") for line in lines(values)]
+    for name in ("press-0", "press-1"):
+        write(tmp_path / "logs" / name / "readings.csv", naive)
+    toml = tmp_path / "agent.toml"
+    toml.write_text(
+        '[device]\nid = "press-0"\ntype = "press"\n[log]\npath = "logs/press-0/*.csv"\nperiod = "60s"\n'
+        '[log.timestamp]\ntimezone = "Europe/Berlin"\n'
+    )
+    done = ingest(capsys, lake, tmp_path / "logs", "--config", toml)["devices"]
+    assert [(one["device"], one["added"]["new"], one["count"]["zone"]) for one in done] == [
+        ("press-0", ROWS, "Europe/Berlin"), ("press-1", ROWS, "Europe/Berlin"),
+    ]  # fmt: skip
+    assert [one["device"] for one in ingest(capsys, lake, "--config", toml)["devices"]] == ["press-0"]
+    other = tmp_path / "PRESS 9" / "readings.csv"
+    assert main(["ingest", str(write(other, naive)), "--out", str(lake)]) == 0
+    told = capsys.readouterr().out
+    assert "'PRESS 9' is no id that an agent may have" in told
+    assert "times have no zone and are taken as UTC; another one: [log.timestamp] timezone" in told
+    assert main(["ingest", str(write(other, lines(values))), "--out", str(lake)]) == 0
+    assert "zone" not in capsys.readouterr().out
+
+
 def test_what_stands_in_the_lake_stays_and_a_contradiction_is_counted(
     tmp_path: Path, lake: Path, values: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fieldwatch_contract.told import duration
 from fieldwatch_trainer import report
-from fieldwatch_trainer.card import card, figure, number, seconds
+from fieldwatch_trainer.card import card, figure, number
 from fieldwatch_trainer.checks.finding import Finding
 
 DAY = 86_400_000_000
@@ -240,7 +241,24 @@ def test_the_card_is_complete_and_plain() -> None:
     assert "<b>" not in text
 
 
+def test_what_answers_are_worth_stands_beside_what_comes_of_none() -> None:
+    content = run()
+    figures = {"event_recall": 0.5, "events": 4, "alerts": 9, "delay_median_s": 5400.0}
+    content["calibration"] = {
+        "classifier": {
+            "backtest": {
+                "unanswered": figures | {"false_alarms_per_day": 0.71},
+                "answered": figures | {"false_alarms_per_day": 0.29},
+            }
+        }
+    }
+    page = report.run_body(content)
+    line = r"people answer each alert after 8 h.*?>2 of 4<.*?>9<.*?0\.29.*?1\.5 h"
+    assert re.search(rf"nobody answers.*?0\.71.*?{line}", page)
+    assert "people answer" not in report.run_body(run())
+
+
 def test_numbers_are_written_for_people() -> None:
     assert [number(x) for x in (None, 3, 12_345, 0.04567, 1234.5, 2.0)] == ["–", "3", "12,345", "0.0457", "1,234", "2"]
-    assert [seconds(x) for x in (5.0, 90.0, 7200.0, 172_800.0)] == ["5 s", "1.5 min", "2 h", "2 days"]
+    assert [duration(x) for x in (5.0, 90.0, 7200.0, 172_800.0)] == ["5 s", "1.5 min", "2 h", "2 days"]
     assert figure("unknown_share", 0.5) == "50.00%"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from fieldwatch_contract.clock import SECOND, iso
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.topics import DEVICE_ID
 from pydantic import ValidationError
 
 from fieldwatch_trainer.ingest import files, intervals, reading, store
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--missing", action="append", default=[], metavar="V", help="a number or word for no value; may be repeated"
     )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="agent.toml: its [device] and [log] apply")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="agent.toml: how its [log] is written")
     parser.add_argument("--devices", type=Path, metavar="CSV", help="with columns device, device_type, period, logs")
     parser.add_argument("--labels", type=Path, metavar="CSV", help="labelled intervals: start, end; or with names")
     parser.add_argument("--json", action="store_true", help="the result as JSON on stdout")
@@ -127,7 +128,10 @@ def _jobs(args: argparse.Namespace, settings: Mapping[str, Any]) -> list[Job]:
             places = [str(args.config.absolute().parent / log["path"])]
         if not places:
             raise IngestError("name a log, a folder of logs, or --devices")
-        grouped = files.by_device(files.logs(places), args.device or settings["device"].get("id"))
+        found = files.logs(places)
+        mine = settings["device"].get("id")  # of one device's configuration: not the name of other devices' logs
+        theirs = len(args.logs) > 0 and len({file.absolute().parent for file in found}) > 1
+        grouped = files.by_device(found, args.device or (None if theirs else mine))
     except FileNotFoundError as error:
         raise IngestError(f"{error.filename}: {error.strerror}") from error
     return [Job(device, kind, paths, log) for device, paths in sorted(grouped.items())]
@@ -207,7 +211,9 @@ def _labels(args: argparse.Namespace, settings: Mapping[str, Any], done: Sequenc
     """Add labels; return how many are new, and the lines that were refused."""
     log = _config(reading.assumed(settings["log"]) | {"path": "log"})
     devices = {one.device for one in done}
-    found = intervals.read(args.labels, next(iter(devices)) if len(devices) == 1 else args.device, log.timestamp)
+    only = next(iter(devices)) if len(devices) == 1 else args.device
+    sensors = {name for one in done for name in one.sensors}
+    found = intervals.read(args.labels, only, log.timestamp, sensors)
     return store.add_labels(args.out, found.labels), [f"{args.labels} {each}" for each in found.refused]
 
 
@@ -225,12 +231,23 @@ def said(done: Sequence[Done], labelled: tuple[int, list[str]] | None, lake: Pat
         count, added = one.count, one.added
         lines.append(
             f"{one.device} ({one.device_type}): {count.readings:,} readings of {len(one.sensors)} sensors, one every "
-            f"{one.period_s:g} s, {one.span}; {added.new:,} new, {added.known:,} known"
-            + (f", {added.conflicts:,} values unlike those in the lake, which stay" if added.conflicts else "")
+            f"{one.period_s:g} s, {one.span}; {added.new:,} new"
+            + (f", {added.known:,} of a time that was there already" if added.known else "")
+            + (f" ({added.conflicts:,} of their values are others: the first ones stay)" if added.conflicts else "")
         )
+        if not DEVICE_ID.fullmatch(one.device):
+            lines.append(
+                f"  {one.device!r} is no id that an agent may have (3 to 64 of a-z, 0-9, '-'): what people say of its "
+                "alerts comes back under that id. Rename the folder, or say --device or --devices"
+            )
+        if one.count.zone:
+            lines.append(
+                f"  times have no zone and are taken as {one.count.zone}; another one: [log.timestamp] timezone = "
+                '"Europe/Berlin" in --config agent.toml. Those of --labels are read alike'
+            )
         refused = sum(each.count for each in count.refused.values())
         read = f"{count.files} files, {count.read:,} lines"
-        lines.append(f"  {read}: {count.skipped:,} without a reading, {refused:,} refused")
+        lines.append(f"  {read}: {count.skipped:,} with names, comments or nothing, {refused:,} refused")
         lines += [f"  {each.count:,} {reason}: {each.where} {each.detail}" for reason, each in count.refused.items()]
         for name, number in count.no_numbers.items():
             lines.append(f"  {name}: {number:,} values are no numbers, taken as missing")

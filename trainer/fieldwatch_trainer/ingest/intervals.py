@@ -1,14 +1,18 @@
 """Labels from a table: a line an interval, as AWS Lookout for Equipment had them, or with names of columns.
 
 Without a first line of names the columns are ``start, end`` and, where it is one of the lake's words, ``label``; of one
-device. With names they are ``start, end`` and ``device``, ``label``, ``sensors`` (separated by blanks) as far as they
+device. With names they are ``start, end`` and ``device``, ``label``, ``sensors`` as far as they
 are there. An interval without a word is a ``fault``.
+
+Sensors are separated by ``;``, ``|`` or ``,``, and by blanks where there is none of these and the whole is not the name
+of one: ``Flow [l/min]`` is.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,8 +37,11 @@ class Intervals:
     refused: list[str] = field(default_factory=list)
 
 
-def read(path: Path, device: str | None, times: TimestampConfig) -> Intervals:
-    """Read a table of intervals; ``device`` for lines that name none. Raises :class:`IntervalsError`."""
+def read(path: Path, device: str | None, times: TimestampConfig, sensors: Collection[str] = ()) -> Intervals:
+    """Read a table of intervals; ``device`` for lines that name none, ``sensors`` as the logs name them.
+
+    Times without a zone are read as those of the logs. Raises :class:`IntervalsError`.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -57,11 +64,20 @@ def read(path: Path, device: str | None, times: TimestampConfig) -> Intervals:
     found = Intervals()
     for number, cells in enumerate(lines, 2 if columns is head else 1):
         if any(cell.strip() for cell in cells):
-            _take(dict(zip(columns, (cell.strip() for cell in cells), strict=False)), device, clock, number, found)
+            _take(
+                dict(zip(columns, (cell.strip() for cell in cells), strict=False)),
+                device,
+                clock,
+                number,
+                sensors,
+                found,
+            )
     return found
 
 
-def _take(line: dict[str, str], device: str | None, clock: Times, number: int, found: Intervals) -> None:
+def _take(
+    line: dict[str, str], device: str | None, clock: Times, number: int, sensors: Collection[str], found: Intervals
+) -> None:
     word = line.get("label", "").casefold()
     start, end = clock.one(line.get("start", "")), clock.one(line.get("end", ""))
     if start is None or end is None:
@@ -73,5 +89,12 @@ def _take(line: dict[str, str], device: str | None, clock: Times, number: int, f
         found.refused.append(f"line {number}: {word!r} labels nothing")
     else:
         name = line.get("device") or device or ""
-        sensors = tuple(line.get("sensors", "").split())
-        found.labels.append(Label(name, start, end, word if word in WORDS else "fault", sensors))
+        named = _named(line.get("sensors", ""), sensors)
+        found.labels.append(Label(name, start, end, word if word in WORDS else "fault", named))
+
+
+def _named(cell: str, sensors: Collection[str]) -> tuple[str, ...]:
+    parts = [cell] if cell in sensors else re.split(r"[;|,]", cell)
+    if len(parts) == 1 and cell not in sensors:
+        parts = cell.split()
+    return tuple(part.strip() for part in parts if part.strip())

@@ -52,6 +52,8 @@ class Count:
     no_numbers: dict[str, int] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    zone: str = ""
+    """The zone in which times were read that name none; empty where all did."""
     waiting: bool = False
     """Whether the last reading, of a log with a value a line, may still grow: it is taken when a later one begins."""
 
@@ -118,6 +120,7 @@ def readings(paths: Sequence[Path], log: LogConfig, sensors: Sequence[str], coun
                 count.changes += [f"{path}: {change}" for change in read.changes if "changed" in change]
                 first += len(lines)
                 count.waiting = read.open_line is not None
+                count.zone = log.timestamp.timezone if parser.assumed_zone else ""
                 if len(read.ts):
                     yield Part(read.ts, read.values)
         except DamagedError as error:
