@@ -15,7 +15,7 @@ from typing import Any
 
 from fieldwatch_contract.policy import SHARES
 from fieldwatch_trainer.release import actions, work
-from fieldwatch_trainer.release.repository import Published
+from fieldwatch_trainer.release.metadata import Published
 
 UNJUDGED: dict[str, Any] = {"accept": ("no-gates",)}
 """Test bundles come without a training, so nobody has judged them."""

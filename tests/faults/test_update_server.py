@@ -35,7 +35,7 @@ from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_trainer.release import actions, ceremony, rollout, work
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring
-from fieldwatch_trainer.release.repository import Published
+from fieldwatch_trainer.release.metadata import Published
 from fieldwatch_trainer.release.roles import PROD
 from tuf.api.metadata import TargetFile
 

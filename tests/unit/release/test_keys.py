@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -267,3 +268,28 @@ def test_a_drill_needs_no_key_and_touches_nothing(site: Site, v1: bytes) -> None
     before = {path: path.read_bytes() for path in site.repo.rglob("*") if path.is_file()}
     list(drill.lost_key(site.repo, "prod-1"))
     assert {path: path.read_bytes() for path in site.repo.rglob("*") if path.is_file()} == before
+
+
+SERVED = [
+    "init REPO/dev",
+    "export REPO/lab-7 --site lab-7 --repo REPO",
+    "keys new prod-4 --keys REPO/desk",
+    "keys new auditors --model --keys REPO/desk",
+]
+
+
+@pytest.mark.parametrize("command", SERVED)
+def test_a_key_never_comes_to_lie_where_it_is_served(
+    site: Site, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Everything below the repository's folder is offered by a web server, be it deep within."""
+    before = sorted(site.repo.rglob("*"))
+    assert main(command.replace("REPO", str(site.repo)).split()) == 1
+    assert f"is inside {site.repo}, which a server offers to everybody" in capsys.readouterr().err
+    assert sorted(site.repo.rglob("*")) == before
+
+
+def test_keys_that_are_served_are_found(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(site.keys, site.repo / "keys")
+    assert main(["doctor", "--repo", str(site.repo), "--keys", str(site.repo / "keys")]) == 3
+    assert f"keys is inside {site.repo}, which a server offers to everybody" in capsys.readouterr().out

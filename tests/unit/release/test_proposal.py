@@ -16,13 +16,15 @@ from fieldwatch_trainer.release.__main__ import main
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate
+from fieldwatch_trainer.release.metadata import File
 from fieldwatch_trainer.release.proposal import Proposal, Wish
-from fieldwatch_trainer.release.repository import File
 from fieldwatch_trainer.release.verify import verify
 from tuf.api.metadata import Metadata, TargetFile
 
 from tests.bundles import make_bundle
 from tests.updates import Site
+
+Run = Callable[..., tuple[int, str]]
 
 
 @dataclasses.dataclass
@@ -55,19 +57,26 @@ def desks(site: Site, tmp_path: Path, v1: bytes, v2: bytes) -> Desks:
     return found
 
 
-def test_two_desks_sign_one_release(desks: Desks, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    repo, installed = desks.site.repo, desks.site.root
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; return its exit code and all that it said."""
 
     def run(*words: object) -> tuple[int, str]:
         code = main([str(word) for word in words])
         said = capsys.readouterr()
         return code, said.out + said.err
 
+    return run
+
+
+def test_two_desks_sign_one_release(desks: Desks, tmp_path: Path, run: Run) -> None:
+    repo, installed = desks.site.repo, desks.site.root
+
     code, said = run("sign", tmp_path / "v2.zip", "--out", desks.file, "--channel", "stable", "--percent", 10,
                      "--accept", "no-gates", "--repo", repo, "--keys", desks.a, "--devices", 300)  # fmt: skip
     assert (code, "Still to sign: prod wants 1 more of prod-2, prod-3." in said) == (0, True)
     code, said = run("publish", desks.file, "--repo", repo, "--keys", desks.job)
-    assert (code, "role prod is signed by 2 of" in said) == (1, True)
+    assert (code, "waits for signatures: prod wants 1 more of prod-2, prod-3" in said) == (3, True)
 
     # B has never seen the repository: the file travels on a stick
     away = tmp_path / "elsewhere"
@@ -90,7 +99,7 @@ def test_two_desks_sign_one_release(desks: Desks, tmp_path: Path, capsys: pytest
     code, said = run("countersign", away / "it", "--keys", desks.b, "--yes")
     assert (code, "All have signed: 'publish' the proposal." in said) == (0, True)
     code, said = run("countersign", away / "it", "--keys", desks.b, "--yes")
-    assert (code, "or it has signed already" in said) == (3, True)
+    assert (code, "can sign is signed already. All have signed: 'publish' the proposal." in said) == (3, True)
 
     hidden.rename(repo)
     code, said = run("publish", away / "it", "--repo", repo, "--keys", desks.job, "--channel", "stable")
@@ -100,7 +109,7 @@ def test_two_desks_sign_one_release(desks: Desks, tmp_path: Path, capsys: pytest
     policy = actions.channels(repo)[0].policy
     assert [(r.target, r.bp) for r in policy.releases] == [("prod/press/v2.zip", 1000), ("prod/press/v1.zip", 10_000)]
     code, said = run("publish", away / "it", "--repo", repo, "--keys", desks.job)
-    assert (code, "the repository has moved on" in said) == (1, True), "a second time"
+    assert (code, "is published already, nothing is left to do" in said) == (3, True), "a second time"
 
 
 @pytest.mark.parametrize("name", ["root-1", "prod-1"])
@@ -334,3 +343,25 @@ def test_a_no_is_a_no(desks: Desks, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="not signed"):
         ceremony.countersign(desks.file, [desks.b], (desks.b / "root.json").read_bytes(), lambda _: False)
     assert desks.file.read_bytes() == before
+
+
+def test_slips_at_the_second_desk(desks: Desks, tmp_path: Path, run: Run) -> None:
+    """A wrong file, a wrong folder, the first signer again, publishing too early: each in words that lead on."""
+    repo, file = desks.site.repo, desks.file
+    say = ("sign", tmp_path / "v2.zip", "--out", file, "--channel", "stable", "--accept", "no-gates")
+    assert run(*say, "--repo", repo, "--keys", desks.a)[0] == 0
+    code, said = run("countersign", tmp_path / "v2.zip", "--keys", desks.b, "--yes")
+    assert (code, f"{tmp_path / 'v2.zip'}: not a proposal as 'sign' makes it" in said) == (1, True)
+    assert len(said) < 400, "not the bundle's bytes"
+    code, said = run("countersign", file, "--keys", tmp_path / "none", "--yes")
+    assert (code, f"no folder of keys at {tmp_path / 'none'}" in said) == (1, True)
+    for desk in (desks.a, desks.job):
+        (desk / "root.json").write_bytes(desks.site.root)
+    code, said = run("countersign", file, "--keys", desks.a, "--yes")
+    assert (code, f"what {desks.a} can sign is signed already. Still to sign: prod wants 1" in said) == (3, True)
+    code, said = run("countersign", file, "--keys", desks.job, "--yes")
+    assert (code, f"the keys in {desks.job} count for nothing in this proposal. Still to sign" in said) == (3, True)
+    before = {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()}
+    code, said = run("publish", file, "--repo", repo, "--keys", desks.job)
+    assert (code, "waits for signatures: prod wants 1 more of" in said) == (3, True), said
+    assert {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()} == before

@@ -17,8 +17,8 @@ from fieldwatch_trainer.release import actions, ceremony, signature
 from fieldwatch_trainer.release.__main__ import main
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.folder import Folder
+from fieldwatch_trainer.release.metadata import File
 from fieldwatch_trainer.release.proposal import Proposal, Wish
-from fieldwatch_trainer.release.repository import File
 from fieldwatch_trainer.release.verify import verify
 
 from tests.updates import Site
@@ -103,6 +103,7 @@ def test_who_countersigns_reads_data_and_gate(site: Site, run: Path, tmp_path: P
     one = tmp_path / "one"
     one.mkdir()
     (site.keys / "prod-1.pem").rename(one / "prod-1.pem")
+    file.unlink()
     ceremony.sign(site.repo, [site.keys], run / "bundle.zip", file, Wish("stable"))
     capsys.readouterr()
     root = ["--root", str(site.keys / "root.json")]

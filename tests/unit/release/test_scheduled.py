@@ -15,7 +15,9 @@ import pytest
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.troubles import REMEDY
 from fieldwatch_agent.update.updater import pull
+from fieldwatch_trainer.release import ceremony
 from fieldwatch_trainer.release.__main__ import _parser, main
+from fieldwatch_trainer.release.errors import ReleaseError
 
 from tests.conftest import ROOT
 from tests.updates import Site
@@ -175,3 +177,15 @@ def test_a_device_speaks_of_an_installed_bundle_only_where_one_is(
     told = Activation(state).troubles()
     assert [trouble.kind for trouble in told] == ["update_failing" if installed else "no_bundle"]
     assert installed or "keeps scoring" not in told[0].detail + (told[0].remedy or "")
+
+
+def test_nothing_is_signed_by_a_clock_that_is_a_year_behind(site: Site, tmp_path: Path) -> None:
+    """Devices would take what it signs for ended; what was signed before it they still take."""
+    behind = datetime.now(UTC) - timedelta(days=365)
+    before = (site.repo / "metadata/timestamp.json").read_bytes()
+    with pytest.raises(ReleaseError, match=f"clock says {behind:%Y-%m-%d}.*everything here was signed after"):
+        ceremony.refresh(site.repo, [site.keys], now=behind)
+    with pytest.raises(ReleaseError, match="set the clock"):
+        ceremony.propose_refresh(site.repo, [site.keys], tmp_path / "proposal", now=behind)
+    assert (site.repo / "metadata/timestamp.json").read_bytes() == before
+    assert not (tmp_path / "proposal").exists()

@@ -29,6 +29,8 @@ def run(site: Site, tmp_path: Path, v1: bytes, v2: bytes, capsys: pytest.Capture
     """Run a command on the repository, its words split by blanks; return exit code, output and errors."""
     for version, data in (("v1", v1), ("v2", v2), ("v3", make_bundle(version="v3"))):
         (tmp_path / f"{version}.zip").write_bytes(data)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "bundle.zip").write_bytes(v1)
 
     def run(words: str, *more: str) -> tuple[int, str, str]:
         parts = [word.replace("TMP", str(tmp_path)) for word in words.split()] + list(more)
@@ -95,6 +97,11 @@ SLIPS = [
     ([V1], "channel create ../stable", 1, "cannot name a channel"),
     ([V1], "channel delete stable", 3, "press keep what they run and get no update any more"),
     ([V1], "channel delete stabel", 3, "did you mean stable?"),
+    ([V1], "publish TMP/run --channel stable", 1, "run is a folder: name "),
+    ([V1], "sign TMP/v2.zip --out TMP/none/it --channel stable --accept no-gates", 1, "none/it: No such file"),
+    ([V1], "sign TMP/v2.zip --out TMP/v1.zip --channel stable --accept no-gates", 3, "may carry signatures: delete it"),
+    ([V1], "refresh --all --propose TMP/v1.zip", 3, "may carry signatures: delete it"),
+    ([V1], "keys rotate prod-1 --propose TMP/v1.zip", 3, "may carry signatures: delete it"),
     ([V1], "publish TMP/v2.zip", 2, "publish BUNDLE needs --channel"),
     ([V1], "publish TMP/v2.zip --channel stable --devices TMP/none", 1, "neither a number nor a file of ids"),
     ([V1], "keys rotate prod-9", 1, "no key prod-9 counts in this repository; keys: root-1"),

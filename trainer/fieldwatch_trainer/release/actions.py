@@ -19,9 +19,10 @@ from fieldwatch_trainer.release import beside, disk, effects, proposal, rollout
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
-from fieldwatch_trainer.release.keys import Keyring, generate, named, save
+from fieldwatch_trainer.release.keys import Keyring, generate, named, never_served, save
+from fieldwatch_trainer.release.metadata import Expiry, File, Published
 from fieldwatch_trainer.release.proposal import Wish
-from fieldwatch_trainer.release.repository import Expiry, File, Published, Repository
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import NAMES, PROD
 from fieldwatch_trainer.release.storage import Where
 from fieldwatch_trainer.release.verify import offered
@@ -115,6 +116,7 @@ def may_init(repo: Where, keys: Path, channels: Sequence[str]) -> None:
     """Raise :class:`ReleaseError` where :func:`init` must not be done."""
     if isinstance(repo, Path) and keys.resolve().is_relative_to(repo.resolve()):
         raise ReleaseError(f"{keys} is inside {repo}, which a server offers to everybody: choose another --keys")
+    never_served(keys)
     if Folder(repo).exists:
         raise ReleaseError(f"{repo} is a repository already: its devices trust its root, so it is never made anew")
     for channel in channels:

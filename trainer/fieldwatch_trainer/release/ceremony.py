@@ -5,7 +5,7 @@ The rules are in :mod:`.release.rekey` and :mod:`.release.proposal`; here they m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from securesystemslib.signer import Key
 
 from fieldwatch_trainer.release import disk, effects, proposal, rekey
 from fieldwatch_trainer.release.effects import Fleet
-from fieldwatch_trainer.release.errors import Refused
+from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.keys import Keyring, generate, read_public, save
+from fieldwatch_trainer.release.metadata import Expiry
 from fieldwatch_trainer.release.proposal import Proposal, Wish
-from fieldwatch_trainer.release.repository import Expiry, Repository
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import LIFETIME, POLICY, ROLES
 from fieldwatch_trainer.release.storage import Where
 from fieldwatch_trainer.release.work import (
@@ -62,7 +63,7 @@ def propose_refresh(repo: Where, keys: Sequence[Path], out: Path, now: datetime 
         for role in ROLES:
             repository.touch(role)
         drafts = repository.draft(Keyring.load(keys))
-        disk.write(out, Proposal(folder.state(), drafts).to_bytes())
+        _propose(out, Proposal(folder.state(), drafts))
         words = [f"Role {role} then holds until {repository.ends(role):%Y-%m-%d}." for role in drafts]
     return Changed((*words, *_waiting(repository, drafts)))
 
@@ -84,6 +85,8 @@ def change_keys(
     anything names it. ``propose``: signed as far as the keys at hand go, and written there for others to countersign.
     """
     made: dict[str, Key] = {}
+    if propose is not None:
+        _is_free(propose)
     with changing(repo, now, dry_run or propose is not None) as (folder, repository, moment):
         before = folder.load(moment)
         taken = {path.stem for one in keys for path in (*one.glob("*.pem"), *one.glob("*.uri"))}
@@ -105,7 +108,7 @@ def change_keys(
             if propose is not None:
                 drafts = repository.draft(ring)
                 save(keys[0], signers, secret)
-                disk.write(propose, Proposal(folder.state(), drafts).to_bytes())
+                _propose(propose, Proposal(folder.state(), drafts))
                 words += _waiting(repository, drafts)
             else:
                 files = repository.seal(ring)
@@ -142,7 +145,7 @@ def sign(
         policies = {path: policy.model_dump_json(indent=1).encode()}
         files = tuple(file for file in repository.waiting() if file.path.startswith("targets/prod/"))
         if not dry_run:
-            disk.write(out, Proposal(folder.state(), drafts, policies, files, wish).to_bytes())
+            _propose(out, Proposal(folder.state(), drafts, policies, files, wish))
         words += _waiting(repository, drafts)
     return Changed(tuple(words))
 
@@ -160,11 +163,15 @@ def countersign(
 
     ``trusted``: the signer's own copy of ``root.json``. Raises :class:`ReleaseError`, :class:`Refused`.
     """
-    held = Proposal.from_bytes(read_file(path))
+    held = _held(path)
     reading = proposal.read(held, trusted, fleet, now or utc_now())
     ring = Keyring.load(keys)
     if not any(reading.after.would_sign(role, ring) for role in held.drafts):
-        raise Refused(f"no key in {', '.join(map(str, keys))} counts for this proposal, or it has signed already")
+        where = ", ".join(map(str, keys))
+        why = f"the keys in {where} count for nothing in this proposal"
+        if any(reading.after.knows(role, ring) for role in held.drafts):
+            why = f"what {where} can sign is signed already"
+        raise Refused(f"{why}. {_waiting(reading.after, held.drafts)[0]}")
     if not agree(reading.words):
         raise Refused("not signed")
     drafts = reading.after.draft(ring)
@@ -182,11 +189,13 @@ def complete(
     dry_run: bool = False,
 ) -> Changed:
     """Put out a proposal that enough people have signed. Raises :class:`ReleaseError` where it no longer fits."""
-    held = Proposal.from_bytes(read_file(path))
+    held = _held(path)
     with changing(repo, now, dry_run) as (folder, repository, moment):
         # The policies may have moved on since; what is told here is what is there now.
         policies = {p: folder.target(repository, p) for p in repository.policies()}
         here = Proposal(folder.state(), held.drafts, policies, held.files, held.wish)
+        if repository.shows(held.drafts):
+            raise Refused(f"{path} is published already, nothing is left to do")
         reading = proposal.read(here, here.state.roots[-1], fleet, moment)
         repository.adopt(held.drafts, held.files)
         if reading.bundle is not None and held.wish is not None:
@@ -195,10 +204,35 @@ def complete(
             policy = read_policy(folder, repository, place) or Policy()
             write_policy(repository, place, held.wish.apply(policy, reading.bundle.target, reading.bundle.sha256))
         if not dry_run:
-            put(folder, repository, repository.seal(Keyring.load(keys)))
+            ring = Keyring.load(keys)
+            if missing := _missing(repository, repository.draft(ring)):
+                raise Refused(f"{path} waits for signatures: {missing}; 'countersign' adds them")
+            put(folder, repository, repository.seal(ring))
     return Changed(reading.words)
 
 
-def _waiting(repository: Repository, drafts: dict[str, bytes]) -> list[str]:
-    missing = [said for role in drafts if (said := repository.unsigned(role))]
-    return [f"Still to sign: {'; '.join(missing)}." if missing else "All have signed: 'publish' the proposal."]
+def _held(path: Path) -> Proposal:
+    data = read_file(path)
+    try:
+        return Proposal.from_bytes(data)
+    except ReleaseError as error:
+        raise ReleaseError(f"{path}: {error}") from error
+
+
+def _is_free(out: Path) -> None:
+    if out.exists():
+        raise Refused(f"{out} is there already and may carry signatures: delete it, or name another file")
+
+
+def _propose(out: Path, held: Proposal) -> None:
+    _is_free(out)
+    disk.write(out, held.to_bytes())
+
+
+def _missing(repository: Repository, drafts: Mapping[str, bytes]) -> str:
+    return "; ".join(said for role in drafts if (said := repository.unsigned(role)))
+
+
+def _waiting(repository: Repository, drafts: Mapping[str, bytes]) -> list[str]:
+    missing = _missing(repository, drafts)
+    return [f"Still to sign: {missing}." if missing else "All have signed: 'publish' the proposal."]

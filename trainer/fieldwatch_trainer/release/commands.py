@@ -21,8 +21,9 @@ from fieldwatch_trainer.release import keys as files
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Misused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
+from fieldwatch_trainer.release.metadata import Expiry
 from fieldwatch_trainer.release.proposal import Wish, looks_like_one
-from fieldwatch_trainer.release.repository import Expiry, Repository
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import OFFLINE, ONLINE
 from fieldwatch_trainer.release.storage import place
 from fieldwatch_trainer.release.verify import verify as look
@@ -240,6 +241,7 @@ def sign(args: Namespace) -> int:
 
 def countersign(args: Namespace) -> int:
     """Add a signature to a proposal."""
+    files.Keyring.load(args.keys)  # a folder that is not there is told as that
     root = args.root or args.keys[0] / work.ROOT
     if not root.is_file():
         return _usage(

@@ -20,7 +20,18 @@ from pathlib import Path
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``data``, all or nothing. Raises :class:`OSError`; the old file is then still there."""
+    """Replace ``path`` by ``data``, all or nothing.
+
+    Raises :class:`OSError`, which names ``path``; the old file is then still there.
+    """
+    try:
+        _write(path, data, mode)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
     temporary = path.with_name(path.name + ".tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), mode)
     try:

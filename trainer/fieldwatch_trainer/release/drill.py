@@ -23,7 +23,8 @@ from fieldwatch_trainer.release import ceremony, rekey, watch, work
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.folder import Folder
 from fieldwatch_trainer.release.keys import Keyring, generate, key_name, save
-from fieldwatch_trainer.release.repository import File, Repository
+from fieldwatch_trainer.release.metadata import File
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import ROLES
 from fieldwatch_trainer.release.storage import Where
 from fieldwatch_trainer.release.verify import verify

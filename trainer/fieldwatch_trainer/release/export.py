@@ -15,8 +15,8 @@ from pathlib import Path
 from fieldwatch_trainer.release import disk, work
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
-from fieldwatch_trainer.release.keys import Keyring, generate, save
-from fieldwatch_trainer.release.repository import File
+from fieldwatch_trainer.release.keys import Keyring, generate, never_served, save
+from fieldwatch_trainer.release.metadata import File
 from fieldwatch_trainer.release.roles import NAMES, PROD, ROLES, TABLE
 from fieldwatch_trainer.release.storage import Where
 
@@ -30,6 +30,7 @@ def export(
     same = isinstance(repo, Path) and out.resolve() == repo.resolve()
     if same or keys.resolve().is_relative_to(out.resolve()):
         raise Refused(f"{out}: a site is a folder of its own, and its keys stay outside it")
+    never_served(keys)
     theirs = source.load(moment)
     source.check(theirs)
     fresh = not folder.exists

@@ -15,7 +15,8 @@ from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
 from fieldwatch_trainer.release.errors import ReleaseError
-from fieldwatch_trainer.release.repository import TIMESTAMP, File, Repository, State
+from fieldwatch_trainer.release.metadata import TIMESTAMP, File, State
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import POLICY, PROD, ROLES
 from fieldwatch_trainer.release.storage import Where, storage_at
 

@@ -119,11 +119,25 @@ def named(key: Key, name: str) -> Key:
     return key
 
 
+def served_by(folder: Path) -> Path | None:
+    """Return the repository in which a folder lies, whose files a server offers to everybody; None where in none."""
+    whole = folder.resolve()
+    return next((place for place in (whole, *whole.parents) if (place / "metadata" / "timestamp.json").exists()), None)
+
+
+def never_served(folder: Path) -> None:
+    """Raise :class:`ReleaseError` where a folder of keys would be served."""
+    if (place := served_by(folder)) is not None:
+        raise ReleaseError(f"{folder} is inside {place}, which a server offers to everybody: choose another --keys")
+
+
 def save(folder: Path, keys: Mapping[str, CryptoSigner], secret: bytes | None = None) -> None:
     """Write new key files, mode 0600 in a folder of mode 0700; an existing file is never replaced.
 
-    With ``secret`` they are encrypted by it. When this returns they survive a power cut.
+    With ``secret`` they are encrypted by it. When this returns they survive a power cut. Raises :class:`ReleaseError`
+    where the folder is inside a repository.
     """
+    never_served(folder)
     for name in keys:
         if (folder / f"{name}.pem").exists():
             raise ReleaseError(f"{folder / name}.pem exists: keys are never replaced; choose another folder by --keys")
@@ -134,6 +148,7 @@ def save(folder: Path, keys: Mapping[str, CryptoSigner], secret: bytes | None = 
 
 def save_reference(path: Path, uri: str, key: Key) -> None:
     """Write a file that stands for a key in a token. Raises :class:`ReleaseError` where there is one already."""
+    never_served(path.parent)
     for taken in (path, path.with_suffix(".pem")):
         if taken.exists():
             raise ReleaseError(f"{taken} exists: keys are never replaced; choose another name")

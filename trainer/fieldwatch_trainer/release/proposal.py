@@ -34,7 +34,8 @@ from tuf.api.metadata import Metadata, TargetFile
 from fieldwatch_trainer.release import beside, effects, provenance, rekey, rollout
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
-from fieldwatch_trainer.release.repository import File, Published, Repository, State
+from fieldwatch_trainer.release.metadata import File, Published, State
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import PROD, ROLES, TABLE
 
 PASSED_OVER = 8
@@ -91,7 +92,7 @@ class Proposal:
             wish = None if value["wish"] is None else Wish(**value["wish"])
             return cls(state, _bytes(value["drafts"]), _bytes(value["policies"]), files, wish)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ReleaseError(f"not a proposal as 'sign' makes it ({error!r})") from error
+            raise ReleaseError(f"not a proposal as 'sign' makes it ({type(error).__name__}: {error})") from error
 
 
 def looks_like_one(data: bytes) -> bool:

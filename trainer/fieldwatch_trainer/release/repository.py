@@ -1,111 +1,55 @@
 """The rules of the update repository, without I/O: metadata in, metadata and target files out.
 
+What it contains and how that changes: :class:`.release.content.Content`. Here is how it begins and how it is signed.
+
 What it promises
-    1. A published bundle never changes: the same path with other bytes is refused, whatever the channel.
-    2. Every bundle of a name has a higher ``release_seq`` than all before it.
-    3. A role that changes gets the next version, a new expiry and signatures of at least its threshold; a role that
+    1. A role that changes gets the next version, a new expiry and signatures of at least its threshold; a role that
        does not change keeps its bytes, so its signatures need no key.
-    4. The snapshot lists every role by version, length and hash, the timestamp the snapshot; both follow any change.
-    5. :meth:`Repository.seal` gives the files in the order in which they may be put out: nothing refers to what is
+    2. The snapshot lists every role by version, length and hash, the timestamp the snapshot; both follow any change.
+    3. :meth:`Repository.seal` gives the files in the order in which they may be put out: nothing refers to what is
        not there yet, and ``timestamp.json`` makes all of it visible at once. A version number that a file bears, be it
        left by a publication that was cut short, is not used again: no file is ever written twice.
-    6. A new root is signed by the keys of the old one as well, so that every device that was ever installed follows.
+    4. A new root is signed by the keys of the old one as well, so that every device that was ever installed follows.
        Devices may hold either: what the root names is signed by the keys of both where they are at hand, and the root
        is then put out after all of it, so that at no moment a device finds what it cannot verify. Where the old keys
        are gone it is put out first; one that was put out alone, because the power went, is taken up.
+    5. Nothing is signed by a clock that is behind everything that was signed here: devices would find it ended.
 
 Which roles there are and with what keys they begin: :mod:`.release.roles`. How keys change: :mod:`.release.rekey`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from fieldwatch_contract.policy import BundleFacts, bundle_path
-from pydantic import ValidationError
-from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import Key
-from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
-from tuf.api.metadata import (
-    DelegatedRole,
-    Delegations,
-    Metadata,
-    MetaFile,
-    Root,
-    Snapshot,
-    TargetFile,
-    Targets,
-    Timestamp,
-)
-from tuf.api.serialization import DeserializationError
+from tuf.api.exceptions import UnsignedMetadataError
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
+from fieldwatch_trainer.release.content import CHANNELS, Content
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.keys import Keyring, key_name
+from fieldwatch_trainer.release.metadata import TIMESTAMP, File, State, authority, holds, listed, parse
 from fieldwatch_trainer.release.roles import LIFETIME, POLICY, PROD, ROLES, TABLE, delegator
 
-CHANNELS = "x-fieldwatch-channels"
-"""Field of the policy role's metadata: the channels that were created, sorted."""
-TIMESTAMP = "metadata/timestamp.json"
-"""The one file that is replaced; all other metadata carry their version in the name."""
 
-
-@dataclass(frozen=True)
-class File:
-    """A file to put out; ``path`` is relative to the repository."""
-
-    path: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class State:
-    """The bytes of a repository's metadata: every root from version 1 on, and the other roles by name.
-
-    ``taken``: the highest version number of each role that a file bears.
-    """
-
-    roots: tuple[bytes, ...]
-    roles: Mapping[str, bytes]
-    taken: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A bundle in the repository."""
-
-    target: str
-    sha256: str
-    facts: BundleFacts
-
-
-@dataclass(frozen=True)
-class Expiry:
-    """When a role's metadata ends, and what it is at now."""
-
-    role: str
-    version: int
-    expires: datetime
-
-
-class Repository:
-    """All metadata of one repository, and the changes collected since it was loaded."""
+class Repository(Content):
+    """All metadata of one repository, the changes collected since it was loaded, and the way to sign them."""
 
     def __init__(self, roles: dict[str, Metadata[Any]], now: datetime, state: State | None = None) -> None:
-        self._roles = roles
+        super().__init__(roles)
         self._before: Root | None = None if state is None else deepcopy(roles["root"].signed)
         self._now = now
         self._taken: Mapping[str, int] = {} if state is None else state.taken
         self.over = None if state is None else state.roles["timestamp"]
         """The timestamp over which the changes are made; None for a new repository."""
-        self._touched: set[str] = set()
         self._adopted: set[str] = set()
-        self._files: list[File] = []
+
+    # ---- how it begins -----------------------------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -142,7 +86,7 @@ class Repository:
 
     def begun(self, root: bytes) -> None:
         """Take up the first root of an attempt that was cut short. Raises :class:`ReleaseError` for other keys."""
-        metadata = _parse("root", root)
+        metadata = parse("root", root)
         ours, theirs = (m.signed.to_dict() for m in (self._roles["root"], metadata))
         if any(ours[key] != theirs[key] for key in ("keys", "roles")):
             raise ReleaseError("there is a root already, of other keys: its devices trust it, so it is never made anew")
@@ -152,154 +96,22 @@ class Repository:
     @classmethod
     def load(cls, state: State, now: datetime) -> Repository:
         """Take up a repository. Raises :class:`ReleaseError` where a file is damaged or its signatures do not hold."""
-        roots = [_parse("root", data) for data in state.roots]
-        roles = {"root": roots[-1]} | {role: _parse(role, state.roles[role]) for role in ROLES[1:]}
+        roots = [parse("root", data) for data in state.roots]
+        roles = {"root": roots[-1]} | {role: parse(role, state.roles[role]) for role in ROLES[1:]}
         for old, new in pairwise(roots):
-            if new.signed.version != old.signed.version + 1 or not _holds(old.signed, "root", new):
+            if new.signed.version != old.signed.version + 1 or not holds(old.signed, "root", new):
                 raise ReleaseError(f"{new.signed.version}.root.json is not signed by the keys of the root before it")
         loaded = cls(roles, now, state)
         for role in ROLES:
             holder = roles[delegator(role)].signed
-            if _holds(holder, role, roles[role]):
+            if holds(holder, role, roles[role]):
                 continue
-            if delegator(role) == "root" and len(roots) > 1 and _holds(roots[-2].signed, role, roles[role]):
+            if delegator(role) == "root" and len(roots) > 1 and holds(roots[-2].signed, role, roles[role]):
                 loaded.touch(role)  # the root was put out, the power went, the rest was not
                 continue
             raise ReleaseError(f"{role}: its signatures do not hold; devices would refuse it: restore the file")
-        _listed(roles, state)
+        listed(roles, state)
         return loaded
-
-    # ---- what there is -----------------------------------------------------------------------------------------
-
-    def bundles(self, name: str | None = None) -> list[Published]:
-        """Return the published bundles, of one name or of all, in order of release."""
-        found = []
-        for target, info in self._targets(PROD).items():
-            if not target.endswith(".zip"):
-                continue
-            try:
-                facts = BundleFacts.model_validate(info.custom)
-            except ValidationError as error:
-                raise ReleaseError(f"{target}: its custom facts do not hold: {error.errors()[0]['msg']}") from error
-            if name in {None, facts.name}:
-                found.append(Published(target, info.hashes["sha256"], facts))
-        return sorted(found, key=lambda item: (item.facts.name, item.facts.release_seq))
-
-    def target(self, path: str) -> TargetFile | None:
-        """Return what the metadata says of a policy file."""
-        return self._targets(POLICY).get(path)
-
-    def target_of(self, path: str) -> TargetFile | None:
-        """Return what the metadata says of a bundle or its provenance."""
-        return self._targets(PROD).get(path)
-
-    def changes(self, role: str) -> bool:
-        """Tell whether a role will be signed anew."""
-        return role in self._touched
-
-    def waiting(self) -> tuple[File, ...]:
-        """Return the new target files, which :meth:`seal` will put out."""
-        return tuple(self._files)
-
-    def files(self) -> list[TargetFile]:
-        """Return all targets, bundles and policies."""
-        return [info for role in (PROD, POLICY) for _, info in sorted(self._targets(role).items())]
-
-    def policies(self) -> list[str]:
-        """Return the target paths of all policies."""
-        return sorted(self._targets(POLICY))
-
-    def root(self) -> bytes:
-        """Return the newest root: what an installer embeds."""
-        return bytes(self._roles["root"].to_bytes())
-
-    def channels(self) -> list[str]:
-        """Return the channels that exist."""
-        made = self._roles[POLICY].signed.unrecognized_fields.get(CHANNELS, [])
-        used = (path.rpartition("/")[2].removesuffix(".json") for path in self.policies())
-        return sorted({*map(str, made), *used})
-
-    def expiries(self) -> list[Expiry]:
-        """Return when each role's metadata ends, in the order of :data:`.release.roles.ROLES`."""
-        return [Expiry(r, self._roles[r].signed.version, self._roles[r].signed.expires) for r in ROLES]
-
-    def ends(self, role: str) -> datetime:
-        """Return when a role's metadata ends."""
-        expires: datetime = self._roles[role].signed.expires
-        return expires
-
-    def authority(self, role: str) -> tuple[list[Key], int]:
-        """Return the keys that count for a role, and how many of them must sign."""
-        return _authority(self._roles[delegator(role)].signed, role)
-
-    def signed_by(self, role: str) -> list[str]:
-        """Return the names of the keys that have signed a role's metadata as it stands."""
-        return [key_name(key) for key in self.authority(role)[0] if key.keyid in self._roles[role].signatures]
-
-    # ---- changes -----------------------------------------------------------------------------------------------
-
-    def add_bundle(self, name: str, version: str, kernel: int, data: bytes, security_floor: int = 0) -> Published:
-        """Add a bundle, or find that it is there already with the same bytes; its file is then put out once more.
-
-        Raises :class:`ReleaseError` where the version is taken by other bytes, or where a bundle that is there already
-        would need another security floor: its facts are signed once.
-        """
-        path = bundle_path(name, version)
-        digest = hashlib.sha256(data).hexdigest()
-        for known in self.bundles(name):
-            if known.target == path and known.sha256 == digest:
-                if security_floor not in {0, known.facts.security_floor}:
-                    raise ReleaseError(
-                        f"{name}/{version} is published already, with security floor {known.facts.security_floor}, and "
-                        f"that is signed for good: for a floor of {security_floor} publish a bundle with a new version"
-                    )
-                self._files.append(_target_file(self._targets(PROD)[path], data))
-                return known
-            if known.target == path:
-                raise ReleaseError(
-                    f"{name}/{version} is published already with other bytes (sha256 {known.sha256[:12]}…, this file "
-                    f"has {digest[:12]}…): a version is never used twice; train or name the bundle anew"
-                )
-        seq = max((known.facts.release_seq for known in self.bundles(name)), default=0) + 1
-        if security_floor > seq:
-            raise ReleaseError(f"security floor {security_floor} is above this release ({seq}): no device could run it")
-        facts = BundleFacts(name=name, version=version, release_seq=seq, kernel=kernel, security_floor=security_floor)
-        self.put_target(PROD, path, data, facts.model_dump())
-        return Published(path, digest, facts)
-
-    def put_policy(self, path: str, data: bytes) -> None:
-        """Replace a channel's policy file."""
-        self.put_target(POLICY, path, data)
-
-    def put_target(self, role: str, path: str, data: bytes, custom: dict[str, Any] | None = None) -> None:
-        """Make a file a target of a delegated role."""
-        info = TargetFile.from_data(path, data, ["sha256"])
-        if custom is not None:
-            info.unrecognized_fields["custom"] = custom
-        self._targets(role)[path] = info
-        self._files.append(_target_file(info, data))
-        self._touched.add(role)
-
-    def set_channels(self, channels: Sequence[str]) -> None:
-        """Say which channels exist; the policies of the others are no longer targets."""
-        policy = self._roles[POLICY].signed
-        policy.unrecognized_fields[CHANNELS] = sorted(channels)
-        for path in self.policies():
-            if path.rpartition("/")[2].removesuffix(".json") not in channels:
-                del policy.targets[path]
-        self._touched.add(POLICY)
-
-    def set_keys(self, role: str, keys: Sequence[Key], threshold: int) -> None:
-        """Say which keys count for a role (:mod:`.release.rekey` has the rules)."""
-        holder = self._roles[delegator(role)].signed
-        rule = holder.get_delegated_role(role)
-        for keyid in list(rule.keyids):
-            holder.revoke_key(keyid, role)
-        for key in keys:
-            holder.add_key(key, role)
-        rule.threshold = threshold
-        self._touched.add(delegator(role))
-        self._touch_unsigned()
 
     def begin_anew(self, keys: Mapping[str, Sequence[Key]], thresholds: Mapping[str, int] | None = None) -> None:
         """Become a repository of the same content under other keys by role: from its own first root on."""
@@ -325,10 +137,6 @@ class Repository:
         policy.targets, policy.unrecognized_fields = deepcopy(theirs.targets), deepcopy(theirs.unrecognized_fields)
         self._touched.add(POLICY)
 
-    def touch(self, role: str) -> None:
-        """Sign a role anew with a new expiry although nothing in it changes."""
-        self._touched.add(role)
-
     # ---- signatures --------------------------------------------------------------------------------------------
 
     def can_sign(self, role: str, ring: Keyring) -> bool:
@@ -336,8 +144,33 @@ class Repository:
         keys, threshold = self.authority(role)
         return sum(key.keyid in ring for key in keys) >= threshold
 
+    def would_sign(self, role: str, ring: Keyring) -> bool:
+        """Tell whether a key at hand counts for a role and has not signed it."""
+        signed = self._roles[role].signatures
+        return any(key.keyid in ring and key.keyid not in signed for keys, _ in self._rules(role) for key in keys)
+
+    def knows(self, role: str, ring: Keyring) -> bool:
+        """Tell whether a key at hand counts for a role, whether it has signed or not."""
+        return any(key.keyid in ring for keys, _ in self._rules(role) for key in keys)
+
+    def shows(self, drafts: Mapping[str, bytes]) -> bool:
+        """Tell whether what others have drafted is out already, all of it."""
+        known = drafts.keys() <= self._roles.keys() and not self._touched
+        return known and all(parse(role, data).signed == self._roles[role].signed for role, data in drafts.items())
+
+    def unsigned(self, role: str) -> str:
+        """Say who must still sign a drafted role; empty where it is complete."""
+        said = []
+        for keys, threshold in self._rules(role):
+            signed = [key for key in keys if key.keyid in self._roles[role].signatures]
+            if len(signed) < threshold:
+                rest = ", ".join(key_name(key) for key in keys if key not in signed)
+                said.append(f"{role} wants {threshold - len(signed)} more of {rest}")
+        return "; ".join(dict.fromkeys(said))
+
     def draft(self, ring: Keyring) -> dict[str, bytes]:
         """Sign what people sign with the keys at hand, be they too few, and return it; others sign elsewhere."""
+        self._tell_time()
         for role in ROLES:
             if role in self._touched and TABLE[role].offline:
                 if role not in self._adopted:
@@ -352,10 +185,10 @@ class Repository:
         Raises :class:`ReleaseError` where it was made for another state of this repository.
         """
         for role, data in drafts.items():
-            metadata, now = _parse(role, data), self._roles[role].signed.version
+            metadata, now = parse(role, data), self._roles[role].signed.version
             if metadata.signed.type != self._roles[role].signed.type or not TABLE[role].offline:
                 raise ReleaseError(f"a proposal does not carry {role} of type {metadata.signed.type}")
-            if metadata.signed == self._roles[role].signed and len(drafts) > 1:
+            if metadata.signed == self._roles[role].signed and (len(drafts) > 1 or self._touched):
                 continue  # it is out already: the publication was cut short after it
             if metadata.signed.version not in {now + 1, self._next(role)}:
                 raise ReleaseError(
@@ -368,26 +201,6 @@ class Repository:
         self._touch_unsigned()
         self._files += files
 
-    def would_sign(self, role: str, ring: Keyring) -> bool:
-        """Tell whether a key at hand counts for a role and has not signed it."""
-        signed = self._roles[role].signatures
-        return any(key.keyid in ring and key.keyid not in signed for keys, _ in self._rules(role) for key in keys)
-
-    def unsigned(self, role: str) -> str:
-        """Say who must still sign a drafted role; empty where it is complete."""
-        said = []
-        for keys, threshold in self._rules(role):
-            signed = [key for key in keys if key.keyid in self._roles[role].signatures]
-            if len(signed) < threshold:
-                rest = ", ".join(key_name(key) for key in keys if key not in signed)
-                said.append(f"{role} wants {threshold - len(signed)} more of {rest}")
-        return "; ".join(dict.fromkeys(said))
-
-    def content(self, role: str) -> dict[str, Any]:
-        """Return what a role's metadata says, without version and expiry."""
-        found: dict[str, Any] = self._roles[role].signed.to_dict()
-        return {key: value for key, value in found.items() if key not in {"version", "expires"}}
-
     def seal(self, ring: Keyring, valid: timedelta | None = None) -> list[File]:
         """Version, sign and verify what changed; return the files in the order in which to put them out.
 
@@ -395,13 +208,15 @@ class Repository:
         Raises :class:`ReleaseError` for a missing key, or where a role that must hold for devices to accept the
         result has expired.
         """
+        self._tell_time()
         self._touched |= {"snapshot", "timestamp"}
         for role in ROLES:
             if role not in self._touched and self._roles[role].signed.expires <= self._now:
                 names = ", ".join(key_name(key) for key in self.authority(role)[0])
                 raise ReleaseError(
                     f"{role} expired at {self._roles[role].signed.expires:%Y-%m-%d %H:%M} UTC, devices accept nothing: "
-                    f"bring its keys ({names}) and run 'refresh --all'"
+                    f"bring its keys ({names}) and run 'refresh --all'; unless this computer's clock is wrong "
+                    f"({self._now:%Y-%m-%d %H:%M} UTC)"
                 )
         out = list(self._files)
         for role in ROLES:
@@ -418,15 +233,20 @@ class Repository:
 
     # ---- within ------------------------------------------------------------------------------------------------
 
-    def _targets(self, role: str) -> dict[str, TargetFile]:
-        targets: dict[str, TargetFile] = self._roles[role].signed.targets
-        return targets
+    def _tell_time(self) -> None:
+        """Raise :class:`ReleaseError` where everything here was signed in this clock's future."""
+        signed = min(self._roles[role].signed.expires - LIFETIME[role] for role in ROLES)
+        if self._before is not None and self._now < signed - timedelta(days=1):
+            raise ReleaseError(
+                f"this computer's clock says {self._now:%Y-%m-%d %H:%M} UTC, and everything here was signed after "
+                f"{signed:%Y-%m-%d}: set the clock, or devices would take what is signed now for ended"
+            )
 
     def _rules(self, role: str) -> list[tuple[list[Key], int]]:
         """Return each set of keys, with its threshold, that must sign a role."""
         rules = [self.authority(role)]
         if role == "root" and self._before is not None:
-            rules.append(_authority(self._before, role))
+            rules.append(authority(self._before, role))
         return rules
 
     def _bump(self, role: str, valid: timedelta | None = None) -> None:
@@ -442,7 +262,7 @@ class Repository:
 
     def _holds_under(self, root: Root) -> bool:
         """Tell whether a device that knows only this root accepts what is to be put out."""
-        return all(_holds(root, role, self._roles[role]) for role in ROLES if delegator(role) == "root" != role)
+        return all(holds(root, role, self._roles[role]) for role in ROLES if delegator(role) == "root" != role)
 
     def _sign(self, role: str, ring: Keyring, valid: timedelta | None) -> None:
         metadata = self._roles[role]
@@ -452,14 +272,14 @@ class Repository:
             _expect(role, keys, threshold, ring, metadata)
         self._add_signatures(role, ring)
         holders = [self._roles[delegator(role)].signed] + ([self._before] if role == "root" and self._before else [])
-        if not all(_holds(holder, role, metadata) for holder in holders):
+        if not all(holds(holder, role, metadata) for holder in holders):
             raise ReleaseError(f"{role}: its signatures do not hold; devices would refuse it")
 
     def _add_signatures(self, role: str, ring: Keyring) -> list[str]:
         """Sign with every key at hand that counts and has not signed; return their names."""
         wanted = [key for keys, _ in self._rules(role) for key in keys]
         if "root" in self._touched and self._before is not None and delegator(role) == "root":
-            wanted += _authority(self._before, role)[0]  # for a device between the two
+            wanted += authority(self._before, role)[0]  # for a device between the two
         new = {key.keyid: key for key in wanted if key.keyid in ring}
         found = [key for keyid, key in new.items() if keyid not in self._roles[role].signatures]
         for key in found:
@@ -471,12 +291,6 @@ class Repository:
                 raise ReleaseError(f"{key_name(key)} does not sign {role}: {said}; nothing is put out") from error
         return [key_name(key) for key in found]
 
-    def _touch_unsigned(self) -> None:
-        """Sign anew what the keys that count have not signed."""
-        for role in ROLES[1:]:
-            if not _holds(self._roles[delegator(role)].signed, role, self._roles[role]):
-                self._touched.add(role)
-
     def _file(self, role: str) -> File:
         data, version = self._roles[role].to_bytes(), self._roles[role].signed.version
         if role == "snapshot":
@@ -484,41 +298,6 @@ class Repository:
         elif role not in {"root", "timestamp"}:
             self._roles["snapshot"].signed.meta[f"{role}.json"] = MetaFile.from_data(version, data, ["sha256"])
         return File(TIMESTAMP if role == "timestamp" else f"metadata/{version}.{role}.json", data)
-
-
-def _parse(role: str, data: bytes) -> Metadata[Any]:
-    try:
-        return Metadata.from_bytes(data)
-    except DeserializationError as error:
-        raise ReleaseError(f"{role}: the metadata is damaged ({error}); restore the file") from error
-
-
-def _listed(roles: Mapping[str, Metadata[Any]], state: State) -> None:
-    """Hold each file against what the one above it says of it."""
-    for role in (*ROLES[1:4], "snapshot"):
-        signed = roles["timestamp"].signed if role == "snapshot" else roles["snapshot"].signed
-        meta = signed.snapshot_meta if role == "snapshot" else signed.meta[f"{role}.json"]
-        try:
-            meta.verify_length_and_hashes(state.roles[role])
-        except RepositoryError as error:
-            raise ReleaseError(f"{role}: not the file that was signed ({error}); restore it") from error
-
-
-def _target_file(info: TargetFile, data: bytes) -> File:
-    return File(f"targets/{info.get_prefixed_paths()[0]}", data)
-
-
-def _authority(holder: Root | Targets, role: str) -> tuple[list[Key], int]:
-    rule = holder.get_delegated_role(role)
-    return [holder.get_key(keyid) for keyid in rule.keyids], rule.threshold
-
-
-def _holds(holder: Root | Targets, role: str, metadata: Metadata[Any]) -> bool:
-    try:
-        holder.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (RepositoryError, VerificationError, UnverifiedSignatureError):
-        return False
-    return True
 
 
 def _expect(role: str, keys: Sequence[Key], threshold: int, ring: Keyring, metadata: Metadata[Any]) -> None:

@@ -27,7 +27,7 @@ from fieldwatch_contract.extras import how_to_install
 
 from fieldwatch_trainer.release import disk
 from fieldwatch_trainer.release.errors import ReleaseError
-from fieldwatch_trainer.release.keys import passphrase
+from fieldwatch_trainer.release.keys import never_served, passphrase
 
 PREDICATE = "https://model_signing/signature/v1.0"
 
@@ -43,6 +43,7 @@ def path_of(target: str) -> str:
 
 def new_key(folder: Path, name: str, secret: bytes | None = None) -> tuple[Path, Path]:
     """Make a key for model signatures, ``NAME.key``, and its public half for auditors, ``NAME.pub``."""
+    never_served(folder)
     private, public = folder / f"{name}.key", folder / f"{name}.pub"
     for path in (private, public):
         if path.exists():

@@ -29,7 +29,7 @@ from urllib3.exceptions import HTTPError
 from fieldwatch_trainer.release import beside
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.keys import key_name
-from fieldwatch_trainer.release.repository import Expiry
+from fieldwatch_trainer.release.metadata import Expiry
 from fieldwatch_trainer.release.roles import POLICY, PROD, ROLES
 from fieldwatch_trainer.release.storage import Storage, place, storage_at
 
@@ -75,6 +75,9 @@ def _cold(source: str, root: bytes, now: datetime | None) -> Iterator[_Client]:
         try:
             yield _Client(source, root, Path(name), now)
         except (RepositoryError, DownloadError, HTTPError, OSError) as error:
+            if isinstance(reason := getattr(error.__cause__, "reason", None), HTTPError):
+                said = str(reason).rpartition(": ")[2]
+                raise ReleaseError(f"{source} cannot be reached: {said}; is the address right?") from error
             cause = f" ({error.__cause__})" if error.__cause__ else ""
             raise ReleaseError(f"{source}: {type(error).__name__}: {error}{cause}") from error
 

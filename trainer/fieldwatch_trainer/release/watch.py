@@ -26,9 +26,10 @@ from fieldwatch_trainer.release.actions import Channel
 from fieldwatch_trainer.release.effects import bundle_of
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.folder import Folder
-from fieldwatch_trainer.release.keys import Keyring, key_name
+from fieldwatch_trainer.release.keys import Keyring, key_name, served_by
+from fieldwatch_trainer.release.metadata import Expiry
 from fieldwatch_trainer.release.rekey import MEMBERS
-from fieldwatch_trainer.release.repository import Expiry, Repository
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import LIFETIME, TABLE
 
 
@@ -110,6 +111,12 @@ def examine(folder: Folder, keys: Sequence[Path], channels: Sequence[Channel], n
     ]
     if not keys:
         return said
+    said += [
+        f"{place} is inside {around}, which a server offers to everybody: move the keys out and replace each of them "
+        "by 'keys rotate'"
+        for place in keys
+        if (around := served_by(place)) is not None
+    ]
     ring = Keyring.load(keys)
     counts = {key.keyid: role for role in MEMBERS for key in repository.authority(role)[0]}
     for keyid, holder in ring.holders.items():

@@ -22,8 +22,9 @@ from fieldwatch_trainer.release import admission, effects, provenance, signature
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
+from fieldwatch_trainer.release.metadata import TIMESTAMP, File, Published
 from fieldwatch_trainer.release.proposal import Wish
-from fieldwatch_trainer.release.repository import TIMESTAMP, File, Published, Repository
+from fieldwatch_trainer.release.repository import Repository
 from fieldwatch_trainer.release.roles import PROD
 from fieldwatch_trainer.release.storage import Where
 
@@ -117,6 +118,8 @@ def place_beside(
 
 def open_bundle(path: Path) -> tuple[bytes, Bundle]:
     """Read a bundle and let it prove itself. Raises :class:`ReleaseError`."""
+    if (path / "bundle.zip").is_file():
+        raise ReleaseError(f"{path} is a folder: name {path / 'bundle.zip'}")
     data = read_file(path)
     try:
         opened = read_bundle(data)
