@@ -27,6 +27,7 @@ from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, ROOT, SUMMARY, glibc, l
 UNITS = "usr/lib/systemd/system"
 
 POST = f"""\
+set -e
 systemd-sysusers fieldwatch-agent.conf
 install -d -o fieldwatch-agent -g fieldwatch-agent -m 0750 /var/lib/fieldwatch-agent
 install -d -m 0755 /etc/fieldwatch-agent
@@ -44,6 +45,7 @@ if [ ! -e /etc/fieldwatch-agent/agent.toml ]; then
 fi
 """
 PREUN = """\
+set -e
 if [ "$1" -eq 0 ]; then
     if [ -d /run/systemd/system ]; then
         systemctl --no-reload disable --now fieldwatch-agent.service >/dev/null 2>&1 || true
@@ -53,6 +55,7 @@ if [ "$1" -eq 0 ]; then
 fi
 """
 POSTUN = """\
+set -e
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload >/dev/null 2>&1 || true
     if [ "$1" -ge 1 ]; then

@@ -1,8 +1,8 @@
 """``make lock``: pins what pyproject.toml asks for, with hashes and without the address of an index.
 
-One file for each thing that is installed: ``agent`` (what the frozen agent is built from), ``demo``, ``dev``, and
-``lock``, the program that pins. A version that is pinned stays as long as pyproject.toml allows it; all files pin the
-same versions, so that each can be installed on top of another.
+One file for each thing that is installed: ``agent`` (what the frozen agent is built from), ``cloud`` (its container),
+``demo``, ``dev``, and ``lock``, the program that pins. A version that is pinned stays as long as pyproject.toml allows
+it; all files pin the same versions, so that each can be installed on top of another.
 """
 
 from __future__ import annotations
@@ -43,4 +43,5 @@ if __name__ == "__main__":
     pin("dev", "pyproject.toml", "--extra", "dev")
     pin("demo", "pyproject.toml", "--extra", "demo", "--extra", "checkout", *DEV)
     pin("agent", "pyproject.toml", *DEV)
+    pin("cloud", "pyproject.toml", "--extra", "cloud", *DEV)
     pin("lock", "requirements/lock.in", *DEV)

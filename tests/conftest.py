@@ -66,6 +66,7 @@ NEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "mosquitto": (_mosquitto, "the Mosquitto broker is not on the PATH"),
     "browser": (_chromium, "Chromium is not on the PATH"),
     "systemd": (lambda: shutil.which("systemd-analyze"), "systemd-analyze is not on the PATH"),
+    "caddy": (lambda: shutil.which("caddy"), "the web server Caddy is not on the PATH"),
     "dpkg": (lambda: shutil.which("dpkg-deb"), "dpkg-deb is not on the PATH"),
     "rpm": (lambda: shutil.which("rpmbuild"), "rpmbuild is not on the PATH"),
     "azurite": (lambda: shutil.which("azurite-blob"), "Azurite, an Azure blob store, is not on the PATH"),

@@ -9,6 +9,7 @@ import pytest
 
 from tests.e2e.test_enrolment import centre
 from tests.packages.machine import ROOT, Machine
+from tests.packages.previous import previous
 
 __all__ = ["centre"]
 
@@ -30,6 +31,12 @@ def package() -> Path:
 def rpm_package() -> Path:
     """The .rpm that ``make package`` built."""
     return _built("fieldwatch-agent-*.rpm")
+
+
+@pytest.fixture(scope="session")
+def previous_package() -> Path:
+    """The .deb of the previous version."""
+    return previous()
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from tests.conftest import wait_until
 from tests.e2e.test_enrolment import Centre
 from tests.packages.device import CONFIG, PATIENCE, STATE, Device
 from tests.packages.machine import Machine
-from tests.packages.previous import previous
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def files(machine: Machine) -> set[str]:
@@ -91,9 +90,11 @@ def test_the_whole_life_of_an_installation(machine: Machine, centre: Centre, pac
     assert machine.run("getent passwd fieldwatch-agent", check=False).returncode != 0
 
 
-def test_upgraded_and_downgraded_with_a_full_journal(machine: Machine, centre: Centre, package: Path) -> None:
+def test_upgraded_and_downgraded_with_a_full_journal(
+    previous_package: Path, machine: Machine, centre: Centre, package: Path
+) -> None:
     """From the previous version's package to this one and back: nothing that waits is lost or counts twice."""
-    older, newer = put(machine, previous(), "fieldwatch-previous.deb"), put(machine, package, "fieldwatch.deb")
+    older, newer = put(machine, previous_package, "fieldwatch-previous.deb"), put(machine, package, "fieldwatch.deb")
     device = Device("press-9002", machine, centre)
     device.writes(60)
     machine.run(f"dpkg -i {older}")
