@@ -14,7 +14,8 @@ from fieldwatch_cloud.store import Store, sqlite_url
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import alert_id
-from fieldwatch_contract.events import Ack, AlertData, BundleRef, Evidence, HealthData, LedgerDay, OutboxState
+from fieldwatch_contract.events import Ack, AlertData, BundleRef, HealthData, LedgerDay, OutboxState
+from fieldwatch_contract.fields import Evidence
 from sqlalchemy import func, select
 
 START = clock.parse_iso("2026-11-01T00:00:00Z")

@@ -131,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     setup.add_arguments(sub)
     _identity_arguments(sub)
 
+    sub = add("answer", _answer, "what the service runs to carry out a command of the cloud, read from standard input",
+              "answer --config agent.toml <task.json")  # fmt: skip
+    _config_argument(sub)
+
     sub = add("enroll", _enroll, "get this device's certificate, trust root and configuration with a token",
               "enroll --url https://fieldwatch.example.org:8443 --log '/data/press/*.csv' --token fw1-…")  # fmt: skip
     sub.add_argument("--url", required=True, help="the enrolment service's address")
@@ -397,6 +401,23 @@ def _renew(config: Config) -> None:
     if outcome is not None and (outcome.renewed or outcome.problem):
         what = "renewed" if outcome.renewed else f"not renewed: {outcome.problem}"
         print(f"certificate, valid until {outcome.expires:%Y-%m-%d}: {what}", file=sys.stderr)
+
+
+def _answer(arguments: argparse.Namespace) -> int:
+    config = _load(arguments.config)
+    if config is None:
+        return USAGE
+    from pydantic import ValidationError
+
+    from fieldwatch_agent.command.answer import Task, answer
+
+    try:
+        task = Task.model_validate_json(sys.stdin.buffer.read())
+    except ValidationError as error:
+        print(f"standard input holds no task: {error.errors()[0]['msg']}", file=sys.stderr)
+        return USAGE
+    print(answer(config, task).model_dump_json())
+    return DONE
 
 
 def _enroll(arguments: argparse.Namespace) -> int:

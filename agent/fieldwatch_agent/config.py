@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from fieldwatch_contract.clock import MINUTE, SECOND
+from fieldwatch_contract.commands import KINDS, Kind
 from fieldwatch_contract.reading.settings import (
     Duration,
     LogConfig,
@@ -95,6 +96,11 @@ def _secure_url(value: str) -> str:
     if urlsplit(value).scheme != "https" or not urlsplit(value).hostname:
         raise ValueError(f'{_public(value)!r} is not "https://host:8443"')
     return value
+
+
+def _words(value: object) -> object:
+    """Take the environment's form of a list: words with commas between."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 Size = Annotated[int, BeforeValidator(size)]
@@ -184,6 +190,12 @@ class PrivacyConfig(Section):
     evidence: Literal["none", "scores", "on-alert", "full"] = "on-alert"
 
 
+class CommandsConfig(Section):
+    """``[commands]``: what people at the cloud may ask this device for; empty: nothing."""
+
+    allow: Annotated[tuple[Kind, ...], BeforeValidator(_words)] = KINDS
+
+
 class Config(Section):
     """The agent's complete configuration."""
 
@@ -195,6 +207,7 @@ class Config(Section):
     state: StateConfig
     service: ServiceConfig = ServiceConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    commands: CommandsConfig = CommandsConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -359,6 +372,7 @@ def _fields(section: tuple[str, ...]) -> Iterator[str]:
         ("state",): StateConfig,
         ("service",): ServiceConfig,
         ("privacy",): PrivacyConfig,
+        ("commands",): CommandsConfig,
     }
     yield from models[section].model_fields
 

@@ -21,6 +21,7 @@ from fieldwatch_contract.events import Trouble
 
 from fieldwatch_agent import __version__, memory
 from fieldwatch_agent.bell import Bell
+from fieldwatch_agent.command.desk import Desk
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.health import Reporter
 from fieldwatch_agent.log.watch import Watcher
@@ -66,6 +67,11 @@ class Service:
             command = own_command("update", "--config", str(config_path))
             self._updating = Updating(command, config.updates.interval / clock.SECOND)
         self._uplink = Uplink(config.mqtt, config.device.id, self._journal) if config.mqtt is not None else None
+        self._desk: Desk | None = None
+        if self._uplink is not None:
+            command = own_command("answer", "--config", str(config_path))
+            letters = self._uplink.commands
+            self._desk = Desk(config, command, self._journal, letters, self._updating, self._activation)
         self._pipeline: Pipeline | None = None
         self._unwritten = ""
         self._reporter = Reporter(config, self._journal)
@@ -97,6 +103,8 @@ class Service:
             watcher.close()
             if self._uplink is not None:
                 self._uplink.stop(wanted)
+            if self._desk is not None:
+                self._desk.stop()
             if self._updating is not None and self._updating.stop():
                 self._activation.tested()  # a self-test that we stopped says nothing about the bundle
             self._journal.close()
@@ -113,6 +121,7 @@ class Service:
             try:
                 self._follow_activation()
                 self._hear()
+                self._obey()
                 step = self._step()
                 if step is not None or self._reporter.looks:
                     self._report()
@@ -173,6 +182,11 @@ class Service:
             raise
         if self._pipeline is not None:
             self._pipeline.hear(said)
+
+    def _obey(self) -> None:
+        """Take the commands that came, and go on with what they ask for."""
+        if self._desk is not None and self._uplink is not None and self._desk.follow():
+            self._uplink.wake()
 
     def _step(self) -> Step | None:
         if self._pipeline is None:
@@ -245,7 +259,8 @@ class Service:
 
     def _idle(self, depth: int) -> bool:
         updating = self._updating is not None and self._updating.running
-        if self._pipeline is None or updating or self._reporter.hurries or self._pipeline.waiting:
+        asked = self._desk is not None and self._desk.busy
+        if self._pipeline is None or updating or asked or self._reporter.hurries or self._pipeline.waiting:
             return False
         if self._uplink is None:
             return True

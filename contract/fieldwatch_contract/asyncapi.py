@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from fieldwatch_contract import topics
+from fieldwatch_contract.commands import Command
 from fieldwatch_contract.events import (
     BATCH_CONTENT_TYPE,
     BULK_EVENTS,
@@ -41,8 +42,9 @@ RELEASED = "released"
 VERSION = "1.0.0"
 """Of the wire contract; its major number is the ``v1`` of topics and event types."""
 
-TO_DEVICE = ("ack", "verdicts")
+TO_DEVICE = ("ack", "verdicts", "command")
 """Channels that the cloud publishes; all others are the device's."""
+RETAINED = ("state", "ack", "verdicts")
 
 FORMAT = "application/schema+json;version=draft-2020-12"
 Schema = dict[str, Any]
@@ -54,6 +56,7 @@ ANNOTATIONS = frozenset({"$defs", "$id", "$schema", "title", "description", "def
 def documents() -> dict[str, Schema]:
     """Return every file of the contract: its name and its content."""
     schemas: dict[str, type[BaseModel]] = {**EVENT_TYPES, "ack": Ack, "state": DeviceState, "verdicts": Verdicts}
+    schemas["command"] = Command
     files = {f"{name}.v1.json": _schema(model) for name, model in schemas.items()}
     files["bulk.v1.json"] = {
         "$schema": GenerateJsonSchema.schema_dialect,
@@ -86,10 +89,12 @@ def _asyncapi() -> Schema:
     messages["state"] = _message("state.v1.json", DeviceState.__doc__, "application/json")
     messages["ack"] = _message("ack.v1.json", Ack.__doc__, "application/json")
     messages["verdicts"] = _message("verdicts.v1.json", Verdicts.__doc__, "application/json")
+    messages["command"] = _message("command.v1.json", Command.__doc__, CONTENT_TYPE)
 
     channels: Schema = {}
     operations: Schema = {}
-    addresses = {name: f"evt/{name}" for name in EVENT_TYPES} | {name: name for name in ("bulk", "state", *TO_DEVICE)}
+    addresses = {name: topics.channel_of(name) for name in EVENT_TYPES}
+    addresses |= {name: name for name in ("bulk", "state", *TO_DEVICE)}
     for name, channel in addresses.items():
         channels[name] = {
             "address": f"{topics.PREFIX}/{{device}}/{channel}",
@@ -100,7 +105,7 @@ def _asyncapi() -> Schema:
         operations[f"{'send' if from_device else 'receive'}{name.capitalize()}"] = {
             "action": "send" if from_device else "receive",
             "channel": {"$ref": f"#/channels/{name}"},
-            "bindings": {"mqtt": {"qos": 1, "retain": name in {"state", *TO_DEVICE}, "bindingVersion": "0.2.0"}},
+            "bindings": {"mqtt": {"qos": 1, "retain": name in RETAINED, "bindingVersion": "0.2.0"}},
         }
     return {
         "asyncapi": "3.0.0",

@@ -2,7 +2,7 @@
 
 A decision is a transition of an alert: opened, updated, resolved. It follows from the last W grid rows, the bundle, and
 what the alert rule remembered before the newest of them. The agent packs these into the alert's evidence
-(:attr:`.events.Evidence.exact`), the cloud writes them into a file that people can read, and ``fieldwatch-agent
+(:attr:`.fields.Evidence.exact`), the cloud writes them into a file that people can read, and ``fieldwatch-agent
 replay`` makes the decisions again: years later, without device, log or cloud, bit for bit.
 
 The file is UTF-8 JSON, :class:`Dossier`, by convention ``….dossier.json``; numbers are written with as many digits as
@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fieldwatch_contract import exact
 from fieldwatch_contract.alerts import RuleState, Said
-from fieldwatch_contract.events import AlertData, Finite, Timestamp
+from fieldwatch_contract.events import AlertData
+from fieldwatch_contract.fields import Finite, Timestamp
 
 FORMAT: Literal["fieldwatch-dossier/1"] = "fieldwatch-dossier/1"
 SUFFIX = ".dossier.json"
@@ -95,7 +96,7 @@ class Dossier(_Model):
 
 
 def pack(decision: Decision) -> str:
-    """Return a decision as :attr:`.events.Evidence.exact` carries it."""
+    """Return a decision as :attr:`.fields.Evidence.exact` carries it."""
     head = decision.model_dump(mode="json", exclude={"window": True, "alert": {"evidence"}})
     return exact.pack(head, decision.rows)
 

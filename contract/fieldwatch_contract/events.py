@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from fieldwatch_contract.commands import ReplyData
+from fieldwatch_contract.fields import Evidence, Finite, Number, Timestamp, Wire
 from fieldwatch_contract.level import AtBound
 from fieldwatch_contract.verdicts import Kind, Verdict
 
@@ -31,21 +33,8 @@ MOST_VERDICTS = 200
 """Verdicts in one document, the latest ones: about 30 KB."""
 MODEL_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
-Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-"""A number on the wire. JSON, a database's documents and browsers know neither NaN nor infinity."""
-
-
-Number = Annotated[int, Field(ge=0, le=2**53)]
-"""An event's sequence number; integers up to 2⁵³ are exact in every JSON reader."""
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-
-class ModelScore(_Model):
+class ModelScore(Wire):
     """What one model says of one reading."""
 
     model: str = Field(description="name within the bundle: detector, classifier, …")
@@ -62,7 +51,7 @@ class ModelScore(_Model):
     )
 
 
-class ResultData(_Model):
+class ResultData(Wire):
     """One reading scored by every model of the bundle."""
 
     ts: Timestamp
@@ -73,35 +62,7 @@ class ResultData(_Model):
     )
 
 
-class Evidence(_Model):
-    """The readings around an alert, as far as the device's privacy setting lets them leave the lab.
-
-    ``values[i][j]`` is sensor ``sensors[i]`` at ``times[j]``, null where missing; ``mean`` and ``scale`` are the
-    sensor's training baseline, for drawing what normal looks like, ``low`` and ``high`` its lowest and highest reading
-    in training; agents before 0.2 do not tell those.
-    """
-
-    times: list[Timestamp]
-    sensors: list[str]
-    values: list[list[float | None]]
-    mean: list[Finite]
-    scale: list[Finite]
-    low: list[Finite] = []
-    high: list[Finite] = []
-    scores: list[float | None] = Field(description="the alerting model's score at times")
-    all_sensors: list[str] = Field(default=[], description="rows of z")
-    z: str = Field(
-        default="",
-        description="base64 of int8 [all_sensors, times]: 16(x-mean)/scale rounded, ±127 at most; -128: missing",
-    )
-    exact: str = Field(
-        default="",
-        description="what the decision was made of, bit for bit: contract.dossier packs and reads it; empty where it "
-        "would make the message too large; additive in v1",
-    )
-
-
-class BundleRef(_Model):
+class BundleRef(Wire):
     """Which bundle judged."""
 
     name: str
@@ -109,7 +70,7 @@ class BundleRef(_Model):
     sha256: str
 
 
-class AlertData(_Model):
+class AlertData(Wire):
     """A transition in an alert's life; later transitions of the same ``alert_id`` supersede earlier ones."""
 
     alert_id: str = Field(description="function of device, model and opened_at, see contract.alerts.alert_id")
@@ -141,7 +102,7 @@ class AlertData(_Model):
     )
 
 
-class LedgerDay(_Model):
+class LedgerDay(Wire):
     """Conservation for one UTC day: ``read = scored + Σ refused + evicted + pending``, each counted on its own.
 
     ``scored`` are results the cloud acknowledged, ``pending`` results still in the outbox.
@@ -155,7 +116,7 @@ class LedgerDay(_Model):
     pending: int
 
 
-class OutboxState(_Model):
+class OutboxState(Wire):
     """What waits to be acknowledged."""
 
     events: int
@@ -163,7 +124,7 @@ class OutboxState(_Model):
     oldest: Timestamp | None
 
 
-class Trouble(_Model):
+class Trouble(Wire):
     """Something at the device that a person must know of, for as long as it lasts.
 
     ``kind`` is an open list, so that an older reader still shows what it does not know. In use: ``log_missing``,
@@ -179,7 +140,7 @@ class Trouble(_Model):
     since: Timestamp | None = Field(default=None, description="null where it cannot be known")
 
 
-class LineCounts(_Model):
+class LineCounts(Wire):
     """What became of the lines of the last minutes; ``refused`` by reason. ``scored`` counts readings with results."""
 
     since: Timestamp = Field(description="the counts begin here, by the device's clock")
@@ -189,7 +150,7 @@ class LineCounts(_Model):
     refused: dict[str, int]
 
 
-class LevelNow(_Model):
+class LevelNow(Wire):
     """The level of one model's alerts, where the bundle lets it move."""
 
     model: str
@@ -197,7 +158,7 @@ class LevelNow(_Model):
     at_bound: AtBound = Field(default="", description="the end of the bundle's ladder at which it is")
 
 
-class HealthData(_Model):
+class HealthData(Wire):
     """The agent's own state, once a minute and after a change."""
 
     ts: Timestamp
@@ -218,7 +179,7 @@ class HealthData(_Model):
     levels: list[LevelNow] = Field(default=[], description="what scores must reach for an alert; additive in v1")
 
 
-class GapData(_Model):
+class GapData(Wire):
     """Something is missing and this says what: no minute vanishes in silence."""
 
     reason: Literal["evicted", "log_truncated", "log_vanished", "journal_rebuilt"]
@@ -228,7 +189,7 @@ class GapData(_Model):
     lines: int | None = Field(default=None, description="null where it cannot be known")
 
 
-class ModelData(_Model):
+class ModelData(Wire):
     """A step in a bundle's life on the device."""
 
     transition: Literal["activated", "refused", "rolled_back", "update_failed"]
@@ -237,7 +198,7 @@ class ModelData(_Model):
     reason: str = ""
 
 
-class _Event(_Model):
+class _Event(Wire):
     specversion: Literal["1.0"] = "1.0"
     id: str = Field(pattern=r"^[a-z0-9-]{3,64}:[0-9a-f]+:[0-9]{1,16}$")
     source: str = Field(description="//fieldwatch/<device>")
@@ -281,7 +242,16 @@ class ModelEvent(_Event):
     data: ModelData
 
 
-Event = Annotated[AlertEvent | ResultEvent | HealthEvent | GapEvent | ModelEvent, Field(discriminator="type")]
+class ReplyEvent(_Event):
+    """``reply``: a device's answer to a command."""
+
+    type: Literal["fieldwatch.reply.v1"] = "fieldwatch.reply.v1"
+    data: ReplyData
+
+
+Event = Annotated[
+    AlertEvent | ResultEvent | HealthEvent | GapEvent | ModelEvent | ReplyEvent, Field(discriminator="type")
+]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 EVENTS: TypeAdapter[list[Event]] = TypeAdapter(Annotated[list[Event], Field(max_length=BULK_EVENTS)])
 EVENT_TYPES: dict[str, type[_Event]] = {
@@ -290,10 +260,11 @@ EVENT_TYPES: dict[str, type[_Event]] = {
     "health": HealthEvent,
     "gap": GapEvent,
     "model": ModelEvent,
+    "reply": ReplyEvent,
 }
 
 
-class Ack(_Model):
+class Ack(Wire):
     """Cloud → device: everything up to ``upto`` is settled, and the numbers in ``also``; see :mod:`.delivery`.
 
     Settled is what is stored, but for the numbers in ``refused``: those the cloud could not store, and sending them
@@ -302,11 +273,11 @@ class Ack(_Model):
 
     epoch: str
     upto: Number
-    also: list[Number] = []
+    also: list[Number] = Field(default=[], description="above upto")
     refused: list[Number] = Field(default=[], description="settled, but in quarantine and not stored; additive in v1")
 
 
-class AlertVerdict(_Model):
+class AlertVerdict(Wire):
     """What a person said of one alert."""
 
     alert_id: str = Field(pattern=r"^[0-9a-f]{32}$")
@@ -321,7 +292,7 @@ class AlertVerdict(_Model):
     )
 
 
-class Verdicts(_Model):
+class Verdicts(Wire):
     """Cloud → device, the retained ``verdicts``: what people said of its latest alerts.
 
     Data for the alert rule (:mod:`.level`), which moves within the bounds of the signed bundle; it can order nothing.
@@ -331,7 +302,7 @@ class Verdicts(_Model):
     verdicts: list[AlertVerdict] = Field(max_length=MOST_VERDICTS)
 
 
-class DeviceState(_Model):
+class DeviceState(Wire):
     """The retained ``state``; the last will is the same with ``offline`` and the same connection id."""
 
     status: Literal["online", "offline"]

@@ -6,7 +6,8 @@
 ``state``                 device → cloud: retained, also the last will
 ``ack``                   cloud → device: retained, what the cloud has stored
 ``verdicts``              cloud → device: retained, what people said of its alerts
-``command`` / ``reply``   cloud → device → cloud
+``command``               cloud → device: what a person asks of it, for an hour at most (:mod:`.commands`)
+``reply``                 device → cloud: its answer, an event like the others
 ========================  =================================================================
 """
 
@@ -16,7 +17,7 @@ import re
 from typing import NamedTuple
 
 PREFIX = "fieldwatch/v1/d"
-EVENTS = ("alert", "result", "health", "gap", "model", "drift")
+EVENTS = ("alert", "result", "health", "gap", "model", "drift", "reply")
 DEVICE_ID = re.compile(r"[a-z0-9-]{3,64}")
 
 FLOOR = "floor"
@@ -26,6 +27,7 @@ epoch. Everything below was acknowledged or evicted, so the cloud need not wait 
 ALL_EVENTS = f"{PREFIX}/+/evt/#"
 ALL_BULK = f"{PREFIX}/+/bulk"
 ALL_STATES = f"{PREFIX}/+/state"
+ALL_REPLIES = f"{PREFIX}/+/reply"
 
 
 class Address(NamedTuple):
@@ -46,6 +48,15 @@ def topic(device: str, channel: str) -> str:
     if not DEVICE_ID.fullmatch(device):
         raise ValueError(f"device id {device!r} must match ^[a-z0-9-]{{3,64}}$")
     return f"{PREFIX}/{device}/{channel}"
+
+
+def channel_of(event: str) -> str:
+    """Return the channel on which one event of this type is sent.
+
+    >>> channel_of("alert"), channel_of("reply")
+    ('evt/alert', 'reply')
+    """
+    return event if event == "reply" else f"evt/{event}"
 
 
 def parse(text: str) -> Address | None:

@@ -17,7 +17,6 @@ from fieldwatch_contract.alerts import alert_id
 from fieldwatch_contract.events import (
     AlertData,
     BundleRef,
-    Evidence,
     GapData,
     HealthData,
     LedgerDay,
@@ -25,6 +24,7 @@ from fieldwatch_contract.events import (
     OutboxState,
     envelope,
 )
+from fieldwatch_contract.fields import Evidence
 from fieldwatch_contract.topics import topic
 from numpy.typing import NDArray
 

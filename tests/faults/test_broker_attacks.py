@@ -222,11 +222,15 @@ ACTIONS: dict[str, Callable[[Site, Peer], str]] = {
     "acknowledge to the victim": _writes("ack"),
     "verdicts to the victim": _writes("verdicts", retain=True),
     "command to the victim": _writes("command"),
+    "command to the victim, retained": _writes("command", retain=True),
+    "command to oneself": lambda _site, peer: _refusal(peer.publish(f"{PREFIX}/{ATTACKER}/command")),
     "deeper than an event": _writes("evt/alert/critical"),
     "write $SYS": lambda _site, peer: _refusal(peer.publish("$SYS/broker/version")),
     "write $CONTROL": lambda _site, peer: _refusal(peer.publish("$CONTROL/dynamic-security/v1")),
     "write elsewhere": lambda _site, peer: _refusal(peer.publish("anything")),
     "read the victim's verdicts": _reads(f"{PREFIX}/{VICTIM}/verdicts"),
+    "read the victim's commands": _reads(f"{PREFIX}/{VICTIM}/command"),
+    "read the victim's replies": _reads(f"{PREFIX}/{VICTIM}/reply"),
     "read all": _reads("#"),
     "read all events": _reads(f"{PREFIX}/+/evt/#"),
     "read $SYS": _reads("$SYS/#"),
@@ -255,9 +259,13 @@ def test_matrix(site: Site, ingest: Peer, victim: Peer) -> None:
                 assert peer.open()
             table[who, action] = act(site, peer)
         sent += 1
-        victim.publish(f"{PREFIX}/{VICTIM}/evt/alert", b"true %d" % sent)
+        for channel in ("evt/alert", "reply"):
+            victim.publish(f"{PREFIX}/{VICTIM}/{channel}", b"true %d" % sent)
+        ingest.publish(f"{PREFIX}/{VICTIM}/command", b"true %d" % sent)
         ingest.publish(f"{PREFIX}/{VICTIM}/verdicts", b"true %d" % sent, retain=True)
         wait_until(lambda count=sent: _true(ingest, "evt/alert") == count, "the victim's event at ingest")
+        wait_until(lambda count=sent: _true(ingest, "reply") == count, "the victim's reply at ingest")
+        wait_until(lambda count=sent: _true(victim, "command") == count, "the command at the victim")
         wait_until(lambda count=sent: _true(victim, "verdicts") == count, "the verdicts at the victim")
         time.sleep(0.2)  # whatever would come to the attacker had time to
         foreign = [topic for topic, _ in peer.received]

@@ -19,7 +19,8 @@ from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
 from fieldwatch_cloud.store import Store
 from fieldwatch_cloud.store import tables as t
-from fieldwatch_contract.events import Ack, Evidence
+from fieldwatch_contract.events import Ack
+from fieldwatch_contract.fields import Evidence
 
 from tests.authority import Authority
 from tests.brokers import Hostile

@@ -6,7 +6,6 @@ recomputed from the log, with the same results and the same ``alert_id`` for the
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertState, Change, Said, alert_id
 from fieldwatch_contract.bundle import Bundle
-from fieldwatch_contract.events import BULK_LIMIT, AlertData, Evidence
+from fieldwatch_contract.events import BULK_LIMIT, AlertData
+from fieldwatch_contract.fields import Evidence
 from fieldwatch_contract.grid import Block
 from fieldwatch_contract.scoring import Scores, rank, responsible
 from fieldwatch_contract.verdicts import VERDICTS, WHYS, Kind
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from fieldwatch_agent.score.basis import basis
+from fieldwatch_agent.score.evidence import evidence
 from fieldwatch_agent.score.rules import Rules, States
 from fieldwatch_agent.score.words import in_words
 from fieldwatch_agent.send.journal import Draft
@@ -39,11 +40,8 @@ ALERT_SHARE = 0.02
 """A sensor with a smaller share of the score explains nothing and is not named, unless it is the first."""
 EVIDENCE_ROWS = 120
 """Rows shown before a transition; blocks must bring at least this much history."""
-EVIDENCE_CELLS = 16_000
-"""Most cells of the all-sensor picture, so that an alert stays below the size brokers accept."""
 ALERT_BYTES = BULK_LIMIT - 1024
 """Largest alert with what it was made of, without its envelope: it stays one message of its own."""
-Z_STEPS = 16
 _WORDS = [[f'{verdict}","why":"{why}' if why else str(verdict) for verdict in VERDICTS] for why in WHYS]
 """JSON of verdict and reason, by their codes."""
 
@@ -240,40 +238,18 @@ class Decider:
 
     def _evidence(self, block: Block, judged: Scores, index: int, sensors: list[str]) -> Evidence:
         """The last rows up to ``index``: readings of the sensors named, and a coarse picture of all."""
-        manifest = self._bundle.manifest
         history = len(block.rows) - len(block.ts)
         stop = history + index + 1
         start = max(0, stop - EVIDENCE_ROWS)
         rows = block.rows[start:stop]
         first = next((i for i, row in enumerate(rows) if not np.isnan(row).all()), 0)
         start, rows = start + first, rows[first:]
-
-        mean = np.array(manifest.baseline.mean)
-        scale = np.array(manifest.baseline.scale)
-        z = (rows - mean) / scale
-        widest = max(1, EVIDENCE_CELLS // len(rows))
-        with np.errstate(invalid="ignore"):
-            reach = np.nan_to_num(np.abs(z)).max(axis=0)
-        drawn = np.sort(np.argsort(-reach, kind="stable")[:widest])
-        coarse = np.clip(np.round(z[:, drawn] * Z_STEPS), -127, 127)
-        picture = np.where(np.isnan(coarse), -128, coarse).astype(np.int8).T
-
         end = int(block.ts[index])
-        times = [clock.iso(end - (stop - 1 - row) * manifest.period) for row in range(start, stop)]
-        place = [manifest.sensors.index(sensor) for sensor in sensors]
+        period = self._bundle.manifest.period
+        times = [end - (stop - 1 - row) * period for row in range(start, stop)]
         known = judged.score.astype(np.float64)
-        return Evidence(
-            times=times,
-            sensors=sensors,
-            values=[_numbers(rows[:, i]) for i in place],
-            mean=[manifest.baseline.mean[i] for i in place],
-            scale=[manifest.baseline.scale[i] for i in place],
-            low=[manifest.baseline.low[i] for i in place],
-            high=[manifest.baseline.high[i] for i in place],
-            scores=[_number(known[row - history]) if row >= history else None for row in range(start, stop)],
-            all_sensors=[manifest.sensors[i] for i in drawn],
-            z=base64.b64encode(np.ascontiguousarray(picture).tobytes()).decode(),
-        )
+        scores = [known[row - history] if row >= history else np.nan for row in range(start, stop)]
+        return evidence(self._bundle.manifest, times, rows, scores, sensors)
 
 
 def _draft(alert: AlertData) -> Draft:
@@ -282,11 +258,3 @@ def _draft(alert: AlertData) -> Draft:
 
 def _severity(kind: Kind) -> Literal["warning", "critical"]:
     return "critical" if kind == "classifier" else "warning"
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else float(f"{value:.6g}")  # noqa: PLR0124 - NaN
-
-
-def _numbers(values: NDArray[np.float64]) -> list[float | None]:
-    return [_number(value) for value in values.tolist()]

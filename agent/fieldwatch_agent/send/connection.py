@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from fieldwatch_agent.config import MqttConfig
     from fieldwatch_agent.send.packer import Parcel
 
+CHANNELS = ("ack", "verdicts", "command")
+"""What the cloud says to a device; delivery needs the first of them."""
 _LOG_ERROR = 8
 ALERT_S = 2.0
 """Seconds to wait for the broker's reason at each step."""
@@ -135,8 +137,8 @@ class Connection:
         return info
 
     def subscribe(self) -> None:
-        """Subscribe to our acknowledgements, and to what people said of our alerts."""
-        self._client.subscribe([(topics.topic(self._device, channel), 1) for channel in ("ack", "verdicts")])
+        """Subscribe to our acknowledgements, to what people said of our alerts, and to commands."""
+        self._client.subscribe([(topics.topic(self._device, channel), 1) for channel in CHANNELS])
 
     def why_lost(self, code: ReasonCode) -> str:
         """Say why the connection ended, from the reason code or the socket's last error."""

@@ -9,9 +9,12 @@ epoch or high-water mark               a new epoch: nothing is renumbered, every
 a day of the ledger                    removed
 what only ``status`` shows             removed
 what people said of alerts             removed: the cloud says it again with the next connection
+which commands were done,              removed: a command of the last hour that comes again may be done again, and
+which alerts were raised               evidence of older alerts is refused
 a message in the outbox                moved to the rejects when it would be sent (:mod:`.send.outbox`)
 both read positions, the structure,    the whole file is set aside (renamed); a new one, with a new epoch, takes over
-another format                         the alerts, gaps and bundle changes that are readable, and the log is re-read
+another format                         the alerts, gaps, bundle changes and replies that are readable, and the log is
+                                       re-read
 =====================================  ==============================================================================
 
 All damage is announced with a ``gap`` of reason ``journal_rebuilt`` and noted for the trouble ``journal_damaged``. A
@@ -33,10 +36,12 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.events import GapData
 
 from fieldwatch_agent import durable
-from fieldwatch_agent.send import ledger, said
+from fieldwatch_agent.send import ledger, raised, said, seen
 from fieldwatch_agent.send.database import (
+    COMMANDS,
     DAMAGE,
     EPOCH,
+    RAISED,
     SAID,
     SCHEMA,
     VERSION,
@@ -56,7 +61,7 @@ from fieldwatch_agent.send.database import (
 )
 from fieldwatch_agent.send.progress import COPIES, Progress
 
-CARRIED = ("alert", "gap", "model")
+CARRIED = ("alert", "gap", "model", "reply")
 """Events that a new journal takes over; results are recomputed from the log, and health is reported again."""
 _SHOWN = ("health", "uplink", "last_alert", "running", DAMAGE)
 _MOST = 2**53
@@ -157,6 +162,12 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
     except ValueError:
         db.execute("DELETE FROM meta WHERE key = ?", (SAID,))
         healed.append("what people said of alerts was removed: the cloud says it again")
+    for key, read in ((COMMANDS, seen.from_json), (RAISED, raised.from_json)):
+        try:
+            read(read_meta(db, key))
+        except ValueError:
+            db.execute("DELETE FROM meta WHERE key = ?", (key,))
+            healed.append(f"{key} was removed")
     return healed + [f"removed: {lost[:200]}" for lost in ledger.sift(db)]
 
 

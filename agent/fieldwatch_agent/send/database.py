@@ -29,11 +29,16 @@ from typing import Any, NamedTuple
 
 from fieldwatch_contract import clock, topics
 
+from fieldwatch_agent.send import raised
 from fieldwatch_agent.send.message import Message
 
 DAMAGE = "damage"
 SAID = "said"
 """Key of what people said of alerts (:mod:`.send.said`)."""
+COMMANDS = "commands"
+"""Key of the commands that were received (:mod:`.send.seen`)."""
+RAISED = "raised"
+"""Key of the alerts that were raised (:mod:`.send.raised`)."""
 NOTES_KEPT = 5
 NOTE_LENGTH = 500
 FILE = "journal.db"
@@ -249,8 +254,8 @@ def damage_noted(db: sqlite3.Connection) -> list[tuple[str, str]]:
 
 
 def enqueue(db: sqlite3.Connection, now: str, drafts: Iterable[Draft]) -> None:
-    """Append events to the outbox and remember the newest alert for ``status``."""
-    last_alert = None
+    """Append events to the outbox; remember the newest alert for ``status``, and when alerts were open."""
+    alerts = []
     rows = []
     known, before = ("", ""), 0
     for event, day, data in drafts:
@@ -258,12 +263,21 @@ def enqueue(db: sqlite3.Connection, now: str, drafts: Iterable[Draft]) -> None:
             known, before = (event, day), checksum(event, now, day, "")
         rows.append((event, now, day, data, zlib.crc32(data.encode("utf-8", "surrogateescape"), before)))
         if event == "alert":
-            last_alert = data
+            alerts.append(data)
     db.executemany("INSERT INTO outbox (event, time, day, data, sum) VALUES (?, ?, ?, ?, ?)", rows)
-    if last_alert is not None:
-        alert = json.loads(last_alert)
-        alert.pop("evidence", None)
-        write_meta(db, "last_alert", json.dumps(alert))
+    if alerts:
+        newest = json.loads(alerts[-1])
+        newest.pop("evidence", None)
+        write_meta(db, "last_alert", json.dumps(newest))
+        write_meta(db, RAISED, raised.with_new(_or_none(db, RAISED), alerts))
+
+
+def _or_none(db: sqlite3.Connection, key: str) -> str | None:
+    """Return a value; None also where it was damaged: it is written anew."""
+    try:
+        return read_meta(db, key)
+    except Damaged:
+        return None
 
 
 def given(db: sqlite3.Connection) -> int:

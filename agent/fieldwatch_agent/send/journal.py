@@ -30,11 +30,14 @@ from pathlib import Path
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import Said
+from fieldwatch_contract.commands import ReplyData
 from fieldwatch_contract.events import HealthData, LedgerDay, OutboxState, Verdicts
 
-from fieldwatch_agent.send import ledger, limit, said
+from fieldwatch_agent.send import ledger, limit, raised, said, seen
 from fieldwatch_agent.send.database import (
+    COMMANDS,
     FILE,
+    RAISED,
     SAID,
     TIME,
     Damaged,
@@ -50,6 +53,8 @@ from fieldwatch_agent.send.database import (
 from fieldwatch_agent.send.file import JournalFile
 from fieldwatch_agent.send.outbox import Outbox, depth
 from fieldwatch_agent.send.progress import COPIES, Progress
+from fieldwatch_agent.send.raised import Raised
+from fieldwatch_agent.send.seen import Seen
 from fieldwatch_agent.send.view import read_progress, read_status
 
 __all__ = [
@@ -200,6 +205,30 @@ class Journal:
             with self._file.write() as db:
                 write_meta(db, SAID, said.to_json(found))
         return found
+
+    def commands(self) -> tuple[Seen, ...]:
+        """Return the commands that were received and must be remembered, oldest first."""
+        with self._file.reading():
+            try:
+                return seen.from_json(read_meta(self._file.db, COMMANDS))
+            except ValueError as error:
+                raise Damaged(f"{COMMANDS}: {error}") from error
+
+    def remember(self, commands: Sequence[Seen], replies: Sequence[ReplyData] = ()) -> None:
+        """Keep ``commands`` and queue ``replies`` in one transaction: what is answered is ended, and the reverse."""
+        now = clock.now()
+        with self._file.write() as db:
+            write_meta(db, COMMANDS, seen.to_json(seen.kept(commands, now)))
+            enqueue(db, clock.iso(now), [Draft("reply", clock.day_of(now), each.model_dump_json()) for each in replies])
+            limit.evict(db, self._limit, clock.iso(now))
+
+    def raised(self) -> Mapping[str, Raised]:
+        """Return the newest alerts that were raised, by id."""
+        with self._file.reading():
+            try:
+                return raised.from_json(read_meta(self._file.db, RAISED))
+            except ValueError as error:
+                raise Damaged(f"{RAISED}: {error}") from error
 
     def enqueue(self, drafts: Iterable[Draft]) -> None:
         """Queue events that do not result from lines: gaps in the log, bundle changes."""

@@ -1,20 +1,28 @@
-"""What the cloud says of alerts, on its way from the uplink's thread to the service's: only the latest document counts.
+"""What the cloud says, on its way from the uplink's thread to the service's.
 
-It is retained at the broker, so it comes again with every connection: what is lost on the way is not lost. Whatever it
-is, delivery goes on: a document that is none is ignored, counted, and a trouble (:attr:`Mailbox.problem`) until one
-comes that can be read, or the broker has none any more.
+Of verdicts only the latest document counts (:class:`Mailbox`). It is retained at the broker, so it comes again with
+every connection: what is lost on the way is not lost. Whatever it is, delivery goes on: a document that is none is
+ignored, counted, and a trouble (:attr:`Mailbox.problem`) until one comes that can be read, or the broker has none any
+more.
+
+Of commands each counts (:class:`Letterbox`). The cloud publishes one again until it is answered, so those that do not
+fit in may be dropped.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 
+from fieldwatch_contract.commands import COMMAND_BYTES
 from fieldwatch_contract.events import Verdicts
 from pydantic import ValidationError
 
 MOST_BYTES = 256 * 1024
 """A larger document is not looked at; a full one has about 30 KB."""
+
+MOST_LETTERS = 50
 
 log = logging.getLogger("fieldwatch.uplink")
 
@@ -77,3 +85,21 @@ def _read(payload: bytes) -> tuple[Verdicts | None, str]:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         return None, f"{place}: {first['msg']}" if place else first["msg"]
+
+
+class Letterbox:
+    """Holds the commands that came, oldest first; both methods may be used from any thread."""
+
+    def __init__(self) -> None:
+        self._letters: deque[bytes] = deque()
+
+    def put(self, payload: bytes) -> None:
+        """Take what came from the broker, as far as a reader could make anything of it."""
+        if len(self._letters) >= MOST_LETTERS:
+            log.warning("more than %d commands at once: one was dropped, the cloud repeats it", MOST_LETTERS)
+        elif payload:
+            self._letters.append(payload[: COMMAND_BYTES + 1])  # one byte more tells that it was too large
+
+    def take(self) -> list[bytes]:
+        """Return what came, and keep nothing."""
+        return [self._letters.popleft() for _ in range(len(self._letters))]

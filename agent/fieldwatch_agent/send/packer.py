@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from fieldwatch_contract import topics
 from fieldwatch_contract.events import BULK_LIMIT, envelope
 
 from fieldwatch_agent.send.message import Message
@@ -68,8 +69,8 @@ class Packer:
     def pack(self, epoch: str, messages: list[Message]) -> Parcel | None:
         """Pack as many of ``messages`` as fit into one payload, from the first on; None where not even that one fits.
 
-        An alert that is too large is sent without what it was made of, then without its evidence; one for which
-        :data:`BARREN` connections in a row were too short, without either.
+        An alert that is too large is sent without what it was made of, then without its evidence, a reply without its
+        evidence; an alert for which :data:`BARREN` connections in a row were too short, without either.
         """
         if messages[0].event == "alert" and self._barren >= BARREN:
             bare = without_evidence(messages[0].data)
@@ -78,7 +79,7 @@ class Packer:
                 messages = [messages[0]._replace(data=bare.encode()), *messages[1:]]
         events = [envelope(self._device, epoch, each.seq, each.event, each.time, each.data) for each in messages]
         if len(events) == 1 and len(events[0]) <= self.limit:
-            return Parcel(f"evt/{messages[0].event}", events[0], (messages[0].seq,))
+            return Parcel(topics.channel_of(messages[0].event), events[0], (messages[0].seq,))
         count = len(events)
         while count:
             text = b"[" + b",".join(events[:count]) + b"]"
@@ -88,8 +89,8 @@ class Packer:
             count //= 2
             self.rows = max(1, count)
         first = messages[0]
-        if first.event == "alert" and (less := lighter(first.data)) is not None:
-            log.warning("alert %d is sent without part of its evidence: it is larger than the broker takes", first.seq)
+        if first.event in ("alert", "reply") and (less := lighter(first.data)) is not None:
+            log.warning("%s %d goes without part of its evidence: the broker takes no more", first.event, first.seq)
             return self.pack(epoch, [first._replace(data=less.encode())])
         return None
 

@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING
 
 from fieldwatch_contract import causes
 
-from fieldwatch_agent.send.connection import Connection, Dialer, Timing
-from fieldwatch_agent.send.mailbox import Mailbox
+from fieldwatch_agent.send.connection import CHANNELS, Connection, Dialer, Timing
+from fieldwatch_agent.send.mailbox import Letterbox, Mailbox
 from fieldwatch_agent.send.plan import Attempts
 from fieldwatch_agent.send.presence import LOST, STOPPED, Presence
 from fieldwatch_agent.send.traffic import Traffic
@@ -53,7 +53,7 @@ log = logging.getLogger("fieldwatch.uplink")
 
 class Uplink:
     """The thread that sends. All public members may be used from any thread. ``verdicts``: what people said of alerts,
-    to be taken by the service."""
+    and ``commands``: what they ask for; both to be taken by the service."""
 
     def __init__(self, config: MqttConfig, device: str, journal: Journal, timing: Timing | None = None) -> None:
         """Does nothing before :meth:`start`."""
@@ -69,6 +69,7 @@ class Uplink:
         self._dialer = Dialer(config, device, self._timing, self._inbox.put)
         self._link: Connection | None = None
         self.verdicts = Mailbox()
+        self.commands = Letterbox()
 
     @property
     def idle(self) -> bool:
@@ -217,17 +218,22 @@ class Uplink:
     def on_subscribe(self, link: Connection, codes: list[ReasonCode]) -> None:
         """Begin to send after a short delay: a retained acknowledgement may save much of it.
 
-        Delivery does not need the verdicts, and a broker with access rules of before there were any refuses them.
+        Delivery needs nothing else, and a broker with access rules of before there was more refuses the rest.
         """
         if link is not self._link:
             return
-        acknowledgements, *verdicts = codes
+        acknowledgements, *others = codes
         if acknowledgements.is_failure:
             reason = causes.code(acknowledgements)
             self._drop(f"{self._dialer.where} refuses the subscription to our acknowledgements: {reason}")
             return
-        refused = next((causes.code(code) for code in verdicts if code.is_failure), "")
-        self.verdicts.closed = refused and f"{self._dialer.where} refuses the subscription to 'verdicts': {refused}"
+        refused = {
+            channel: causes.code(code) for channel, code in zip(CHANNELS[1:], others, strict=True) if code.is_failure
+        }
+        why = refused.get("verdicts", "")
+        self.verdicts.closed = why and f"{self._dialer.where} refuses the subscription to 'verdicts': {why}"
+        if "command" in refused:
+            log.warning("%s: no command reaches this device: it may not read 'command'", self._dialer.where)
         link.stage.ready = time.monotonic() + self._timing.retained_ack
 
     def on_publish(self, link: Connection, mid: int, code: ReasonCode) -> None:
@@ -237,11 +243,13 @@ class Uplink:
             self._traffic.answered(channel, numbers, code, self._dialer.where)
 
     def on_message(self, link: Connection, topic: str, payload: bytes) -> None:
-        """Process an acknowledgement, or keep verdicts for the service."""
+        """Process an acknowledgement, or keep verdicts and commands for the service."""
         if link is not self._link:
             return
         if topic.endswith("/verdicts"):
             self.verdicts.put(payload)
+        elif topic.endswith("/command"):
+            self.commands.put(payload)
         elif not self._traffic.acknowledged(payload):
             self._drop(
                 "the cloud holds more than this journal ever sent: it was set back; everything waiting is sent again"

@@ -32,13 +32,21 @@ class Updating:
     """The updater's process, or none; ``interval`` in seconds."""
 
     def __init__(self, command: Sequence[str], interval: float) -> None:
-        """The first update is due at once."""
+        """The first update is due at once. ``ended``: how many have ended, see :meth:`hurry`; ``code``: the last one's
+        exit code, None where it had none."""
         self._command = list(command)
         self._interval = interval
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._due = time.monotonic()
         self._trouble: Trouble | None = None
+        self._begun = self._wanted = self.ended = 0
+        self.code: int | None = None
+
+    def hurry(self) -> int:
+        """Let an update begin now, after one that is running; return what :attr:`ended` will be after it."""
+        self._wanted = self._begun + 1
+        return self._wanted
 
     @property
     def running(self) -> bool:
@@ -48,7 +56,7 @@ class Updating:
     def follow(self) -> None:
         """Start the updater when it is due, evaluate how it ended, stop it when it takes too long."""
         if self._process is None:
-            if time.monotonic() >= self._due:
+            if time.monotonic() >= self._due or self._wanted > self._begun:
                 self._start()
             return
         code = self._process.poll()
@@ -58,6 +66,7 @@ class Updating:
                 self._process.kill()
             return
         self._process = None
+        self.ended, self.code = self._begun, code
         self._plan()
         if code == MISCONFIGURED:
             self._tell(
@@ -81,9 +90,11 @@ class Updating:
 
     def _start(self) -> None:
         self._started = time.monotonic()
+        self._begun += 1
         try:
             self._process = subprocess.Popen(self._command)
         except OSError as error:
+            self.ended, self.code = self._begun, None
             self._plan()
             self._tell(f"the updater cannot be started: {error}")
 

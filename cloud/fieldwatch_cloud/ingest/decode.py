@@ -28,6 +28,7 @@ import zstandard
 from fieldwatch_contract import topics
 from fieldwatch_contract.alerts import alert_id
 from fieldwatch_contract.clock import day_of, parse_iso
+from fieldwatch_contract.commands import ReplyData
 from fieldwatch_contract.events import (
     BULK_EVENTS,
     EVENT,
@@ -37,6 +38,7 @@ from fieldwatch_contract.events import (
     Event,
     HealthEvent,
     ModelEvent,
+    ReplyEvent,
     ResultData,
     ResultEvent,
 )
@@ -44,7 +46,16 @@ from fieldwatch_contract.verdicts import CODES
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from fieldwatch_cloud.store.batch import MAX_INT, REASON_LIMIT, AlertSeen, Batch, HealthSeen, Refused, StateSeen
+from fieldwatch_cloud.store.batch import (
+    MAX_INT,
+    REASON_LIMIT,
+    AlertSeen,
+    Batch,
+    HealthSeen,
+    Refused,
+    ReplySeen,
+    StateSeen,
+)
 from fieldwatch_cloud.store.packed import unpack
 
 UNPACKED_LIMIT = 8 * 1024 * 1024
@@ -104,8 +115,8 @@ class _Decoder:
             self._refuse(message, crowded)
         elif address.channel == "state":
             self._add_state(address.device, message)
-        elif address.channel.startswith("evt/"):
-            self._add_event(address.device, message, message.payload, address.channel[4:])
+        elif address.channel == "reply" or address.channel.startswith("evt/"):
+            self._add_event(address.device, message, message.payload, address.channel)
         else:
             self._refuse(message, f"unknown channel {address.channel}")
 
@@ -200,8 +211,8 @@ class _Decoder:
                 raise ValueError(f"sent on the topic of {device}, but names {owner}, {event.source}, {event.subject}")
             if not 0 < seq < MAX_INT or len(epoch) > 64:
                 raise ValueError(f"id {event.id[:100]} is out of range")
-            if channel is not None and channel != kind:
-                raise ValueError(f"a {kind} event on channel evt/{channel}")
+            if channel is not None and channel != topics.channel_of(kind):
+                raise ValueError(f"a {kind} event on channel {channel}")
             self._add_data(device, epoch, seq, kind, event)
         except ValueError as error:
             self._refuse(message, _reason(error), event.model_dump_json().encode())
@@ -213,6 +224,9 @@ class _Decoder:
     def _add_data(self, device: str, epoch: str, seq: int, kind: str, event: Event) -> None:
         if isinstance(event, ResultEvent):
             self._add_result(device, event.data)
+            return
+        if isinstance(event, ReplyEvent):
+            self._add_reply(device, event.data)
             return
         if isinstance(event, AlertEvent):
             opened = _time(event.data.opened_at)
@@ -249,6 +263,12 @@ class _Decoder:
                 "data": event.data.model_dump(mode="json"),
             }
         )
+
+    def _add_reply(self, device: str, data: ReplyData) -> None:
+        _check_times(*(data.evidence.times if data.evidence is not None else ()))
+        for model in data.replay:
+            _check_times(model.highest_at)
+        self.batch.replies.append(ReplySeen(device, data))
 
     def _add_result(self, device: str, data: ResultData) -> None:
         ts = _time(data.ts)

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from fieldwatch_contract import causes, topics
-from fieldwatch_contract.events import Ack, Verdicts
+from fieldwatch_contract import causes, clock, topics
+from fieldwatch_contract.commands import Command
+from fieldwatch_contract.events import CONTENT_TYPE, Ack, Verdicts
 from paho.mqtt.client import MQTT_LOG_ERR, Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.exception import MalformedPacket
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from fieldwatch_cloud.config import BrokerConfig
     from fieldwatch_cloud.ingest.stats import Stats
 
+SUBSCRIBED = (topics.ALL_EVENTS, topics.ALL_BULK, topics.ALL_STATES, topics.ALL_REPLIES)
 RECEIVE_MAXIMUM = 500
 """Unconfirmed messages that the broker may send: this bounds our memory."""
 SESSION_EXPIRY_S = 3_600
@@ -206,6 +208,15 @@ class Link:
         """Tell a device what people said of its alerts; like an acknowledgement it is published again after a loss."""
         self.client.publish(topics.topic(device, "verdicts"), verdicts.model_dump_json().encode(), qos=0, retain=True)
 
+    def command(self, command: Command, left: int) -> bool:
+        """Publish a command that may begin within ``left`` µs, never retained; tell whether the library took it."""
+        wishes = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        wishes.ContentType = CONTENT_TYPE
+        wishes.PayloadFormatIndicator = 1
+        wishes.MessageExpiryInterval = max(1, left // clock.SECOND)
+        payload = command.model_dump_json().encode()
+        return self.client.publish(topics.topic(command.subject, "command"), payload, qos=1, properties=wishes).rc == 0
+
     def leave(self) -> None:
         """Disconnect in good order, within two seconds."""
         self.client.disconnect()
@@ -255,7 +266,7 @@ class Link:
             return
         group = self._target.config.group
         share = f"$share/{group}/" if group else ""
-        filters = [(f"{share}{name}", 1) for name in (topics.ALL_EVENTS, topics.ALL_BULK, topics.ALL_STATES)]
+        filters = [(f"{share}{name}", 1) for name in SUBSCRIBED]
         self.client.subscribe(filters)
 
     def _on_subscribe(self, codes: list[ReasonCode]) -> None:

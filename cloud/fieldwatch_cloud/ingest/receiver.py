@@ -9,8 +9,9 @@ What it promises
 How
     One thread connects (:mod:`.link`), gathers a batch (at most :data:`BATCH_ROWS` rows or :data:`LINGER_S`, so a live
     event waits no longer than that), stores it (:mod:`.intake`), confirms it, and publishes acknowledgements as
-    :class:`.AckPacer` allows. In between it tells devices what people have said of their alerts. With a ``group`` any
-    number of processes share the subscription: the store does not depend on their order.
+    :class:`.AckPacer` allows. In between it tells devices what people have said of their alerts, and what they ask for
+    (:mod:`.store.commands`). With a ``group`` any number of processes share the subscription: the store does not depend
+    on their order.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ FIRST_RETRY_S = 0.5
 LAST_RETRY_S = 15.0
 STORE_RETRY_S = 1.0
 SAY_S = 1.0
-"""Seconds between two looks for new verdicts: another process may have stored them."""
+"""Seconds between two looks for new verdicts and commands: another process may have stored them."""
 
 log = logging.getLogger("fieldwatch.ingest")
 
@@ -183,17 +184,20 @@ class Ingest:
         self._say(link, time.monotonic())
 
     def _say(self, link: Link, now: float) -> None:
-        """Tell devices what people have said of their alerts since last time; after connecting, all of it."""
+        """Tell devices what people have said of their alerts since last time (after connecting, all of it), and what
+        they ask for."""
         if now < self._say_again:
             return
         self._say_again = now + SAY_S
         try:
             self._said, documents = self._store.said(self._said)
+            for device, verdicts in documents.items():
+                link.tell(device, verdicts)
+            given = [command.id for command, left in self._store.commands_due() if link.command(command, left)]
+            if given:
+                self._store.commands_published(given)
         except SQLAlchemyError as error:
-            log.warning("verdicts cannot be read: %s; retrying", getattr(error, "orig", None) or error)
-            return
-        for device, verdicts in documents.items():
-            link.tell(device, verdicts)
+            log.warning("verdicts or commands: the store: %s; retrying", getattr(error, "orig", None) or error)
 
     # ---- connection ----
 

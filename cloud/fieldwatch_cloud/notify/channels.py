@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 from sqlalchemy import select
 
 from fieldwatch_cloud.alerts.routing import SELF_TEST

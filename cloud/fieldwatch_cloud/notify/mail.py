@@ -19,7 +19,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from fieldwatch_contract import clock
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 
 from fieldwatch_cloud.notify.channel import TIMEOUT_S, RefusedError, TryLaterError
 from fieldwatch_cloud.notify.letters import Text, word

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fieldwatch_contract.commands import ReplyData
 from fieldwatch_contract.events import AlertData, DeviceState, HealthEvent
 
 REASON_LIMIT = 500
@@ -44,6 +45,13 @@ class HealthSeen(NamedTuple):
     event: HealthEvent
 
 
+class ReplySeen(NamedTuple):
+    """A device's answer to a command."""
+
+    device: str
+    reply: ReplyData
+
+
 @dataclass
 class Batch:
     """The content of several messages, ready to be stored in one transaction.
@@ -59,13 +67,15 @@ class Batch:
     alerts: list[AlertSeen] = field(default_factory=list)
     healths: list[HealthSeen] = field(default_factory=list)
     states: list[StateSeen] = field(default_factory=list)
+    replies: list[ReplySeen] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     numbers: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     aside: dict[tuple[str, str], set[int]] = field(default_factory=dict)
     floors: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.results) + len(self.events) + len(self.alerts) + len(self.states) + len(self.refused)
+        seen = len(self.alerts) + len(self.states) + len(self.replies)
+        return len(self.results) + len(self.events) + seen + len(self.refused)
 
     def deliver(self, device: str, epoch: str, seq: int, floor: int | None, aside: bool) -> None:
         """Note that an event was delivered; ``aside``: into quarantine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import zstandard
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 
 EVIDENCE_LIMIT = 16 * 1024 * 1024
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 from fieldwatch_contract.verdicts import CODES, Verdict
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, case, func, select, tuple_
 
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.sql import chunks, insert_new_keys, larger, upsert
@@ -75,6 +76,29 @@ def _rollup(db: Connection, fresh: list[dict[str, Any]]) -> None:
         ),
         rows,
     )
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What is stored of a range, of one model; as :class:`.commands.ModelReplay` has it."""
+
+    rows: int
+    raised: int
+    unknown: int
+    highest: float | None
+
+
+def sums(db: Connection, device: str, start: int, end: int) -> dict[str, Sums]:
+    """Return the sums of each model's results from ``start`` to ``end`` (µs), both included."""
+    r = t.result.c
+    raised = func.sum(case((r.verdict.in_(_RAISED), 1), else_=0))
+    unknown = func.sum(case((r.verdict == CODES[Verdict.UNKNOWN], 1), else_=0))
+    query = (
+        select(r.model, func.count(), raised, unknown, func.max(r.score))
+        .where(r.device == device, r.ts >= start, r.ts <= end)
+        .group_by(r.model)
+    )
+    return {model: Sums(*row) for model, *row in db.execute(query)}
 
 
 def ratio(score: float | None, threshold: float | None) -> float | None:

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.clock import parse_iso
+from fieldwatch_contract.commands import Arguments, Command, Kind
 from fieldwatch_contract.delivery import Receipt
 from fieldwatch_contract.events import Verdicts
 from fieldwatch_contract.verdicts import VERDICTS
@@ -26,10 +27,10 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from fieldwatch_cloud.alerts.routing import Routing
 from fieldwatch_cloud.live import LiveFeed, Notice
-from fieldwatch_cloud.store import audit, cards
+from fieldwatch_cloud.store import audit, cards, commands
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.alerts import add_transitions
-from fieldwatch_cloud.store.batch import Batch, Refused, StateSeen
+from fieldwatch_cloud.store.batch import Batch, Refused, ReplySeen, StateSeen
 from fieldwatch_cloud.store.cards import Card
 from fieldwatch_cloud.store.database import Database
 from fieldwatch_cloud.store.devices import advance_devices, balance, connect
@@ -81,17 +82,19 @@ class Store(Database):
             new_events = _add_events(db, batch.events, now)
             balance(db, batch.healths)
             new_alerts, transitions = add_transitions(db, batch.alerts, now)
-            _quarantine(db, batch.refused, now)
+            strange = commands.answer(db, batch.replies, now)
+            _quarantine(db, [*batch.refused, *strange], now)
             advance_devices(db, batch, now)
             states = connect(db, batch.states, now)
             if new_alerts:
                 self.incidents.see_alerts(db, new_alerts, now)
             receipts = settle(db, batch)
             notices = _notices(db, inserted, new_alerts, new_events, states)
+            notices += [_answered(seen, now) for seen in batch.replies]
         self.live.publish(notices)
         taken = len(inserted) + transitions + len(new_events)
         offered = len(batch.results) + len(batch.alerts) + len(batch.events)
-        return Outcome(receipts, notices, taken, offered - taken, conflicts, len(batch.refused))
+        return Outcome(receipts, notices, taken, offered - taken, conflicts, len(batch.refused) + len(strange))
 
     def name(self, device: str, new: Card, who: str) -> bool:
         """Write what people call a device, and in the audit trail what it was.
@@ -119,6 +122,24 @@ class Store(Database):
         with self.read() as db:
             return documents(db, after, clock.now())
 
+    def commands_due(self) -> list[tuple[Command, int]]:
+        """Return the commands to publish now; see :func:`.store.commands.due`."""
+        with self.read() as db:
+            return commands.due(db, clock.now())
+
+    def commands_published(self, names: Iterable[str]) -> None:
+        """Note that commands were published."""
+        with self.write() as db:
+            commands.published(db, names, clock.now())
+
+    def give_command(self, device: str, kind: Kind, arguments: Arguments, who: str) -> str:
+        """Store a command of a person and return its id; see :func:`.store.commands.give`."""
+        now = clock.now()
+        with self.write() as db:
+            name = commands.give(db, device, kind, arguments, who, now)
+        self.live.publish([Notice("event", device, {"type": "command", "time": now, "data": {"id": name}})])
+        return name
+
     def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "", who: str = "") -> bool:
         """Store a user's verdict on an alert, a label. Returns False if there is no such alert.
 
@@ -142,6 +163,11 @@ class Store(Database):
                 notices.append(Notice("verdict", device, row))
         self.live.publish(notices)
         return len(notices)
+
+
+def _answered(seen: ReplySeen, now: int) -> Notice:
+    data = {"id": seen.reply.command, "outcome": seen.reply.outcome}
+    return Notice("event", seen.device, {"type": "reply", "time": now, "data": data})
 
 
 def _add_events(db: Connection, rows: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:

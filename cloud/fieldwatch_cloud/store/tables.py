@@ -158,7 +158,7 @@ alert_event = _table(
     Column("shares", Numbers, nullable=False),
     Column("received", BigInteger, nullable=False),
     Column("reason", Text),
-    Column("evidence", LargeBinary),  # contract.events.Evidence, JSON in zstd: cloud.store.packed
+    Column("evidence", LargeBinary),  # contract.fields.Evidence, JSON in zstd: cloud.store.packed
 )
 
 verdict = Table(
@@ -366,6 +366,24 @@ api_token = Table(
     Column("ends_at", BigInteger, nullable=False),
     Column("used_at", BigInteger),
     Column("revoked_at", BigInteger),
+)
+
+command = _table(
+    "command",  # what people asked of a device: store.commands
+    Column("id", String(32), primary_key=True),
+    Column("device", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # contract.commands.KINDS
+    Column("arguments", Object, nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("given_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),  # the device does not begin later
+    Column("published_at", BigInteger),  # the last time
+    Column("answered_at", BigInteger),
+    Column("outcome", String(16)),  # done | refused | failed
+    Column("detail", Text),
+    Column("reply", LargeBinary),  # contract.commands.ReplyData, JSON in zstd
+    Index("command_by_device", "device", "given_at"),
+    Index("command_by_end", "ends_at"),
 )
 
 audit = Table(

@@ -24,7 +24,7 @@ from fieldwatch_cloud.access.limits import Limiter
 from fieldwatch_cloud.access.sessions import Sessions
 from fieldwatch_cloud.live import LiveFeed
 from fieldwatch_cloud.store import Store
-from fieldwatch_cloud.web import api, entry, frame, health, incidents, pages, people, server
+from fieldwatch_cloud.web import api, commands, entry, frame, health, incidents, pages, people, server
 from fieldwatch_cloud.web import telling as notifications
 from fieldwatch_cloud.web.api.alerts import ALERT_CURSOR
 from fieldwatch_cloud.web.api.common import TIME
@@ -51,6 +51,7 @@ ROUTERS = (
     *api.ROUTERS,
     people.api,
     pages.router,
+    commands.router,
     health.router,
     incidents.router,
     notifications.router,

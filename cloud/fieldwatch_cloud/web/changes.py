@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fieldwatch_contract.clock import parse_iso
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 
 
 @dataclass(frozen=True)

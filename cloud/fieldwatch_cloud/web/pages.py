@@ -14,6 +14,7 @@ from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.standing import State
 from fieldwatch_cloud.store import USER_VERDICTS, cards
 from fieldwatch_cloud.store.incident_reads import of_alert
+from fieldwatch_cloud.web import commands
 from fieldwatch_cloud.web.api.alerts import ALERT_CURSOR, alert_fields, cursor_of, place_of
 from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, known, store_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
@@ -108,6 +109,7 @@ def device(
         alerts=alerts,
         announcements=queries.announcements(device),
         announcement_words=announcement_words,
+        commands=commands.shown(request.app.state.store, device, clock.now()),
         **head,
     )
     return html(request, body)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 
 from fieldwatch_cloud.store import unpack_evidence
 from fieldwatch_cloud.web.changes import Change, began, changes

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, Progress, read_status
+from fieldwatch_agent.send.seen import Seen
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertState, RuleState
 from fieldwatch_contract.events import Ack
@@ -38,11 +39,12 @@ def old_journal(folder: Path) -> Path:
 
 
 def new_journal(folder: Path, results: int = 20) -> Path:
-    """A journal with results, an alert and a gap in its outbox."""
+    """A journal with results, an alert and a gap in its outbox, and a command that it remembers."""
     journal = Journal(folder, 1 << 30)
     journal.commit(block(0, results, refused=2))
     journal.enqueue([Draft("alert", DAY, '{"alert_id":"a","sensors":[]}'), Draft("gap", DAY, '{"reason":"evicted"}')])
     journal.commit(block(results, 5))
+    journal.remember([Seen("ab" * 16, clock.now(), "ended")])
     journal.close()
     return journal.path
 
@@ -209,6 +211,8 @@ def test_one_of_two_positions_is_mended_from_the_other_and_nothing_is_lost(tmp_p
         "UPDATE sqlite_sequence SET seq = 9223372036854775807 WHERE name = 'outbox'",
         "UPDATE sqlite_sequence SET seq = 1 WHERE name = 'outbox'",
         "UPDATE sqlite_sequence SET seq = 'x' WHERE name = 'outbox'",
+        "UPDATE meta SET value = '{' WHERE key = 'commands'",
+        "UPDATE meta SET value = '[]' WHERE key = 'raised'",
         "DELETE FROM meta",
         "DROP TABLE ledger",
         "PRAGMA user_version = 77",
@@ -219,6 +223,8 @@ def test_damage_outside_the_outbox_keeps_nobody_from_starting(tmp_path: Path, da
     change(path, damage)
     journal = Journal(tmp_path, 1 << 30)
     journal.commit(block(25, 3))
+    journal.remember(journal.commands())
+    assert isinstance(journal.raised(), dict)
     sent = drain(journal)
     assert any(gap["reason"] == "journal_rebuilt" for gap in told(sent))
     assert "alert" in {event for _, event, _ in sent}

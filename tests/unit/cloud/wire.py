@@ -13,5 +13,6 @@ TIME = "2026-11-01T00:00:00Z"
 def message(seq: int, draft: Draft, device: str) -> Message:
     """One event, live."""
     return Message(
-        topics.topic(device, f"evt/{draft.event}"), envelope(device, "ab12", seq, draft.event, TIME, draft.data)
+        topics.topic(device, topics.channel_of(draft.event)),
+        envelope(device, "ab12", seq, draft.event, TIME, draft.data),
     )

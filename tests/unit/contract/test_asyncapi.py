@@ -7,7 +7,7 @@ import json
 import shutil
 
 import pytest
-from fieldwatch_contract import events, topics
+from fieldwatch_contract import commands, events, fields, topics
 from fieldwatch_contract.asyncapi import FOLDER, RELEASED, breaking, documents, main, problems
 from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
 from pydantic import TypeAdapter
@@ -28,7 +28,7 @@ SAMPLES = {
         alert_id="x", transition="opened", model="detector", kind="detector", severity="critical", opened_at=TIME,
         ts="2026-01-17T10:55:00.250000Z", score=9.5, peak=9.5, threshold=3, rows=3, sensors=["a"], shares=[0.8],
         bundle=BUNDLE,
-        evidence=events.Evidence(times=[TIME], sensors=["a"], values=[[None]], mean=[0], scale=[1], scores=[None]),
+        evidence=fields.Evidence(times=[TIME], sensors=["a"], values=[[None]], mean=[0], scale=[1], scores=[None]),
     ),
     "health": events.HealthData(
         ts=TIME, agent="0.1.0", bundle=None, log="silent", last_reading=None, lag_bytes=0,
@@ -37,6 +37,12 @@ SAMPLES = {
     ),
     "gap": events.GapData(reason="evicted", detail="full", lines=None),
     "model": events.ModelData(transition="activated", bundle=BUNDLE, previous=None),
+    "reply": commands.ReplyData(
+        command="ab" * 16, kind="replay", outcome="done", detail="readings", bundle="press/7",
+        replay=[commands.ModelReplay(model="detector", kind="detector", rows=3, raised=1, unknown=0, highest=4.5,
+                                     highest_at=TIME)],
+        evidence=fields.Evidence(times=[TIME], sensors=["a"], values=[[1.5]], mean=[0], scale=[1], scores=[None]),
+    ),
 }  # fmt: skip
 
 
@@ -97,7 +103,7 @@ def test_every_reference_of_the_description_leads_somewhere():
 def test_the_description_names_every_channel_of_the_code():
     channels = committed("asyncapi.json")["channels"].values()
     described = {topics.parse(channel["address"].replace("{device}", "press-0001")).channel for channel in channels}
-    assert described == {*(f"evt/{name}" for name in events.EVENT_TYPES), "bulk", "state", "ack", "verdicts"}
+    assert described == {*map(topics.channel_of, events.EVENT_TYPES), "bulk", "state", "ack", "verdicts", "command"}
 
 
 @pytest.mark.parametrize("name", events.EVENT_TYPES)
@@ -207,6 +213,17 @@ def test_the_released_promise_is_held_against_the_code(tmp_path):
     for line in ("gap.v1.json: data: field site was removed", "smell.v1.json: the released event is gone",
                  "alert.v1.json is not what the code generates", "stray.json is no longer generated"):  # fmt: skip
         assert line in text
+
+
+def test_a_command_satisfies_its_schema():
+    data = commands.CommandData(kind="update", expires_at=TIME, issuer="eva@lab.example")
+    command = json.loads(commands.Command(id="ab" * 16, subject="press-0001", time=TIME, data=data).model_dump_json())
+    schema = validator("command.v1.json")
+    schema.validate(command)
+    for key in ("id", "type", "data", "time", "subject"):
+        assert not schema.is_valid({name: value for name, value in command.items() if name != key}), key
+    channel = committed("asyncapi.json")["operations"]["receiveCommand"]
+    assert channel["bindings"]["mqtt"] == {"qos": 1, "retain": False, "bindingVersion": "0.2.0"}
 
 
 def test_samples_cover_every_event():

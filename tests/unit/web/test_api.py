@@ -12,7 +12,7 @@ import pytest
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web.queries import HEAT_EMPTY, Queries
 from fieldwatch_contract import clock
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 from sqlalchemy import event, select
 from sqlalchemy.dialects import postgresql
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fieldwatch_cloud.web.changes import began, changes
 from fieldwatch_contract import clock
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 
 START = clock.parse_iso("2026-11-01T00:00:00Z")
 

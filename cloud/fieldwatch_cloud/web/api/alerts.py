@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
 from fieldwatch_contract import clock
-from fieldwatch_contract.events import Evidence
+from fieldwatch_contract.fields import Evidence
 from pydantic import BaseModel, ConfigDict, Field
 
 from fieldwatch_cloud import words

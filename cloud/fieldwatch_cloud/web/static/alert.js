@@ -8,7 +8,7 @@ import { json, throttle } from "./page.js";
 import { moment } from "./say.js";
 
 const page = document.getElementById("alert");
-const UNIT = 16; // contract.events.Evidence: z is stored in sixteenths
+const UNIT = 16; // contract.fields.Evidence: z is stored in sixteenths
 const AROUND = 3600;
 
 function picture(evidence, alert) {

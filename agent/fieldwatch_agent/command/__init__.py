@@ -1,0 +1,1 @@
+"""Commands of the cloud: which are taken, how they are carried out, what is answered."""
