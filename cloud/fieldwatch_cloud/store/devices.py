@@ -23,23 +23,24 @@ CLOCK_WRONG = 10 * clock.MINUTE
 
 def balance(db: Connection, healths: list[HealthSeen]) -> None:
     """Update the ledger in the order of the journal; an older report changes nothing."""
-    for seen in sorted(healths, key=lambda health: health.seq):
-        data = seen.event.data
-        days = [
-            day.model_dump() | {"device": seen.device, "epoch": seen.epoch, "seq": seen.seq, "at": parse_iso(data.ts)}
-            for day in sorted(data.ledger, key=lambda day: day.day)
-        ]
-        if days:
-            statement = upsert(db, t.ledger)
-            values = ("read", "scored", "refused", "evicted", "pending", "seq", "at")
-            db.execute(
-                statement.on_conflict_do_update(
-                    index_elements=list(t.ledger.primary_key.columns),
-                    set_={name: statement.excluded[name] for name in values},
-                    where=t.ledger.c.seq < statement.excluded.seq,
-                ),
-                days,
-            )
+    days = [
+        day.model_dump() | {"device": seen.device, "epoch": seen.epoch, "seq": seen.seq, "at": at}
+        for seen in sorted(healths, key=lambda health: health.seq)
+        for at in [parse_iso(seen.event.data.ts)]
+        for day in sorted(seen.event.data.ledger, key=lambda day: day.day)
+    ]
+    if not days:
+        return
+    statement = upsert(db, t.ledger)
+    values = ("read", "scored", "refused", "evicted", "pending", "seq", "at")
+    db.execute(
+        statement.on_conflict_do_update(
+            index_elements=list(t.ledger.primary_key.columns),
+            set_={name: statement.excluded[name] for name in values},
+            where=t.ledger.c.seq < statement.excluded.seq,
+        ),
+        days,
+    )
 
 
 def advance_devices(db: Connection, batch: Batch, now: int) -> None:

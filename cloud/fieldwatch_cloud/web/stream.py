@@ -12,6 +12,7 @@ import asyncio
 import json
 import math
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -21,7 +22,9 @@ from fieldwatch_cloud.store import ratio
 from fieldwatch_cloud.store.fleet import told_by
 
 HEARTBEAT = 10.0
-"""Seconds of silence after which a beat is sent and the session is checked again."""
+"""Seconds of silence after which a beat is sent."""
+CHECK = 10.0
+"""Seconds after which a stream asks again whether its reader may still read: that is a question to the database."""
 STREAMS = 64
 """Open streams at once: one browser needs one."""
 
@@ -63,13 +66,18 @@ class Stream:
         closed = asyncio.ensure_future(end.wait())
         step: asyncio.Future[tuple[int, Notice | Resync | None]] | None = None
         self._ends.add(end)
+        checked = time.monotonic()
         try:
             yield b"retry: 3000\n\n"
             while True:
                 step = asyncio.ensure_future(anext(feed))
                 await asyncio.wait({step, closed}, return_when=asyncio.FIRST_COMPLETED)
-                if closed.done() or not allowed():
+                if closed.done():
                     return
+                if (now := time.monotonic()) - checked >= CHECK:
+                    checked = now
+                    if not await asyncio.to_thread(allowed):
+                        return
                 number, notice = step.result()
                 if notice is None:
                     yield self._plain(number, "beat")

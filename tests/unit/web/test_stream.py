@@ -96,8 +96,20 @@ def test_silence_beats_with_the_newest_number(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_session_that_ended_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(module, "CHECK", 0.0)
     answers = iter([True, True, False])
     assert len(read(Stream(LiveFeed()), None, 10, allowed=lambda: next(answers))) == 2
+
+
+def test_many_events_are_not_a_question_each_to_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHECK", 600.0)
+    asked: list[None] = []
+    live = LiveFeed()
+    stream = Stream(live)
+    start = stream.position
+    live.publish([result(f"dev-{number}") for number in range(50)])
+    assert len(read(stream, start, 50, allowed=lambda: asked.append(None) is None)) == 50
+    assert asked == []
 
 
 def test_an_open_stream_does_not_hold_up_a_stop(fresh: Callable[..., Site], caplog: pytest.LogCaptureFixture) -> None:
