@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
-import socket
 import sys
-import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +17,10 @@ from fieldwatch_cloud.access import parsers as access
 from fieldwatch_cloud.enrolment.parsers import add_parsers
 
 if TYPE_CHECKING:
-    from fieldwatch_cloud.config import Config
-    from fieldwatch_cloud.web import WebSettings
+    from fieldwatch_cloud.server import Part
 
 OK, FAILED, USAGE = 0, 1, 2
-INGEST_S = 10.0
+_ALL: list[Part] = ["ingest", "worker", "web"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,10 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, help="cloud.toml; without one, everything runs here with defaults")
         return command
 
-    serve = add("serve", "run broker, ingest and dashboard", "fieldwatch-cloud serve --config cloud.toml")
-    serve.set_defaults(run=_serve)
-    ingest = add("ingest", "run only ingest, with the configured broker", "fieldwatch-cloud ingest --config cloud.toml")
-    ingest.set_defaults(run=_ingest)
+    runs: dict[str, tuple[str, list[Part]]] = {
+        "serve": ("run everything: ingest, worker, dashboard, and a broker where none is named", _ALL),
+        "ingest": ("run ingest alone, with the configured broker: devices → store", ["ingest"]),
+        "worker": ("run the worker alone: it tells people; of several one does, the others wait", ["worker"]),
+        "web": ("run the dashboard and the API alone", ["web"]),
+    }
+    for name, (text, parts) in runs.items():
+        command = add(name, text, f"fieldwatch-cloud {name} --config cloud.toml")
+        command.set_defaults(run=partial(_run, parts))
     export = add(
         "export",
         "export results, alerts, labels (people's verdicts) or the audit trail",
@@ -99,66 +101,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(options: argparse.Namespace) -> int:
-    from fieldwatch_cloud.access.accounts import Accounts
-    from fieldwatch_cloud.config import ConfigError, load
-    from fieldwatch_cloud.enrolment.commands import make_service
+def _run(parts: Sequence[Part], options: argparse.Namespace) -> int:
+    from fieldwatch_cloud import server
+    from fieldwatch_cloud.config import load
     from fieldwatch_cloud.enrolment.folder import FolderError
-    from fieldwatch_cloud.enrolment.service import EnrolmentError
-    from fieldwatch_cloud.ingest import Ingest
-    from fieldwatch_cloud.ingest.broker import Broker, BrokerError
-    from fieldwatch_cloud.notify import Telling, routing_of
-    from fieldwatch_cloud.store import Store, sqlite_url
-    from fieldwatch_cloud.web import create_app, make_server
+    from fieldwatch_cloud.ingest.broker import BrokerError
+    from fieldwatch_cloud.listen import PortError
 
-    config = load(options.config)
-    _keep_secrets(config, options.config)
-    settings = _web_settings(config, options.config)
-    if _taken(settings.host, settings.port):
-        print(f"port {settings.port} of {settings.host} is in use: set web.port to a free one", file=sys.stderr)
-        return FAILED
-    store = Store(sqlite_url(config.store.path), routing=routing_of(config))
-    accounts = Accounts(store).exist()
-    if settings.public is not None and not accounts:
-        store.close()
-        invite = f"fieldwatch-cloud user invite NAME --role admin --config {options.config}"
-        raise ConfigError([f"{options.config}: web.url lets others in, and nobody has an account: first `{invite}`"])
-    broker = None
-    ingest = None
-    enrolment = None
-    telling = None
     try:
-        if config.broker.embedded:
-            broker = Broker(config.store.path.parent / "broker", config.broker.port, config.broker.program).start()
-            print(broker.note, file=sys.stderr)
-        ingest = Ingest(store, config.broker, broker.url if broker is not None else None)
-        ingest.start()
-        if config.enrolment is not None:
-            enrolment = make_service(config.enrolment)
-            enrolment.start()
-        ingest.wait_connected(INGEST_S)  # be ready for an agent's first event before the dashboard is announced
-        telling = Telling(store, config)
-        app = create_app(store, store.live, settings, ingest, telling)
-        telling.start(app.state.monitor.others)
-        says = f"dashboard: {settings.url if accounts else settings.start_url}"  # who reads it may come at once
-        server = make_server(app, settings, ready=lambda: print(says, flush=True))
-        # The server handles these signals and then raises the same signal again, which must be ignored.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        server.run()
-    except (BrokerError, FolderError, EnrolmentError) as error:
+        server.run(load(options.config), options.config, frozenset(parts))
+    except (PortError, BrokerError, FolderError) as error:
         print(error, file=sys.stderr)
         return FAILED
-    finally:
-        if telling is not None:
-            telling.stop()
-        if enrolment is not None:
-            enrolment.stop()
-        if ingest is not None:
-            ingest.stop()
-        if broker is not None:
-            broker.stop()
-        store.close()
     return OK
 
 
@@ -166,68 +120,6 @@ def _notify_test(options: argparse.Namespace) -> int:
     from fieldwatch_cloud.notify import commands
 
     return commands.run(options)
-
-
-def _keep_secrets(config: Config, where: Path | None) -> None:
-    """Raise :class:`.config.ConfigError` where in production everybody on this machine could read a secret file."""
-    from fieldwatch_cloud.config import ConfigError
-    from fieldwatch_cloud.production import exposed
-
-    if config.production and (problems := exposed(config)):
-        raise ConfigError([f"{where}: in production {problem}" for problem in problems])
-
-
-def _web_settings(config: Config, where: Path | None) -> WebSettings:
-    """Put together what the dashboard is told. Raises :class:`.config.ConfigError` where that cannot be."""
-    from fieldwatch_cloud.access.oidc import Provider
-    from fieldwatch_cloud.config import ConfigError
-    from fieldwatch_cloud.web import WebSettings
-
-    web, oidc = config.web, config.oidc
-    tokens = {"start_token": web.start_token, "api_token": web.api_token}
-    try:
-        provider = None
-        if oidc is not None:
-            secret = oidc.secret_file.read_text(encoding="utf-8").strip() if oidc.secret_file is not None else None
-            provider = Provider(oidc.issuer, oidc.client_id, secret, oidc.name)
-        return WebSettings(
-            host=web.host,
-            port=web.port,
-            public=web.url,
-            proxies=tuple(web.proxies),
-            certificate=web.certificate,
-            key=web.key,
-            provider=provider,
-            **{name: token.get_secret_value() for name, token in tokens.items() if token is not None},
-        )
-    except OSError as error:
-        raise ConfigError([f"{where}: oidc.secret_file: {error.strerror}: {error.filename}"]) from error
-    except ValueError as error:
-        raise ConfigError([f"{where}: {error}"]) from error
-
-
-def _ingest(options: argparse.Namespace) -> int:
-    from fieldwatch_cloud.config import ConfigError, load
-    from fieldwatch_cloud.ingest import Ingest
-    from fieldwatch_cloud.notify import routing_of
-    from fieldwatch_cloud.store import Store, sqlite_url
-
-    config = load(options.config)
-    if config.broker.embedded:
-        where = options.config or "the default configuration"
-        raise ConfigError([f'{where}: broker.url is "embedded", which `serve` starts: name the broker to take from'])
-    _keep_secrets(config, options.config)
-    store = Store(sqlite_url(config.store.path), routing=routing_of(config))
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    ingest = Ingest(store, config.broker)
-    ingest.start()
-    while not ended.wait(1.0):  # short waits: on Windows a signal does not interrupt a wait
-        pass
-    ingest.stop()
-    store.close()
-    return OK
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -265,12 +157,6 @@ def _export(options: argparse.Namespace) -> int:
         store.close()
     print(f"{count} {options.what}", file=sys.stderr)
     return OK
-
-
-def _taken(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-        sock.settimeout(1)
-        return sock.connect_ex((host, port)) == 0
 
 
 if __name__ == "__main__":

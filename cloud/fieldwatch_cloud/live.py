@@ -74,6 +74,12 @@ class LiveFeed:
             except RuntimeError:  # that loop has closed; its reader is gone
                 self._waiting.pop(event, None)
 
+    def skip(self) -> None:
+        """Let every reader load everything again: something came that is not in the ring."""
+        with self._lock:
+            self._ring.clear()
+            self._last += 1
+
     def after(self, number: int) -> tuple[int, list[tuple[int, Notice]] | Resync]:
         """Return the newest number and all notices after ``number``, or :class:`Resync` if some are no longer kept.
 

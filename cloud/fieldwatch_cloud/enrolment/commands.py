@@ -19,7 +19,8 @@ from fieldwatch_cloud.enrolment.authority import Refused
 from fieldwatch_cloud.enrolment.desk import Addresses, Desk
 from fieldwatch_cloud.enrolment.folder import CA, REVOKED, Folder, FolderError, init
 from fieldwatch_cloud.enrolment.register import Device
-from fieldwatch_cloud.enrolment.service import EnrolmentError, Service
+from fieldwatch_cloud.enrolment.service import Service
+from fieldwatch_cloud.listen import PortError
 
 OK, FAILED, REFUSED = 0, 1, 3
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -57,7 +58,7 @@ def enrolment(options: argparse.Namespace) -> int:
         while not ended.wait(1.0):  # short waits: on Windows a signal does not interrupt a wait
             pass
         service.stop()
-    except (FolderError, EnrolmentError, OSError) as error:
+    except (FolderError, PortError, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED
     return OK

@@ -22,15 +22,12 @@ from fieldwatch_contract.enrolment import AUTHORITY, ENROL, RENEW, Enrolled, Enr
 
 from fieldwatch_cloud.enrolment.authority import Refused
 from fieldwatch_cloud.enrolment.desk import Desk
+from fieldwatch_cloud.listen import listen
 
 BODY_LIMIT = 32_768
 """Bytes of a request; a certificate request takes half a kilobyte."""
 REFUSALS_A_MINUTE = 120
 """Refusals before requests are turned away for the rest of a minute (429, to be tried again)."""
-
-
-class EnrolmentError(Exception):
-    """The service cannot listen."""
 
 
 class Brake:
@@ -111,17 +108,18 @@ class Service:
             timeout_keep_alive=5,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, name="enrolment", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen; returns when the port answers. Raises :class:`EnrolmentError` where it cannot be had."""
+        """Listen; returns when the port answers. Raises :class:`.listen.PortError` where it cannot be had."""
+        sock = listen(self._host, self._port, "enrolment")
+        self._thread = threading.Thread(target=self._server.run, args=([sock],), name="enrolment", daemon=True)
         self._thread.start()
-        while not self._server.started:
-            if not self._thread.is_alive():
-                raise EnrolmentError(f"port {self._port} of {self._host} is in use: set enrolment.port to a free one")
+        while not self._server.started and self._thread.is_alive():
             time.sleep(0.02)
 
     def stop(self) -> None:
         """Finish what is being answered, then end."""
         self._server.should_exit = True
-        self._thread.join(10)
+        if self._thread is not None:
+            self._thread.join(10)

@@ -57,6 +57,10 @@ class Chain:
         self.arrived: int | None = None
         """When the last one came through, µs."""
 
+    def begin(self) -> None:
+        """Count from now on: this process tells people from now on."""
+        self._began, self.arrived = self._now(), None
+
     def send(self, letter: Letter) -> None:
         """Note the arrival; only then call the heartbeat. Raises as every channel does."""
         self.arrived = self._now()

@@ -8,6 +8,7 @@ then writes fails under contention instead of waiting. Nothing outside this wing
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +49,8 @@ class Database:
         Raises :class:`StoreError` where it cannot be opened or was made by another version.
         """
         self.live = live or LiveFeed()
+        self.origin = secrets.token_hex(8)
+        """This process among those on the same store."""
         parsed = make_url(url)
         self._name = parsed.render_as_string(hide_password=True)
         self.engine = _engine(parsed)

@@ -57,6 +57,22 @@ def incidents(db: Connection, wanted: Wanted, limit: int, skip: int = 0) -> list
     return list(db.execute(query.limit(limit).offset(skip)))
 
 
+def numbered(db: Connection, live: bool | None, device: str | None, before: int | None, limit: int) -> list[Row]:
+    """Return incidents by number, the newest first, without self-tests: a list in pages that stay what they are.
+
+    ``live`` None = all; ``before``: a number to go on from.
+    """
+    i = t.incident.c
+    query = select(t.incident).where(i.kind != SELF_TEST)
+    if live is not None:
+        query = query.where(i.state.in_(LIVE) if live else i.state.not_in(LIVE))
+    if device:
+        query = query.where(i.device == device)
+    if before is not None:
+        query = query.where(i.id < before)
+    return list(db.execute(query.order_by(i.id.desc()).limit(limit)))
+
+
 def unanswered(db: Connection) -> int:
     """Count the incidents that wait for somebody."""
     query = select(func.count()).select_from(t.incident).where(_WAITS, t.incident.c.kind != SELF_TEST)

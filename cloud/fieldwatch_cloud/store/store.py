@@ -28,6 +28,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 from fieldwatch_cloud.alerts.routing import Routing
 from fieldwatch_cloud.live import LiveFeed, Notice
 from fieldwatch_cloud.store import audit, cards, commands
+from fieldwatch_cloud.store import notices as feed
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.alerts import add_transitions
 from fieldwatch_cloud.store.batch import Batch, Refused, ReplySeen, StateSeen
@@ -91,6 +92,7 @@ class Store(Database):
             receipts = settle(db, batch)
             notices = _notices(db, inserted, new_alerts, new_events, states)
             notices += [_answered(seen, now) for seen in batch.replies]
+            feed.write(db, self.origin, notices)
         self.live.publish(notices)
         taken = len(inserted) + transitions + len(new_events)
         offered = len(batch.results) + len(batch.alerts) + len(batch.events)
@@ -109,7 +111,9 @@ class Store(Database):
             if new.site != old.site:
                 cards.move(db, device, self.incidents.site(db, device))
             audit.record(db, who, "device.name", device, f"{new}, before: {old}", clock.now())
-        self.live.publish([Notice("event", device, {"type": "named", "time": clock.now(), "data": {}})])
+            told = [Notice("event", device, {"type": "named", "time": clock.now(), "data": {}})]
+            feed.write(db, self.origin, told)
+        self.live.publish(told)
         return True
 
     def receipts(self) -> list[tuple[str, Receipt]]:
@@ -137,7 +141,9 @@ class Store(Database):
         now = clock.now()
         with self.write() as db:
             name = commands.give(db, device, kind, arguments, who, now)
-        self.live.publish([Notice("event", device, {"type": "command", "time": now, "data": {"id": name}})])
+            told = [Notice("event", device, {"type": "command", "time": now, "data": {"id": name}})]
+            feed.write(db, self.origin, told)
+        self.live.publish(told)
         return name
 
     def add_verdict(self, alert_id: str, verdict: UserVerdict, note: str = "", who: str = "") -> bool:
@@ -161,6 +167,7 @@ class Store(Database):
                 if who:
                     audit.record(db, who, "alert.judge", f"alert {alert_id} of {device}", f"{verdict}: {note}", now)
                 notices.append(Notice("verdict", device, row))
+            feed.write(db, self.origin, notices)
         self.live.publish(notices)
         return len(notices)
 

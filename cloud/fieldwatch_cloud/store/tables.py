@@ -397,3 +397,22 @@ audit = Table(
     Column("why", Text, nullable=False),
     Column("hash", String(64), nullable=False),
 )
+
+runner = _table(
+    "runner",  # which process runs which part of this server: store.runners
+    Column("part", String(16), primary_key=True),
+    Column("holder", String(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),  # by our clock
+    Column("says", Text, nullable=False),  # what is wrong with it
+)
+
+notice = Table(
+    "notice",  # the live feed between processes: store.notices
+    metadata,
+    Column("id", _Serial, primary_key=True),
+    Column("origin", String(32), nullable=False),  # the process that stored what it tells of
+    Column("kind", String(16), nullable=False),  # live.NoticeKind
+    Column("device", String(64), nullable=False),
+    Column("data", Text, nullable=False),  # JSON
+    sqlite_autoincrement=True,  # a number is never used twice, though old rows go
+)

@@ -71,7 +71,7 @@ def create_app(
 ) -> FastAPI:
     """Return the dashboard and API over ``store``; ``live`` is the feed that ingest publishes to.
 
-    ``ingest``, ``telling``: those of this process, whose health the pages show; None where they run elsewhere.
+    ``ingest``, ``telling``: those of this process, or :class:`.parts.Elsewhere`; the pages show their health.
     Without accounts ``settings.start_url`` opens it, and ``app.state.accounts.admit(token)`` makes one more such link.
     """
     monitor = Monitor(store, ingest, telling)

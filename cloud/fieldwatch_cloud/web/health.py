@@ -20,6 +20,8 @@ from sqlalchemy import func, select
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.routing import SELF_TEST
 from fieldwatch_cloud.alerts.standing import NO_CONTACT
+from fieldwatch_cloud.ingest import Ingest
+from fieldwatch_cloud.notify import Telling
 from fieldwatch_cloud.store import Store, outbox
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web.parts import Monitor
@@ -94,10 +96,10 @@ class _Numbers(Collector):
             up.add_metric([part.name], float(part.ok))
         yield up
         yield _gauge("streams", "Open live streams of browsers", state.stream.open)
-        if (ingest := state.ingest) is not None:
+        if isinstance(ingest := state.ingest, Ingest):
             for name, value in vars(ingest.stats).items():
                 yield _counter(f"ingest_{name}", "Ingest since the start of this process", value)
-        if (telling := state.telling) is not None:
+        if isinstance(telling := state.telling, Telling):
             for name, value in vars(telling.worker.tally).items():
                 yield _counter(f"messages_{name}", "Attempts to tell people since the start of this process", value)
             yield _gauge("self_test_age_seconds", "Since a self-test has come through", telling.chain.age)

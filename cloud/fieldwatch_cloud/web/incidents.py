@@ -16,12 +16,12 @@ from fieldwatch_contract import clock
 
 from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
-from fieldwatch_cloud.alerts.life import Acknowledged, Assigned, Closed, Commented, Event, NotNowError, Snoozed
-from fieldwatch_cloud.live import Notice
-from fieldwatch_cloud.store import USER_VERDICTS, audit, cards
+from fieldwatch_cloud.alerts.life import Acknowledged, Assigned, Closed, Commented, NotNowError, Snoozed
+from fieldwatch_cloud.store import USER_VERDICTS, cards
 from fieldwatch_cloud.store import incident_reads as reads
 from fieldwatch_cloud.store.incident_reads import Wanted
 from fieldwatch_cloud.store.incidents import UnknownIncidentError
+from fieldwatch_cloud.web.acts import Act, Answer, apply, do
 from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, store_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError
@@ -37,7 +37,6 @@ SNOOZES = {"1h": 60, "4h": 240, "1d": 1440, "3d": 3 * 1440, "7d": 7 * 1440}
 
 router = APIRouter(include_in_schema=False, route_class=Route)
 
-Act = Literal["acknowledge", "assign", "comment", "snooze", "close"]
 Text = Annotated[str, Form(max_length=NOTE_LIMIT)]
 Until = Annotated[str, Form(max_length=8)]
 Then = Annotated[str, Form(max_length=300)]
@@ -144,12 +143,7 @@ def answer(
 ) -> Response:
     """Apply what a person says, and show the incident again, or the list ``then``."""
     event = _event(act, person(request).name, why.strip(), to.strip(), until, clock.now())
-    try:
-        _apply(request, number, act, event, until)
-    except UnknownIncidentError:
-        raise ProblemError(404, "Unknown incident", "There is no such incident.") from None
-    except NotNowError as error:
-        raise ProblemError(409, "Not any more", f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    do(store_of(request), number, event)
     return RedirectResponse(_list(then) or f"/incidents/{number}#timeline", status_code=303)
 
 
@@ -171,7 +165,7 @@ def answer_several(
     failed = 0
     for one in dict.fromkeys(number):
         try:
-            _apply(request, one, act, event, until)
+            apply(store_of(request), one, event)
         except (UnknownIncidentError, NotNowError):
             failed += 1
     back = _list(then) or "/incidents"
@@ -179,31 +173,7 @@ def answer_several(
     return RedirectResponse(f"{back}{told}", status_code=303)
 
 
-def _apply(request: Request, number: int, act: Act, event: Event, until: str) -> None:
-    """Write what a person did. Raises :class:`.UnknownIncidentError`, :class:`.NotNowError`."""
-    store = store_of(request)
-    by, said = _by(event)
-    with store.write() as db:
-        device = store.incidents.act(db, number, event)
-        why = f"for {until}: {said}" if act == "snooze" else said
-        audit.record(db, by, f"incident.{act}", str(number), why, event.at)
-    told = {"type": "incident", "time": event.at, "data": {"number": number, "act": act}}
-    store.live.publish([Notice("event", device, told)])  # other people's pages
-
-
-def _by(event: Event) -> tuple[str, str]:
-    """Return who did it, and what the audit trail keeps of their words."""
-    match event:
-        case Assigned():
-            return event.by, f"to {event.to}"
-        case Commented():
-            return event.by, event.text
-        case Acknowledged() | Snoozed() | Closed():
-            return event.by, event.why
-    raise TypeError(event)
-
-
-def _event(act: Act, who: str, why: str, to: str, until: str, now: int) -> Event:
+def _event(act: Act, who: str, why: str, to: str, until: str, now: int) -> Answer:
     """Return what a form says. Raises :class:`.ProblemError` for what is missing in it."""
     if act == "acknowledge":
         return Acknowledged(now, who, why)

@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fieldwatch_contract import clock
+from sqlalchemy.exc import SQLAlchemyError
 
 from fieldwatch_cloud.live import Notice
-from fieldwatch_cloud.store import Store, StoreError
+from fieldwatch_cloud.store import Store, StoreError, runners
 
 INTERVAL_S = 3.0
 HUNG_S = 15.0
@@ -57,6 +58,29 @@ class Faulty(Protocol):
     @property
     def error(self) -> str:
         """Why people may not be told, in words; "" while all is well."""
+
+
+class Elsewhere:
+    """A part that runs in other processes, as the store knows them; ``command`` starts one."""
+
+    connected = True
+    idle = 0.0
+
+    def __init__(self, store: Store, part: str, command: str) -> None:
+        self._store = store
+        self._part = part
+        self._command = command
+        self.error = ""
+        """What is wrong, in words; "" while one of them works."""
+
+    def look(self) -> None:
+        """Read it. Raises :class:`sqlalchemy.exc.SQLAlchemyError`."""
+        with self._store.read() as db:
+            says = [row.says for row in runners.running(db, self._part, clock.now())]
+        if says:
+            self.error = "" if "" in says else says[0]
+        else:
+            self.error = f"no process does it: start `fieldwatch-cloud {self._command}` with this configuration"
 
 
 @dataclass(frozen=True)
@@ -158,7 +182,12 @@ class Monitor:
     def _try_database(self) -> None:
         try:
             self.store.probe()
+            for part in (self.ingest, self.telling):
+                if isinstance(part, Elsewhere):
+                    part.look()
             self._database = ""
+        except SQLAlchemyError as error:
+            self._database = f"the database cannot be read: {getattr(error, 'orig', None) or error}"
         except StoreError as error:
             self._database = str(error)
         self._tried = time.monotonic()
