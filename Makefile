@@ -6,7 +6,7 @@ MINUTES ?= 15
 SEED ?=
 SUITE ?=
 
-.PHONY: dev demo test chaos conformance lint bench bench-detection package test-packages lock clean help
+.PHONY: dev demo test chaos conformance lint bench bench-detection load package test-packages lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -44,6 +44,9 @@ bench: .venv/dev-ready ## the figures that the README quotes
 
 bench-detection: .venv/dev-ready ## how good the alerts are, on the public sets below FIELDWATCH_DATA; exit code 3 where a promise misses
 	$(BIN)/python -m bench.detection
+
+load: .venv/dev-ready ## 1,000 devices, people looking on: how soon an alert is on the page and in the mailbox, and that nothing is lost; exit code 3 where a promise misses
+	$(BIN)/python -m bench.load
 
 package: .venv/dev-ready ## build the frozen agent, its Debian and its RPM package in dist/
 	$(BIN)/python packaging/build.py

@@ -57,6 +57,11 @@ def softhsm_module() -> Path | None:
     return next(found, None) if shutil.which("softhsm2-util") else None
 
 
+def _node() -> str | None:
+    """Node.js, where the example's packages are installed too."""
+    return shutil.which("node") if (ROOT / "examples/javascript/node_modules/mqtt").is_dir() else None
+
+
 def _data() -> Path | None:
     folder = Path(os.environ.get("FIELDWATCH_DATA") or ROOT.parent / "shared" / "data")
     return folder if folder.is_dir() else None
@@ -69,6 +74,7 @@ NEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "caddy": (lambda: shutil.which("caddy"), "the web server Caddy is not on the PATH"),
     "dpkg": (lambda: shutil.which("dpkg-deb"), "dpkg-deb is not on the PATH"),
     "rpm": (lambda: shutil.which("rpmbuild"), "rpmbuild is not on the PATH"),
+    "node": (_node, "Node.js is not on the PATH, or `npm ci` was not done in examples/javascript"),
     "azurite": (lambda: shutil.which("azurite-blob"), "Azurite, an Azure blob store, is not on the PATH"),
     "fake_gcs": (lambda: shutil.which("fake-gcs-server"), "fake-gcs-server, a Google store, is not on the PATH"),
     "softhsm": (softhsm_module, "SoftHSM (softhsm2-util and libsofthsm2.so) is not installed"),

@@ -37,7 +37,7 @@ def test_a_whole_answer(fresh: Fresh) -> None:
     assert act("acknowledge", why="on my way")["acknowledged_by"] == "engineer@lab.example"
     assert act("assign", to="ben")["assignee"] == "ben"
     assert act("comment", text="the pump is loud")["timeline"][-1]["text"] == "the pump is loud"
-    until = later(clock.HOUR)
+    until = later(60 * clock.MINUTE)
     assert act("snooze", until=until, why="lunch")["snoozed_until"] == until
     assert act("close", why="pump changed")["state"] == "closed"
     assert engineer.get(path).json()["timeline"][-1]["by"] == "engineer@lab.example"
