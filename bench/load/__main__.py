@@ -177,9 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__, epilog="example: make load")
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=240.0, help="how long alerts open at random times")
-    parser.add_argument(
-        "--alerts", type=int, default=45, help="devices that open one of each model; a page lists 50 incidents"
-    )
+    parser.add_argument("--alerts", type=int, default=45, help="devices that open one of each model; below 50")
     parser.add_argument("--listeners", type=int, default=8, help="event streams besides the browser's")
     parser.add_argument("--readers", type=int, default=4, help="of one page a second each")
     parser.add_argument("--no-browser", action="store_true", help="without Chromium")
