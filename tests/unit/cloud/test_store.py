@@ -62,8 +62,8 @@ def story(device: str) -> list[Message]:
     return [*live, *(bulk(events[start : start + 4], device) for start in range(9, len(events), 4))]
 
 
-HEARD = (t.incident, t.incident_signal, t.incident_event, t.issue, t.message, t.message_item)
-"""What people heard, which depends on the order in which it came."""
+HEARD = (t.incident, t.incident_signal, t.incident_event, t.issue, t.message, t.message_item, t.notice)
+"""What people heard and pages showed, which depends on the order in which it came."""
 
 
 def content(store: Store) -> dict[str, Any]:
