@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -293,3 +294,17 @@ def test_keys_that_are_served_are_found(site: Site, capsys: pytest.CaptureFixtur
     shutil.copytree(site.keys, site.repo / "keys")
     assert main(["doctor", "--repo", str(site.repo), "--keys", str(site.repo / "keys")]) == 3
     assert f"keys is inside {site.repo}, which a server offers to everybody" in capsys.readouterr().out
+
+
+def test_ctrl_c_at_the_passphrase_ends_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(prompt: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.delenv(keys.PASSPHRASE, raising=False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(getpass, "getpass", pressed)
+    assert main(["init", str(tmp_path / "repo"), "--encrypt"]) == 1
+    assert "stopped; devices see all of this command or nothing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -45,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"fieldwatch-release: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(
+            "\nfieldwatch-release: stopped; devices see all of this command or nothing, 'status' tells which",
+            file=sys.stderr,
+        )
+        return 1
     return code
 
 
