@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -128,9 +129,19 @@ def pc(tmp_path: Path, clean_env: Mapping[str, str]) -> Callable[[str], Pc]:
     return lambda name: Pc(tmp_path / name, clean_env)
 
 
+def on_the_page(verb: str, ours: Mapping[str, str]) -> list[str]:
+    """The first command of ``docs/install.md`` with this verb, with addresses and paths of the test."""
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    shown = next(line for line in page.splitlines() if line.startswith(f"# fieldwatch-agent {verb} "))
+    words = shlex.split(shown.removeprefix("# fieldwatch-agent "))
+    assert set(ours) <= set(words)
+    return [ours.get(word, word) for word in words]
+
+
 def test_one_command_to_a_scoring_device(centre: Centre, pc: Callable[[str], Pc]) -> None:
     device = pc("device")
-    arguments = ("setup", str(device.folder), "--url", centre.url, "--config", str(device.config))
+    arguments = on_the_page("setup", {"https://fieldwatch.example.org:8443": centre.url})
+    arguments += [str(device.folder), "--config", str(device.config)]
     done = device.agent(*arguments, stdin=centre.token("press-1001", "--type", "press") + "\n")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "press-1001 is enrolled" in done.stdout and "next: run it here" in done.stdout
@@ -139,6 +150,9 @@ def test_one_command_to_a_scoring_device(centre: Centre, pc: Callable[[str], Pc]
     assert again.returncode == 0 and "enrolled already" in again.stdout and device.config.read_text() == before
     ran = device.agent("run", "--config", str(device.config), "--until-idle")
     assert ran.returncode == 0, ran.stderr
+    own = {"/etc/fieldwatch-agent/agent.toml": str(device.config)}
+    looked = device.agent(*on_the_page("doctor", own))
+    assert looked.returncode == 0 and "ingest listens" in looked.stdout, looked.stdout + looked.stderr
     store = Store(sqlite_url(centre.folder / "fieldwatch.db"))
     try:
         with store.engine.connect() as connection:

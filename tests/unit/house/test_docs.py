@@ -35,6 +35,9 @@ def command_lines() -> list[str]:
         for block in re.findall(r"```sh\n(.*?)```", text, re.S):
             for line in re.sub(r"\s+#.*", "", block, flags=re.M).splitlines():
                 shown += re.split(r"&&|&$|>", re.sub(r"^([A-Z_]+=\S+ )+", "", line))
+        for block in re.findall(r"```console\n(.*?)```", text, re.S):
+            lines = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
+            shown += [re.split(r" {2,}#| < ", re.sub(r"^([a-z_]+=\S+ )+", "", line))[0] for line in lines]
         shown += re.findall(r"`([^`\n]+)`", text)
     for template in TEMPLATES:
         shown += map(unescape, re.findall(r"<code>([^<]+)</code>", template.read_text(encoding="utf-8")))
