@@ -18,7 +18,7 @@ from tests.bundles import make_bundle
 from tests.conftest import ROOT, Broker, answers, end, find_port, wait_until
 from tests.updates import Site, serve
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.mosquitto]
+pytestmark = [pytest.mark.timeout(400), pytest.mark.mosquitto]
 START = 1_768_608_000_000_000
 
 
