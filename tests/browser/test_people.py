@@ -210,4 +210,4 @@ def test_from_a_mail_to_labels_that_training_takes(
         env=clean_env, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "labels" in json.loads(checked.stdout)
+    assert json.loads(checked.stdout)["types"][0]["labels"] == {"anomaly": 1}

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fieldwatch_cloud.store import Store, sqlite_url
+from fieldwatch_cloud.web import WebSettings, create_app
+from starlette.testclient import TestClient
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +54,27 @@ def test_an_injected_fault_becomes_an_alert_on_the_dashboard(folder: Path) -> No
     mails = [path.read_text(encoding="utf-8") for path in (folder / "mailbox").glob("*.eml")]
     assert any(summary["mail"]["message-id"] in mail and "image/png" in mail for mail in mails)
     assert leftovers(folder) == []
+    _is_repeated(folder, alert["alert_id"])
+
+
+def _is_repeated(folder: Path, alert: str) -> None:
+    """Take the alert's dossier from the demo's store and repeat it as its reader does, with the bundle it names."""
+    with closing(Store(sqlite_url(folder / "cloud" / "fieldwatch.db"))) as store:
+        settings = WebSettings(api_token="b" * 32)
+        client = TestClient(
+            create_app(store, store.live, settings), base_url="http://127.0.0.1:8080", client=("127.0.0.1", 50000)
+        )
+        answer = client.get(f"/api/v1/alerts/{alert}/dossier", headers={"Authorization": f"Bearer {'b' * 32}"})
+    assert answer.status_code == 200, answer.text
+    path = folder / "alert.dossier.json"
+    path.write_bytes(answer.content)
+    done = subprocess.run(
+        [sys.executable, "-m", "fieldwatch_agent", "replay", str(path), "--bundle", str(folder / "run" / "bundle.zip")],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"(\d+) of \1 decisions are equal, bit for bit", done.stderr)
+    assert found is not None, done.stderr
 
 
 @pytest.mark.timeout(120)
