@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.policy
+import socketserver
 import ssl
 import threading
 import time
@@ -96,12 +97,11 @@ class Hooks:
                 if now == "slow":
                     time.sleep(1.0)
                 if now == "drip":
-                    self.wfile.write(b"HTTP/1.1 200 OK\r\n")
-                    for _ in range(30):
-                        self.wfile.write(b"X-Drip: 1\r\n")
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+                    while True:  # until the client has gone
+                        self.wfile.write(b"1")
                         self.wfile.flush()
-                        time.sleep(0.1)
-                    return
+                        time.sleep(0.05)
                 self.send_response(now if isinstance(now, int) else 200)
                 if outer.location:
                     self.send_header("Location", outer.location)
@@ -118,6 +118,42 @@ class Hooks:
         self._server = Server(("127.0.0.1", 0), Handler)
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """End it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Dripping:
+    """A mail server that greets a byte at a time for ever; ``attempts`` counts who came, ``left`` who went."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.left = 0
+        outer = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                outer.attempts += 1
+                try:
+                    self.wfile.write(b"220 ")
+                    while True:
+                        self.wfile.write(b"x")
+                        time.sleep(0.05)
+                except OSError:
+                    outer.left += 1
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import time
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -257,6 +258,19 @@ class AlertsConfig(_Section):
     routes: tuple[RouteConfig, ...] = ()
 
 
+def _address(text: str) -> str:
+    """Take an address that every mail server takes: name@host in ASCII, without a display name."""
+    if not re.fullmatch(r"[!#-'*+/-9=?A-Z^-~.-]{1,64}@[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?", text):
+        more = "" if text.isascii() else '; write the host\'s international name as "xn--…", as DNS has it'
+        raise ValueError(f'{text!r} is no address such as "ana@lab.example"{more}')
+    return text
+
+
+def _sender(text: str) -> str:
+    _address(parseaddr(text)[1])
+    return text
+
+
 class SmtpConfig(_Section):
     """``[notify.smtp]``: the mail server."""
 
@@ -266,7 +280,7 @@ class SmtpConfig(_Section):
     ca: File | None = None
     username: str | None = None
     password_file: File | None = None
-    sender: str = Field(description="the address in From")
+    sender: Annotated[str, AfterValidator(_sender)] = Field(description="the address in From")
 
 
 class _Channel(_Section):
@@ -277,7 +291,7 @@ class EmailChannel(_Channel):
     """``kind = "email"``: each address is a message of its own."""
 
     kind: Literal["email"]
-    to: Names = Field(min_length=1)
+    to: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(min_length=1)
 
 
 class WebhookChannel(_Channel):

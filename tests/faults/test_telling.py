@@ -28,7 +28,7 @@ from fieldwatch_contract import clock
 from tests.authority import Authority
 from tests.conftest import find_port, wait_until
 from tests.delivery import DEVICE, START, alert, alert_draft, rows
-from tests.mailbox import Act, Answer, Hooks, Mailbox
+from tests.mailbox import Act, Answer, Dripping, Hooks, Mailbox
 from tests.unit.cloud.wire import message
 
 SECRET = "0123456789abcdef-secret"
@@ -43,7 +43,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "LONGEST_WAIT", 100_000)
     for module in (channel, http, mail):
         monkeypatch.setattr(module, "TIMEOUT_S", 0.5)
-    monkeypatch.setattr(http, "TOTAL_S", 1.0)
+    for module in (http, mail):
+        monkeypatch.setattr(module, "TOTAL_S", 1.0)
 
 
 @pytest.fixture
@@ -388,6 +389,75 @@ def test_a_slow_channel_holds_up_nobody(tell: Told, servers: list[Any], tmp_path
     store = tell(configured(channels, smtp=smtp(box.port)), 5)
     wait_until(lambda: len(hooks.taken) == 5, "the other channel")
     assert all(row["state"] != "sent" for row in rows(store, t.message) if row["channel"].startswith("lab"))
+
+
+def test_a_server_that_drips_for_ever_holds_up_no_attempt(tell: Told, servers: list[Any]) -> None:
+    """Every read is within its limit, the whole is not: the attempt ends, and the next one follows."""
+    box = Dripping()
+    servers.append(box)
+    store = tell(configured({"lab": {"kind": "email", "to": ["ana@lab.example"]}}, smtp=smtp(box.port)))
+    wait_until(lambda: box.attempts >= 2 and box.left >= 1, "a second attempt")
+    assert rows(store, t.message)[0]["state"] != "sent"
+
+
+ODD = {
+    "header": "s1\r\nBcc: evil@lab.example\r\n\r\nx",
+    "control": "\x00\x07\x1b[31m",
+    "direction": "a\u202egnp.exe",
+    "dot": "\n.\r\nQUIT\r\n",
+    "long": "x" * 5000,
+    "other letters": "Öl °C 🌡" * 300,
+    "separators": "a\u2028Bcc: b\x85c",
+}
+
+
+def test_whatever_a_sensor_is_called_its_alert_is_one_sound_mail(tell: Told, servers: list[Any]) -> None:
+    """Devices choose the names of sensors; a server that is strict must take the mail, and no name makes a header."""
+    box, hooks = Mailbox(), Hooks()
+    servers += [box, hooks]
+    channels = {"lab": {"kind": "email", "to": ["ana@lab.example"]},
+                "team": {"kind": "apprise", "url": f"json://127.0.0.1:{hooks.port}/"}}  # fmt: skip
+    store = tell(configured(channels, smtp=smtp(box.port)), 0)
+    for number, name in enumerate(ODD.values()):
+        device = f"press-{number:04d}"
+        one = alert(60, device=device)
+        one.sensors = [name]
+        assert one.evidence is not None
+        one.evidence.sensors = [name]
+        store.ingest(decode([message(1, alert_draft(one), device)]), START + 61 * clock.MINUTE)
+    assert settled(store) == {"sent": 2 * len(ODD)}
+    assert len(box.taken) == len(hooks.taken) == len(ODD)
+    usual = {"Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "X-Fieldwatch-Incidents", "MIME-Version",
+             "Content-Type"}  # fmt: skip
+    for found in box.taken:
+        assert set(found.keys()) - {"X-Peer", "X-MailFrom", "X-RcptTo"} == usual
+        assert len(str(found["Subject"])) <= 200
+        texts = [
+            str(found["Subject"]),
+            *(part.get_content() for part in found.walk() if "text" in part["Content-Type"]),
+        ]
+        assert not [
+            one for text in texts for one in text if (one < " " and one not in "\r\n") or one in "\x7f\u202e\u2028"
+        ]
+    assert any("Öl °C 🌡" in str(found["Subject"]) for found in box.taken), "letters and signs stay"
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("ünal@lab.example", "no address"),
+        ("ana@läb.example", "xn--"),
+        ("Ana <ana@lab.example>", "no address"),
+        ("ana@lab.example\r\nRCPT TO:<b@lab.example>", "no address"),
+        ("ana@lab.example, ben@lab.example", "no address"),
+        ("lab-mail", "no address"),
+    ],
+)
+def test_an_address_that_no_server_takes_is_refused_when_the_server_starts(address: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        configured({"lab": {"kind": "email", "to": [address]}}, smtp=smtp(25))
+    with pytest.raises(ValueError, match="sender"):
+        configured({"lab": {"kind": "email", "to": ["ana@lab.example"]}}, smtp=smtp(25, sender="Fieldwatch"))
 
 
 def test_a_mail_says_what_and_where_shows_the_sensor_and_leads_to_a_page(tell: Told, servers: list[Any]) -> None:

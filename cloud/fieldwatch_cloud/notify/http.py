@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
-import time
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -29,27 +29,43 @@ def post(
     host = f"[{place.address}]" if ":" in place.address else place.address
     target = f"{place.scheme}://{host}:{place.port}{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
     named = parts.netloc.rpartition("@")[2]
-    began = time.monotonic()
     try:
-        with (
-            httpx.Client(verify=trust or ssl.create_default_context(), trust_env=False, timeout=TIMEOUT_S) as client,
-            client.stream(
-                "POST",
-                target,
-                content=body,
-                headers={**headers, "Host": named},
-                follow_redirects=False,
-                extensions={"sni_hostname": place.host},
-            ) as answer,
-        ):
-            said = b""
-            for chunk in answer.iter_raw():
-                said += chunk
-                if len(said) > READ_LIMIT or time.monotonic() - began > TOTAL_S:
-                    break
-            _judge(answer.status_code, said)
+        status, said = asyncio.run(
+            asyncio.wait_for(
+                _exchange(target, body, {**headers, "Host": named}, place.host, trust or ssl.create_default_context()),
+                TOTAL_S,
+            )
+        )
+    except TimeoutError:
+        raise TryLaterError(f"{place.host}: no whole answer within {TOTAL_S:.0f} s") from None
     except httpx.HTTPError as error:
         raise TryLaterError(f"{place.host}: {error or type(error).__name__}") from None
+    _judge(status, said)
+
+
+async def _exchange(
+    target: str, body: bytes, headers: Mapping[str, str], name: str, trust: ssl.SSLContext
+) -> tuple[int, bytes]:
+    """Return status and the beginning of the answer. Asynchronous, so that the whole has an end: a server that sends a
+    byte now and then keeps every single read within its limit.
+    """
+    async with (
+        httpx.AsyncClient(verify=trust, trust_env=False, timeout=TIMEOUT_S) as client,
+        client.stream(
+            "POST",
+            target,
+            content=body,
+            headers=headers,
+            follow_redirects=False,
+            extensions={"sni_hostname": name},
+        ) as answer,
+    ):
+        said = b""
+        async for chunk in answer.aiter_raw():
+            said += chunk
+            if len(said) > READ_LIMIT:
+                break
+        return answer.status_code, said
 
 
 def _judge(status: int, said: bytes) -> None:

@@ -6,8 +6,9 @@ message that gathers says how much it holds, shows the first lines and counts th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from unicodedata import category
 
 from fieldwatch_contract import clock
 
@@ -29,6 +30,8 @@ NEWS_WORDS = {
 }
 """How a subject begins, by what happened."""
 SERVER = "this server"
+_BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TURNING = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,21 @@ class Text:
 def word(letter: Letter, base: str) -> Text:
     """Word a message; ``base``: the dashboard's address."""
     if len(letter.items) == 1 and letter.batch is None:
-        return _one(letter, letter.items[0], base.rstrip("/"))
-    return _many(letter, base.rstrip("/"))
+        text = _one(letter, letter.items[0], base.rstrip("/"))
+    else:
+        text = _many(letter, base.rstrip("/"))
+    return replace(text, subject=plain(text.subject), lines=tuple(plain(line) for line in text.lines))
+
+
+def plain(text: str) -> str:
+    """Return one line that every mail server and program takes: devices choose the names of sensors, and people write.
+
+    What ends a line, controls a terminal or turns the direction of writing becomes a blank.
+
+    >>> plain("s1\\r\\nBcc: x\\x00\\u202e Öl 🌡")
+    's1  Bcc: x   Öl 🌡'
+    """
+    return "".join(" " if category(one) in _BREAKING or one in _TURNING else one for one in text)
 
 
 def _one(letter: Letter, item: Item, base: str) -> Text:

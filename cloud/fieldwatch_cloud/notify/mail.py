@@ -7,8 +7,11 @@ DATA the server may have taken it, it is sent again, and a mail program shows it
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
@@ -16,13 +19,13 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, make_msgid, parseaddr
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.fields import Evidence
 
-from fieldwatch_cloud.notify.channel import TIMEOUT_S, RefusedError, TryLaterError
-from fieldwatch_cloud.notify.letters import Text, word
+from fieldwatch_cloud.notify.channel import TIMEOUT_S, TOTAL_S, RefusedError, TryLaterError
+from fieldwatch_cloud.notify.letters import Text, plain, word
 from fieldwatch_cloud.notify.picture import HEIGHT, WIDTH, draw
 from fieldwatch_cloud.store.outbox import Letter
 
@@ -79,9 +82,9 @@ class Mail:
         smtp = self.smtp
         context = ssl.create_default_context(cafile=str(smtp.ca) if smtp.ca is not None else None)
         if smtp.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(smtp.host, smtp.port, timeout=TIMEOUT_S, context=context)
+            server: smtplib.SMTP = _Tls(smtp.host, smtp.port, timeout=TIMEOUT_S, context=context)
         else:
-            server = smtplib.SMTP(smtp.host, smtp.port, timeout=TIMEOUT_S)
+            server = _Bounded(smtp.host, smtp.port, timeout=TIMEOUT_S)
         try:
             if smtp.security == "starttls":
                 server.starttls(context=context)
@@ -93,6 +96,35 @@ class Mail:
             server.close()
             raise
         return server
+
+
+class _Bounded(smtplib.SMTP):
+    """A conversation that ends after :data:`TOTAL_S`: a server that sends a byte now and then keeps every single read
+    within its limit, and would hold up its channel for ever.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        self._end = threading.Timer(TOTAL_S, self._cut)
+        self._end.daemon = True
+        self._end.start()
+        try:
+            super().__init__(*arguments, **more)
+        except BaseException:
+            self._end.cancel()
+            raise
+
+    def close(self) -> None:
+        self._end.cancel()
+        super().close()
+
+    def _cut(self) -> None:
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Tls(_Bounded, smtplib.SMTP_SSL):
+    """With TLS from the first byte."""
 
 
 def compose(letter: Letter, text: Text, sender: str, to: str, evidence: Evidence | None) -> EmailMessage:
@@ -125,7 +157,7 @@ def _pictures(evidence: Evidence, opened_at: int) -> list[tuple[str, bytes]]:
     )[:PICTURES]:
         since = [value for value in values[begun:] if value is not None]
         far = max(since, key=lambda value: abs(value - mean), default=None)
-        says = f"{sensor}: in training {mean - 3 * scale:.4g} to {mean + 3 * scale:.4g}"
+        says = f"{plain(sensor)}: in training {mean - 3 * scale:.4g} to {mean + 3 * scale:.4g}"
         says += f", since the alert began as far as {far:.4g}" if far is not None else ""
         found.append((says, draw(values, mean, scale, begun)))
     return found
