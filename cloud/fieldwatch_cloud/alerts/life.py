@@ -170,11 +170,12 @@ class Passed:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A person has seen it and takes care."""
+    """A person has seen it and takes care. ``seen``: who had it when they decided, "" nobody, None: does not matter."""
 
     at: int
     by: str
     why: str = ""
+    seen: str | None = None
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,11 @@ def step(incident: Incident, event: Event) -> tuple[Incident, list[News]]:
             return _passed(incident, event)
         case Acknowledged():
             state = _next(incident, "acknowledge")
+            if (has := incident.acknowledged) is not None and incident.state == "acknowledged":
+                if (has.by, has.why) == (event.by, event.why):
+                    return incident, []  # a button pressed twice is told once
+                if event.seen is not None and has.by not in (event.seen, event.by):
+                    raise NotNowError(f"{has.by} has taken it meanwhile: look again, then take it over if you must")
             answer = Answer(event.by, event.at, event.why)
             news = News("acknowledged", event.at, incident.known == "open", by=event.by, text=event.why)
             return replace(incident, state=state, acknowledged=answer), [news]

@@ -50,13 +50,16 @@ class Sighting:
 
 
 def of_alert(row: Mapping[str, Any]) -> Sighting:
-    """Return what a row of the table ``alert`` tells."""
+    """Return what a row of the table ``alert`` tells; ``heard_at``: when its newest transition arrived.
+
+    Nothing happens after we hear of it: a device whose clock is ahead says so, and is told of on its own.
+    """
     signal = Signal(
         row["alert_id"],
         row["model"],
         row["severity"] if row["severity"] == "critical" else "warning",
-        row["opened_at"],
-        row["resolved_at"] if row["state"] == "resolved" else None,
+        min(row["opened_at"], row["first_received"]),
+        min(row["resolved_at"], row["heard_at"]) if row["state"] == "resolved" else None,
         tuple(row["sensors"]),
         row["like"] is not None,
     )

@@ -4,7 +4,8 @@ A resolved alert still names the sensors of its cause: a ``resolved`` describes 
 while nothing else of the alert has come.
 
 A model has one open alert at most. One that was never resolved although a newer one has begun lost its end with the
-device's journal: it ends where the newer one begins, in whatever order they come.
+device's journal: it ends where the newer one begins, in whatever order they come. No alert began after we heard of it:
+one that a clock a year ahead has dated would else be the newest for a year, and end whatever comes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from fieldwatch_contract.clock import parse_iso
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, func, or_, select, update
 
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.batch import AlertSeen
@@ -78,11 +79,17 @@ def add_transitions(db: Connection, seen: list[AlertSeen], now: int) -> tuple[li
     return list(news), count
 
 
+def begun(alert: FromClause) -> ColumnElement[int]:
+    """Return when an alert of the table ``alert`` began: when its device says, but not after we first heard of it."""
+    c = alert.c
+    return case((c.opened_at < c.first_received, c.opened_at), else_=c.first_received)
+
+
 def _end_forgotten(db: Connection, device: str, model: str) -> None:
     """End the alerts of a model that its device has forgotten: it would have resolved them before it opened another."""
     a, newer = t.alert, t.alert.alias()
-    same = and_(newer.c.device == a.c.device, newer.c.model == a.c.model, newer.c.opened_at > a.c.opened_at)
-    next_ = select(func.min(newer.c.opened_at)).where(same).correlate(a).scalar_subquery()
+    same = and_(newer.c.device == a.c.device, newer.c.model == a.c.model, begun(newer) > begun(a))
+    next_ = select(func.min(begun(newer))).where(same).correlate(a).scalar_subquery()
     mine = and_(a.c.device == device, a.c.model == model, a.c.transition != "resolved")
     ended = {"state": "resolved", "resolved_at": next_, "reason": FORGOTTEN}
     db.execute(update(a).where(mine, next_.is_not(None)).values(ended))

@@ -20,6 +20,7 @@ from fieldwatch_cloud.alerts.routing import Match, Routing, Subject, plan
 from fieldwatch_cloud.alerts.sightings import FAULT, Sighting, of_alert
 from fieldwatch_cloud.store import outbox
 from fieldwatch_cloud.store import tables as t
+from fieldwatch_cloud.store.alerts import begun
 from fieldwatch_cloud.store.cards import card
 from fieldwatch_cloud.store.sql import chunks, insert_new
 
@@ -71,8 +72,12 @@ class Incidents:
 
     def _see_alerts(self, db: Connection, alert_ids: Sequence[str], now: int) -> None:
         found: list[Sighting] = []
+        e = t.alert_event.c
+        heard = select(func.max(e.received)).where(e.alert_id == t.alert.c.alert_id).scalar_subquery()
         for chunk in chunks(alert_ids):
-            query = select(t.alert).where(t.alert.c.alert_id.in_(chunk)).order_by(t.alert.c.opened_at)
+            query = (
+                select(t.alert, heard.label("heard_at")).where(t.alert.c.alert_id.in_(chunk)).order_by(begun(t.alert))
+            )
             found += [of_alert(dict(row)) for row in db.execute(query).mappings()]
         self.see(db, found, now)
 
@@ -106,7 +111,7 @@ class Incidents:
             if after == before and not news:
                 return
             words = {"what": one.what, "remedy": one.remedy} if _speaks_for(after, one.signal) else {}
-            self._keep(db, incident_id, after, **words)
+            self._keep(db, incident_id, after, now, **words)
         insert_new(db, t.incident_signal, [{"key": one.signal.key, "incident_id": incident_id}])
         self._tell(db, incident_id, after, news, now)
 
@@ -123,7 +128,8 @@ class Incidents:
             key = issues.key_of(one.kind, one.type, one.signal.sensors, one.shares, one.bundle or "")
         row = {name: getattr(one, name) for name in ("device", "kind", "audience", "type", "bundle", "what", "remedy")}
         row |= {"site": self.site(db, one.device), "begun": now, "issue_key": str(key) if key else None}
-        return int(db.execute(insert(t.incident).returning(t.incident.c.id), row | _columns(made)).scalar_one())
+        row |= _columns(made) | {"wake_at": self._wake_at(db, one.device, one.kind, made, now)}
+        return int(db.execute(insert(t.incident).returning(t.incident.c.id), row).scalar_one())
 
     # ---- issues ----
 
@@ -186,7 +192,7 @@ class Incidents:
         if row.life is None:
             raise NotNowError("what this server’s store holds of it is damaged")
         after, news = step(_LIFE.validate_python(row.life), event)
-        self._keep(db, incident_id, after)
+        self._keep(db, incident_id, after, event.at)
         self._tell(db, incident_id, after, news, event.at)
         return str(row.device)
 
@@ -200,7 +206,7 @@ class Incidents:
                 continue
             maintenance = self._maintenance(db, row.device, row.kind, now)
             after, news = step(_LIFE.validate_python(row.life), Passed(now, maintenance))
-            self._keep(db, row.id, after)
+            self._keep(db, row.id, after, now)
             self._tell(db, row.id, after, news, now)
         return len(rows)
 
@@ -220,15 +226,27 @@ class Incidents:
         m = t.maintenance.c
         subject = Subject(device, kind, "warning", self.site(db, device))
         windows = db.execute(select(t.maintenance).where(m.begin <= now, m.end > now)).all()
-        ends = [
-            row.end for row in windows if Match(device=(row.device,), site=(row.site,), kind=(row.kind,)).takes(subject)
-        ]
-        return max(ends, default=None)
+        return max((row.end for row in windows if _covers(row, subject)), default=None)
+
+    def _next_window(self, db: Connection, device: str, kind: str, now: int) -> int | None:
+        """Return when the next window begins that covers this; None where none is planned."""
+        m = t.maintenance.c
+        subject = Subject(device, kind, "warning", self.site(db, device))
+        windows = db.execute(select(t.maintenance).where(m.begin > now)).all()
+        return min((row.begin for row in windows if _covers(row, subject)), default=None)
 
     # ---- keeping ----
 
-    def _keep(self, db: Connection, incident_id: int, after: Incident, **more: Any) -> None:
-        db.execute(update(t.incident).where(t.incident.c.id == incident_id).values(_columns(after) | more))
+    def _keep(self, db: Connection, incident_id: int, after: Incident, now: int, **more: Any) -> None:
+        i = t.incident.c
+        row = db.execute(select(i.device, i.kind).where(i.id == incident_id)).one()
+        more["wake_at"] = self._wake_at(db, row.device, row.kind, after, now)
+        db.execute(update(t.incident).where(i.id == incident_id).values(_columns(after) | more))
+
+    def _wake_at(self, db: Connection, device: str, kind: str, after: Incident, now: int) -> int | None:
+        """Return when time alone changes an incident, which a window that is planned does too."""
+        window = self._next_window(db, device, kind, now) if after.live else None
+        return min((at for at in (after.wake_at, window) if at is not None), default=None)
 
     def _tell(self, db: Connection, incident_id: int, after: Incident, news: list[News], now: int) -> None:
         """Write the timeline, and to whom each piece is told."""
@@ -251,6 +269,10 @@ class Incidents:
         row = vars(one) | {"incident_id": incident_id, "told": one.tell}
         row = {name: row[name] for name in ("incident_id", "at", "what", "told", "by", "text")}
         return int(db.execute(insert(t.incident_event).returning(t.incident_event.c.id), row).scalar_one())
+
+
+def _covers(window: _Row, subject: Subject) -> bool:
+    return Match(device=(window.device,), site=(window.site,), kind=(window.kind,)).takes(subject)
 
 
 def live_states(db: Connection) -> list[Sighting]:

@@ -7,6 +7,7 @@ not allow it any more are named.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -140,9 +141,15 @@ def answer(
     to: Annotated[str, Form(max_length=200)] = "",
     until: Until = "",
     then: Then = "",
+    seen: Annotated[str | None, Form(max_length=200)] = None,
 ) -> Response:
-    """Apply what a person says, and show the incident again, or the list ``then``."""
+    """Apply what a person says, and show the incident again, or the list ``then``.
+
+    ``seen``: who had it when the page was loaded.
+    """
     event = _event(act, person(request).name, why.strip(), to.strip(), until, clock.now())
+    if isinstance(event, Acknowledged):
+        event = replace(event, seen=seen)
     do(store_of(request), number, event)
     return RedirectResponse(_list(then) or f"/incidents/{number}#timeline", status_code=303)
 

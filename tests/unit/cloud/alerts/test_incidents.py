@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fieldwatch_agent.send.journal import Draft
-from fieldwatch_cloud.alerts.life import Acknowledged, Closed, NotNowError, Snoozed
+from fieldwatch_cloud.alerts.life import Acknowledged, Closed, Commented, NotNowError, Snoozed
 from fieldwatch_cloud.alerts.routing import Route, Routing, Step
 from fieldwatch_cloud.ingest.decode import decode
 from fieldwatch_cloud.store import Store, outbox, sqlite_url
@@ -16,6 +16,7 @@ from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.incidents import UnknownIncidentError
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import AlertData, BundleRef
+from sqlalchemy import Connection
 
 from tests.conftest import ROOT
 from tests.delivery import DEVICE, START, alert, alert_draft, make_store, rows
@@ -182,6 +183,110 @@ def test_a_maintenance_window_hushes_what_begins_in_it_and_what_is_there(store: 
         assert store.incidents.pass_time(db, NOW + 30 * MINUTE) == 2
     told = [(row["incident_id"], row["what"]) for row in rows(store, t.incident_event) if row["told"]]
     assert told == [(1, "opened"), (1, "hush over"), (2, "hush over")]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["planned before it began", "planned while it is open"])
+def test_a_window_that_is_still_to_come_hushes_what_is_open_then(store: Store, before: bool) -> None:
+    """The second step falls into the window; a comment in between must not make the window forgotten."""
+
+    def plan() -> None:
+        with store.write() as db:
+            store.incidents.plan_maintenance(
+                db, DEVICE, "*", "*", NOW + 10 * MINUTE, NOW + 60 * MINUTE, "filter", "ana", NOW
+            )
+
+    if before:
+        plan()
+    tell(store, alert(60))
+    if not before:
+        plan()
+    with store.write() as db:
+        store.incidents.act(db, 1, Commented(NOW + MINUTE, "ana", "noise"))
+        store.incidents.pass_time(db, NOW + 10 * MINUTE)
+        assert [one.channel for one in claimed(db, NOW + 20 * MINUTE)] == ["mail"], "the boss is not called in it"
+        store.incidents.pass_time(db, NOW + 60 * MINUTE)
+    assert whats(store)[-1] == "commented", "people know already that it is open"
+
+
+def claimed(db: Connection, at: int) -> list[outbox.Letter]:
+    found = []
+    while (letter := outbox.claim(db, at)) is not None:
+        found.append(letter)
+        outbox.sent(db, letter, at)
+    return found
+
+
+def test_overlapping_windows_hush_to_the_end_of_the_last(store: Store) -> None:
+    tell(store, alert(60))
+    with store.write() as db:
+        for begin, end in ((0, 30), (20, 90), (25, 40)):
+            store.incidents.plan_maintenance(
+                db, "press-*", "berlin", "*", NOW + begin * MINUTE, NOW + end * MINUTE, "filter", "ana", NOW
+            )
+        for minute in (0, 20, 30, 40, 89):
+            store.incidents.pass_time(db, NOW + minute * MINUTE)
+    (row,) = rows(store, t.incident)
+    assert (row["life"]["maintenance_until"], row["wake_at"]) == (NOW + 90 * MINUTE, NOW + 90 * MINUTE)
+
+
+YEAR = 365 * 24 * 60
+"""Minutes."""
+
+
+def test_a_clock_that_was_a_year_ahead_hides_no_later_fault(store: Store) -> None:
+    """Its alert never ends, for the device's journal was reset; the next ones, dated rightly, are told and end."""
+    tell(store, alert(YEAR))
+    (incident,) = rows(store, t.incident)
+    assert incident["opened_at"] == NOW, "nothing begins after we hear of it"
+    with store.write() as db:
+        store.incidents.act(db, 1, Closed(NOW + MINUTE, "ana", "the clock was wrong"))
+    tell(store, alert(200), at=START + 201 * MINUTE, first=2)
+    states = {row["alert_id"]: (row["state"], row["resolved_at"]) for row in rows(store, t.alert)}
+    assert states == {
+        alert(YEAR).alert_id: ("resolved", START + 200 * MINUTE),
+        alert(200).alert_id: ("open", None),
+    }
+    assert [row["state"] for row in rows(store, t.incident)] == ["closed", "open"]
+    assert whats(store) == ["opened", "closed", "opened"]
+    tell(store, alert(210, "resolved", opened=200), at=START + 211 * MINUTE, first=3)
+    assert rows(store, t.incident)[1]["state"] == "resolved"
+
+
+def test_a_clock_a_year_ahead_ends_its_own_alert_when_we_hear_of_it(store: Store) -> None:
+    tell(store, alert(YEAR))
+    tell(store, alert(YEAR + 20, "resolved", opened=YEAR), at=NOW + 20 * MINUTE, first=2)
+    (row,) = rows(store, t.incident)
+    assert (row["state"], row["opened_at"], row["ended_at"]) == ("resolved", NOW, NOW + 20 * MINUTE)
+    tell(store, alert(300), at=START + 301 * MINUTE, first=3)
+    assert [row["state"] for row in rows(store, t.incident)] == ["resolved", "open"], "another fault, hours later"
+
+
+def test_a_clock_a_year_behind_is_told_in_the_digest_and_its_alert_ends_with_the_next_one(store: Store) -> None:
+    tell(store, alert(60 - YEAR))
+    assert [row["batch"] for row in rows(store, t.message)] == ["digest"]
+    tell(store, alert(60), first=2)
+    states = {row["opened_at"]: row["state"] for row in rows(store, t.alert)}
+    assert states == {START + (60 - YEAR) * MINUTE: "resolved", START + 60 * MINUTE: "open"}
+
+
+def test_an_end_that_comes_before_its_beginning_is_one_piece_of_news(store: Store) -> None:
+    tell(store, alert(65, "resolved", opened=60))
+    tell(store, alert(60), alert(62, "updated", opened=60), first=2)
+    (row,) = rows(store, t.incident)
+    assert (row["state"], whats(store)) == ("resolved", ["opened"])
+    assert rows(store, t.alert)[0]["sensors"] == ["s2"], "the cause, not the recovery"
+
+
+def test_of_two_who_take_it_at_once_the_second_hears_of_the_first(store: Store) -> None:
+    tell(store, alert(60))
+    with store.write() as db:
+        store.incidents.act(db, 1, Acknowledged(NOW, "ana", "mine", seen=""))
+        with pytest.raises(NotNowError, match="ana has taken it meanwhile"):
+            store.incidents.act(db, 1, Acknowledged(NOW, "ben", "mine", seen=""))
+        store.incidents.act(db, 1, Acknowledged(NOW, "ana", "mine", seen=""))
+        store.incidents.act(db, 1, Acknowledged(NOW, "ben", "ana is ill", seen="ana"))
+    assert whats(store) == ["opened", "acknowledged", "acknowledged"], "a button pressed twice is one answer"
+    assert rows(store, t.incident)[0]["life"]["acknowledged"]["by"] == "ben"
 
 
 def test_where_no_route_takes_it_the_timeline_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
