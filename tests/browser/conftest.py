@@ -13,7 +13,7 @@ import uvicorn
 from fieldwatch_cloud.store import Store
 from fieldwatch_cloud.web import WebSettings, create_app, make_server
 from fieldwatch_contract import clock
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.browser import seed
 from tests.conftest import find_port, wait_until
@@ -26,6 +26,8 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-proxy-server",
 ]
+
+expect.set_options(timeout=30_000)  # a machine may be busy
 
 
 @dataclass
