@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def wall(utc: str, minutes: int) -> str:
 
 def shown(page: Page) -> tuple[int, int]:
     """Return the stretch that the address of a device page has, µs."""
-    found = re.search(r"\?from=([^&]+)&to=([^&]+)$", page.url)
+    found = re.search(r"\?from=([^&]+)&to=([^&]+)$", unquote(page.url))
     assert found is not None, page.url
     return clock.parse_iso(f"{found[1]}:00Z"), clock.parse_iso(f"{found[2]}:00Z")
 
@@ -169,3 +170,18 @@ def test_a_trace_has_no_more_points_than_the_chart_has_pixels(site: Site, enter:
     (url,) = asked
     steps = 7 * 86400 / float(url.rpartition("step=")[2])
     assert steps <= 400
+
+
+def test_maintenance_is_planned_in_the_zone_that_is_shown(site: Site, enter: Enter) -> None:
+    context, _ = enter(zone="America/New_York")
+    page = context.new_page()
+    page.goto(f"{site.url}/telling")
+    settled(page)
+    page.get_by_label("Device").fill("nothing-*")
+    page.get_by_label("From").fill("2099-07-01T08:00")
+    page.get_by_label("Why").fill("belt change")
+    page.get_by_role("button", name="Plan").click()
+    expect(page.locator("main")).to_contain_text("2099-07-01 08:00 GMT-4 to 2099-07-01 09:00 GMT-4: nothing-*")
+    with site.store.read() as db:
+        begin = db.execute(select(t.maintenance.c.begin)).scalar_one()
+    assert clock.iso(begin) == "2099-07-01T12:00:00Z"

@@ -107,7 +107,8 @@ def headline(item: Item) -> str:
     """Say what happened to which device, since when."""
     row = item.incident
     what = f"{row.what[:1].lower()}{row.what[1:]}".rstrip(".")
-    return f"{NEWS_WORDS.get(item.event.what, '')}{row.device or SERVER}: {what}, since {words.moment(row.opened_at)}"
+    device = f"{row.device} ({item.name})" if item.name else row.device or SERVER
+    return f"{NEWS_WORDS.get(item.event.what, '')}{device}: {what}, since {words.moment(row.opened_at)}"
 
 
 def _mark(item: Item) -> str:
@@ -136,6 +137,7 @@ def _data(letter: Letter, items: list[Item], link: str) -> dict[str, Any]:
                 "incident": {
                     "id": item.incident.id,
                     "device": item.incident.device,
+                    "name": item.name,
                     "kind": item.incident.kind,
                     "site": item.incident.site,
                     "audience": item.incident.audience,

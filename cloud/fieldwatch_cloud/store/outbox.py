@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from fieldwatch_cloud.alerts.routing import STORM_SPAN, Due
 from fieldwatch_cloud.store import tables as t
+from fieldwatch_cloud.store.cards import Card, cards
 
 LEASE = 2 * clock.MINUTE
 """How long an attempt may take; channels give up sooner."""
@@ -30,10 +31,11 @@ AnyRow = Any
 
 @dataclass(frozen=True)
 class Item:
-    """One piece of news in a message: rows of ``incident`` and ``incident_event``."""
+    """One piece of news in a message: rows of ``incident`` and ``incident_event``; ``name``: that of its card."""
 
     incident: AnyRow
     event: AnyRow
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,12 @@ def _items(db: Connection, row: AnyRow) -> tuple[Item, ...]:
     ).all()  # fmt: skip
     ids = {event.incident_id for event in events}
     incidents = {one.id: one for one in db.execute(select(i).where(i.c.id.in_(ids)))}
-    found = [Item(incidents[event.incident_id], event) for event in events if event.incident_id in incidents]
+    named = cards(db, [one.device for one in incidents.values()])
+    found = [
+        Item(one, event, named.get(one.device, Card()).name)
+        for event in events
+        if (one := incidents.get(event.incident_id)) is not None
+    ]
     return tuple(one for one in found if not row.step or _unanswered(one.incident))
 
 

@@ -61,7 +61,7 @@ def stretch(newest: int, span: str, start: str = "", end: str = "") -> Stretch:
         return Stretch(newest - SPANS[span], newest, span)
     length = SPANS[span]
     try:
-        first, last = (_parse(one) if one else None for one in (start, end))
+        first, last = (parse(one) if one else None for one in (start, end))
     except ValueError:
         raise ValueError("A time is such as 2026-01-17T10:00, in UTC.") from None
     begin = first if first is not None else (last or 0) - length
@@ -71,7 +71,12 @@ def stretch(newest: int, span: str, start: str = "", end: str = "") -> Stretch:
     return Stretch(begin, finish)
 
 
-def _parse(text: str) -> int:
+def parse(text: str) -> int:
+    """Read a time in UTC as forms send it, with or without seconds and Z. Raises :class:`ValueError`.
+
+    >>> parse("1970-01-02T00:00") == parse("1970-01-02T00:00:00Z") == clock.DAY
+    True
+    """
     return clock.parse_iso(text if text.endswith("Z") else f"{text}Z" if text.count(":") == 2 else f"{text}:00Z")
 
 

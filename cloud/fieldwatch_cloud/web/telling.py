@@ -15,6 +15,7 @@ from fieldwatch_cloud.web.api.common import NOTE_LIMIT, Reads, store_of
 from fieldwatch_cloud.web.frame import Pages, frame, html
 from fieldwatch_cloud.web.problems import ProblemError
 from fieldwatch_cloud.web.routes import Route, needs, person
+from fieldwatch_cloud.web.series import parse
 
 SHOWN = 50
 WINDOWS = {"1h": 60, "4h": 240, "1d": 1440, "7d": 7 * 1440}
@@ -61,7 +62,7 @@ def plan_maintenance(
     if length not in WINDOWS or not why.strip():
         raise ProblemError(422, "Not complete", "A window has a length and a reason.")
     try:
-        start = clock.parse_iso(begin.strip()) if begin.strip() else now
+        start = parse(begin.strip()) if begin.strip() else now
     except ValueError:
         raise ProblemError(
             422, "No time", "The beginning is a time such as 2026-11-26T18:00:00Z, or empty: now."

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from fieldwatch_cloud.access.roles import Role
-from fieldwatch_cloud.alerts.routing import Routing
+from fieldwatch_cloud.alerts.routing import Route, Routing, Step
+from fieldwatch_cloud.notify.letters import word
+from fieldwatch_cloud.store import outbox
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract import clock
 from starlette.testclient import TestClient
@@ -27,7 +29,7 @@ def engineer(fresh_for_all: Site) -> TestClient:
 
 
 def device(site: Site, name: str, alert: bool = False) -> None:
-    one = seed.Device(name, site.now - site.now % clock.MINUTE, 12, epoch="1a")
+    one = seed.Device(name, site.now - site.now % clock.MINUTE, 12, epoch="2b" if alert else "1a")
     one.state("online", one.at, "started")
     one.results({"detector": np.array([1.7 if alert else 0.2])}, [1, 2])
     if alert:
@@ -103,3 +105,17 @@ def test_routes_follow_the_site_that_people_set(fresh: Fresh) -> None:
         assert len(re.findall(r'<a href="/incidents/\d+">', page)) == found, query
     engineer.post("/devices/press-0001/name", data={"name": "Lab 2"})
     assert [row["site"] for row in rows(site.store, t.incident)] == ["hamburg"]
+
+
+def test_messages_say_the_name_too(fresh: Fresh) -> None:
+    site = fresh()
+    device(site, "press-0001")
+    site.member(Role.ENGINEER).post("/devices/press-0001/name", data={"name": "Line 2 <old>"})
+    site.store.incidents.routing = Routing((Route("lab", (Step(("mail ana@x",)),)),))
+    device(site, "press-0001", alert=True)
+    with site.store.write() as db:
+        letter = outbox.claim(db, clock.now())
+    assert letter is not None
+    text = word(letter, "https://w.example")
+    assert text.subject.startswith("[Fieldwatch] press-0001 (Line 2 <old>): unusual readings in ")
+    assert text.data["news"][0]["incident"]["name"] == "Line 2 <old>"

@@ -5,7 +5,7 @@ import { seconds, telling, traces } from "./evidence.js";
 import { MISSING, heat, heatColor, scale } from "./heat.js";
 import { onNews } from "./live.js";
 import { json, renew, throttle } from "./page.js";
-import { inUtc, moment, times, wall } from "./say.js";
+import { moment, times } from "./say.js";
 
 const page = document.getElementById("device");
 const device = page.dataset.device;
@@ -169,15 +169,4 @@ onNews((kind, data) => {
     again();
   }
 });
-
-// The form's times are those of the zone that is shown; the address has UTC.
-const range = document.getElementById("range");
-const fields = range ? [range.elements.from, range.elements.to] : [];
-const asShown = () => fields.forEach((field) => (field.value = new Date(wall(seconds(field.dataset.utc)) * 1000).toISOString().slice(0, 16)));
-range?.addEventListener("submit", (event) => {
-  event.preventDefault();
-  zoom(...fields.map((field) => (inUtc() ? seconds(`${field.value}Z`) : seconds(field.value))));
-});
-document.addEventListener("zone", asShown);
-asShown();
 all();

@@ -4,7 +4,7 @@
 // new version. So the server's templates are the only place that generates HTML.
 
 import { onNews, replay, start } from "./live.js";
-import { age, clock, inUtc, local, moment, root, switchZone, utc, zone } from "./say.js";
+import { age, clock, inUtc, local, local16, moment, root, switchZone, utc, utc16, zone } from "./say.js";
 
 const GENTLY = 5000;
 let asked = 0;
@@ -46,6 +46,22 @@ function translate(page) {
     if (!("ago" in one.dataset)) one.textContent = moment(seconds);
   }
 }
+
+// Fields of a time (data-utc: the one that the server wrote, or ""): in the zone that is shown; what is sent is UTC.
+const moments = () => document.querySelectorAll("input[data-utc]");
+
+function showMoments() {
+  for (const field of moments()) field.value = field.dataset.utc && local16(Date.parse(field.dataset.utc) / 1000);
+}
+
+document.addEventListener("change", ({ target }) => {
+  if ("utc" in target.dataset) target.dataset.utc = target.value && utc16(target.value);
+});
+document.addEventListener("formdata", ({ target, formData }) => {
+  for (const field of moments()) if (field.form === target) formData.set(field.name, field.dataset.utc.slice(0, 16));
+});
+document.addEventListener("zone", showMoments);
+showMoments();
 
 // What the person sees of the zone: the clock at the top switches it, where there is something to switch.
 function showZone() {

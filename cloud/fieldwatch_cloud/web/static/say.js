@@ -43,6 +43,10 @@ export const wall = (seconds) => seconds - (inUtc() ? 0 : new Date(seconds * 100
 
 const written = (seconds) => new Date(wall(seconds) * 1000).toISOString();
 
+// What a field of a time holds: the clock of the zone that is shown; and the same moment in UTC.
+export const local16 = (seconds) => written(seconds).slice(0, 16);
+export const utc16 = (text) => `${new Date(inUtc() ? `${text}Z` : text).toISOString().slice(0, 16)}Z`;
+
 export const minute = (seconds) => written(seconds).slice(11, 16);
 
 export const clock = (seconds) => `${minute(seconds)} ${zone(seconds)}`;
