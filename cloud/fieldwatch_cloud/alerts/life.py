@@ -162,7 +162,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Passed:
-    """Time has passed."""
+    """Time has passed. ``maintenance``: when the window that covers it now ends; None where none does any more."""
 
     at: int
     maintenance: int | None = None
@@ -338,7 +338,7 @@ def _passed(incident: Incident, event: Passed) -> tuple[Incident, list[News]]:
         incident,
         flapping=flapping,
         snoozed_until=_later(incident.snoozed_until, event.at),
-        maintenance_until=_later(event.maintenance, event.at) or _later(incident.maintenance_until, event.at),
+        maintenance_until=_later(event.maintenance, event.at),
     )
     if next_.hushed:
         return next_, []

@@ -216,10 +216,26 @@ class Incidents:
         """Write a maintenance window; what is live within it is hushed when the window begins."""
         row = {"device": device, "site": site, "kind": kind, "begin": begin_at, "end": end, "why": why, "by": by}
         made = db.execute(insert(t.maintenance).returning(t.maintenance.c.id), row | {"made_at": now}).scalar_one()
-        i = t.incident.c
-        live = and_(i.state.in_(("open", "acknowledged")), or_(i.wake_at.is_(None), i.wake_at > begin_at))
-        db.execute(update(t.incident).where(live).values(wake_at=max(begin_at, now)))
+        self._wake(db, max(begin_at, now))
         return int(made)
+
+    def end_maintenance(self, db: Connection, window: int, now: int) -> Any | None:
+        """End a window that is planned or under way, and return it; None where it is over or there is none.
+
+        What it has hushed is told when time passes next, if it is still news.
+        """
+        m = t.maintenance
+        row = db.execute(select(m).where(m.c.id == window, m.c.end > now)).first()
+        if row is not None:
+            db.execute(update(m).where(m.c.id == window).values(end=now))
+            self._wake(db, now)
+        return row
+
+    def _wake(self, db: Connection, at: int) -> None:
+        """Look at everything that is live at this time, or before."""
+        i = t.incident.c
+        live = and_(i.state.in_(("open", "acknowledged")), or_(i.wake_at.is_(None), i.wake_at > at))
+        db.execute(update(t.incident).where(live).values(wake_at=at))
 
     def _maintenance(self, db: Connection, device: str, kind: str, now: int) -> int | None:
         """Return when the last window ends that covers this; None where none does."""

@@ -79,6 +79,20 @@ def plan_maintenance(
     return RedirectResponse("/telling#windows", status_code=303)
 
 
+@router.post("/telling/maintenance/{number}/end")
+@needs(Permission.ARRANGE)
+def end_maintenance(request: Request, number: int) -> Response:
+    """End a window before its time."""
+    who, now = person(request).name, clock.now()
+    store = store_of(request)
+    with store.write() as db:
+        row = store.incidents.end_maintenance(db, number, now)
+        if row is None:
+            raise ProblemError(404, "No such window", "It is over, or there is none.")
+        audit.record(db, who, "maintenance.end", f"{row.device} at {row.site}, {row.kind}", row.why, now)
+    return RedirectResponse("/telling#windows", status_code=303)
+
+
 @router.post("/telling/messages/{message_id}/retry")
 @needs(Permission.ARRANGE)
 def retry(request: Request, message_id: str) -> Response:

@@ -209,6 +209,27 @@ def test_a_maintenance_window_is_planned_by_a_form(fresh: Fresh) -> None:
         assert engineer.post("/telling/maintenance", data=form | wrong).status_code == 422
 
 
+def test_a_maintenance_window_ends_before_its_time_and_people_are_told_again(fresh: Fresh) -> None:
+    site = fresh(devices=1)
+    engineer = site.member(Role.ENGINEER)
+    form = {"device": "press-*", "length": "7d", "why": "belt change"}
+    engineer.post("/telling/maintenance", data=form)
+    now = clock.now()
+    with site.store.write() as db:
+        site.store.incidents.pass_time(db, now)
+    (number,) = numbers(engineer)
+    assert "in maintenance" in engineer.get(f"/incidents/{number}").text
+    (window,) = re.findall(r"/telling/maintenance/(\d+)/end", engineer.get("/telling").text)
+    assert site.member(Role.VIEWER).post(f"/telling/maintenance/{window}/end").status_code == 403
+    assert engineer.post(f"/telling/maintenance/{window}/end").status_code == 303
+    with site.store.write() as db:
+        site.store.incidents.pass_time(db, clock.now())
+    assert "in maintenance" not in engineer.get(f"/incidents/{number}").text
+    assert "None is planned" in engineer.get("/telling").text
+    assert engineer.post(f"/telling/maintenance/{window}/end").status_code == 404
+    assert [row["action"] for row in rows(site.store, t.audit)][-1] == "maintenance.end"
+
+
 # ---- what other programs ask -----------------------------------------------------------------------------------
 
 

@@ -96,7 +96,7 @@ class Lives(RuleBasedStateMachine):
     @rule(minutes=st.sampled_from([1, 5, 29, 31, 61, 24 * 60]))
     def pass_time(self, minutes: int) -> None:
         self.now += minutes * MINUTE
-        self.apply(Passed(self.now))
+        self.apply(Passed(self.now, self.incident.maintenance_until))
         assert self.incident.wake_at is None or self.incident.wake_at > self.now, "no hush outlives its end"
 
     @rule(
