@@ -7,7 +7,7 @@ it from then on, also for what is live.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, delete, select, update
@@ -47,8 +47,13 @@ def parse(name: str, site: str, tags: str) -> Card:
     >>> parse(" Cold room ", "berlin", "gmp, night gmp")
     Card(name='Cold room', site='berlin', tags=('gmp', 'night'))
     """
+    return make(name, site, re.split(r"[\s,]+", tags))
+
+
+def make(name: str, site: str, tags: Iterable[str]) -> Card:
+    """Return the card of these words. Raises :class:`ValueError` as :func:`parse` does."""
     name, site = " ".join(name.split()), " ".join(site.split())
-    words = tuple(sorted(set(re.split(r"[\s,]+", tags.strip())) - {""}))
+    words = tuple(sorted(set(tags) - {""}))
     for what, text, limit in (("name", name, NAME_LIMIT), ("site", site, SITE_LIMIT)):
         if len(text) > limit:
             raise ValueError(f"A {what} has at most {limit} characters, this one {len(text)}.")
@@ -56,8 +61,8 @@ def parse(name: str, site: str, tags: str) -> Card:
         raise ValueError(f"A device has at most {TAGS} tags, these are {len(words)}.")
     if long := next((one for one in words if len(one) > TAG_LIMIT), None):
         raise ValueError(f"A tag has at most {TAG_LIMIT} characters: {long[:TAG_LIMIT]}… has {len(long)}.")
-    if any(_CONTROL.search(text) for text in (name, site, *words)) or site == "*":
-        raise ValueError("Names, sites and tags are plain words; a site called * would be every site.")
+    if any(_CONTROL.search(text) for text in (name, site, *words)) or "*" in site:
+        raise ValueError("Names, sites and tags are plain words; a site with * in it would be a pattern of sites.")
     return Card(name, site, words)
 
 

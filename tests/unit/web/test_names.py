@@ -69,7 +69,7 @@ def test_a_name_a_site_and_tags_are_kept_shown_found_and_audited(fresh: Fresh) -
     [
         ({"name": "x" * 81}, "at most 80"),
         ({"site": "x" * 65}, "at most 64"),
-        ({"site": "*"}, "every site"),
+        ({"site": "lab*"}, "pattern of sites"),
         ({"name": "a\x07b"}, "plain words"),
         ({"tags": "x" * 41}, "at most 40"),
         ({"tags": " ".join(map(str, range(21)))}, "at most 20 tags"),
@@ -119,3 +119,27 @@ def test_messages_say_the_name_too(fresh: Fresh) -> None:
     text = word(letter, "https://w.example")
     assert text.subject.startswith("[Fieldwatch] press-0001 (Line 2 <old>): unusual readings in ")
     assert text.data["news"][0]["incident"]["name"] == "Line 2 <old>"
+
+
+def test_a_program_names_devices_too(fresh: Fresh) -> None:
+    site = fresh()
+    device(site, "press-0001")
+    script = site.script()
+    body = {"name": "Line 2", "site": "berlin", "tags": ["gmp", "b"]}
+    answer = script.put("/api/v1/devices/press-0001/card", json=body)
+    assert answer.status_code == 200, answer.text
+    assert {key: answer.json()[key] for key in body} == body | {"tags": ["b", "gmp"]}
+    assert script.get("/api/v1/devices/press-0001").json()["name"] == "Line 2"
+    assert script.put("/api/v1/devices/nobody-1/card", json=body).status_code == 404
+    for wrong in (
+        {"site": "*"},
+        {"tags": ["a b"]},
+        {"tags": ["a\x85b"]},
+        {"name": "a\nb"},
+        {"tags": ["a"] * 21},
+        {"x": 1},
+    ):
+        assert script.put("/api/v1/devices/press-0001/card", json=wrong).status_code == 422, wrong
+    viewer = site.member(Role.VIEWER)
+    assert viewer.put("/api/v1/devices/press-0001/card", json=body).status_code == 403
+    assert [row["who"] for row in rows(site.store, t.audit) if row["action"] == "device.name"] == ["web.api_token"]

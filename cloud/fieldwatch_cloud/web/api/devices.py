@@ -6,16 +6,33 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request
 from fieldwatch_contract import clock
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.alerts.standing import State, counts, fleet_notes
+from fieldwatch_cloud.store import cards
 from fieldwatch_cloud.store.fleet import DeviceNow
-from fieldwatch_cloud.web.api.common import NOT_FOUND, DeviceId, Limit, Model, Number, Reads, iso, known, make_router
+from fieldwatch_cloud.web.api.common import (
+    FORBIDDEN,
+    NOT_FOUND,
+    DeviceId,
+    Limit,
+    Model,
+    Number,
+    Reads,
+    iso,
+    known,
+    make_router,
+    store_of,
+)
 from fieldwatch_cloud.web.parts import Monitor
-from fieldwatch_cloud.web.routes import needs
+from fieldwatch_cloud.web.routes import needs, person
 
 router = make_router()
+
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
+SITE = r"^[^*\x00-\x1f\x7f]*$"
+TAG = rf"^[^\s,\x00-\x1f\x7f]{{1,{cards.TAG_LIMIT}}}$"
 
 
 class ModelOut(Model):
@@ -41,10 +58,23 @@ class FindingOut(Model):
     since: str | None
 
 
+class CardIn(BaseModel):
+    """What people call a device; what is left out is empty afterwards."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(default="", max_length=cards.NAME_LIMIT, pattern=PLAIN)
+    site: str = Field(default="", max_length=cards.SITE_LIMIT, pattern=SITE, examples=["berlin"])
+    tags: list[Annotated[str, Field(pattern=TAG)]] = Field(default=[], max_length=cards.TAGS)
+
+
 class DeviceOut(Model):
     """A device as the fleet page shows it."""
 
     id: str
+    name: str = Field(description="what people call it; empty where nobody wrote it")
+    site: str = Field(description="the one that people set; empty: that of the configuration counts")
+    tags: list[str]
     type: str | None
     bundle: str | None = Field(description="<name>/<version>")
     agent: str | None = Field(description="version of the agent")
@@ -127,6 +157,9 @@ def device_out(device: DeviceNow) -> DeviceOut:
     """Write a device for the API."""
     return DeviceOut(
         id=device.id,
+        name=device.card.name,
+        site=device.card.site,
+        tags=list(device.card.tags),
         type=device.type,
         bundle=device.bundle,
         agent=device.agent,
@@ -175,6 +208,16 @@ def summary(request: Request, queries: Reads) -> SummaryOut:
 @needs(Permission.SEE)
 def device(queries: Reads, device: DeviceId) -> DeviceOut:
     """Return one device as it stands."""
+    return device_out(known(queries, device))
+
+
+@router.put("/devices/{device}/card", summary="Name a device", responses=NOT_FOUND | FORBIDDEN)
+@needs(Permission.ARRANGE)
+def name_device(request: Request, queries: Reads, device: DeviceId, body: CardIn) -> DeviceOut:
+    """Write what people call a device: its name, site and tags. Routes follow the site, also for what is live."""
+    known(queries, device)
+    new = cards.make(body.name, body.site, body.tags)
+    store_of(request).name(device, new, person(request).name)
     return device_out(known(queries, device))
 
 
