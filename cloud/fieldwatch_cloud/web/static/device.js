@@ -51,6 +51,7 @@ async function scores() {
   const data = await json(`${api}/results?${query()}${step(box.clientWidth)}`);
   if (!data.models.length) {
     box.firstElementChild.textContent = "No reading has been scored in this range.";
+    box.firstElementChild.className = "soft";
     return;
   }
   box.querySelector(".wait")?.remove();
