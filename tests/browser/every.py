@@ -39,6 +39,7 @@ CHARTS = {
     "resolved alert": 4,
     "alert without evidence": 1,
     "incident": 5,
+    "a stretch of a device": 4,
 }
 PAINTED = """(canvas) => {
     const { width, height } = canvas;

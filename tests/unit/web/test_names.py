@@ -114,7 +114,7 @@ def test_messages_say_the_name_too(fresh: Fresh) -> None:
     site.store.incidents.routing = Routing((Route("lab", (Step(("mail ana@x",)),)),))
     device(site, "press-0001", alert=True)
     with site.store.write() as db:
-        letter = outbox.claim(db, clock.now())
+        letter = outbox.claim(db, clock.now() + 5 * clock.MINUTE)
     assert letter is not None
     text = word(letter, "https://w.example")
     assert text.subject.startswith("[Fieldwatch] press-0001 (Line 2 <old>): unusual readings in ")
