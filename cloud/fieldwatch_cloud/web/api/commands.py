@@ -9,6 +9,7 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.commands import Arguments, Kind, ModelReplay, problem
 from fieldwatch_contract.fields import Evidence
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from fieldwatch_cloud.access.roles import Permission
 from fieldwatch_cloud.store import commands as stored
@@ -120,7 +121,24 @@ def commands(
         return CommandsOut(items=[_out(each) for each in stored.of_device(db, device, limit)])
 
 
-@router.get("/devices/{device}/commands/{command}", summary="One command with its answer", responses=NOT_FOUND)
+class _CommandId(Convertor[str]):
+    """A command's id in a path, so that ``/commands/update`` is no unknown command but a wrong method: 405."""
+
+    regex = "[0-9a-f]{32}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("command_id", _CommandId())
+
+
+@router.get(
+    "/devices/{device}/commands/{command:command_id}", summary="One command with its answer", responses=NOT_FOUND
+)
 @needs(Permission.SEE)
 def command(
     request: Request, device: DeviceId, command: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
