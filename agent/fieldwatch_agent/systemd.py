@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fieldwatch_agent.enrol import places
-from fieldwatch_agent.service import own_command
 
 OWN = places.UNITS[0]
 NAME = OWN.name
@@ -52,6 +51,8 @@ def unseen(paths: Sequence[Path]) -> str:
 
 def install() -> Iterator[str]:
     """Install, enable and start the service; yield each thing that was done. Raises :class:`ServiceError`."""
+    from fieldwatch_agent.service import own_command  # it brings all libraries along; the other verbs are quick
+
     _can_act()
     config = places.config_file()
     if not config.exists():
