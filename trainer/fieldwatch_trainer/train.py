@@ -52,8 +52,10 @@ from fieldwatch_trainer.lake import GridRows, Lake, LakeError
 from fieldwatch_trainer.models import (
     ANOMALY,
     FAULT,
+    MAINTENANCE,
     NORMAL,
     SEED,
+    DeviceRows,
     Fitted,
     Plugin,
     TooLittleData,
@@ -278,11 +280,23 @@ def _hold_back(plugin: Plugin, data: LakeData, frame: Frame) -> list[DeviceScore
             if not len(used):
                 continue
             rows += len(used)
-            grid = GridRows(device.ts, device.rows, device.use, 0)
+            grid = GridRows(device.ts, device.rows, held_rows(device), 0)
             labels = data.lake.labels(device.device)
             scored = measure(scorer, device.device, grid, int(used[0]), labels, data.sensors, int(used[-1]) + 1)
             found.append(scored[plugin.name])
     return sorted(found, key=lambda one: (one.held.device, int(one.held.ts[0])))
+
+
+def held_rows(device: DeviceRows) -> NDArray[np.bool_]:
+    """Return which rows of a held-back part are scored: those in use, and maintenance between them, bool ``[T]``.
+
+    Maintenance counts for nothing, but it explains the alert that follows when the device is itself again.
+    """
+    used = np.flatnonzero(device.use)
+    held = device.use.copy()
+    part = slice(used[0], used[-1] + 1)
+    held[part] |= (device.label[part] == MAINTENANCE) & ~np.isnan(device.rows[part]).all(axis=1)
+    return held
 
 
 def _folds(plugin: Plugin, data: LakeData) -> Iterator[tuple[Fold, Fold]]:

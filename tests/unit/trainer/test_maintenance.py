@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from fieldwatch_contract.alerts import AlertRule
 from fieldwatch_trainer.data import LakeData
+from fieldwatch_trainer.events import unexplained
 from fieldwatch_trainer.judging import evaluation
 from fieldwatch_trainer.labels import codes
 from fieldwatch_trainer.lake import Label, Lake
-from fieldwatch_trainer.models import ANOMALY, FAULT, MAINTENANCE, NORMAL
+from fieldwatch_trainer.models import ANOMALY, FAULT, MAINTENANCE, NORMAL, DeviceRows
 from fieldwatch_trainer.outcomes import DeviceScores, Judge
 from fieldwatch_trainer.split import Split
 from fieldwatch_trainer.thresholds import HeldOut
+from fieldwatch_trainer.train import held_rows
 
 from tests.lakes import MINUTE, LakeMaker
 
@@ -33,6 +35,19 @@ def test_training_does_not_use_rows_of_maintenance(tmp_path: Path) -> None:
     (device,) = data
     assert device.use.sum() == 400
     assert not device.use[100:200].any()
+
+
+def test_maintenance_explains_what_comes_right_after_it_on_held_back_time_too() -> None:
+    """Its rows were left out there: each return to work was a false alarm, and put the threshold up."""
+    label = np.zeros(100, np.int8)
+    label[[10, *range(50, 60), 90]] = MAINTENANCE
+    rows = np.zeros((100, 2))
+    rows[55] = np.nan  # nothing was written
+    use = (np.arange(100) >= 20) & (np.arange(100) < 80) & (label == 0)
+    held = held_rows(DeviceRows("d", np.arange(100) * MINUTE, rows, use, label))
+    assert np.flatnonzero(held).tolist() == [row for row in range(20, 80) if row != 55]
+    free = unexplained(label[held], 5)
+    assert not free[np.flatnonzero(held) == 61]
 
 
 @pytest.mark.parametrize("kind", ["detector", "classifier"])
