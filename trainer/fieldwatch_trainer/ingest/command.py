@@ -231,8 +231,8 @@ def said(done: Sequence[Done], labelled: tuple[int, list[str]] | None, lake: Pat
         count, added = one.count, one.added
         lines.append(
             f"{one.device} ({one.device_type}): {count.readings:,} readings of {len(one.sensors)} sensors, one every "
-            f"{one.period_s:g} s, {one.span}; {added.new:,} new"
-            + (f", {added.known:,} of a time that was there already" if added.known else "")
+            f"{one.period_s:g} s, {one.span}; {added.new:,} new rows"
+            + (f", {added.known:,} readings on rows that were there already" if added.known else "")
             + (f" ({added.conflicts:,} of their values are others: the first ones stay)" if added.conflicts else "")
         )
         if not DEVICE_ID.fullmatch(one.device):
