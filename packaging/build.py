@@ -28,7 +28,7 @@ SIZE_LIMIT_MB = 165
 WITH_DEBUG_DATA = ("libpython3*.so*", "zstandard/*.so")
 """Libraries with data for a debugger, 27 MB, which goes. Nothing else is stripped: OpenBLAS would not survive it."""
 START_LIMIT_S = 0.5
-"""What ``version`` may take."""
+"""What ``--version`` may take."""
 FORBIDDEN = (
     "pandas", "pyarrow", "sklearn", "lightgbm", "fastapi", "sqlalchemy", "matplotlib", "tkinter",
     "boto3", "botocore", "aiohttp", "pkcs11", "google", "azure", "sigstore", "requests", "yaml",
@@ -58,11 +58,11 @@ def slim(folder: Path) -> None:
 
 
 def start_s(folder: Path) -> float:
-    """Return what ``version`` takes, in seconds: the quickest of five, as others use this machine too."""
+    """Return what ``--version`` takes, in seconds: the quickest of five, as others use this machine too."""
     took = []
     for _ in range(5):
         begun = time.perf_counter()
-        subprocess.run([program(folder), "version"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([program(folder), "--version"], check=True, stdout=subprocess.DEVNULL)
         took.append(time.perf_counter() - begun)
     return min(took)
 
@@ -143,7 +143,7 @@ def main() -> int:
         print("needs glibc {}.{} or later".format(*glibc(folder)))
     print(f"self-test passed in {where}")
     took = start_s(folder)
-    print(f"version takes {took:.2f} s; at most {START_LIMIT_S} s on an idle machine")
+    print(f"--version takes {took:.2f} s; at most {START_LIMIT_S} s on an idle machine")
     if size > SIZE_LIMIT_MB:
         print(f"larger than {SIZE_LIMIT_MB} MB: something crept in", file=sys.stderr)
         return 1

@@ -7,13 +7,17 @@ older than any: both say 0.1.0. Built once, then kept in ``build/previous``.
 
 from __future__ import annotations
 
+import io
+import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.bundles import make_bundle
 from tests.packages.machine import ROOT
 
 VERSION = "0~first"
@@ -57,3 +61,18 @@ def with_version(package: Path, version: str, out: Path) -> None:
         ["dpkg-deb", "-Znone", "--root-owner-group", "-b", folder, out], check=True, stdout=subprocess.DEVNULL
     )
     shutil.rmtree(folder)
+
+
+def bundle_for_both() -> bytes:
+    """A bundle that the previous version reads too: it refuses the fields that came after it, and says so."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(make_bundle(3, "v0"))) as old, zipfile.ZipFile(made, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            if info.filename == "manifest.json":
+                manifest = json.loads(data)
+                manifest["baseline"].pop("still", None)
+                (manifest.get("features") or {}).pop("centre", None)
+                data = json.dumps(manifest).encode()
+            new.writestr(info, data)
+    return made.getvalue()
