@@ -112,7 +112,8 @@ def state() -> tuple[bool, str]:
     if told.get("LoadState") == "not-found":
         return False, "not installed: fieldwatch-agent service install"
     words = f"{told.get('ActiveState')} ({told.get('SubState')}), {told.get('UnitFileState')} at start-up"
-    return told.get("ActiveState") == "active", f"{words}; {told['StatusText']}" if told.get("StatusText") else words
+    runs = told.get("ActiveState") == "active"
+    return runs, f"{words}; {told['StatusText']}" if runs and told.get("StatusText") else words
 
 
 def _package_unit() -> Path | None:
