@@ -44,7 +44,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (channel, http, mail):
         monkeypatch.setattr(module, "TIMEOUT_S", 0.5)
     for module in (http, mail):
-        monkeypatch.setattr(module, "TOTAL_S", 1.0)
+        monkeypatch.setattr(module, "TOTAL_S", 4.0)
 
 
 @pytest.fixture
