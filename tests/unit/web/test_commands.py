@@ -15,6 +15,7 @@ from tests.unit.cloud.wire import message
 from tests.unit.web.conftest import Site
 
 API = "/api/v1/devices/press-0001/commands"
+ASK = "/api/v1/devices/press-0001/ask"
 RANGE = {"start": "2026-11-01T00:00:00Z", "end": "2026-11-01T06:00:00Z"}
 ALERT = {"alert_id": "ab" * 16}
 
@@ -41,11 +42,11 @@ def test_who_may_give_which(fresh_for_all: Site, members: dict[Role, TestClient]
         Role.RELEASE: [202, 202, 409, 409],  # five wait for an answer then
     }
     for role, codes in may.items():
-        assert [members[role].post(f"{API}/{kind}", json=body).status_code for kind, body in asks] == codes
+        assert [members[role].post(f"{ASK}/{kind}", json=body).status_code for kind, body in asks] == codes
         page = members[role].get("/devices/press-0001").text
         assert ('name="kind"' in page) == (role is not Role.VIEWER)
         assert ("Update now" in page) == (role is Role.RELEASE)
-    full = members[Role.RELEASE].post(f"{API}/update")
+    full = members[Role.RELEASE].post(f"{ASK}/update")
     assert full.status_code == 409 and "5 commands that it has not answered" in full.text
     assert trail(fresh_for_all.store) == [
         ("engineer@lab.example", "command.evidence"),
@@ -71,13 +72,13 @@ def test_who_may_give_which(fresh_for_all: Site, members: dict[Role, TestClient]
 def test_what_a_device_would_refuse_is_refused_here(
     members: dict[Role, TestClient], kind: str, body: dict[str, str], code: int, why: str
 ) -> None:
-    answer = members[Role.RELEASE].post(f"{API}/{kind}", json=body)
+    answer = members[Role.RELEASE].post(f"{ASK}/{kind}", json=body)
     assert answer.status_code == code and why in answer.text, answer.text
 
 
 def test_unknown_ones_are_told(members: dict[Role, TestClient]) -> None:
     member = members[Role.RELEASE]
-    assert member.post("/api/v1/devices/press-9999/commands/update").status_code == 404
+    assert member.post("/api/v1/devices/press-9999/ask/update").status_code == 404
     assert member.get("/api/v1/devices/press-9999/commands").status_code == 404
     assert member.get(f"{API}/{'0' * 32}").status_code == 404
 

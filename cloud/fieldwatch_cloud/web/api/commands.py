@@ -86,7 +86,7 @@ class CommandsOut(Model):
     items: list[CommandOut]
 
 
-@router.post("/devices/{device}/commands/update", summary="Let a device ask for updates now", status_code=202,
+@router.post("/devices/{device}/ask/update", summary="Let a device ask for updates now", status_code=202,
              responses=ANSWERS)  # fmt: skip
 @needs(Permission.RELEASE)
 def update(request: Request, device: DeviceId) -> CommandOut:
@@ -94,7 +94,7 @@ def update(request: Request, device: DeviceId) -> CommandOut:
     return give(request, device, "update", Arguments())
 
 
-@router.post("/devices/{device}/commands/evidence", summary="Ask a device for readings", status_code=202,
+@router.post("/devices/{device}/ask/evidence", summary="Ask a device for readings", status_code=202,
              responses=ANSWERS)  # fmt: skip
 @needs(Permission.ANSWER)
 def evidence(request: Request, device: DeviceId, body: AlertIn | RangeIn) -> CommandOut:
@@ -102,7 +102,7 @@ def evidence(request: Request, device: DeviceId, body: AlertIn | RangeIn) -> Com
     return give(request, device, "evidence", Arguments(**_utc(body)))
 
 
-@router.post("/devices/{device}/commands/replay", summary="Let a device score a range again", status_code=202,
+@router.post("/devices/{device}/ask/replay", summary="Let a device score a range again", status_code=202,
              responses=ANSWERS)  # fmt: skip
 @needs(Permission.ANSWER)
 def replay(request: Request, device: DeviceId, body: RangeIn) -> CommandOut:
