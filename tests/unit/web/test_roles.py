@@ -15,18 +15,19 @@ from starlette.testclient import TestClient
 from tests.unit.web.conftest import Site
 
 ROUTES = [
-    (method, route.path, route.permission)
+    (method, route.path_format, route.permission)
     for router in ROUTERS
     for route in router.routes
     if isinstance(route, Route)
     for method in sorted(route.methods - {"HEAD"})
 ]
 KNOWN = {"device": "press-0001", "number": "999999", "action": "enable", "alert_id": "none", "name": "x.js"}
+KNOWN |= {"command": "0" * 32}
 ENDLESS = "/api/v1/events"
 
 
 def path_of(template: str) -> str:
-    return re.sub(r"{(\w+)(?::\w+)?}", lambda found: KNOWN.get(found[1], "1"), template)
+    return re.sub(r"{(\w+)}", lambda found: KNOWN.get(found[1], "1"), template)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_a_route_without_a_permission_is_none() -> None:
 OPEN = {
     "/readyz",
     "/healthz",
-    "/static/{name:path}",
+    "/static/{name}",
     "/favicon.ico",
     "/start",
     "/sign-in",
