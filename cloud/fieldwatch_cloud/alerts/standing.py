@@ -107,6 +107,9 @@ _KINDS: dict[str, tuple[State, str, str]] = {
     "update_failing": ("trouble", "update failing", PC),
     "journal_damaged": ("trouble", "journal damaged", PC),
     "disk_low": ("trouble", "disk low", PC),
+    "certificate_expiring": ("trouble", "certificate expiring", PC),
+    "level_highest": ("trouble", "alert level at its highest", MODELS),
+    "verdicts_unread": ("trouble", "verdicts unread", SERVER),
 }
 """The kinds of :class:`.events.Trouble` that we know. Another one is shown under its own name."""
 

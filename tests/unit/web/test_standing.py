@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from fieldwatch_cloud.alerts import standing as module
 from fieldwatch_cloud.alerts.standing import Facts, Standing, counts, fleet_notes, standing
 from fieldwatch_cloud.words import STATE_WORDS
 from fieldwatch_contract import clock
-from fieldwatch_contract.events import HealthData
+from fieldwatch_contract.events import HealthData, Trouble
 
 NOW = clock.parse_iso("2026-11-05T12:00:00Z")
 MINUTE = clock.MINUTE
@@ -177,6 +178,11 @@ def test_each_case_is_told_in_words(facts: dict[str, Any], state: str, word: str
     assert (found.condition, found.word, len(found.findings)) == (state, word, 1)
     assert reason in found.findings[0].reason
     assert found.findings[0].who or state == "above"
+
+
+def test_every_kind_of_trouble_in_the_contract_has_its_words_and_who_acts() -> None:
+    listed = (Trouble.__doc__ or "").partition("In use:")[2]
+    assert set(re.findall(r"``(\w+)``", listed)) == set(module._KINDS)
 
 
 @pytest.mark.parametrize("kind", [*module._KINDS, "gremlins_in_the_pipes"])
