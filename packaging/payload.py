@@ -25,7 +25,7 @@ EPOCH = 1_767_225_600
 """The time of every file, so that the same source gives the same bytes."""
 NEXT_STEP = """\
 echo "fieldwatch-agent is installed. Next, with the token you were given:"
-        echo "    fieldwatch-agent enroll --url https://HOST:8443 --log '/path/of/the/log*.csv'"\
+        echo "    fieldwatch-agent setup --url https://HOST:8443"\
 """
 
 

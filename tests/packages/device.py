@@ -40,10 +40,10 @@ class Device:
                 file.write(f"{at},{offset + i % 7 / 7:.3f},10.5,{9 + i % 5 / 3:.3f}\n")
         self.written += count
 
-    def enroll(self) -> None:
-        """The one command of ``docs/install.md``."""
+    def enroll(self, verb: str = "setup") -> None:
+        """The one command of ``docs/install.md``; the first version had ``enroll`` in its place."""
         token = self.centre.token(self.id, "--type", "press")
-        command = f"fieldwatch-agent enroll --url {self.centre.url} --log '/data/readings*.csv'"
+        command = f"fieldwatch-agent {verb} --url {self.centre.url} --log '/data/readings*.csv'"
         done = self.machine.run(command, stdin=token + "\n")
         assert "the service runs" in done.stdout, done.stdout + done.stderr
 

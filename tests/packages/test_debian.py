@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def test_the_whole_life_of_an_installation(machine: Machine, centre: Centre, pac
     laid = put(machine, package, "fieldwatch.deb")
     begun = time.monotonic()
     installed = machine.run(f"dpkg -i {laid}")
-    assert re.search("fieldwatch-agent (enroll|setup) ", installed.stdout), "the next step is said"
+    assert "fieldwatch-agent setup " in installed.stdout, "the next step is said"
     packed = time.monotonic()
     device.enroll()
     device.all_arrived("results in the cloud")
@@ -103,7 +102,7 @@ def test_upgraded_and_downgraded_with_a_full_journal(
     device = Device("press-9002", machine, centre)
     device.writes(60)
     machine.run(f"dpkg -i {older}")
-    device.enroll()
+    device.enroll("enroll")
     device.all_arrived("results of the previous version")
     assert device.alerts() == []
 
