@@ -18,9 +18,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from fieldwatch_cloud.__main__ import _web_settings
 from fieldwatch_cloud.access.accounts import Accounts
 from fieldwatch_cloud.config import load
+from fieldwatch_cloud.server import web_settings
 from fieldwatch_cloud.store import Store, sqlite_url
 
 from tests.conftest import ROOT, Spawn, find_port, wait_until
@@ -59,21 +59,22 @@ def test_the_commands_of_the_page_run(tmp_path: Path, clean_env: Mapping[str, st
 
 def test_the_configurations_of_the_page_are_taken(tmp_path: Path) -> None:
     (tmp_path / "oidc-secret").write_text("secret\n")
+    certificate(tmp_path)
     examples = [one.replace("/etc/fieldwatch/", f"{tmp_path}/") for one in blocks("toml")]
     assert len(examples) == 3
     for number, example in enumerate(examples):
         path = tmp_path / f"{number}.toml"
         path.write_text(example)
-        settings = _web_settings(load(path), path)
+        settings = web_settings(load(path), path)
         assert (settings.provider is not None) == ("[oidc]" in example)
         assert settings.address.secure == ("url" in example)
-    assert _web_settings(load(tmp_path / "0.toml"), None).address.prefix == "/watch"
+    assert web_settings(load(tmp_path / "0.toml"), None).address.prefix == "/watch"
 
 
 @pytest.mark.parametrize("name", ["dev", "prod"])
 def test_the_annotated_configurations_are_taken(name: str) -> None:
     path = ROOT / "config" / name / "cloud.toml"
-    assert _web_settings(load(path), path).address.secure == (name == "prod")
+    assert web_settings(load(path), path).address.secure == (name == "prod")
 
 
 def certificate(folder: Path) -> None:
