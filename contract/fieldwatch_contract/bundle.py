@@ -50,6 +50,8 @@ MAX_UNPACKED = 256 * 1024 * 1024
 
 NEWER = "update the program"
 """The remedy where a bundle needs a newer program."""
+OLDER = "train the bundle anew, with a trainer of this version"
+"""The remedy where the program no longer computes what a bundle was trained on."""
 
 
 class BundleError(Exception):
@@ -219,6 +221,12 @@ def no_memory() -> BundleFailed:
     return BundleFailed("this computer has not enough memory free", "close other programs")
 
 
+def other_kernel(kernel: int) -> BundleMisfit:
+    """Return why a bundle for another feature kernel than :data:`.features.KERNEL` is refused."""
+    remedy = NEWER if kernel > KERNEL else OLDER
+    return BundleMisfit(f"made for feature kernel {kernel}, this program has {KERNEL}", remedy)
+
+
 def check_fit(manifest: Manifest, device_type: str, period: int | None) -> None:
     """Raise :class:`BundleMisfit` unless a bundle matches a device's type and log period (µs, None: unknown)."""
     name = f"{manifest.name}/{manifest.version}"
@@ -255,7 +263,7 @@ def _read(source: Path | bytes, sha256: str | None) -> Bundle:
             raise BundleMisfit(what, NEWER) from error
         raise BundleBroken(what) from error
     if manifest.kernel != KERNEL:
-        raise BundleMisfit(f"made for feature kernel {manifest.kernel}, this program has {KERNEL}", NEWER)
+        raise other_kernel(manifest.kernel)
     for name, expected in manifest.files.items():
         if name not in files:
             raise BundleBroken(f"{name} is missing from the zip")

@@ -27,7 +27,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fieldwatch_contract.bundle import NEWER, BundleBroken, BundleError, BundleMisfit
+from fieldwatch_contract.bundle import BundleBroken, BundleError, BundleMisfit, other_kernel
 from fieldwatch_contract.events import BundleRef
 from fieldwatch_contract.features import KERNEL
 from fieldwatch_contract.policy import BundleFacts, Policy, Release, bundle_path
@@ -85,7 +85,7 @@ def objection(facts: BundleFacts, release: Release, family: str, floor: int) -> 
         what = f"{release.target} is for {facts.name}, this device is of type {family}"
         return BundleMisfit(what, "correct [device] type, or the channel's policy")
     if facts.kernel != KERNEL:
-        return BundleMisfit(f"made for feature kernel {facts.kernel}, this program has {KERNEL}", NEWER)
+        return other_kernel(facts.kernel)
     if facts.release_seq < floor:
         return BundleBroken(f"release {facts.release_seq} is below the security floor {floor} of this device")
     return None

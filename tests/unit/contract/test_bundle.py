@@ -132,9 +132,12 @@ def test_a_member_twice_is_refused():
         read_bundle(out.getvalue())
 
 
-def test_another_kernel_is_refused_with_the_way_out():
-    with pytest.raises(BundleMisfit, match=f"kernel {KERNEL + 1}, this program has {KERNEL}: update the program"):
-        read_bundle(write_bundle(manifest(kernel=KERNEL + 1), FILES))
+@pytest.mark.parametrize(
+    ("kernel", "remedy"), [(KERNEL + 1, "update the program"), (KERNEL - 1, "train the bundle anew")]
+)
+def test_another_kernel_is_refused_with_the_remedy_that_fits(kernel, remedy):
+    with pytest.raises(BundleMisfit, match=f"kernel {kernel}, this program has {KERNEL}: {remedy}"):
+        read_bundle(write_bundle(manifest(kernel=kernel), FILES))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.bundles import make_bundle
+from tests.conftest import ROOT
 
 BOTH = read_bundle(make_bundle(4, classifier=True))
 SCORER = Scorer(BOTH)
@@ -306,6 +307,17 @@ def test_a_graph_that_does_not_fit_is_refused_with_the_reason():
     model.graph.output.remove(model.graph.output[0])
     with pytest.raises(BundleBroken, match="no output named score"):
         Scorer(broken(model.SerializeToString()))
+
+
+def test_the_bundle_of_the_first_version_computes_the_same() -> None:
+    """What commit cc72598 had as its own: features to the bit, scores within the tolerance, by its golden vectors."""
+    bundle = read_bundle(ROOT / "tests" / "data" / "bundle-cc72598" / "self_test.zip")
+    self_test(bundle)
+    proof = bundle.arrays("golden.npz")
+    for name in proof.keys() - {"rows"}:
+        golden_file = write_arrays(proof | {name: (proof[name] + 1).astype(proof[name].dtype)})
+        with pytest.raises(BundleBroken, match="golden vectors"):
+            self_test(read_bundle(write_bundle(bundle.manifest, bundle.files | {"golden.npz": golden_file})))
 
 
 @pytest.mark.parametrize("change", [{"opset": 99}, {"ir": 99}, {"domain": "com.newer"}])

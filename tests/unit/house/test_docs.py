@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 ROOMS = "agent|bench|cloud|config|contract|demo|docs|packaging|tests|trainer"
 MADE = {"contract/fieldwatch_contract/schemas/released/"}
 """Named in the documents, there only after a release."""
@@ -38,7 +38,7 @@ def command_lines() -> list[str]:
         for block in re.findall(r"```console\n(.*?)```", text, re.S):
             lines = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
             shown += [re.split(r" {2,}#| < ", re.sub(r"^([a-z_]+=\S+ )+", "", line))[0] for line in lines]
-        shown += re.findall(r"`([^`\n]+)`", text)
+        shown += [one.partition(" > ")[0] for one in re.findall(r"`([^`\n]+)`", text)]
     for template in TEMPLATES:
         shown += map(unescape, re.findall(r"<code>([^<]+)</code>", template.read_text(encoding="utf-8")))
     return sorted({line.strip() for line in shown if COMMAND.fullmatch(line.strip())})
@@ -71,6 +71,27 @@ def test_links_and_named_files_are_there(document):
     missing = [link for link in links if not (document.parent / link).exists()]
     missing += [name for name in named if not (ROOT / name).exists()]
     assert not missing
+
+
+def test_every_test_that_a_document_names_is_there():
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text))
+    assert len(named) > 20, "docs/versioning.md names them"
+    missing = [
+        f"{path}::{name}" for path, name in named
+        if not (ROOT / path).exists() or f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")
+    ]  # fmt: skip
+    assert not missing
+
+
+def test_each_file_of_an_earlier_version_has_a_test_that_reads_it():
+    """``tests/data`` keeps what earlier versions wrote; the document's tests are the ones that open it."""
+    text = (ROOT / "docs" / "versioning.md").read_text(encoding="utf-8")
+    readers = {ROOT / path for path in re.findall(r"`(tests/[\w/]+\.py)::", text)}
+    code = "".join(path.read_text(encoding="utf-8") for path in readers)
+    kept = [path.name for path in (ROOT / "tests" / "data").iterdir() if re.search(r"-v\d|-[0-9a-f]{7}$", path.stem)]
+    assert len(kept) >= 4
+    assert [name for name in kept if name not in code] == []
 
 
 def test_documents_show_commands_of_every_program():

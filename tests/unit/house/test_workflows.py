@@ -21,9 +21,9 @@ def read(name: str) -> dict[str, Any]:
     return document
 
 
-def valid(*paths: Path) -> bool:
+def valid(*paths: Path, schema: str = "github-workflows") -> bool:
     program = Path(sys.executable).with_name("check-jsonschema")
-    command = [program, "--builtin-schema", "vendor.github-workflows", *paths]
+    command = [program, "--builtin-schema", f"vendor.{schema}", *paths]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -33,6 +33,16 @@ def test_the_files_are_valid_and_the_check_can_fail(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(FILES[0].read_text().replace("runs-on:", "run-on:"))
     assert not valid(wrong)
+
+
+def test_the_forms_for_issues_are_valid_and_the_check_can_fail(tmp_path: Path) -> None:
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    forms = sorted(path for path in folder.glob("*.yml") if path.stem != "config")
+    assert forms and valid(*forms, schema="github-issue-forms")
+    assert valid(folder / "config.yml", schema="github-issue-config")
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text(forms[0].read_text().replace("type: textarea", "type: text"))
+    assert not valid(wrong, schema="github-issue-forms")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
