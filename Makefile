@@ -48,8 +48,9 @@ bench-detection: .venv/dev-ready ## how good the alerts are, on the public sets 
 load: .venv/dev-ready ## 1,000 devices, people looking on: how soon an alert is on the page and in the mailbox, and that nothing is lost; exit code 3 where a promise misses
 	$(BIN)/python -m bench.load
 
-package: .venv/dev-ready ## build the frozen agent, its Debian and its RPM package in dist/
+package: .venv/dev-ready ## build the frozen agent, its SBOM and licences, its Debian and its RPM package in dist/
 	$(BIN)/python packaging/build.py
+	$(BIN)/python packaging/sbom.py
 	$(BIN)/python packaging/deb.py
 	$(BIN)/python packaging/rpm.py
 

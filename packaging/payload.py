@@ -1,4 +1,5 @@
-"""What the agent's packages put on a machine, whichever their kind: the program, unit, account, manual, completion.
+"""What the agent's packages put on a machine, whichever their kind: the program, unit, account, manual,
+completion, SBOM.
 
 ``deb.py`` and ``rpm.py`` wrap the same folder. The same program gives the same bytes: owners, times, order are fixed.
 What is made at installation rather than shipped (state and configuration folders) belongs to the scripts of each kind.
@@ -16,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "fieldwatch-agent"
+SBOM, LICENCES = f"{NAME}.cdx.json", f"{NAME}.licences.txt"
+"""What ``sbom.py`` writes beside the frozen agent, and the packages carry."""
 SUMMARY = "scores the log of a research device on the spot"
 DESCRIPTION = """\
 The agent reads the text log of the device beside it, runs a fault classifier
@@ -54,8 +57,8 @@ def glibc(program: Path) -> tuple[int, int]:
 
 
 def lay_out(folder: Path, program: Path, units: str = "lib/systemd/system") -> None:
-    """Lay out in ``folder``, which is made anew, the files of the frozen agent in ``program``; ``units``: where the
-    system keeps its own units.
+    """Lay out in ``folder``, which is made anew, the files of the frozen agent in ``program`` and what ``sbom.py``
+    wrote beside it; ``units``: where the system keeps its own units.
 
     Raises :class:`OSError` or :class:`subprocess.CalledProcessError`, as the program is asked for its help.
     """
@@ -72,6 +75,8 @@ def lay_out(folder: Path, program: Path, units: str = "lib/systemd/system") -> N
     _write(folder / f"usr/share/bash-completion/completions/{NAME}", completion(commands))
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     _write(folder / f"usr/share/doc/{NAME}/copyright", f"Fieldwatch {number}, licence Apache-2.0:\n\n{licence}")
+    for name in (SBOM, LICENCES):
+        _write(folder / f"usr/share/doc/{NAME}" / name, (program.parent / name).read_text(encoding="utf-8"))
 
 
 def settle(folder: Path) -> None:

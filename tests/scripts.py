@@ -17,5 +17,6 @@ def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"fieldwatch_{name}", folder / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there for their module
     spec.loader.exec_module(module)
     return module

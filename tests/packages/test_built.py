@@ -11,7 +11,7 @@ from tests.packages.machine import ROOT
 from tests.scripts import script
 
 pytestmark = pytest.mark.timeout(1200)
-build, payload = script("build"), script("payload")
+build, payload, sbom = script("build"), script("payload"), script("sbom")
 FROZEN = ROOT / "dist" / payload.NAME
 
 
@@ -19,6 +19,15 @@ def test_size_and_start() -> None:
     size = build.size_mb(FROZEN)
     print(f"\n{size:.0f} MB of {build.SIZE_LIMIT_MB}; --version takes {build.start_s(FROZEN):.2f} s")
     assert size <= build.SIZE_LIMIT_MB
+
+
+def test_the_package_says_what_it_consists_of(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "-x", package, tmp_path], check=True)
+    text = (tmp_path / f"usr/share/doc/{payload.NAME}" / payload.SBOM).read_text(encoding="utf-8")
+    assert sbom.differences(text, tmp_path / "opt" / payload.NAME) == []
+    for name in ("cpython", "numpy", "onnxruntime", "openblas", "openssl", "sqlite3", "zlib"):
+        assert f'"name": "{name}"' in text, name
+    assert (tmp_path / f"usr/share/doc/{payload.NAME}" / payload.LICENCES).stat().st_size > 100_000
 
 
 def test_both_packages_ask_for_the_glibc_that_the_program_needs(package: Path, rpm_package: Path) -> None:

@@ -29,6 +29,8 @@ def program(tmp_path: Path) -> Path:
     said = "usage: fieldwatch-agent [-h] COMMAND ...\n\noptions:\n  -h\n\n    run   runs\n    check  checks"
     agent.write_text(f"#!/bin/sh\necho '{said}'\n")
     agent.chmod(0o755)
+    for name in (payload.SBOM, payload.LICENCES):
+        (folder.parent / name).write_text("what sbom.py wrote")
     return folder
 
 
@@ -47,7 +49,9 @@ def test_contents_owners_and_rights(program: Path, tmp_path: Path) -> None:
     assert rows["/opt/fieldwatch-agent/_internal/lib.so"][0] == "-rw-r--r--"
     for path in ("/lib/systemd/system/fieldwatch-agent.service", "/usr/lib/sysusers.d/fieldwatch-agent.conf",
                  "/usr/share/man/man1/fieldwatch-agent.1.gz", "/usr/share/doc/fieldwatch-agent/copyright",
-                 "/usr/share/bash-completion/completions/fieldwatch-agent"):  # fmt: skip
+                 "/usr/share/bash-completion/completions/fieldwatch-agent",
+                 f"/usr/share/doc/fieldwatch-agent/{payload.SBOM}",
+                 f"/usr/share/doc/fieldwatch-agent/{payload.LICENCES}"):  # fmt: skip
         assert path in rows
     assert not [path for path in rows if path.startswith(("/etc", "/var", "/home"))], "those are made, not shipped"
     info = subprocess.run(["dpkg-deb", "-f", package], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,288 @@
+"""What the frozen agent's folder consists of: each component with version, licence and the native files that are its.
+
+Promise: nothing is guessed and nothing left out. Every native file and every Python module in the folder belongs to a
+component, or :class:`PartError` names it. Where a statement comes from:
+
+* Python packages: the metadata of the distribution that a module or file is of, in the environment that froze it;
+* what is linked into a package's native code: the SBOMs that its wheel carries (PEP 770), else :data:`INSIDE`;
+* libraries that a wheel brings along as files: :data:`VENDORED`; their version is read from the file;
+* libraries of the system: the Debian package that owns a file with exactly these bytes, under the name and version of
+  its source, as advisories have them.
+
+Not named, because nobody states it: what onnxruntime links in statically. Its ``ThirdPartyNotices.txt`` lists names
+without versions; an advisory for one of them is answered by onnxruntime's version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from licences import stated
+from payload import NAME
+
+OURS = frozenset({"fieldwatch_agent", "fieldwatch_contract", "launch"})
+MAGIC = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+"""How a native file begins: Linux, Windows, macOS."""
+PYTHON = "cpython"
+BOOTLOADER = "pyinstaller"
+
+
+class PartError(Exception):
+    """Something in the folder is of unknown origin; the message names it and says what would help."""
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """A component. ``licence``: an SPDX expression, empty where nobody states one. ``files``: paths in the folder and
+    their sha256. ``inside``: what is linked into those files. ``texts``: where its licence can be read.
+    """
+
+    name: str
+    version: str
+    purl: str
+    licence: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    inside: tuple[Part, ...] = ()
+    texts: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Vendored:
+    """A library that a wheel brings along as a file: ``version`` finds it in the file's bytes, or else in its name."""
+
+    name: str
+    file: re.Pattern[str]
+    version: re.Pattern[bytes] | None
+    licence: str
+
+
+GCC = "GPL-3.0-or-later WITH GCC-exception-3.1"
+VENDORED = (
+    Vendored("openblas", re.compile(r"lib(scipy_)?openblas.*"), re.compile(rb"OpenBLAS (\d+\.\d+\.\d+)"),
+             "BSD-3-Clause"),
+    Vendored("libgfortran", re.compile(r"libgfortran-.*\.so\.([\d.]+)"), None, GCC),
+    Vendored("libquadmath", re.compile(r"libquadmath-.*\.so\.([\d.]+)"), None, "LGPL-2.1-or-later"),
+)  # fmt: skip
+
+
+def _zstd() -> str:
+    import zstandard
+
+    return ".".join(map(str, zstandard.ZSTD_VERSION))
+
+
+def _expat() -> str:
+    import pyexpat
+
+    return pyexpat.EXPAT_VERSION.removeprefix("expat_")
+
+
+def _mpdec() -> str:
+    import _decimal
+
+    return str(_decimal.__libmpdec_version__)
+
+
+INSIDE: dict[str, tuple[tuple[str, Callable[[], str], str], ...]] = {
+    "zstandard": (("zstd", _zstd, "BSD-3-Clause"),),
+    PYTHON: (("expat", _expat, "MIT"), ("libmpdec", _mpdec, "BSD-2-Clause")),
+}
+"""Linked in without a word in the wheel: name, version, licence."""
+
+
+def natives(folder: Path) -> list[str]:
+    """Return the paths in ``folder`` of all native files, sorted: programs and libraries, whatever they are called."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                if file.read(4).startswith(MAGIC):
+                    found.append(path.relative_to(folder).as_posix())
+    return sorted(found)
+
+
+def modules(program: Path) -> set[str]:
+    """Return the top-level names of the Python modules within the frozen ``program``."""
+    from PyInstaller.archive.readers import CArchiveReader
+
+    archive = CArchiveReader(str(program))
+    (packed,) = [name for name in archive.toc if name.endswith(".pyz")]
+    names = [name for name in archive.toc if name != packed]
+    return {name.partition(".")[0] for name in (*names, *archive.open_embedded_archive(packed).toc)}
+
+
+def collect(folder: Path, tops: Iterable[str]) -> list[Part]:
+    """Return the components of ``folder``, whose program has the Python modules ``tops``, in the order of their names.
+
+    Raises :class:`PartError` where a file or module belongs to nobody, :class:`OSError` where a file cannot be read.
+    """
+    found: dict[str, Part] = {}
+    files: dict[str, list[tuple[str, str]]] = {}
+    owners = _owners()
+    for path in natives(folder):
+        part = _owner_of(folder, path, owners)
+        found.setdefault(part.purl, part)
+        files.setdefault(part.purl, []).append((path, sha256(folder / path)))
+    for top in sorted(set(tops) - OURS):
+        part = _owner_of_module(top)
+        found.setdefault(part.purl, part)
+    return sorted(_complete(folder, part, files.get(purl, [])) for purl, part in found.items())
+
+
+def _complete(folder: Path, part: Part, files: list[tuple[str, str]]) -> Part:
+    """Give a component its files, and what is inside them or was brought along by them."""
+    own = [each for each in files if _vendored(each[0]) is None]
+    brought = [_brought(folder, path, digest) for path, digest in files if _vendored(path) is not None]
+    return replace(part, files=tuple(own), inside=tuple(sorted([*_inside(part), *brought])))
+
+
+def sha256(path: Path) -> str:
+    """Return the file's digest in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _owners() -> dict[str, metadata.Distribution]:
+    """Return whose each native file of the environment is, by its path below site-packages."""
+    found = {}
+    for dist in metadata.distributions():
+        for file in dist.files or ():
+            if re.search(r"\.(so|pyd|dll|dylib)\b", file.name):
+                found[file.as_posix()] = dist
+    return found
+
+
+def _owner_of(folder: Path, path: str, owners: dict[str, metadata.Distribution]) -> Part:
+    place = path.removeprefix("_internal/")
+    if path in {NAME, f"{NAME}.exe"}:
+        return _distribution(metadata.distribution(BOOTLOADER))
+    if place in owners:
+        return _distribution(owners[place])
+    if re.match(r"(python3[\d.]*/lib-dynload/|libpython3|python3\d*\.dll|DLLs/)", place):
+        return _python()
+    if "/" not in place and (part := _of_the_system(folder / path)) is not None:
+        return part
+    raise PartError(
+        f"{path}: of no Python package here and of no Debian package with these bytes; freeze and list it in one "
+        "environment, or name its origin in packaging/parts.py"
+    )
+
+
+def _owner_of_module(top: str) -> Part:
+    if top in sys.stdlib_module_names or top.startswith("_sysconfigdata"):
+        return _python()
+    if top.startswith(("pyi_rth_", "pyimod", "pyiboot", "_pyi_")):
+        return _distribution(metadata.distribution(BOOTLOADER))
+    owners = _packages().get(top)
+    if not owners:
+        raise PartError(f"module {top}: of no Python package here; freeze and list it in one environment")
+    return _distribution(metadata.distribution(owners[0]))
+
+
+@cache
+def _packages() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+def _distribution(dist: metadata.Distribution) -> Part:
+    name = re.sub(r"[-_.]+", "-", dist.name).lower()
+    words = [dist.metadata.get(key) or "" for key in ("License-Expression", "License")]
+    labels = [label for label in dist.metadata.get_all("Classifier", []) if label.startswith("License")]
+    texts = [Path(str(dist.locate_file(file))) for file in dist.files or () if _is_licence(file)]
+    return Part(
+        name, dist.version, f"pkg:pypi/{name}@{dist.version}", stated(name, [*words, *labels]), texts=tuple(texts)
+    )
+
+
+def _is_licence(file: metadata.PackagePath) -> bool:
+    upper = file.name.upper()
+    at_home = ".dist-info" in file.parts[0] or len(file.parts) == 2
+    return at_home and upper.startswith(("LICEN", "COPYING", "NOTICE", "THIRDPARTY")) and not upper.endswith(".PY")
+
+
+def _python() -> Part:
+    version = platform.python_version()
+    text = Path(sys.base_prefix) / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "LICENSE.txt"
+    return Part(PYTHON, version, f"pkg:generic/cpython@{version}", "PSF-2.0", texts=(text,) if text.is_file() else ())
+
+
+def _of_the_system(path: Path) -> Part | None:
+    """Return the Debian source that a library is of, if a package here has a file with the same name and bytes."""
+    if shutil.which("dpkg-query") is None:
+        return None
+    asked = subprocess.run(["dpkg-query", "-S", f"*/{path.name}"], capture_output=True, text=True, check=False).stdout
+    for line in asked.splitlines():
+        package, _, place = line.partition(": ")
+        if Path(place).name == path.name and Path(place).is_file() and sha256(Path(place)) == sha256(path):
+            what = "${source:Package} ${source:Upstream-Version} ${Version} ${Architecture}"
+            row = subprocess.run(["dpkg-query", "-W", "-f", what, package], capture_output=True, text=True, check=True)
+            source, upstream, version, architecture = row.stdout.split()
+            binary = package.partition(":")[0]
+            purl = f"pkg:deb/debian/{binary}@{version.replace(':', '%3A').replace('+', '%2B')}?arch={architecture}"
+            text = Path("/usr/share/doc") / binary / "copyright"
+            upstream = re.sub(r"[.+~]dfsg.*$", "", upstream)
+            return Part(source, upstream, purl, stated(source, []), texts=(text,) if text.is_file() else ())
+    return None
+
+
+def _vendored(path: str) -> Vendored | None:
+    if ".libs/" not in path:
+        return None
+    for each in VENDORED:
+        if each.file.fullmatch(Path(path).name):
+            return each
+    raise PartError(f"{path}: a library that a wheel brings along; name it in VENDORED of packaging/parts.py")
+
+
+def _brought(folder: Path, path: str, digest: str) -> Part:
+    each = _vendored(path)
+    assert each is not None
+    if each.version is None:
+        match = each.file.fullmatch(Path(path).name)
+        version = match[1] if match else ""
+    else:
+        told = each.version.search((folder / path).read_bytes())
+        version = told[1].decode() if told else ""
+    if not version:
+        raise PartError(f"{path}: its version is not where packaging/parts.py looks for it (VENDORED, {each.name})")
+    return Part(each.name, version, f"pkg:generic/{each.name}@{version}", each.licence, ((path, digest),))
+
+
+def _inside(part: Part) -> list[Part]:
+    """Return what is linked into the native files of a component."""
+    found = [
+        Part(name, version(), f"pkg:generic/{name}@{version()}", licence)
+        for name, version, licence in INSIDE.get(part.name, ())
+    ]
+    if not part.purl.startswith("pkg:pypi/"):
+        return found
+    dist = metadata.distribution(part.name)
+    for file in dist.files or ():
+        if file.parent.name == "sboms" and file.suffix == ".json":
+            document = json.loads(Path(str(dist.locate_file(file))).read_text(encoding="utf-8"))
+            found += [_linked(component) for component in document.get("components", [])]
+    return found
+
+
+def _linked(component: dict[str, object]) -> Part:
+    """Return a component of a wheel's own SBOM. Where it lay when the wheel was built is of no use to anybody."""
+    name, version = str(component["name"]), str(component["version"])
+    purl = str(component.get("purl") or f"pkg:generic/{name}@{version}").partition("?")[0]
+    licences = component.get("licenses")
+    words = []
+    for each in licences if isinstance(licences, list) else []:
+        one = each.get("license", {})
+        words.append(str(each.get("expression") or one.get("id") or one.get("name")))
+    return Part(name, version, purl, stated(name, words))

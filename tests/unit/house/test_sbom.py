@@ -1,0 +1,155 @@
+"""What the frozen agent consists of: nothing left out, nothing stale, valid, and no licence that forbids it."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.scripts import script
+
+payload, licences, parts, sbom = script("payload"), script("licences"), script("parts"), script("sbom")
+Part, PartError = sbom.Part, sbom.PartError
+collect = sbom.collect
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the native files of Linux wheels")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder laid out as the frozen agent's, with real native files of this environment's wheels."""
+    made = tmp_path_factory.mktemp("dist") / payload.NAME
+    for name, pattern in {
+        "numpy": "openblas", "cryptography": "_rust", "zstandard": "backend_c.", "onnxruntime": "pybind11_state"
+    }.items():  # fmt: skip
+        (file,) = [each for each in metadata.files(name) or () if pattern in each.name and ".so" in each.name]
+        target = made / "_internal" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file.locate(), target)
+    (made / "_internal" / "alias.so").symlink_to(f"numpy.libs/{next((made / '_internal/numpy.libs').iterdir()).name}")
+    (made / "_internal" / "notes.so").write_text("a text is no native file, whatever it is called")
+    (made / payload.NAME).write_bytes(b"\x7fELF the bootloader")
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[Part]:
+    made: list[Part] = collect(folder, {"fieldwatch_agent", "json", "numpy", "paho", "pyi_rth_inspect", "tuf"})
+    return made
+
+
+def by_name(found: list[Part]) -> dict[str, list[Part]]:
+    named: dict[str, list[Part]] = {}
+    for part in sbom.flat(found):
+        named.setdefault(part.name, []).append(part)
+    return named
+
+
+@linux
+def test_every_native_file_and_module_has_its_component(found: list[Part], folder: Path) -> None:
+    assert {part.name for part in found} == {
+        "numpy", "cryptography", "zstandard", "onnxruntime", "paho-mqtt", "tuf", "pyinstaller", "cpython"
+    }  # fmt: skip
+    named = by_name(found)
+    import zstandard
+
+    assert named["onnxruntime"][0].version == metadata.version("onnxruntime")
+    assert [part.version for part in named["zstd"]] == [".".join(map(str, zstandard.ZSTD_VERSION))]
+    (openblas,) = named["openblas"]
+    assert openblas.version.startswith("0.3.") and openblas.files[0][0].startswith("_internal/numpy.libs/")
+    (openssl,) = [part for part in named["openssl"] if not part.purl.startswith("pkg:cargo/")]
+    from cryptography.hazmat.backends.openssl import backend
+
+    assert openssl.version in backend.openssl_version_text(), "the one that is linked in, not this Python's"
+    assert sorted(path for part in sbom.flat(found) for path, _ in part.files) == parts.natives(folder)
+    assert len(parts.natives(folder)) == 5, "each once, links and texts not"
+
+
+@linux
+def test_the_document_is_valid_and_the_same_each_time(found: list[Part], folder: Path) -> None:
+    text = sbom.document(found)
+    assert sbom.document(list(reversed(found))) == text
+    document = json.loads(text)
+    assert document["specVersion"] == "1.6" and "timestamp" not in document["metadata"]
+    assert sbom.differences(text, folder) == []
+    with pytest.raises(PartError, match=r"does not satisfy CycloneDX 1\.6"):
+        sbom.document([Part("x", "1", "pkg:generic/x@1", files=(("lib.so", "no digest"),))])
+
+
+@linux
+def test_what_is_added_gone_or_changed_is_told(found: list[Part], folder: Path, tmp_path: Path) -> None:
+    text = sbom.document(found)
+    shutil.copytree(folder, tmp_path / "copy", symlinks=True)
+    inside = tmp_path / "copy" / "_internal"
+    (inside / "new").write_bytes(b"\x7fELF without an ending")
+    next(inside.glob("zstandard/*.so")).unlink()
+    with next(inside.glob("numpy.libs/*")).open("ab") as file:
+        file.write(b"x")
+    told = sorted(line.split(": ")[1] for line in sbom.differences(text, tmp_path / "copy"))
+    assert told == ["in the SBOM, not in the folder", "in the folder, not in the SBOM", "other bytes than in the SBOM"]
+
+
+@linux
+@pytest.mark.parametrize("place", ["libunknown.so.1", "libssl.so.3", "numpy.libs/libmystery-1234.so", "deep/tool"])
+def test_a_native_file_of_unknown_origin_stops_it_by_name(place: str, tmp_path: Path) -> None:
+    """``libssl.so.3``: the name of a system library with other bytes."""
+    path = tmp_path / "_internal" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\x7fELF")
+    with pytest.raises(PartError, match=f"_internal/{place}: "):
+        collect(tmp_path, set())
+
+
+def test_a_module_of_unknown_origin_stops_it_by_name(tmp_path: Path) -> None:
+    with pytest.raises(PartError, match="module crept_in"):
+        collect(tmp_path, {"crept_in"})
+
+
+@linux
+@pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="dpkg-query says whose a system library is")
+def test_a_library_of_the_system_has_the_name_and_version_of_its_source(tmp_path: Path) -> None:
+    library = next((path for path in Path("/usr/lib").glob("*-linux-gnu/libssl.so.3")), None)
+    if library is None:
+        pytest.skip("this Debian has no OpenSSL 3")
+    (tmp_path / "_internal").mkdir()
+    shutil.copy(library, tmp_path / "_internal" / "libssl.so.3")
+    (part,) = collect(tmp_path, set())
+    assert (part.name, part.licence, part.version[:2]) == ("openssl", "Apache-2.0", "3.")
+    assert part.purl.startswith("pkg:deb/debian/libssl3") and "~" not in part.version
+
+
+@linux
+def test_the_report_has_each_licence_and_its_text(found: list[Part]) -> None:
+    assert sbom.objections(found) == []
+    text = sbom.report(found)
+    assert "paho-mqtt " in text and ": EPL-2.0 OR BSD-3-Clause\n" in text
+    assert "Redistribution and use in source and binary forms" in text
+
+
+def test_the_examples_hold() -> None:
+    outcome = doctest.testmod(licences)
+    assert outcome.attempted > 0 and outcome.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("licence", "file", "allowed"),
+    [
+        ("MIT", False, True), ("GPL-3.0-only", False, False), ("", False, False), ("ask us", False, False),
+        ("GPL-3.0-only OR MIT", False, True), ("GPL-3.0-only AND MIT", False, False),
+        ("(MIT OR GPL-2.0-only) AND Zlib", False, True), ("GPL-2.0-or-later WITH Bootloader-exception", False, True),
+        ("GPL-2.0-or-later", False, False), ("LGPL-2.1-or-later", False, False), ("LGPL-2.1-or-later", True, True),
+        ("MIT AND LicenseRef-unheard-of", False, False),
+    ],
+)  # fmt: skip
+def test_which_licences_may_be_shipped(licence: str, file: bool, allowed: bool) -> None:
+    files = (("lib.so", "0" * 64),) if file else ()
+    inner = Part("inner", "1", "pkg:generic/inner@1", licence, files)
+    outer = Part("outer", "1", "pkg:generic/outer@1", "MIT", inside=(inner,))
+    told = sbom.objections([outer])
+    assert bool(told) is not allowed
+    assert all(line.startswith("inner 1: ") for line in told)
