@@ -19,17 +19,18 @@ import numpy as np
 from fieldwatch_contract.alerts import Rule
 from fieldwatch_contract.backtest import FACTORS, Answers, Backtest, Fired, with_budget
 from fieldwatch_contract.bundle import Bundle, ModelSpec
+from fieldwatch_contract.chart import chart
 from fieldwatch_contract.clock import DAY, iso
 from fieldwatch_contract.fold import unexplained as nothing
 from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.likeness import Answer
 from fieldwatch_contract.scoring import Scorer, Scores
-from fieldwatch_contract.told import Curve, Told, chart, duration, line_of, weeks
+from fieldwatch_contract.told import Curve, Told, duration, line_of, weeks
 from fieldwatch_contract.verdicts import CODES, Verdict
 from numpy.typing import NDArray
 
 from fieldwatch_trainer.evaluate import judges_of
-from fieldwatch_trainer.events import LONG, Alert, Event, unexplained
+from fieldwatch_trainer.events import LONG, Alert, Event, false_at, unexplained
 from fieldwatch_trainer.labels import EVENTS, Label
 from fieldwatch_trainer.labels import codes as label_codes
 from fieldwatch_trainer.lake import GridRows, Lake, LakeError
@@ -116,12 +117,13 @@ def backtest_lake(
     """
     manifest = bundle.manifest
     names = devices_for(bundle, lake, split, "--split")
-    if answered is not None and not any(one.label in EVENTS for name in names for one in lake.labels(name)):
+    told = Told(f"{manifest.name}/{manifest.version}", manifest.period, manifest.sensors)
+    told.labelled = any(one.label in EVENTS for name in names for one in lake.labels(name))
+    if answered is not None and not told.labelled:
         raise LakeError(f"{lake.url}: no labels to answer from: use --answers none, or add labels.parquet")
     scorer = Scorer(bundle)
     judges = {judge.name: judge for judge in judges_of(manifest)}
     tried: dict[str, list[list[Tried]]] = {spec.name: [] for spec in manifest.models}
-    told = Told(f"{manifest.name}/{manifest.version}", manifest.period, manifest.sensors)
     for number, name in enumerate(names):
         progress(f"{name} ({number + 1} of {len(names)})")
         grid = lake.grid(name, manifest.sensors, manifest.window)
@@ -228,13 +230,25 @@ def _tell(told: Told, judge: Judge, one: Tried, labels: Sequence[Label]) -> None
     )
     told.weeks += weeks(held.device, judge.name, held.ts, held.judged, one.fired, judge.period)
     events = judge.events(one.scored)
+    free = unexplained(held.label, judge.guard)
     for fired in one.fired:
-        met = [event for event in events if fired.first <= event.last and fired.last >= event.first]
-        about = f"Found: {met[0].label} of {iso(int(held.ts[met[0].first]))}" if met else "No label there"
+        false, about = _judged(fired, events, held.ts, free, judge.period) if told.labelled else (False, "")
         told.alerts.append(
-            line_of(held.device, judge.name, fired, told.sensors, about if events else "", held.ts, held.score,
-                    one.level, spans, judge.period)
+            line_of(held.device, judge.name, fired, told.sensors, about, held.ts, held.score, one.level, spans,
+                    judge.period, false=false)
         )  # fmt: skip
+
+
+def _judged(
+    fired: Fired, events: Sequence[Event], ts: NDArray[np.int64], free: NDArray[np.bool_], period: int
+) -> tuple[bool, str]:
+    """Return whether an alert counts as false, and what the labels say of it; ``free``: rows that nothing explains."""
+    false = fired.told is not None and len(false_at((fired.told, fired.last), free, period)) > 0
+    met = next((event for event in events if fired.first <= event.last and fired.last >= event.first), None)
+    if met is None:
+        return false, "No label there" if free[fired.first : fired.last + 1].all() else "No event there, but a label"
+    about = f"Found: {met.label} of {iso(int(ts[met.first]))}"
+    return false, f"{about}; open for long without a label" if false else about
 
 
 def _said(models: dict[str, Any]) -> list[str]:

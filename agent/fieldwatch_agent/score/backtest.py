@@ -13,9 +13,10 @@ import numpy as np
 from fieldwatch_contract.alerts import Rule
 from fieldwatch_contract.backtest import FACTORS, Backtest, with_budget
 from fieldwatch_contract.bundle import Bundle
+from fieldwatch_contract.chart import chart
 from fieldwatch_contract.grid import Block
 from fieldwatch_contract.scoring import Scores
-from fieldwatch_contract.told import Curve, Told, chart, line_of, weeks
+from fieldwatch_contract.told import Curve, Told, line_of, weeks
 from numpy.typing import NDArray
 
 from fieldwatch_agent.score.rules import counted

@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 from fieldwatch_contract.backtest import Fired
+from fieldwatch_contract.chart import STYLE, chart
 from fieldwatch_contract.clock import parse_iso
-from fieldwatch_contract.told import STYLE, chart
 
 from fieldwatch_agent.score.replay import Row
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from fieldwatch_contract.alerts import AlertRule, Rule, Said
 from fieldwatch_contract.backtest import Answers, Backtest, Fired, answered_after
+from fieldwatch_contract.chart import chart
 from fieldwatch_contract.clock import DAY, MINUTE, iso
 from fieldwatch_contract.fold import advance
 from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.likeness import Answer
-from fieldwatch_contract.told import Curve, Told, chart, line_of, page, text, weeks
+from fieldwatch_contract.told import Curve, Told, line_of, page, text, weeks
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -149,13 +150,13 @@ def told() -> Told:
     rows = Rows([*QUIET, *BURST, *QUIET, *BURST, *QUIET])
     fired, level = rows.test(always("false"))
     found = Told("press/1", MINUTE, ["a<b", "c"], ["3 alerts & more"])
+    found.labelled = True
     spans = [(int(rows.ts[28]), int(rows.ts[33]))]
-    for one in fired:
+    for one, false in zip(fired, (False, True), strict=True):
         found.alerts.append(
-            line_of(
-                "press-0001", "detector", one, ["a<b", "c"], "no label there", rows.ts, rows.score, level, spans, MINUTE
-            )
-        )
+            line_of("press-0001", "detector", one, ["a<b", "c"], "no label there", rows.ts, rows.score, level, spans,
+                    MINUTE, false=false)
+        )  # fmt: skip
     found.weeks += weeks("press-0001", "detector", rows.ts, np.ones(len(rows.ts), bool), fired, MINUTE)
     found.curves.append(Curve("detector", [{"factor": 1.0, "alerts": 1, "event_recall": 0.5}]))
     found.missed.append(
@@ -179,6 +180,24 @@ def test_people_read_the_same() -> None:
     assert "and 1 look-alikes of dismissed ones" in said
     assert "missed: press-0001 detector fault a to b, highest score 0.4 of the threshold" in said
     assert "x 1: 1 alerts, events found 50%" in said
+
+
+def in_order(text: str, *words: str) -> bool:
+    places = [text.index(word) for word in words]
+    return places == sorted(places)
+
+
+def test_what_was_missed_and_what_was_false_comes_first() -> None:
+    found = told()
+    real, false = (one.opened_at for one in found.alerts)
+    assert in_order(text(found), "missed: ", f"false alarm: {false}", "week of", f"  {real}", "with other budgets")
+    shown = page(found)
+    assert in_order(shown, "<h2>Missed", "<h2>False alarms", f": {false}", "with other budgets", "By week",
+                    "<h2>Other alerts", f": {real}", "<h2>Devices")  # fmt: skip
+    found.missed, found.alerts = [], found.alerts[:1]
+    assert in_order(page(found), "<h2>No event missed", "<h2>No false alarm", "<h2>Alerts", f": {real}")
+    found.labelled = False
+    assert "missed" not in page(found) and "false alarm" not in page(found), "nobody knows"
 
 
 def _dense() -> Told:

@@ -6,8 +6,8 @@ import re
 from itertools import pairwise
 
 import numpy as np
+from fieldwatch_contract.chart import TICKS, chart, ticks
 from fieldwatch_contract.clock import DAY, MINUTE, SECOND
-from fieldwatch_contract.told import TICKS, chart, ticks
 from hypothesis import given
 from hypothesis import strategies as st
 

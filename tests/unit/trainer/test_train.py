@@ -320,6 +320,26 @@ def test_a_back_test_tells_alerts_events_and_the_trade(
     assert shown.count("<svg") == len(alerts) + 6 + 2 and "press-2" in shown
 
 
+def test_a_back_test_tells_first_which_alerts_were_false(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a lake whose last fault on one device nobody labelled."""
+    lake = shutil.copytree(trained / "lake", tmp_path / "lake")
+    lines = pq.read_table(lake / "labels.parquet").to_pylist()
+    kept = [
+        one for one in lines if one["device"] != "press-2" or one["start"].timestamp() * 1e6 < START + BORDER * MINUTE
+    ]
+    assert len(kept) == len(lines) - 1
+    pq.write_table(pa.Table.from_pylist(kept, pq.read_schema(lake / "labels.parquet")), lake / "labels.parquet")
+    told = ["--bundle", str(trained / "run" / "bundle.zip"), "--split", str(trained / "split.json")]
+    assert main(["backtest", *told, "--lake", str(lake)]) == 0
+    said = capsys.readouterr().out
+    false = [line for line in said.splitlines() if line.startswith("  false alarm: ")]
+    assert any("  press-2  detector  " in line and line.endswith("No label there") for line in false)
+    assert not any("Found: " in line for line in false) and "Found: fault of 2026-01-0" in said
+    assert said.index("false alarm: ") < said.index("week of") < said.index("Found: ")
+
+
 def test_a_back_test_raises_the_alerts_of_the_scores_file(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = ["--bundle", str(trained / "run" / "bundle.zip"), "--lake", str(trained / "lake"),
             "--split", str(trained / "split.json")]  # fmt: skip
