@@ -382,6 +382,16 @@ SPOILT: dict[str, Spoil] = {
         "time-backwards",
         "press-1",
     ),
+    "a clock set forward": Spoil(
+        times("press-1", lambda ts: np.where(np.arange(ROWS) >= HALF, ts + 4 * MINUTE + MINUTE // 3, ts)),
+        "clock-step",
+        "press-1",
+    ),
+    "a clock set back, sorted": Spoil(
+        times("press-1", lambda ts: np.sort(np.where(np.arange(ROWS) >= HALF, ts - 6 * MINUTE - MINUTE // 3, ts))),
+        "clock-step",
+        "press-1",
+    ),
     "shuffled": Spoil(times("press-1", lambda ts: np.concatenate((ts[HALF:], ts[:HALF]))), "time-backwards", "press-1"),
     "future": Spoil(times("press-1", lambda ts: ts + 3650 * 24 * HOUR), "future", "press-1"),
     "seconds as milliseconds": Spoil(times("press-1", lambda ts: ts // 1000), "impossible-time", "press-1"),

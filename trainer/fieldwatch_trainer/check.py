@@ -23,7 +23,20 @@ import numpy as np
 from fieldwatch_contract.clock import SECOND
 from numpy.typing import NDArray
 
-from fieldwatch_trainer.checks import changes, clocks, drift, fleet, labelling, leaks, names, rows, stuck, told, values
+from fieldwatch_trainer.checks import (
+    changes,
+    clocks,
+    drift,
+    fleet,
+    labelling,
+    leaks,
+    names,
+    rows,
+    steps,
+    stuck,
+    told,
+    values,
+)
 from fieldwatch_trainer.checks.finding import KINDS, Accepted, Finding, stopping
 from fieldwatch_trainer.checks.rows import DeviceReport
 from fieldwatch_trainer.checks.series import Level, Series
@@ -235,6 +248,7 @@ class _Look:
         found.extend(rows.findings(about.finished(), about.ts, period, (about.merged[0], about.merged[1])))
         found.extend(changes.findings(about.changes))
         found.extend(clocks.local_time(device, about.ts, period))
+        found.extend(steps.findings(device, about.ts, period))
         found.extend(labelling.of_device(device, labels, about.ts, set(self._sensors)))
         found.extend(
             names.in_history(device, int(about.ts[0]), int(about.ts[-1]), period, self._presence.get(device, []))

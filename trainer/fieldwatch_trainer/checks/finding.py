@@ -79,6 +79,7 @@ KINDS: dict[str, Kind] = {
     "local-time": _told("an hour stands twice in autumn and none in spring; labels in UTC are off by the zone"),
     "mixed-zones": _told("if the times without a zone are local, labels are off by the zone"),
     "clock-offset": _told("events of the fleet and labels meet other readings than they should"),
+    "clock-step": _told("before or after it labels and events of other devices meet other readings than they should"),
     "time-slip": _stops(
         "the rows that are labelled are not those of the fault, and those of the fault count as normal"
     ),
