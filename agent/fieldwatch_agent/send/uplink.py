@@ -222,14 +222,15 @@ class Uplink:
         """
         if link is not self._link:
             return
-        acknowledgements, *others = codes
-        if acknowledgements.is_failure:
-            reason = causes.code(acknowledgements)
-            self._drop(f"{self._dialer.where} refuses the subscription to our acknowledgements: {reason}")
-            return
+        answers = dict(zip(CHANNELS, codes, strict=False))  # what a broker leaves out it has not granted
         refused = {
-            channel: causes.code(code) for channel, code in zip(CHANNELS[1:], others, strict=True) if code.is_failure
+            channel: causes.code(answers[channel]) if channel in answers else "it did not answer"
+            for channel in CHANNELS
+            if channel not in answers or answers[channel].is_failure
         }
+        if "ack" in refused:
+            self._drop(f"{self._dialer.where} refuses the subscription to our acknowledgements: {refused['ack']}")
+            return
         why = refused.get("verdicts", "")
         self.verdicts.closed = why and f"{self._dialer.where} refuses the subscription to 'verdicts': {why}"
         if "command" in refused:

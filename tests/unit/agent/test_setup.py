@@ -75,7 +75,8 @@ def test_the_log_is_found_shown_and_written_down(tmp_path: Path, data: Path, set
     assert (config.device.id, config.device.type) == ("press-0001", "press")
     assert config.state.dir == tmp_path / "etc" / "state"
     assert " °C " in out and "readings come every 60 s" in out and "delimiter ','" in out
-    assert "next: to send results" in out and "service install" in out
+    assert "next: to send results" in out and "run it here: fieldwatch-agent run --config" in out
+    assert "service install" not in out, "the service reads another configuration than this one"
 
 
 def test_none_is_found(data: Path, setup: Any) -> None:

@@ -273,7 +273,7 @@ def test_what_is_unknown_is_a_documented_404(seeded: Site) -> None:
         for method, one in methods.items():
             assert "application/problem+json" in one["responses"]["404"]["content"], path
             url = re.sub(r"{[^}]+}", "nobody-0001", path)
-            body = {"verdict": "real"} if method == "post" else None
+            body = {"post": {"verdict": "real"}, "put": {}}.get(method)
             answer = seeded.script().request(method, url, json=body, params={"sensors": "x"})
             assert answer.status_code == 404, (method, path)
             assert answer.headers["content-type"] == "application/problem+json"

@@ -32,7 +32,8 @@ router = make_router()
 
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
 SITE = r"^[^*\x00-\x1f\x7f]*$"
-TAG = rf"^[^\s,\x00-\x1f\x7f]{{1,{cards.TAG_LIMIT}}}$"
+TAG = rf"^[^\s,\x00-\x1f\x7f-\xa0\ufeff]{{1,{cards.TAG_LIMIT}}}$"
+"""What is white space beyond ASCII differs between languages: what one of them counts as such is named."""
 
 
 class ModelOut(Model):
