@@ -267,13 +267,16 @@ def test_verdicts_become_labels(fresh: Callable[..., Site]) -> None:
 def test_what_is_unknown_is_a_documented_404(seeded: Site) -> None:
     document = get(seeded, "/openapi.json")
     tried = 0
+    alone = {"/ask/update": "a script may not", "/ask/evidence": "its body names times", "/ask/replay": "the same"}
     for path, methods in document["paths"].items():
-        if "{" not in path:
+        if "{" not in path or any(path.endswith(each) for each in alone):  # those in test_commands
             continue
         for method, one in methods.items():
             assert "application/problem+json" in one["responses"]["404"]["content"], path
-            url = re.sub(r"{[^}]+}", "nobody-0001", path)
-            body = {"post": {"verdict": "real"}, "put": {}}.get(method)
+            url = re.sub(r"{[^}]+}", "nobody-0001", path.replace("{number}", "987654"))
+            act = path.rpartition("/")[2]
+            body = {"verdict": {"verdict": "real"}, "snooze": {"until": clock.iso(seeded.now + clock.DAY)},
+                    "comment": {"text": "x"}, "assign": {"to": "ada"}, "close": {"why": "x"}}.get(act, {} if method != "get" else None)  # fmt: skip
             answer = seeded.script().request(method, url, json=body, params={"sensors": "x"})
             assert answer.status_code == 404, (method, path)
             assert answer.headers["content-type"] == "application/problem+json"
