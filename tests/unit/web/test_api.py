@@ -275,8 +275,13 @@ def test_what_is_unknown_is_a_documented_404(seeded: Site) -> None:
             assert "application/problem+json" in one["responses"]["404"]["content"], path
             url = re.sub(r"{[^}]+}", "nobody-0001", path.replace("{number}", "987654"))
             act = path.rpartition("/")[2]
-            body = {"verdict": {"verdict": "real"}, "snooze": {"until": clock.iso(seeded.now + clock.DAY)},
-                    "comment": {"text": "x"}, "assign": {"to": "ada"}, "close": {"why": "x"}}.get(act, {} if method != "get" else None)  # fmt: skip
+            body = {
+                "verdict": {"verdict": "real"},
+                "snooze": {"until": clock.iso(seeded.now + clock.DAY)},
+                "comment": {"text": "x"},
+                "assign": {"to": "ada"},
+                "close": {"why": "x"},
+            }.get(act, {} if method != "get" else None)
             answer = seeded.script().request(method, url, json=body, params={"sensors": "x"})
             assert answer.status_code == 404, (method, path)
             assert answer.headers["content-type"] == "application/problem+json"
