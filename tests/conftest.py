@@ -73,6 +73,7 @@ NEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "systemd": (lambda: shutil.which("systemd-analyze"), "systemd-analyze is not on the PATH"),
     "caddy": (lambda: shutil.which("caddy"), "the web server Caddy is not on the PATH"),
     "dpkg": (lambda: shutil.which("dpkg-deb"), "dpkg-deb is not on the PATH"),
+    "objdump": (lambda: shutil.which("objdump"), "objdump (binutils) is not on the PATH"),
     "rpm": (lambda: shutil.which("rpmbuild"), "rpmbuild is not on the PATH"),
     "node": (_node, "Node.js is not on the PATH, or `npm ci` was not done in examples/javascript"),
     "azurite": (lambda: shutil.which("azurite-blob"), "Azurite, an Azure blob store, is not on the PATH"),

@@ -103,7 +103,7 @@ def test_the_same_folder_gives_the_same_rpm(program: Path, tmp_path: Path) -> No
     assert rpm.build(program, tmp_path / "two", (2, 36)).read_bytes() == first
 
 
-@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump (binutils) measures it")
+@pytest.mark.objdump
 def test_the_needed_glibc_is_measured(tmp_path: Path) -> None:
     """On the interpreter that runs this, which needs the C library as the frozen agent does."""
     folder = tmp_path / payload.NAME
