@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
 from fieldwatch_cloud.store import tables as t
-from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import WebSettings, create_app, make_server, tiles
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_contract import clock
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -385,6 +385,28 @@ def test_a_reading_above_the_threshold_loses_its_tick(site: Site, enter: Enter) 
     news(site, "incubator-0020", 0.3)
     expect(tile).to_have_class("tile normal")
     expect(tile.locator("use")).to_have_attribute("href", "#normal")
+
+
+def test_news_that_a_busy_server_held_back_reach_the_page_all_the_same(
+    site: Site, enter: Enter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that takes long to read its fleet answers with what it read a moment ago: the page asks once more."""
+    context, _ = enter()
+    page = context.new_page()
+    page.goto(site.url)
+    settled(page)
+    device = add(site, "incubator-0024")
+    tile = page.locator("#d-incubator-0024")
+    expect(tile).to_have_class("tile normal")
+    monkeypatch.setattr(tiles, "COSTLY", -1.0)
+    monkeypatch.setattr(tiles, "SHARE", 10_000)  # whatever is read from now on is kept for half a minute
+    device.state("offline", device.at, "stopped")
+    page.reload()
+    device.store(site.store)
+    page.wait_for_timeout(3_000)
+    expect(tile).to_have_class("tile normal")
+    monkeypatch.setattr(tiles, "SHARE", 3)
+    expect(tile.locator(".state")).to_have_text("stopped")
 
 
 def test_what_is_wrong_reaches_the_open_page(site: Site, enter: Enter) -> None:

@@ -71,6 +71,14 @@ function take(news) {
   }
 }
 
+// Where this page stands in the feed, and whether a page from `position` lacks what was heard up to `wanted`.
+export const here = () => `${place.boot}-${place.number}`;
+export function lacks(position, wanted) {
+  const [boot, number] = read(position);
+  const [wantedBoot, wantedNumber] = read(wanted);
+  return boot === wantedBoot && number < wantedNumber;
+}
+
 // Deliver the results after `position` again, for parts of a page that were rendered before them.
 export function replay(position) {
   const [boot, number] = read(position);

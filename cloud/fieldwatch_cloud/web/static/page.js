@@ -3,15 +3,24 @@
 // When something has changed, the page is fetched again and each element with an id and data-live is replaced by its
 // new version. So the server's templates are the only place that generates HTML.
 
-import { onNews, replay, start } from "./live.js";
+import { here, lacks, onNews, replay, start } from "./live.js";
 import { age, clock, inUtc, local, local16, moment, root, switchZone, utc, utc16, zone } from "./say.js";
 
 const GENTLY = 5000;
 let asked = 0;
 let timer = 0;
+let wanted = ""; // the place in the feed of the newest news that the page must know
+let patience = GENTLY; // of who waits for it
 
-// Refresh the live parts soon, at most once per `wait` milliseconds (throttled).
+// Refresh the live parts soon, at most once per `wait` milliseconds (throttled), and until they know what is known now:
+// a server that is busy answers with what it has kept for a moment, and an answer may be lost.
 export function renew(wait = GENTLY) {
+  wanted = here();
+  patience = Math.min(patience, Math.max(wait, 1000));
+  refresh(wait);
+}
+
+function refresh(wait) {
   const due = Math.max(0, asked + wait - Date.now());
   if (timer && timer.due <= Date.now() + due) return;
   if (timer) clearTimeout(timer.id);
@@ -22,7 +31,8 @@ async function load() {
   timer = 0;
   asked = Date.now();
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (!answer || !answer.ok || answer.redirected) return;
+  if (!answer || answer.status >= 429) return refresh(GENTLY);
+  if (!answer.ok || answer.redirected) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   translate(fresh);
   for (const old of document.querySelectorAll("[data-live]")) {
@@ -35,6 +45,8 @@ async function load() {
     if (focused) document.getElementById(focused)?.focus();
   }
   replay(fresh.body.dataset.position); // the server may have kept the page since before the newest results
+  if (lacks(fresh.body.dataset.position, wanted)) refresh(patience);
+  else patience = GENTLY;
   document.dispatchEvent(new CustomEvent("renewed"));
 }
 
