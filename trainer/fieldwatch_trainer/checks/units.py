@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fieldwatch_trainer.checks.series import Level, thinned
+from fieldwatch_trainer.checks.series import HALF, Level, quantiles, thinned
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def conversion(
     return best
 
 
-QUANTILES = (0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95)
+QUANTILES = np.array([0.05, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9, 0.95])
 ALIKE = 0.1
 CLOSE = 0.05
 FAR = 0.25
@@ -138,7 +138,7 @@ def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conve
     For devices that work in jobs, whose levels right beside a change say little: both distributions have the same
     shape, all their quantiles are related by one conversion, and so is the usual step.
     """
-    a, b = (np.quantile(thinned(values, DRAWN), QUANTILES) for values in (one, two))
+    a, b = (quantiles(thinned(values, DRAWN), QUANTILES) for values in (one, two))
     wide, other = float(np.ptp(a)), float(np.ptp(b))
     if wide <= 0 or other <= 0:
         return None
@@ -151,11 +151,13 @@ def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conve
     best, least = None, np.inf
     for each in (one for one in (SIGN, *CONVERSIONS) if one is SIGN or one.offset or _large(one)):
         size = abs(each.factor)
+        if not 1 / STEPS < steps[1] / (size * steps[0]) < STEPS:
+            continue
         if not _told_by_offset(each, max(size * wide, other) / WIDTH):
             continue
         misses = np.abs(np.sort(each.factor * a + each.offset) - b) / max(size * wide, other)
         miss = float(misses.mean())
-        if abs(np.log(steps[1] / (size * steps[0]))) >= np.log(STEPS) or miss >= min(ALIKE, same / 4, least):
+        if miss >= min(ALIKE, same / 4, least):
             continue
         plain = each.offset or each is SIGN or not 1 / HUGE < size < HUGE
         if plain or (miss < CLOSE and misses.max() < ALIKE):
@@ -176,7 +178,7 @@ def _large(each: Conversion) -> bool:
 def _usual_step(values: NDArray[np.float64]) -> float:
     steps = np.abs(np.diff(values[:DRAWN]))
     moving = steps[steps > 0]
-    return float(np.median(moving)) if len(moving) else 0.0
+    return float(quantiles(moving, HALF)[0]) if len(moving) else 0.0
 
 
 def _decimal(each: Conversion) -> bool:
