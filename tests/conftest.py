@@ -72,6 +72,7 @@ NEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "browser": (_chromium, "Chromium is not on the PATH"),
     "systemd": (lambda: shutil.which("systemd-analyze"), "systemd-analyze is not on the PATH"),
     "caddy": (lambda: shutil.which("caddy"), "the web server Caddy is not on the PATH"),
+    "nginx": (lambda: shutil.which("nginx"), "the web server nginx is not on the PATH"),
     "dpkg": (lambda: shutil.which("dpkg-deb"), "dpkg-deb is not on the PATH"),
     "objdump": (lambda: shutil.which("objdump"), "objdump (binutils) is not on the PATH"),
     "rpm": (lambda: shutil.which("rpmbuild"), "rpmbuild is not on the PATH"),

@@ -23,6 +23,7 @@ from fieldwatch_cloud.config import load
 from fieldwatch_cloud.server import web_settings
 from fieldwatch_cloud.store import Store, sqlite_url
 
+from tests import identity
 from tests.conftest import ROOT, Spawn, find_port, wait_until
 
 PASSWORD = "correct horse battery"
@@ -153,3 +154,76 @@ def test_a_person_signs_in_over_tls_while_the_command_line_goes_on(
         assert run("user", "disable", "ada", "--why", "left").returncode == 0
         assert browser.get("/users").headers["location"].startswith("/sign-in")
     assert "unbroken" in run("audit", "verify").stdout
+
+
+NGINX = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {folder}/web.pem;
+        ssl_certificate_key {folder}/web.key;
+        {location}
+    }}
+}}
+"""
+
+
+@pytest.mark.nginx
+@pytest.mark.timeout(300)
+def test_a_person_signs_in_behind_the_proxy_of_the_page_through_the_provider_of_the_page(
+    tmp_path: Path, spawn: Spawn, clean_env: Mapping[str, str]
+) -> None:
+    """The page's own blocks, real nginx, a real provider: only ports, host and paths are those of this machine."""
+    certificate(tmp_path)
+    (tmp_path / "oidc-secret").write_text(identity.SECRET)
+    inside, outside = find_port(), find_port()
+    home = f"https://localhost:{outside}/watch/"
+    web = next(one for one in blocks("toml") if "proxies" in one)
+    by_provider = next(one for one in blocks("toml") if "[oidc]" in one)
+    location = blocks("nginx")[0].replace("127.0.0.1:8080", f"127.0.0.1:{inside}")
+    (tmp_path / "nginx.conf").write_text(NGINX.format(folder=tmp_path, port=outside, location=location))
+    config = tmp_path / "cloud.toml"
+
+    def run(*command: str) -> str:
+        full = [sys.executable, "-m", "fieldwatch_cloud", *command, "--config", str(config)]
+        return subprocess.run(full, env=clean_env, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    with identity.provider() as there:
+        text = web.replace("port = 8080", f"port = {inside}").replace("https://lab.example.org/watch/", home)
+        text += by_provider.replace("https://id.example.org/realms/lab", there.issuer)
+        text = text.replace("/etc/fieldwatch/", f"{tmp_path}/")
+        config.write_text(f'{text}\n[broker]\nport = {find_port()}\n[store]\npath = "fieldwatch.db"\n')
+        link = run("user", "invite", "ada@lab.example", "--role", "admin").strip()
+        assert link.startswith(f"{home}link?token=")
+        server = [sys.executable, "-m", "fieldwatch_cloud", "serve", "--config", config]
+        spawn(server, env=clean_env, stdout=subprocess.DEVNULL)
+        spawn(["nginx", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], stderr=subprocess.DEVNULL)
+        trust = ssl.create_default_context(cafile=str(tmp_path / "web.pem"))
+        with httpx.Client(verify=trust, base_url=home, follow_redirects=True, timeout=60) as browser:
+            wait_until(lambda: _well(browser), "a server that is well behind its proxy")
+            assert "Sign in with the institute" in browser.get("sign-in").text
+            browser.get("sign-in/provider", params={"token": link.split("token=")[1]})
+            assert browser.get("users").status_code == 200
+            browser.cookies.clear()
+            assert "/watch/sign-in" in str(browser.get("users").url)
+            browser.get("sign-in/provider")  # the second time the provider alone is enough
+            assert browser.get("users").status_code == 200
+            with browser.stream("GET", "api/v1/events") as news:
+                assert next(news.iter_lines()) == "retry: 3000"  # not held back until the end
+
+
+def _well(browser: httpx.Client) -> bool:
+    try:
+        return browser.get("healthz").status_code == 200
+    except httpx.TransportError:
+        return False
