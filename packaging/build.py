@@ -6,7 +6,8 @@ features and scores and compares them with the trainer's, bit for bit and within
 * as root on Linux, in a root folder that holds the program, glibc, zlib and an empty ``/tmp``, nothing else;
 * otherwise with an empty environment and a PATH that leads nowhere.
 
-Which of the two it was is printed. The same source gives the same bytes on the same path.
+Which of the two it was is printed. The same source and libraries give the same bytes and rights, whatever the path,
+the time, the umask and the environment; ``tests/packages/test_built.py`` builds a second time and compares.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from payload import NAME, ROOT, glibc
+from payload import EPOCH, NAME, ROOT, glibc, settle
 
 SIZE_LIMIT_MB = 165
 """Above this something has crept in that the agent does not need."""
@@ -41,14 +42,18 @@ class BuildError(Exception):
 
 
 def freeze(dist: Path, work: Path) -> Path:
-    """Run PyInstaller and return the program's folder."""
-    fixed = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": "1767225600"}  # same source, same bytes
+    """Run PyInstaller and return the program's folder, without debugger's data and with plain rights."""
+    fixed = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": str(EPOCH)}  # same source, same bytes
     subprocess.run(
         [sys.executable, "-m", "PyInstaller", str(ROOT / "packaging" / f"{NAME}.spec"), "--noconfirm", "--clean",
          "--log-level", "WARN", "--distpath", str(dist), "--workpath", str(work)],
         check=True, cwd=ROOT, env=os.environ | fixed,
     )  # fmt: skip
-    return dist / NAME
+    folder = dist / NAME
+    if sys.platform == "linux":
+        slim(folder)
+    settle(folder)
+    return folder
 
 
 def slim(folder: Path) -> None:
@@ -129,8 +134,6 @@ def main() -> int:
     try:
         if not options.prove_only:
             folder = freeze(options.dist, ROOT / "build" / "pyinstaller")
-            if sys.platform == "linux":
-                slim(folder)
         if found := forbidden(folder):
             raise BuildError(f"{', '.join(found)} crept into {folder}: see excludes in packaging/{NAME}.spec")
         where = prove(folder)

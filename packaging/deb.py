@@ -95,6 +95,7 @@ def scripts(folder: Path, control_text: str) -> None:
     """Write the maintainer's part."""
     made = folder / "DEBIAN"
     made.mkdir()
+    made.chmod(0o755)  # mkdir would leave the umask's say
     for name, text in {"control": control_text, "postinst": POSTINST, "prerm": PRERM, "postrm": POSTRM}.items():
         (made / name).write_text(text, encoding="utf-8")
         (made / name).chmod(0o644 if name == "control" else 0o755)

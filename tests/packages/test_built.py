@@ -1,8 +1,12 @@
-"""What ``make package`` built keeps its promises: it is small, and honest about the glibc that it needs."""
+"""What ``make package`` built keeps its promises: reproducible, small, and honest about the glibc that it needs."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,37 @@ from tests.scripts import script
 pytestmark = pytest.mark.timeout(1200)
 build, payload, sbom = script("build"), script("payload"), script("sbom")
 FROZEN = ROOT / "dist" / payload.NAME
+
+
+def entries(folder: Path) -> dict[str, tuple[str, str]]:
+    """Return what lies in a folder: by path its kind and rights, and its target or the digest of its bytes."""
+    found = {}
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            content = str(path.readlink())
+        else:
+            content = "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+        found[path.relative_to(folder).as_posix()] = (oct(path.lstat().st_mode), content)
+    return found
+
+
+def test_built_again_elsewhere_it_is_the_same_byte_for_byte(tmp_path: Path) -> None:
+    """From sources on another path with other times, under another umask, account's home, zone and hash seed."""
+    tree = tmp_path / "another" / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("agent", "contract", "packaging"):
+        shutil.copytree(ROOT / name, tree / name, copy_function=shutil.copyfile, ignore=ignored)
+    shutil.copyfile(ROOT / "pyproject.toml", tree / "pyproject.toml")
+    surroundings = {"HOME": str(tmp_path), "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
+    command = [sys.executable, str(tree / "packaging" / "build.py"), "--dist", str(tmp_path / "out")]
+    subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | surroundings, umask=0o077)
+    first, second = entries(FROZEN), entries(tmp_path / "out" / payload.NAME)
+    differing = sorted(path for path in first.keys() | second.keys() if first.get(path) != second.get(path))
+    for path in differing[:1]:
+        pytest.fail(
+            f"{len(differing)} of {len(first)} differ, the first is {path}:\n  {first.get(path)}\n  {second.get(path)}"
+        )
+    print(f"\ntwo builds of the folder are the same: {len(first)} files, folders and links")
 
 
 def test_size_and_start() -> None:
