@@ -244,7 +244,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     for wanted in (args.out, args.html):
         if wanted is not None:
             wanted.parent.mkdir(parents=True, exist_ok=True)
-    result = evaluate.evaluate_lake(bundle, Lake(args.lake), split, args.scores, _progress)
+    budget = record.budget_of(record.run_of(args.bundle, bundle.sha256))
+    result = evaluate.evaluate_lake(bundle, Lake(args.lake), split, args.scores, _progress, budget)
     _progress("")
     if args.out is not None:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")

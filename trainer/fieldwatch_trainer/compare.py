@@ -6,7 +6,6 @@ lake's readings from the border on, draws of the bootstrap are shared, and :mod:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from fieldwatch_contract.bundle import Bundle
 from fieldwatch_contract.clock import parse_iso
 from fieldwatch_contract.scoring import Scorer, self_test
 
-from fieldwatch_trainer import gates, judging
+from fieldwatch_trainer import gates, judging, record
 from fieldwatch_trainer.bootstrap import Interval, borders, differences, tally
 from fieldwatch_trainer.evaluate import Scored, score_same_rows
 from fieldwatch_trainer.lake import Lake
 from fieldwatch_trainer.outcomes import Outcome
 from fieldwatch_trainer.score import ScoreError, open_bundle
 from fieldwatch_trainer.split import Split
-from fieldwatch_trainer.thresholds import BUDGET
 
 TIMED = 20
 """Rows scored one by one to learn what a row costs."""
@@ -48,16 +46,7 @@ class Named:
         """Open a bundle; a ``run.json`` beside it that is of another bundle is not its own."""
         bundle = open_bundle(path)
         self_test(bundle)
-        return cls(path, bundle, run_of(path, bundle.sha256))
-
-
-def run_of(path: Path, sha256: str) -> Mapping[str, Any]:
-    """Return what the ``run.json`` beside a bundle says, empty where there is none of that bundle."""
-    try:
-        run = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return run if isinstance(run, dict) and run.get("sha256") == sha256 else {}
+        return cls(path, bundle, record.run_of(path, bundle.sha256))
 
 
 def compare(
@@ -77,7 +66,7 @@ def compare(
     types = [named.bundle.manifest.device_type for named in (old, new)]
     if types[0] != types[1]:
         raise ScoreError(f"{challenger} is for devices of type {types[1]!r}, {champion} for {types[0]!r}")
-    allowed = budget or (new.run.get("budget") or {}).get("episodes_per_device_day") or BUDGET
+    allowed = budget or record.budget_of(new.run)
     scored = score_same_rows([old.bundle, new.bundle], lake, split, None, progress)
     progress("judging")
     figures = [{judge.name: judging.figures(judge, one.found[judge.name]) for judge in one.judges} for one in scored]

@@ -27,7 +27,7 @@ from fieldwatch_trainer.lake import GridRows, Label, Lake, LakeError, label_code
 from fieldwatch_trainer.outcomes import DeviceScores, Judge, Leaders
 from fieldwatch_trainer.score import absent, blocks, devices_for, first_row
 from fieldwatch_trainer.split import Split
-from fieldwatch_trainer.thresholds import HeldOut
+from fieldwatch_trainer.thresholds import BUDGET, HeldOut
 
 UNKNOWN = CODES[Verdict.UNKNOWN]
 
@@ -51,15 +51,17 @@ def evaluate_lake(
     split: Split,
     scores: Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
+    budget: float = BUDGET,
 ) -> dict[str, Any]:
     """Return the evaluation of a bundle on the lake's readings from the split on, as :mod:`.report` tells it.
 
-    ``scores``: a ``scores.parquet`` of the same bundle, to be used instead of scoring again. Raises
-    :class:`.lake.LakeError` where there is nothing to evaluate: no labels, no readings after the split.
+    ``scores``: a ``scores.parquet`` of the same bundle, to be used instead of scoring again; ``budget``: the false
+    alarms a device-day that it was trained for. Raises :class:`.lake.LakeError` where there is nothing to evaluate: no
+    labels, no readings after the split.
     """
     (scored,) = score_same_rows([bundle], lake, split, scores, progress)
     result = evaluation(scored.judges, scored.found, "readings from the split on")
-    ref, checked = bundle.ref, gates.sound(result["models"])
+    ref, checked = bundle.ref, gates.sound(result["models"], budget)
     about = {"bundle": f"{ref.name}/{ref.version}", "sha256": ref.sha256, "lake": lake.url, "strange": scored.strange}
     about["absent"] = absent(bundle, lake)
     return about | result | {"gates": [gate.to_json() for gate in checked]}

@@ -8,7 +8,9 @@ Sound (:func:`sound`), for each model by itself:
 
 * ``chance``: average precision above that of a random score, and of the same score held against labels turned around in
   time;
-* ``deaf``: where there are events, an alert at one of them at least.
+* ``deaf``: where there are events, an alert at one of them at least;
+* ``noise``: not so many false alarms that they would hardly come by chance (:data:`CHANCE` of a Poisson count) at
+  :data:`NOISE` times the budget: the lower 97.5 % limit of their rate lies above that, and people stop reading.
 
 Fit to replace (:func:`fit_to_replace`), on the same rows, both scored now. Starting values, not evidence:
 
@@ -31,10 +33,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import exp, lgamma, log
 from typing import Any, Literal
 
 from fieldwatch_trainer.bootstrap import Interval
 
+NOISE, CHANCE = 3.0, 0.025
 EVENTS = 10
 RANKING = 0.01
 RECALL = 0.02
@@ -78,9 +82,17 @@ def failed(gates: Iterable[Gate]) -> list[Gate]:
 # ---- sound -----------------------------------------------------------------------------------------------------
 
 
-def sound(models: Mapping[str, Mapping[str, Any]]) -> list[Gate]:
-    """Return ``chance`` and ``deaf`` of every model, from the figures of :mod:`.judging`."""
-    return [gate for name, model in models.items() for gate in (_chance(name, model), _deaf(name, model))]
+def sound(models: Mapping[str, Mapping[str, Any]], budget: float | None) -> list[Gate]:
+    """Return ``chance``, ``deaf`` and ``noise`` of every model, from the figures of :mod:`.judging`.
+
+    ``budget`` in false alarms a device-day; None for a table, whose rows have no time.
+    """
+    found = []
+    for name, model in models.items():
+        found += [_chance(name, model), _deaf(name, model)]
+        if budget is not None:
+            found.append(_noise(name, model, budget))
+    return found
 
 
 def _chance(name: str, model: Mapping[str, Any]) -> Gate:
@@ -121,6 +133,22 @@ def _deaf(name: str, model: Mapping[str, Any]) -> Gate:
     return Gate("deaf", name, "failed", f"deaf: an alert at none of {events} events; {why}")
 
 
+def _noise(name: str, model: Mapping[str, Any], budget: float) -> Gate:
+    rate, count = model["false_alarms_per_day"], model["false_alarms"]
+    if rate is None:
+        return Gate("noise", name, "unknown", "no normal time: nobody knows how many false alarms it would raise")
+    days = model["normal_days"]
+    told = f"{count} false alarms in {days:.3g} device-days, {rate:.3g} a device-day; the budget is {budget:g}"
+    if _at_least(count, NOISE * budget * days) < CHANCE:
+        return Gate("noise", name, "failed", f"noise: {told}, and this is no chance")
+    return Gate("noise", name, "passed", told)
+
+
+def _at_least(count: int, expected: float) -> float:
+    """Return how probable ``count`` or more are where ``expected`` come on average, independent of one another."""
+    return 1.0 - sum(exp(n * log(expected) - expected - lgamma(n + 1)) for n in range(count))
+
+
 # ---- fit to replace ----------------------------------------------------------------------------------------------
 
 
@@ -148,7 +176,7 @@ def fit_to_replace(
     false alarms a device-day; ``window_s`` the challenger's window in seconds.
     """
     gates = [_unseen(challenger), _range(champion, challenger)]
-    gates += sound(challenger.figures)
+    gates += sound(challenger.figures, budget)
     for name, old in champion.figures.items():
         new = challenger.figures.get(name)
         if new is None:

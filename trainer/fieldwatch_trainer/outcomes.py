@@ -172,6 +172,7 @@ def counts(judge: Judge, scored: Sequence[DeviceScores], outcomes: Sequence[Outc
         "alert_precision": true / (true + false) if events and true + false else None,
         "false_alarms": false,
         "false_alarms_per_day": false / days if days else None,
+        "normal_days": days,
         "alert_share": open_rows / normal if normal else None,
         "delay_median_s": float(np.median(delays)) if delays else None,
         "delay_p90_s": float(np.quantile(delays, 0.9)) if delays else None,

@@ -1,4 +1,4 @@
-"""``gates.json`` beside a bundle: what later judges said of it, for whoever publishes it.
+"""What lies beside a bundle: ``run.json`` of its training, and ``gates.json``, what later judges said of it.
 
 Training writes its own gates into ``run.json``, which is never changed. ``evaluate`` and ``compare`` add theirs here,
 bound to the bundle by its digest, the newest of each kind and lake. ``fieldwatch-release publish`` reads both.
@@ -11,7 +11,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fieldwatch_trainer.thresholds import BUDGET
+
 FILE = "gates.json"
+
+
+def run_of(path: Path, sha256: str) -> Mapping[str, Any]:
+    """Return what the ``run.json`` beside a bundle says, empty where there is none of that bundle."""
+    try:
+        run = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return run if isinstance(run, dict) and run.get("sha256") == sha256 else {}
+
+
+def budget_of(run: Mapping[str, Any]) -> float:
+    """Return the false alarms a device-day that a bundle was trained for; where no run tells, the default."""
+    return float((run.get("budget") or {}).get("episodes_per_device_day") or BUDGET)
 
 
 def read(folder: Path, sha256: str) -> list[dict[str, Any]]:

@@ -205,7 +205,7 @@ def train_lake(
             "calibration": calibration,
             "evaluation": figures,
             "learnt": learnt,
-            "gates": [gate.to_json() for gate in [*checked, *gates.sound(figures["models"])]],
+            "gates": [gate.to_json() for gate in [*checked, *gates.sound(figures["models"], budget)]],
             "gate": proof,
             "findings": found,
             "notes": notes,
@@ -395,7 +395,7 @@ def _table_gates(table: Table, whole: dict[str, float], highest: float) -> list[
         "events": int((data.label == FAULT).sum()), "event_recall": whole["recall"], "alerts": 0,
         "threshold": 0.5, "highest_score": highest, "unknown_share": 0.0,
     }  # fmt: skip
-    return [*gates.sound({"classifier": figures}), leaks.shuffled(data)]
+    return [*gates.sound({"classifier": figures}, None), leaks.shuffled(data)]
 
 
 # ---- telling -------------------------------------------------------------------------------------------------------

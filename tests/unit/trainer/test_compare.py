@@ -170,7 +170,18 @@ def test_worse_than_random(
 
 def test_too_eager_it_finds_more_and_cries_wolf(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = altered(folder / "better", folder / "eager", "detector", threshold=1e-6)
-    refused(folder, made, "budget:detector", "over it", capsys)
+    result = refused(folder, made, "noise:detector", "noise: ", capsys)
+    assert "budget:detector" in {gate["id"] for gate in result["gates"] if gate["status"] == "failed"}
+    arguments = ["evaluate", "--bundle", str(made), "--lake", str(folder / "lake"), "--since", SINCE]
+    assert main(arguments) == 3, "evaluate refuses it too, and so does publish"
+    assert "REFUSED noise:detector: noise: " in capsys.readouterr().out
+    noted = json.loads(made.with_name("gates.json").read_text())
+    refusals = {gate["id"] for one in noted["records"] for gate in one["gates"] if gate["status"] == "failed"}
+    assert "noise:detector" in refusals
+
+    run = made.with_name("run.json")
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"budget": {"episodes_per_device_day": 50}}))
+    assert main(arguments) == 0, "where people can bear fifty a day"
 
 
 def test_too_few_events_keep_the_champion(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,9 @@ def figures(**changes: Any) -> dict[str, Any]:
         "kind": "detector", "threshold": 1.0, "events": 40, "event_recall": 0.8, "average_precision": 0.6, "alerts": 50,
         "everything": {"average_precision": 0.05}, "random": {"average_precision": 0.05, "brier": 0.05},
         "turned": {"median": 0.05, "high": 0.1}, "unknown_share": 0.0, "highest_score": 9.0, "false_alarms": 20,
-        "false_alarms_per_day": 0.2, "intervals": {"false_alarms_per_day": [0.1, 0.3]}, "delay_p90_s": 600.0,
-        "quarters": quarters, "slices": [{"slice": "device a", "events": 20, "event_recall": 0.8}],
+        "false_alarms_per_day": 0.2, "normal_days": 100.0, "intervals": {"false_alarms_per_day": [0.1, 0.3]},
+        "delay_p90_s": 600.0, "quarters": quarters,
+        "slices": [{"slice": "device a", "events": 20, "event_recall": 0.8}],
     }  # fmt: skip
     return told | changes
 
@@ -74,6 +75,34 @@ def test_one_figure_that_is_off_moves_its_own_gate(change: dict[str, Any], gate:
     found = status(side(detector=figures(**change)))
     assert found.get(f"{gate}:detector") == expected
     assert set(found) <= {f"{gate}:detector", "recall:detector", "deaf:detector"}
+
+
+@pytest.mark.parametrize(
+    ("count", "days", "expected"),
+    [
+        (12, 4.13, "failed"), (12, 4.14, "passed"),  # 12 may be 6.2006 by chance, and 1.5 a day are 6.2006 in 4.1337
+        (4, 0.72, "failed"), (4, 0.73, "passed"),  # 1.0899
+        (2000, 1275.0, "failed"), (2000, 1275.7, "passed"),  # 1913.3
+        (0, 1000.0, "passed"), (1, 0.001, "failed"), (0, 0.0, "unknown"),
+    ],
+)  # fmt: skip
+def test_noise_is_what_does_not_come_by_chance_at_three_times_the_budget(
+    count: int, days: float, expected: str
+) -> None:
+    rate = count / days if days else None
+    told = figures(false_alarms=count, normal_days=days, false_alarms_per_day=rate)
+    (noise,) = [gate for gate in gates.sound({"detector": told}, 0.5) if gate.name == "noise"]
+    assert (noise.id, noise.status) == ("noise:detector", expected)
+    if rate is not None:
+        assert f"{count} false alarms in {days:.3g} device-days" in noise.says and "the budget is 0.5" in noise.says
+    generous = [gate.status for gate in gates.sound({"detector": told}, 5000.0) if gate.name == "noise"]
+    assert generous == ["passed" if days else "unknown"], "it is the bundle's own budget that counts"
+
+
+def test_a_table_has_no_time_to_be_noisy_in() -> None:
+    assert [gate.id for gate in gates.sound({"classifier": figures()}, None)] == [
+        "chance:classifier", "deaf:classifier",
+    ]  # fmt: skip
 
 
 def test_more_false_alarms_in_a_late_quarter_are_no_chance() -> None:

@@ -1,8 +1,9 @@
 """Which bundles may be published: those whose gates have spoken, and none of them said no. Rules, no I/O.
 
 Training writes its gates into ``run.json``, ``evaluate`` and ``compare`` add theirs to ``gates.json`` beside it; both
-are bound to the bundle by its digest. A bundle that is deaf or worse than random, leaky, or was never judged at all is
-refused, until a person accepts it by name. What was accepted is signed with the bundle and read by who countersigns.
+are bound to the bundle by its digest. A bundle that is deaf, noisy, worse than random, leaky, or was never judged at
+all is refused, until a person accepts it by name. What was accepted is signed with the bundle and read by who
+countersigns.
 """
 
 from __future__ import annotations
