@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ PATIENCE = 30.0
 """Seconds that something may take before a test gives up on it; never a promise of speed."""
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests import onnxruntime before contract.scoring does
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # jsonschema imports it, for 4 s, to know IRIs
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("steady", deadline=None, derandomize=True, print_blob=True, suppress_health_check=_SLOW)
