@@ -6,7 +6,7 @@ MINUTES ?= 15
 SEED ?=
 SUITE ?=
 
-.PHONY: dev demo test chaos conformance lint bench bench-detection load package test-packages lock clean help
+.PHONY: dev demo test soak chaos conformance lint bench bench-detection load package test-packages lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -24,6 +24,9 @@ demo: .venv/demo-ready ## the whole loop on this machine: make demo [DEMO="--unt
 
 test: .venv/dev-ready ## all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+soak: .venv/dev-ready ## ninety days and a chaos run, killed anywhere: minutes of their own
+	$(BIN)/python -m pytest -n 2 tests/soak/test_*.py
 
 chaos: .venv/dev-ready ## chaos test: kill everything for 15 minutes, nothing may be lost: make chaos [MINUTES=15] [SEED=n]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
