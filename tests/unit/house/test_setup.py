@@ -61,9 +61,15 @@ def test_the_demo_brings_no_tools() -> None:
 # ---- failures, with the real pip ---------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose virtual environment the first set-up makes; the others find it."""
+    return tmp_path_factory.mktemp("checkout")
+
+
 def set_up(folder: Path, lock: str, **environment: str) -> tuple[int, list[str]]:
     """Run the set-up in a folder that holds this lock alone; return exit code and lines."""
-    (folder / "requirements").mkdir()
+    (folder / "requirements").mkdir(exist_ok=True)
     shutil.copy(ROOT / "requirements" / "install.py", folder / "requirements")
     (folder / "requirements" / "demo.txt").write_text(lock)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
@@ -77,17 +83,17 @@ def set_up(folder: Path, lock: str, **environment: str) -> tuple[int, list[str]]
 
 
 @pytest.mark.parametrize("retries", ["0", "1"])
-def test_an_index_that_cannot_be_reached_is_named(tmp_path: Path, retries: str) -> None:
+def test_an_index_that_cannot_be_reached_is_named(checkout: Path, retries: str) -> None:
     index = f"http://127.0.0.1:{find_port()}/simple"
     lock = (ROOT / "requirements" / "demo.txt").read_text()
-    code, lines = set_up(tmp_path, lock, PIP_INDEX_URL=index, PIP_RETRIES=retries)
+    code, lines = set_up(checkout, lock, PIP_INDEX_URL=index, PIP_RETRIES=retries)
     assert code == 1
     assert lines[0].startswith("set up .venv for demo")
     assert lines[-2].startswith("the set-up failed: the package index cannot be reached")
     assert lines[-1].startswith("remedy: check the network")
 
 
-def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
+def test_a_package_that_is_not_the_pinned_one_is_refused(checkout: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "wheels" / "little-1.0-py3-none-any.whl"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as file:
@@ -96,16 +102,16 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None
         file.writestr("little-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr("little-1.0.dist-info/RECORD", "")
     lock = f"little==1.0 \\\n    --hash=sha256:{hashlib.sha256(b'another file').hexdigest()}\n"
-    code, lines = set_up(tmp_path, lock, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheel.parent))
+    code, lines = set_up(checkout, lock, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheel.parent))
     assert code == 1
     assert lines[-2] == "the set-up failed: a package is not the one that the lock file pins"
 
 
-def test_a_package_that_does_not_exist_for_this_system_is_named(tmp_path: Path) -> None:
+def test_a_package_that_does_not_exist_for_this_system_is_named(checkout: Path, tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels" / "little-0.9-py3-none-any.whl").write_bytes(b"")
     lock = f"little==1.0 \\\n    --hash=sha256:{hashlib.sha256(b'').hexdigest()}\n"
-    code, lines = set_up(tmp_path, lock, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path / "wheels"))
+    code, lines = set_up(checkout, lock, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path / "wheels"))
     assert code == 1
     assert lines[-2] == "the set-up failed: there is no little==1.0 for this Python and system"
 
