@@ -20,10 +20,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.windows import Windows
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0
@@ -182,6 +185,18 @@ def spawn() -> Iterator[Spawn]:
     yield start
     for process in reversed(started):
         end(process)
+
+
+@pytest.fixture
+def windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Windows:
+    """From here on, what Windows would refuse below ``tmp_path`` is refused; see :mod:`tests.windows`."""
+    from tests.windows import Windows
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("who has a file open is read from /proc")
+    windows = Windows(tmp_path)
+    windows.begin(monkeypatch)
+    return windows
 
 
 # ---- the broker ------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Atomic file replacement that survives a power cut, and lock files released when their holder dies; Windows and POSIX.
 
 ``write`` follows the only safe order: write a temporary file, flush it to disk, rename it over the old file, and flush
-the folder so that the rename itself is on disk. Windows refuses the rename while a virus scanner has the file open, so
-it is retried for about three seconds.
+the folder so that the rename itself is on disk. Windows refuses to rename and to delete a file while a virus scanner,
+a backup or a reader has it open, so :func:`replace` and :func:`remove` try for about three seconds.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-RENAMES = 10
-"""Attempts to rename over a file that another program holds open on Windows."""
+from fieldwatch_agent import system
+
+ATTEMPTS = 10
+"""Attempts to rename or delete a file that another program holds open on Windows."""
 LOCK_PAUSE_S = 0.01
 READS = 4
 """Attempts to read an existing but unreadable file, for example while a virus scanner holds it."""
@@ -39,7 +41,7 @@ def write(path: Path, data: bytes, private: bool = False) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _replace(temporary, path)
+        replace(temporary, path)
     except OSError:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -73,7 +75,7 @@ def make_folder(folder: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk; Windows does that by itself and has no call for it."""
-    if os.name == "nt":
+    if system.WINDOWS:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -107,13 +109,27 @@ def lock(path: Path, patience: float = 0.0, owner: str = "") -> Iterator[None]:
             _unlock(file.fileno())
 
 
-def _replace(source: Path, target: Path) -> None:
-    for attempt in range(1, RENAMES + 1):
+def replace(source: Path, target: Path) -> None:
+    """Rename a file over another one, or to a new name; the folder is not flushed. Raises :class:`OSError`."""
+    _while_held(lambda: source.replace(target))
+
+
+def remove(path: Path) -> bool:
+    """Delete a file that nobody needs; False where it is held and stays, for whoever clears up later."""
+    try:
+        _while_held(lambda: path.unlink(missing_ok=True))
+    except OSError:
+        return False
+    return True
+
+
+def _while_held(act: Callable[[], object]) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            source.replace(target)
+            act()
             return
         except PermissionError:
-            if os.name != "nt" or attempt == RENAMES:
+            if not system.WINDOWS or attempt == ATTEMPTS:
                 raise
             time.sleep(0.05 * attempt)
 

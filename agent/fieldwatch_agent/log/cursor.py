@@ -7,12 +7,12 @@ rotated away is noticed even where the new one has the same inode, the same head
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldwatch_contract.reading.text import cut, line_end, text, unit
 
+from fieldwatch_agent import system
 from fieldwatch_agent.log.files import HEAD, File, Folder
 from fieldwatch_agent.log.inflate import claimed_size
 from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, identity
@@ -108,7 +108,7 @@ class Cursor:
         """Read on; None at the end. Raises :class:`LostError` if it is now another file, or :class:`OSError`."""
         status = self.path.stat()
         now = identity(status)
-        if now == self.at_end and os.name == "posix":
+        if now == self.at_end and not system.WINDOWS:  # there a file that is held open shows an old size and time
             return None
         packed = self.path.suffix == ".gz"
         if now[0] != self.file or (status.st_size < self.offset and not packed):

@@ -207,7 +207,7 @@ def _set_aside(path: Path) -> Path:
         stamp += 1
     for suffix in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+            durable.replace(path.with_name(path.name + suffix), aside.with_name(aside.name + suffix))
     durable.sync_folder(path.parent)
     return aside
 
@@ -252,6 +252,6 @@ def _make(path: Path, drafts: list[Draft], damage: str = "") -> sqlite3.Connecti
         enqueue(db, clock.iso(clock.now()), drafts)
     with fresh.open("rb+") as file:
         os.fsync(file.fileno())
-    fresh.replace(path)
+    durable.replace(fresh, path)
     durable.sync_folder(path.parent)
     return connect(path)

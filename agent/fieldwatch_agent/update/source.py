@@ -91,7 +91,7 @@ class Source(FetcherInterface):
                 info.verify_length_and_hashes(file)
                 os.fsync(file.fileno())
         except LengthOrHashMismatchError:
-            path.unlink()
+            durable.remove(path)
             raise
         durable.sync_folder(path.parent)
 
@@ -108,7 +108,7 @@ class Source(FetcherInterface):
                     break
                 file.write(chunk)
         if size > info.length:
-            path.unlink()
+            durable.remove(path)
             raise DownloadLengthMismatchError(f"{url} is longer than the {info.length} bytes that were signed")
         if size < info.length:
             raise Truncated(f"{url} ended after {size} of {info.length} bytes; the rest is fetched next time")

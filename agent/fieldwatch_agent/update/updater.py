@@ -214,10 +214,10 @@ class _Pull:
                 self._prove(data, facts, bundle, family, log)
         except _Refused as refusal:
             if refusal.for_good:
-                path.unlink()
+                durable.remove(path)
             raise
         self._activation.switch(self._activation.stage(data), max(floor, facts.security_floor))
-        path.unlink()
+        durable.remove(path)  # one that is held goes with the next update; this one is done
         return UpdateResult("activated", f"{name(bundle)} is active; it scores on probation first", **names(bundle))
 
     def _foresee(self, result: UpdateResult) -> UpdateResult:
@@ -290,7 +290,7 @@ class _Pull:
         """Delete other downloads, and refuse one that does not fit on the disk."""
         for other in self._spool.iterdir():
             if other != path:
-                other.unlink()
+                durable.remove(other)
         needed = 2 * length + RESERVE
         free = shutil.disk_usage(self._spool).free
         if free < needed:

@@ -5,7 +5,6 @@ Two journals: one that this program made, and one of the first version, whose ro
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -457,43 +456,6 @@ def test_a_file_that_cannot_be_opened_again_is_tried_again(tmp_path: Path) -> No
         journal.progress()
     assert journal.progress().position is not None
     journal.close()
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-@pytest.mark.parametrize("damage", ["header", "middle", "version"])
-def test_no_handle_is_open_when_a_damaged_file_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    """Windows would refuse to rename it."""
-    path = new_journal(tmp_path, results=500)
-    if damage == "version":
-        change(path, "PRAGMA user_version = 9")
-    else:
-        with path.open("r+b") as file:
-            file.seek(0 if damage == "header" else 8192)
-            file.write(b"\xff" * 4096)
-    renames = []
-    rename = Path.rename
-
-    def checked(self: Path, target: Path) -> Path:
-        renames.append((self.name, held(path)))
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", checked)
-    gc.collect()
-    assert held(path) == []
-    Journal(tmp_path, 1 << 30).close()
-    assert [name for name, _ in renames if name == "journal.db"]
-    assert [held for _, held in renames if held] == []
-
-
-def held(path: Path) -> list[str]:
-    """The files of the journal that this process has open."""
-    names = []
-    for handle in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            names.append(str(handle.readlink()))
-    return [name for name in names if name.startswith(str(path))]
 
 
 # ---- one agent ----------------------------------------------------------------------------------------------------

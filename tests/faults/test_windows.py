@@ -1,0 +1,359 @@
+"""Habits that work on POSIX and would keep the agent down on Windows, run under a shim that refuses what Windows does.
+
+First what the shim itself refuses; then core scenarios of journal, activation, updates, tail and the service's log,
+which are tested elsewhere for what they do and here for how; then programs that hold a file for a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fieldwatch_agent import durable, service_log
+from fieldwatch_agent.log import shared_file
+from fieldwatch_agent.send.journal import Journal, JournalError
+from fieldwatch_agent.update.activation import Activation
+from fieldwatch_contract.events import Ack
+
+from tests.bundles import make_bundle
+from tests.faults import test_log_rotation as rotation
+from tests.faults import test_update_server as server
+from tests.faults.test_update_server import Device, device  # noqa: F401
+from tests.unit.agent import test_journal as journal
+from tests.unit.agent import test_journal_damage as damaged
+from tests.unit.agent import test_service_log as written
+from tests.unit.agent.test_journal_damage import change, drain, new_journal, told
+from tests.unit.release import test_activation as activation
+from tests.windows import Windows
+
+# ---- the shim --------------------------------------------------------------------------------------------------
+
+
+def test_an_open_file_is_neither_renamed_nor_replaced_nor_deleted(windows: Windows, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    path, other = folder / "a", folder / "b"
+    path.write_bytes(b"a")
+    other.write_bytes(b"b")
+    acts: list[Callable[[], object]] = [
+        lambda: path.rename(folder / "c"), path.unlink, lambda: path.replace(other), lambda: other.replace(path),
+        lambda: os.remove(path), lambda: folder.rename(tmp_path / "elsewhere"),  # noqa: PTH107
+    ]  # fmt: skip
+    with path.open("rb"):
+        for act in acts:
+            with pytest.raises(PermissionError):
+                act()
+    with shared_file.open_shared(path):  # the agent's reading of a log is in nobody's way
+        path.rename(folder / "c").rename(path)
+        with pytest.raises(PermissionError):
+            other.replace(path)
+    with pytest.raises(FileExistsError):
+        path.rename(other)
+    path.replace(other)
+    assert other.read_bytes() == b"a"
+
+
+def test_what_sqlite_has_open_counts_too(windows: Windows, tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE a (b)")
+        with pytest.raises(PermissionError):
+            path.rename(tmp_path / "y.db")
+    with windows.held(path), pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        sqlite3.connect(path)
+    path.rename(tmp_path / "y.db")
+
+
+def test_what_is_held_without_sharing_is_not_opened(windows: Windows, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"a")
+    with windows.held(path), pytest.raises(PermissionError):
+        shared_file.open_shared(path)
+    with windows.held(path, "rd"):
+        path.read_bytes()
+        with pytest.raises(PermissionError):
+            path.open("r+b")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(PermissionError):
+        folder.open("rb")
+    with pytest.raises(PermissionError):
+        os.open(folder, os.O_RDONLY)
+
+
+@pytest.mark.parametrize("name", ["con", "NUL.txt", "com1", "aux ", "a.", "b ", "a:b", "a?b", 'a"b', "x" * 240])
+def test_no_such_names(windows: Windows, tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(OSError):
+        (tmp_path / name).mkdir()
+
+
+def test_names_that_differ_in_case_alone(windows: Windows, tmp_path: Path) -> None:
+    (tmp_path / "Agent.toml").write_bytes(b"")
+    with pytest.raises(AssertionError, match=r"on Windows this is Agent\.toml"):
+        (tmp_path / "agent.toml").write_bytes(b"")
+    (tmp_path / "concert").write_bytes(b"")
+
+
+# ---- what is tested elsewhere, under it --------------------------------------------------------------------------
+
+SCENARIOS: list[Callable[..., None]] = [
+    journal.test_progress_and_messages_come_back_as_committed,
+    journal.test_a_journal_that_was_set_back_takes_a_new_epoch,
+    damaged.test_the_journal_of_the_first_version_is_taken_over,
+    damaged.test_damage_in_the_middle_of_a_run_is_healed_in_place,
+    damaged.test_a_write_ahead_log_that_is_cut_under_us_is_survived,
+    damaged.test_a_file_that_cannot_be_opened_again_is_tried_again,
+    damaged.test_a_copy_of_the_file_is_not_touched_when_it_is_set_aside,
+    activation.test_activated_is_said_when_it_has_scored_and_not_before,
+    activation.test_the_service_clears_up_without_taking_away_what_is_about_to_be_active,
+    activation.test_both_files_gone,
+    partial(activation.test_a_lost_state_file_is_recovered_with_refusals_and_floor, content=b"{"),
+    written.test_it_is_rotated_and_bounded,
+    *(
+        partial(rotation.test_rotation, kind=kind, headers=True, rotations=2, up=up)
+        for kind in rotation.KINDS
+        for up in (True, False)
+    ),
+    *(partial(rotation.test_lines_that_were_packed_away_are_found_by_content, rotations=count) for count in (1, 3)),
+    rotation.test_a_packed_file_that_is_still_written_is_waited_for,
+    rotation.test_half_a_packed_file_is_not_the_end_of_a_position,
+]
+
+
+def name(scenario: Callable[..., None]) -> str:
+    """How a scenario is called in a report."""
+    if isinstance(scenario, partial):
+        return "-".join([scenario.func.__name__, *map(str, scenario.keywords.values())])
+    return scenario.__name__
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=name)
+def test_scenario(windows: Windows, tmp_path: Path, scenario: Callable[..., None]) -> None:
+    windows.foreign = "readings*"
+    scenario(tmp_path)
+    assert windows.refused == []
+
+
+@pytest.mark.parametrize("damage", ["header", "middle", "version"])
+def test_a_damaged_journal_is_set_aside(windows: Windows, tmp_path: Path, damage: str) -> None:
+    path = new_journal(tmp_path, results=500)
+    if damage == "version":
+        change(path, "PRAGMA user_version = 9")
+    else:
+        with path.open("r+b") as file:
+            file.seek(0 if damage == "header" else 8192)
+            file.write(b"\xff" * 4096)
+    Journal(tmp_path, 1 << 30).close()
+    assert len(list(tmp_path.glob("journal.db.damaged-*"))) >= 1
+    assert windows.refused == []
+
+
+UPDATES: list[Callable[[Device], None]] = [
+    server.test_a_download_that_breaks_off_goes_on,
+    server.test_a_poisoned_part_is_thrown_away,
+]
+
+
+@pytest.mark.parametrize("scenario", UPDATES, ids=name)
+def test_update(device: Device, windows: Windows, scenario: Callable[[Device], None]) -> None:  # noqa: F811
+    windows.root = str(device.state)  # the repository beside it is no Windows'
+    scenario(device)
+    assert {act for act in windows.refused if not act.startswith("link")} == set()
+
+
+# ---- held for a moment -------------------------------------------------------------------------------------------
+
+
+class Scanner:
+    """Holds files as a virus scanner does, and lets go when somebody has waited for the third time."""
+
+    def __init__(self, windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._windows = windows
+        self._holds = ExitStack()
+        self.waits = 0
+        monkeypatch.setattr(durable.time, "sleep", self._wait)
+
+    def hold(self, path: Path, sharing: str = "rw") -> None:
+        self._holds.enter_context(self._windows.held(path, sharing))
+
+    def let_go(self) -> None:
+        self._holds.close()
+
+    def _wait(self, _: float) -> None:
+        self.waits += 1
+        if self.waits == 3:
+            self.let_go()
+
+
+@pytest.fixture
+def scanner(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> Scanner:
+    return Scanner(windows, monkeypatch)
+
+
+def test_a_damaged_journal_that_is_scanned_is_set_aside_a_moment_later(scanner: Scanner, tmp_path: Path) -> None:
+    path = new_journal(tmp_path)
+    change(path, "PRAGMA user_version = 9")
+    scanner.hold(path)
+    journal = Journal(tmp_path, 1 << 30)
+    assert scanner.waits == 3
+    assert [gap["reason"] for gap in told(drain(journal))][-1] == "journal_rebuilt"
+    journal.close()
+
+
+def test_a_damaged_journal_that_somebody_keeps_open_is_tried_again_with_the_next_step(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup that takes minutes: nothing is half done, and the next step finds the file free."""
+    monkeypatch.setattr(durable.time, "sleep", lambda _: None)
+    new_journal(tmp_path, results=500)
+    running = Journal(tmp_path, 1 << 30)
+    outbox = running.open_outbox()
+    running.close_outbox(outbox, sqlite3.DatabaseError("database disk image is malformed"))
+    running._file._suspicion = running._file._mended = "the same damage again"  # so it is set aside
+    with windows.held(running.path, "rw"):
+        for _ in range(2):
+            with pytest.raises(JournalError):
+                running.progress()
+        assert list(tmp_path.glob("journal.db.damaged-*")) == []
+    for _ in range(2):
+        with pytest.raises(JournalError):
+            running.progress()
+        if running._file._stale == running._file._suspicion == "":
+            break
+    assert running.progress() is not None
+    outbox = running.open_outbox()
+    outbox.acknowledge(Ack(epoch=outbox.epoch, upto=0))
+    running.close_outbox(outbox)
+    running.close()
+
+
+def test_a_change_of_the_bundle_waits_for_who_reads_the_state_file(scanner: Scanner, tmp_path: Path) -> None:
+    activation.install(tmp_path, activation.V1)
+    scanner.hold(tmp_path / "activation.json")
+    activation.install(tmp_path, activation.V2)
+    assert scanner.waits == 3
+    assert activation.running(tmp_path) == "v2"
+
+
+def test_a_download_that_is_scanned_when_it_has_become_active(
+    device: Device, windows: Windows, scanner: Scanner, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    """The update is done, and says so: what is held is deleted by the next one."""
+    windows.root = str(device.state)
+    part = device.state / "spool" / f"{device.second.sha256}.part"
+    staged = Activation.stage
+
+    def scanned(self: Activation, data: bytes) -> str:
+        scanner.hold(part)
+        scanner.waits = 3  # it does not let go
+        return staged(self, data)
+
+    monkeypatch.setattr(Activation, "stage", scanned)
+    result = device.pull()
+    assert (result.outcome, result.trouble) == ("activated", ""), result
+    assert part.exists()
+    scanner.let_go()
+    monkeypatch.setattr(Activation, "stage", staged)
+    device.site.publish(make_bundle(version="v3"))
+    assert device.pull().outcome == "activated"
+    assert list((device.state / "spool").iterdir()) == []
+
+
+def test_a_refused_download_that_is_scanned_stays_refused(
+    device: Device, windows: Windows, scanner: Scanner, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    windows.root = str(device.state)
+    trying = Activation.trying
+
+    def never(self: Activation, bundle: Any) -> bool:
+        scanner.hold(device.state / "spool" / f"{device.second.sha256}.part")
+        scanner.waits = 3
+        trying(self, bundle)
+        return False
+
+    monkeypatch.setattr(Activation, "trying", never)
+    assert device.pull().outcome == "refused"
+    assert list(Activation(device.state).state().refused) == [device.second.sha256]
+    scanner.let_go()
+
+
+def test_the_services_log_goes_on_while_somebody_looks_at_it(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_log, "AGAIN_S", 0.0)
+    path = tmp_path / "agent.log"
+    file = service_log.RotatingFile(path, size=1000, files=3)
+    for number in range(30):
+        file.handle(written.record(f"record {number:06}"))
+    with windows.held(path, "rw"):
+        for number in range(30, 300):
+            file.handle(written.record(f"record {number:06}"))
+            assert path.read_text(encoding="utf-8").endswith(f"record {number:06}\n")
+            assert path.stat().st_size < 2100
+    assert "rename agent.log" in windows.refused
+    kept = len(list(tmp_path.iterdir()))
+    for number in range(300, 450):
+        file.handle(written.record(f"record {number:06}"))
+    file.close()
+    assert len(list(tmp_path.iterdir())) > kept, "rotated again"
+
+
+# ---- the instrument's log ----------------------------------------------------------------------------------------
+
+
+def test_a_log_that_its_writer_holds_for_itself_is_read_when_it_lets_go(windows: Windows, tmp_path: Path) -> None:
+    writer = rotation.Device(tmp_path, "rename")
+    agent = rotation.Agent(writer.pattern)
+    writer.write(5)
+    agent.poll()
+    writer.write(3)
+    with windows.held(writer.path):
+        agent.poll()
+        assert (agent.tail.state, len(agent.minutes)) == ("unreadable", 5)
+        assert "used by another process" in agent.tail.detail
+    agent.poll()
+    assert agent.minutes == list(range(8))
+    assert agent.changes == []
+
+
+def test_a_share_that_vanishes_and_comes_back(windows: Windows, tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    writer = rotation.Device(share, "rename")
+    agent = rotation.Agent(writer.pattern)
+    writer.write(5)
+    agent.poll()
+    share.rename(tmp_path / "away")
+    for _ in range(5):
+        agent.poll()
+    (tmp_path / "away").rename(share)
+    writer.write(2)
+    writer.rotate()
+    writer.write(2)
+    agent.poll()
+    assert agent.minutes == list(range(9))
+    assert agent.changes == []
+
+
+def test_a_log_that_is_replaced_by_a_copy_of_itself(windows: Windows, tmp_path: Path) -> None:
+    """As a synchronisation does it; an instrument that keeps its log open cannot be replaced on Windows at all."""
+    writer = rotation.Device(tmp_path, "rename")
+    agent = rotation.Agent(writer.pattern)
+    writer.write(5)
+    agent.poll()
+    copy = tmp_path / "copy.tmp"
+    shutil.copy2(writer.path, copy)
+    copy.replace(writer.path)
+    writer.write(3)
+    agent.poll()
+    assert agent.minutes == list(range(8))
+    assert agent.changes == []
