@@ -30,10 +30,6 @@ WITH_DEBUG_DATA = ("libpython3*.so*", "zstandard/*.so")
 """Libraries with data for a debugger, 27 MB, which goes. Nothing else is stripped: OpenBLAS would not survive it."""
 START_LIMIT_S = 0.5
 """What ``--version`` may take."""
-FORBIDDEN = (
-    "pandas", "pyarrow", "sklearn", "lightgbm", "fastapi", "sqlalchemy", "matplotlib", "tkinter",
-    "boto3", "botocore", "aiohttp", "pkcs11", "google", "azure", "sigstore", "requests", "yaml",
-)  # fmt: skip
 SYSTEM_LIBRARIES = "ld-linux|libc|libm|libdl|libpthread|librt|libutil|libresolv|libnss_files|libz"
 
 
@@ -82,12 +78,6 @@ def size_mb(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
 
 
-def forbidden(folder: Path) -> list[str]:
-    """Return the libraries in the folder that have no place in an agent."""
-    inside = folder / "_internal"
-    return [name for name in FORBIDDEN if (inside / name).exists() or list(inside.glob(f"{name}.*"))]
-
-
 def prove(folder: Path) -> str:
     """Run the frozen ``self-test`` without Python in reach; return where it ran.
 
@@ -134,8 +124,6 @@ def main() -> int:
     try:
         if not options.prove_only:
             folder = freeze(options.dist, ROOT / "build" / "pyinstaller")
-        if found := forbidden(folder):
-            raise BuildError(f"{', '.join(found)} crept into {folder}: see excludes in packaging/{NAME}.spec")
         where = prove(folder)
     except (BuildError, OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
 """What the frozen agent's folder consists of: each component with version, licence and the native files that are its.
 
-Promise: nothing is guessed and nothing left out. Every native file and every Python module in the folder belongs to a
-component, or :class:`PartError` names it. Where a statement comes from:
+Promise: nothing is guessed and nothing left out. Every native file, every Python module and the metadata of every
+distribution in the folder belongs to a component, or :class:`PartError` names it. Where a statement comes from:
 
 * Python packages: the metadata of the distribution that a module or file is of, in the environment that froze it;
 * what is linked into a package's native code: the SBOMs that its wheel carries (PEP 770), else :data:`INSIDE`;
@@ -134,10 +134,34 @@ def collect(folder: Path, tops: Iterable[str]) -> list[Part]:
         part = _owner_of(folder, path, owners)
         found.setdefault(part.purl, part)
         files.setdefault(part.purl, []).append((path, sha256(folder / path)))
-    for top in sorted(set(tops) - OURS):
-        part = _owner_of_module(top)
+    loose, described = _importable(folder)
+    for part in (
+        *(_owner_of_module(top) for top in sorted({*tops, *loose} - OURS)),
+        *(_distribution(_installed(name)) for name in sorted(described)),
+    ):
         found.setdefault(part.purl, part)
     return sorted(_complete(folder, part, files.get(purl, [])) for purl, part in found.items())
+
+
+def _importable(folder: Path) -> tuple[set[str], set[str]]:
+    """Return what Python finds beside the program: modules as files and folders, and distributions with metadata."""
+    modules, distributions = set(), set()
+    for path in (folder / "_internal").glob("*"):
+        if path.name.endswith(".dist-info"):
+            distributions.add(path.name.partition("-")[0])
+        elif path.suffix in {".py", ".pyc"} or (path.is_dir() and path.suffix != ".libs"):
+            modules.add(path.stem if path.is_file() else path.name)
+    return {name for name in modules if not re.fullmatch(r"python3[\d.]*|DLLs", name)}, distributions
+
+
+def _installed(name: str) -> metadata.Distribution:
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise PartError(
+            f"{name}: its metadata is in the folder, but no Python package of that name here; freeze and "
+            "list it in one environment"
+        ) from None
 
 
 def _complete(folder: Path, part: Part, files: list[tuple[str, str]]) -> Part:

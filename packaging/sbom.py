@@ -2,8 +2,9 @@
 ``dist/fieldwatch-agent.licences.txt``, the licence of each component and its text.
 
 ``make package`` runs this after the freeze; the packages carry both files in ``/usr/share/doc/fieldwatch-agent``. It is
-a gate too: the build stops where a native file or a module belongs to no component, where a licence is unknown or not
-allowed (``licences.py``), or where the document does not satisfy CycloneDX's schema. ``--check`` holds a document
+a gate too: the build stops where a native file or a module belongs to no component, where a Python package is not the
+one that ``requirements/agent.txt`` pins, where a licence is unknown or not allowed (``licences.py``), or where the
+document does not satisfy CycloneDX's schema. ``--check`` holds a document
 against a folder again: every native file named with its digest, and nothing named that is not there.
 
 The same folder gives the same bytes: no clock and no chance in it.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +30,11 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from licences import objection
 from packageurl import PackageURL
-from parts import Part, PartError, collect, modules, natives, sha256
+from parts import BOOTLOADER, Part, PartError, collect, modules, natives, sha256
 from payload import LICENCES, NAME, ROOT, SBOM, version
+
+LOCK = ROOT / "requirements" / "agent.txt"
+"""What the agent may consist of."""
 
 
 def document(parts: list[Part]) -> str:
@@ -82,6 +87,30 @@ def objections(parts: list[Part]) -> list[str]:
     return [each for each in found if each]
 
 
+def strangers(parts: list[Part], lock: str) -> list[str]:
+    """Return which Python packages are not those of the lock file ``lock``, a sentence each. What freezes the agent is
+    there too, as a part of it: its version is that of the lock file for development.
+    """
+    pinned: dict[str, set[str]] = {}
+    for name, pin in re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^\s;\\]+)", lock, re.M):
+        pinned.setdefault(re.sub(r"[-_.]+", "-", name).lower(), set()).add(pin)
+    found = []
+    for part in parts:
+        if not part.purl.startswith("pkg:pypi/") or part.name == BOOTLOADER:
+            continue
+        if part.name not in pinned:
+            found.append(
+                f"{part.name} {part.version}: in the frozen agent, but not in requirements/agent.txt; exclude its "
+                f"modules in packaging/{NAME}.spec, or make it a dependency in pyproject.toml and run make lock"
+            )
+        elif part.version not in pinned[part.name]:
+            wanted = " or ".join(sorted(pinned[part.name]))
+            found.append(
+                f"{part.name} {part.version}: requirements/agent.txt pins {wanted}; run make dev, then freeze again"
+            )
+    return found
+
+
 def report(parts: list[Part]) -> str:
     """Return the licence of each component, then the texts that those who hand the program on must pass along."""
     rows = sorted({f"{part.name} {part.version}: {part.licence}" for part in flat(parts)})
@@ -126,7 +155,7 @@ def main() -> int:
     try:
         if not options.check:
             parts = collect(folder, modules(folder / NAME))
-            if wrong := objections(parts):
+            if wrong := [*strangers(parts, LOCK.read_text(encoding="utf-8")), *objections(parts)]:
                 print("\n".join(wrong), file=sys.stderr)
                 return 3
             sbom.write_text(document(parts), encoding="utf-8")

@@ -67,12 +67,6 @@ def test_size_counts_files_once(tmp_path):
     assert build.size_mb(tmp_path) == 1.5
 
 
-def test_what_crept_in_is_named(tmp_path):
-    (tmp_path / "_internal" / "pandas").mkdir(parents=True)
-    (tmp_path / "_internal" / "numpy").mkdir()
-    assert build.forbidden(tmp_path) == ["pandas"]
-
-
 def test_the_glibc_floor_is_compared_as_numbers():
     assert payload.glibc_floor("GLIBC_2.4 (GLIBC_2.34) GLIBC_2.9 GLIBC_PRIVATE GLIBCXX_3.4.30") == (2, 34)
     assert payload.glibc_floor("") == (0, 0)

@@ -110,6 +110,42 @@ def test_a_module_of_unknown_origin_stops_it_by_name(tmp_path: Path) -> None:
         collect(tmp_path, {"crept_in"})
 
 
+def test_a_distribution_that_is_not_here_stops_it_by_name(tmp_path: Path) -> None:
+    (tmp_path / "_internal" / "from_elsewhere-1.0.dist-info").mkdir(parents=True)
+    with pytest.raises(PartError, match="from_elsewhere: its metadata"):
+        collect(tmp_path, set())
+
+
+@linux
+@pytest.mark.parametrize(
+    "place", ["pytest/__init__.py", "pytest.py", f"pytest-{pytest.__version__}.dist-info/METADATA"]
+)
+def test_a_package_that_the_lock_file_does_not_name_stops_it(place: str, tmp_path: Path) -> None:
+    """Whichever way it crept in: as a folder, a file, or metadata alone."""
+    path = tmp_path / "_internal" / place
+    path.parent.mkdir(parents=True)
+    path.touch()
+    lock = sbom.LOCK.read_text(encoding="utf-8")
+    (told,) = sbom.strangers(collect(tmp_path, {"paho", "json"}), lock)
+    assert told.startswith(f"pytest {pytest.__version__}: in the frozen agent, but not in requirements/agent.txt; ")
+    assert "exclude its modules" in told and "make lock" in told
+    (told,) = sbom.strangers(collect(tmp_path / "empty", {"pytest"}), lock)
+    assert told.startswith("pytest "), "as a module within the program"
+
+
+def test_the_lock_file_s_versions_hold(found: list[Part]) -> None:
+    lock = "Some_Lib[extra]==1.0 ; python_version < '3.12' \\\n    --hash=x\nsome-lib==2.0 \\\n    --hash=y==9\n"
+
+    def told(version: str, purl: str = "pkg:pypi/some-lib") -> list[str]:
+        found: list[str] = sbom.strangers([Part("some-lib", version, f"{purl}@{version}")], lock)
+        return found
+
+    assert told("1.0") == told("2.0") == []
+    assert told("3.0") == ["some-lib 3.0: requirements/agent.txt pins 1.0 or 2.0; run make dev, then freeze again"]
+    assert told("3.0", "pkg:generic/some-lib") == [], "what is no Python package has no pin"
+    assert sbom.strangers(found, sbom.LOCK.read_text(encoding="utf-8")) == [], "what is installed is what is pinned"
+
+
 @linux
 @pytest.mark.skipif(shutil.which("dpkg-query") is None, reason="dpkg-query says whose a system library is")
 def test_a_library_of_the_system_has_the_name_and_version_of_its_source(tmp_path: Path) -> None:
