@@ -18,8 +18,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, ROOT, SUMMARY, glibc, lay_out, settle, version
+from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, ROOT, SUMMARY, Places, glibc, lay_out, settle, version
 
+PLACES = Places(units="lib/systemd/system", zsh="usr/share/zsh/vendor-completions")
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 POSTINST = f"""\
@@ -108,7 +109,7 @@ def build(program: Path, dist: Path, needs: tuple[int, int]) -> Path:
     """
     folder = dist / "deb"
     number, architecture = version(), ARCHITECTURES[os.uname().machine]
-    lay_out(folder, program)
+    lay_out(folder, program, PLACES)
     changes = f"{NAME} ({number}) stable; urgency=medium\n\n  * Release {number}.\n"
     (folder / f"usr/share/doc/{NAME}/changelog.gz").write_bytes(gzip.compress(changes.encode(), mtime=0))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) // 1024

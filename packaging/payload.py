@@ -1,5 +1,5 @@
 """What the agent's packages put on a machine, whichever their kind: the program, unit, account, manual,
-completion, SBOM.
+completion of three shells, SBOM.
 
 ``deb.py`` and ``rpm.py`` wrap the same folder. The same program gives the same bytes: owners, times, order are fixed.
 What is made at installation rather than shipped (state and configuration folders) belongs to the scripts of each kind.
@@ -13,7 +13,11 @@ import re
 import shutil
 import subprocess
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
+
+import completion
+from fieldwatch_agent.__main__ import _parser
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "fieldwatch-agent"
@@ -30,6 +34,14 @@ NEXT_STEP = """\
 echo "fieldwatch-agent is installed. Next, with the token you were given:"
         echo "    fieldwatch-agent setup --url https://HOST:8443"\
 """
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a kind of distribution keeps the units of its packages, and what completes for zsh."""
+
+    units: str
+    zsh: str
 
 
 def version() -> str:
@@ -56,23 +68,24 @@ def glibc(program: Path) -> tuple[int, int]:
     return glibc_floor(dump)
 
 
-def lay_out(folder: Path, program: Path, units: str = "lib/systemd/system") -> None:
+def lay_out(folder: Path, program: Path, places: Places) -> None:
     """Lay out in ``folder``, which is made anew, the files of the frozen agent in ``program`` and what ``sbom.py``
-    wrote beside it; ``units``: where the system keeps its own units.
+    wrote beside it.
 
     Raises :class:`OSError` or :class:`subprocess.CalledProcessError`, as the program is asked for its help.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    number, text = version(), _help(program)
-    commands = re.findall(r"^    ([a-z-]+) ", text, re.M)
+    number, parser = version(), _parser()
     shutil.copytree(program, folder / "opt" / NAME, symlinks=True)
-    _write(folder / units / f"{NAME}.service", (ROOT / "packaging" / f"{NAME}.service").read_text())
+    _write(folder / places.units / f"{NAME}.service", (ROOT / "packaging" / f"{NAME}.service").read_text())
     _write(folder / "usr/lib/sysusers.d" / f"{NAME}.conf", (ROOT / "packaging" / f"{NAME}.sysusers").read_text())
     link = folder / "usr/bin" / NAME
     link.parent.mkdir(parents=True)
     link.symlink_to(f"/opt/{NAME}/{NAME}")
-    _write_gz(folder / f"usr/share/man/man1/{NAME}.1.gz", manual(text, number))
-    _write(folder / f"usr/share/bash-completion/completions/{NAME}", completion(commands))
+    _write_gz(folder / f"usr/share/man/man1/{NAME}.1.gz", manual(_help(program), number))
+    _write(folder / f"usr/share/bash-completion/completions/{NAME}", completion.bash(parser))
+    _write(folder / places.zsh / f"_{NAME}", completion.zsh(parser))
+    _write(folder / f"usr/share/fish/vendor_completions.d/{NAME}.fish", completion.fish(parser))
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     _write(folder / f"usr/share/doc/{NAME}/copyright", f"Fieldwatch {number}, licence Apache-2.0:\n\n{licence}")
     for name in (SBOM, LICENCES):
@@ -99,23 +112,6 @@ def manual(help_text: str, version: str) -> str:
         f"log on the spot\n.SH SYNOPSIS\n.nf\n{body}\n.fi\n.SH FILES\n/etc/fieldwatch-agent/agent.toml\n.br\n"
         "/var/lib/fieldwatch-agent\n"
     )
-
-
-def completion(commands: list[str]) -> str:
-    """Return bash's completion: commands first, then files."""
-    return f"""\
-_fieldwatch_agent() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}"
-    if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "{" ".join(commands)}" -- "$word"))
-    elif [ "${{word#-}}" != "$word" ]; then
-        COMPREPLY=($(compgen -W "$(fieldwatch-agent "${{COMP_WORDS[1]}}" --help | grep -o -- '--[a-z-]*')" -- "$word"))
-    else
-        COMPREPLY=($(compgen -f -- "$word"))
-    fi
-}}
-complete -o filenames -F _fieldwatch_agent fieldwatch-agent
-"""
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,9 +22,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, ROOT, SUMMARY, glibc, lay_out, settle, version
+from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, ROOT, SUMMARY, Places, glibc, lay_out, settle, version
 
-UNITS = "usr/lib/systemd/system"
+PLACES = Places(units="usr/lib/systemd/system", zsh="usr/share/zsh/site-functions")
 
 POST = f"""\
 set -e
@@ -121,7 +121,7 @@ def build(program: Path, dist: Path, needs: tuple[int, int]) -> Path:
     work, number, architecture = dist / "rpm", version(), os.uname().machine
     shutil.rmtree(work, ignore_errors=True)
     tree = work / "tree"
-    lay_out(tree, program, UNITS)
+    lay_out(tree, program, PLACES)
     settle(tree)
     (work / "agent.spec").write_text(spec(tree.resolve(), number, needs), encoding="utf-8")
     settings = {

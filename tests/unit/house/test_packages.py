@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.scripts import script
 
-deb, rpm, payload = script("deb"), script("rpm"), script("payload")
+deb, rpm, payload, completion = script("deb"), script("rpm"), script("payload"), script("completion")
 
 posix = pytest.mark.skipif(os.name == "nt", reason="the package's scripts run in a POSIX shell, which Windows lacks")
 
@@ -62,6 +64,8 @@ def test_contents_owners_and_rights(program: Path, tmp_path: Path) -> None:
     for path in ("/lib/systemd/system/fieldwatch-agent.service", "/usr/lib/sysusers.d/fieldwatch-agent.conf",
                  "/usr/share/man/man1/fieldwatch-agent.1.gz", "/usr/share/doc/fieldwatch-agent/copyright",
                  "/usr/share/bash-completion/completions/fieldwatch-agent",
+                 "/usr/share/zsh/vendor-completions/_fieldwatch-agent",
+                 "/usr/share/fish/vendor_completions.d/fieldwatch-agent.fish",
                  f"/usr/share/doc/fieldwatch-agent/{payload.SBOM}",
                  f"/usr/share/doc/fieldwatch-agent/{payload.LICENCES}"):  # fmt: skip
         assert path in rows
@@ -94,7 +98,8 @@ def test_the_rpm_has_the_same_files_and_owners(program: Path, tmp_path: Path) ->
     )
     shipped = {line.split()[5].removeprefix(".") for line in listed.stdout.splitlines() if line[0] != "d"}
     moved = {
-        path.replace("/lib/systemd/", "/usr/lib/systemd/", 1) if path.startswith("/lib/") else path for path in shipped
+        re.sub("^/lib/systemd/", "/usr/lib/systemd/", path).replace("zsh/vendor-completions", "zsh/site-functions")
+        for path in shipped
     }
     assert {path for path, row in rows.items() if row[0][0] != "d"} == {
         path for path in moved if "changelog" not in path
@@ -143,15 +148,82 @@ def test_the_scriptlets_are_sh(name: str) -> None:
     assert subprocess.run(["sh", "-n"], input=getattr(rpm, name), text=True, check=False).returncode == 0
 
 
-@posix
-def test_manual_and_completion_follow_the_program() -> None:
+def test_the_manual_follows_the_program() -> None:
     page = payload.manual("usage: x\n\n.hidden\noptions:\n  -h", "1.2")
     assert page.startswith(".TH FIELDWATCH-AGENT 1") and '.SH "options"' in page and "\\&.hidden" in page
-    text = payload.completion(["run", "check"])
+
+
+def a_program() -> argparse.ArgumentParser:
+    """With all that a shell may stumble over in its help, and each kind of argument."""
+    parser = argparse.ArgumentParser(prog="fieldwatch-agent")
+    verbs = parser.add_subparsers()
+    run = verbs.add_parser("run", help="say it's [100%%]: $HOME \\ now")
+    run.add_argument("--config", type=Path, help="the agent's [file]: a:b")
+    run.add_argument("--level", choices=["high", "low"])
+    run.add_argument("--set", action="append")
+    run.add_argument("--quick", action="store_true")
+    run.add_argument("logs", nargs="+", metavar="LOG")
+    verbs.add_parser("service", help="runs").add_argument("verb", choices=["start", "stop"])
+    return parser
+
+
+@posix
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("r", "run"), ("-", "--help -h"), ("run --", "--config --help --level --quick --set"), ("run --q", "--quick"),
+        ("service st", "start stop"), ("service x", ""), ("run a", "a b.csv"), ("run --config a", "a b.csv"),
+        ("run --level l", "low"),
+    ],
+)  # fmt: skip
+def test_what_bash_completes(typed: str, offered: str, tmp_path: Path) -> None:
+    (tmp_path / "a b.csv").touch()
+    words = " ".join(f"'{word}'" for word in ["fieldwatch-agent", *typed.split(" ")])
+    ask = f"COMP_WORDS=({words}); COMP_CWORD={typed.count(' ') + 1}; _fieldwatch_agent"
+    text = f"{completion.bash(a_program())}\n{ask}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert " ".join(sorted(done.stdout.splitlines())) == offered
+
+
+@posix
+def test_what_zsh_is_told() -> None:
+    """Tried in a zsh by hand; here what it reads: bash's quotes and blocks are the same."""
+    text = completion.zsh(a_program())
+    assert text.startswith("#compdef fieldwatch-agent\n")
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
-    typed = f"{text}\nCOMP_WORDS=(fieldwatch-agent ch); COMP_CWORD=1; _fieldwatch_agent; echo ${{COMPREPLY[@]}}"
-    done = subprocess.run(["bash", "-c", typed], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "check"
+    (described,) = re.findall(r"commands=\((.*?)\n    \)", text, re.S)
+    assert shlex.split(described) == ["run:say it's [100%]: $HOME \\ now", "service:runs"]
+    (run,) = re.findall(r" run\) _arguments (.*) ;;", text)
+    assert shlex.split(run)[2:] == [
+        "--config=[the agent's \\[file\\]\\: a\\:b]:config:_files", "--level=[]:level:(high low)",
+        "*--set=[]:set:_files", "--quick[]", "*:log:_files",
+    ]  # fmt: skip
+    assert "'1:verb:(start stop)' ;;" in text
+
+
+def test_what_fish_is_told() -> None:
+    """Tried in a fish by hand; here what it reads."""
+    lines = completion.fish(a_program()).splitlines()
+    word = r"(?:'(?:[^'\\]|\\['\\])*'|[\w-]+)"
+    assert all(re.fullmatch(rf"complete(?: {word})+", line) for line in lines)
+    after = "complete -c fieldwatch-agent -n '__fish_seen_subcommand_from run' "
+    assert [line.removeprefix(after) for line in lines if line.startswith(after)][1:] == [
+        r"-l config -r -F -d 'the agent\'s [file]: a:b'", "-l level -r -a 'high low' -d ''", "-l set -r -F -d ''",
+        "-l quick -d ''", "-F",
+    ]  # fmt: skip
+    assert r"-a run -d 'say it\'s [100%]: $HOME \\ now'" in lines[2]
+
+
+def test_every_command_of_the_agent_is_completed_by_each_shell() -> None:
+    from fieldwatch_agent.__main__ import _parser
+
+    known = completion.commands(_parser())
+    assert {"run", "setup", "doctor", "self-test"} <= {command.name for command in known}
+    for shell in (completion.bash, completion.zsh, completion.fish):
+        text = shell(_parser())
+        for command in known:
+            assert command.help and re.search(rf"\b{command.name}\b", text)
+            assert all(flag.names[-1].removeprefix("--") in text for flag in command.flags)
 
 
 def test_unit_account_and_folders_have_one_name() -> None:
