@@ -192,7 +192,8 @@ def _field(signed: Any) -> None:
 
 
 def _place(signed: Any) -> None:
-    signed.targets["prod/mill/v2.zip"] = signed.targets.pop("prod/press/v2.zip")
+    for ending in ("zip", "cdx.json"):
+        signed.targets[f"prod/mill/v2.{ending}"] = signed.targets.pop(f"prod/press/v2.{ending}")
 
 
 def _wider(signed: Any) -> None:

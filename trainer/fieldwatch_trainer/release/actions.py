@@ -152,7 +152,7 @@ def publish(
             folder, repository, data, opened, Wish(channel, bp, lift), security_floor
         )
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
-        words += place_beside(repository, published, data, bundle.with_name("run.json"), accept, model_key)
+        words += place_beside(repository, published, data, opened, bundle.with_name("run.json"), accept, model_key)
         words += effects.tell(policy, changed, fleet, micros(moment))
         if not dry_run:
             put(folder, repository, repository.seal(Keyring.load(keys)))
@@ -193,7 +193,7 @@ def promote(
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, 0)
         for path, other in others.items() if repository.changes(PROD) else ():
             repository.put_target(PROD, path, other)
-            words += beside.read(path, other, published.target, published.sha256)
+            words += beside.read(path, other, published.target, opened)
         words += effects.tell(before, changed, fleet, micros(moment))
         if not dry_run:
             put(folder, repository, repository.seal(Keyring.load(keys)))

@@ -136,7 +136,7 @@ def sign(
     with changing(repo, now, True) as (folder, repository, moment):
         published, policy, changed = offer_bundle(folder, repository, data, opened, wish, security_floor)
         words = proposal.describe(opened, published.sha256, published.facts.release_seq, security_floor)
-        words += place_beside(repository, published, data, bundle.with_name("run.json"), accept, model_key)
+        words += place_beside(repository, published, data, opened, bundle.with_name("run.json"), accept, model_key)
         words += effects.tell(policy, changed, fleet, micros(moment))
         drafts = repository.draft(Keyring.load(keys))
         if not drafts:

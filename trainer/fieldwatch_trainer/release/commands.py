@@ -301,9 +301,14 @@ def verify(args: Namespace) -> int:
     found = look(args.source, args.root.read_bytes() if args.root else Folder(place(args.source)).read(work.ROOT))
     said = watch.ending(found.expiries, _now())
     value: dict[str, Any] = {"bundles": found.bundles, "policies": found.policies, "signed_by": found.signers}
+    value |= {"beside": found.beside, "without_ml_bom": found.no_bom}
     value |= {"expires": _ends(found.expiries), "attention": said}
     signed = f", signed by {', '.join(found.signers)}" if found.bundles else ""
     text = f"Good: {len(found.bundles)} bundles{signed}; {len(found.policies)} policies."
+    if found.beside:
+        text += f"\nBeside the bundles, and of their very bytes: {', '.join(found.beside)}."
+    if found.no_bom:
+        text += f"\nPublished before there was an ML-BOM, so without one: {', '.join(found.no_bom)}."
     text += f"\n{_table(found.expiries, said)}"
     print(json.dumps(value) if args.json else text)
     return ATTENTION if said else 0

@@ -215,10 +215,10 @@ def _added(
     if facts.release_seq <= max((b.facts.release_seq for b in before.bundles(facts.name)), default=0):
         raise Refused(f"release number {facts.release_seq} is taken: do not sign it")
     said = describe(bundle, made.sha256, facts.release_seq, facts.security_floor)
-    return made, said + _beside(new, made, files)
+    return made, said + _beside(new, made, bundle, files)
 
 
-def _beside(new: Mapping[str, Any], made: Published, files: dict[str, bytes]) -> list[str]:
+def _beside(new: Mapping[str, Any], made: Published, bundle: Bundle, files: dict[str, bytes]) -> list[str]:
     """Tell what stands beside the bundle, and refuse any file that is left."""
     said = []
     if provenance.path_of(made.target) not in new:
@@ -231,7 +231,7 @@ def _beside(new: Mapping[str, Any], made: Published, files: dict[str, bytes]) ->
         data = files.pop(f"targets/{info.get_prefixed_paths()[0]}", b"")
         try:
             info.verify_length_and_hashes(data)
-            said += beside.read(path, data, made.target, made.sha256)
+            said += beside.read(path, data, made.target, bundle)
         except (RepositoryError, ReleaseError) as error:
             raise Refused(f"{path} in the proposal does not hold: {error}") from error
         if set(stated) != {"length", "hashes"}:

@@ -7,7 +7,6 @@ against the bundles that they name.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from tuf.ngclient import Updater
 from tuf.ngclient.fetcher import FetcherInterface
 from urllib3.exceptions import HTTPError
 
-from fieldwatch_trainer.release import beside
+from fieldwatch_trainer.release import beside, mlbom
 from fieldwatch_trainer.release.errors import ReleaseError
 from fieldwatch_trainer.release.keys import key_name
 from fieldwatch_trainer.release.metadata import Expiry
@@ -36,10 +35,15 @@ from fieldwatch_trainer.release.storage import Storage, place, storage_at
 
 @dataclass(frozen=True)
 class Verified:
-    """What the cold client found good; ``signers``: the names of the keys that signed the bundles."""
+    """What the cold client found good; ``signers``: the names of the keys that signed the bundles.
+
+    ``beside``: what stands beside a bundle and speaks of its very bytes; ``no_bom``: bundles without an ML-BOM.
+    """
 
     expiries: list[Expiry]
     bundles: list[str]
+    beside: list[str]
+    no_bom: list[str]
     policies: list[str]
     signers: list[str]
 
@@ -47,9 +51,11 @@ class Verified:
 def verify(source: str, root: bytes, now: datetime | None = None) -> Verified:
     """Check the repository at ``source``, a URL or a folder. Raises :class:`ReleaseError` at the first thing wrong."""
     with _cold(source, root, now) as client:
-        bundles = client.bundles()
+        bundles, others = client.bundles()
         policies = client.policies(bundles)
-        return Verified([client.expiry(role) for role in ROLES], sorted(bundles), policies, client.signers())
+        without = [target for target in sorted(bundles) if mlbom.path_of(target) not in others]
+        ends = [client.expiry(role) for role in ROLES]
+        return Verified(ends, sorted(bundles), others, without, policies, client.signers())
 
 
 def offered(
@@ -97,14 +103,17 @@ class _Client:
             self._updater._trusted_set.reference_time = now
         self._updater.refresh()
 
-    def bundles(self) -> dict[str, str]:
-        """Check every bundle; return sha256 by target path."""
-        found = {}
-        listed = self._listed(PROD)
-        for target in listed:
+    def bundles(self) -> tuple[dict[str, str], list[str]]:
+        """Check every bundle and what stands beside it; return sha256 by target path, and the paths of the latter."""
+        found, others = {}, []
+        for target in self._listed(PROD):
             data, custom = self._download(target)
             if (of := beside.bundle_of(target)) is not None:
-                beside.read(target, data, of, hashlib.sha256(self._download(of)[0]).hexdigest())
+                try:
+                    beside.read(target, data, of, read_bundle(self._download(of)[0]))
+                except BundleError as error:
+                    raise ReleaseError(f"{of}: {error}") from error
+                others.append(target)
                 continue
             try:
                 facts = BundleFacts.model_validate(custom)
@@ -118,7 +127,7 @@ class _Client:
                     f"{target}: its facts speak of {facts.name}/{facts.version}, its manifest of another"
                 )
             found[target] = bundle.sha256
-        return found
+        return found, others
 
     def policies(self, bundles: dict[str, str]) -> list[str]:
         """Check every policy against the bundles; return the target paths."""

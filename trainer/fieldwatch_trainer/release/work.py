@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from tuf.api.exceptions import RepositoryError
 
 from fieldwatch_trainer import record
-from fieldwatch_trainer.release import admission, effects, provenance, signature
+from fieldwatch_trainer.release import admission, effects, mlbom, provenance, signature
 from fieldwatch_trainer.release.effects import Fleet
 from fieldwatch_trainer.release.errors import Refused, ReleaseError
 from fieldwatch_trainer.release.folder import Folder
@@ -81,12 +81,13 @@ def offer_bundle(
 def place_beside(
     repository: Repository,
     published: Published,
-    bundle: bytes,
+    data: bytes,
+    opened: Bundle,
     run: Path,
     accept: Sequence[str] = (),
     model_key: Path | None = None,
 ) -> list[str]:
-    """Admit a bundle that is new here; put its provenance, out of the run's folder, and a model signature beside it.
+    """Admit a bundle that is new here; put its provenance, its ML-BOM and a model signature beside it.
 
     ``accept``: refusals that a person takes upon them, see :mod:`.release.admission`. Returns what all of it says.
     """
@@ -99,20 +100,24 @@ def place_beside(
             made = dict(json.loads(read_file(run)))
             provenance.check(sha256, made)
             admitted = admission.admit(made, records, accept)
-            data = provenance.statement(
+            stated = provenance.statement(
                 target, sha256, made | {"records": records, "accepted": list(admitted.accepted)}
             )
+            bom = mlbom.document(target, opened, made)
         except (ValueError, AttributeError, KeyError, TypeError) as error:
             raise ReleaseError(f"{run}: not what a training run writes: {error}") from error
-        repository.put_target(PROD, provenance.path_of(target), data)
-        said = provenance.read(data, target, sha256)
+        repository.put_target(PROD, provenance.path_of(target), stated)
+        said = provenance.read(stated, target, sha256)
     else:
         admitted = admission.admit({}, records, accept)
         said = [f"There is no {run.name} beside it: it is published without provenance.", *admitted.words()]
+        bom = mlbom.document(target, opened, {})
+    repository.put_target(PROD, mlbom.path_of(target), bom)
+    said.append(mlbom.read(bom, target, opened))
     if model_key is not None:
-        data = signature.sign(bundle, target, model_key)
-        repository.put_target(PROD, signature.path_of(target), data)
-        said.append(signature.read(data, target, sha256))
+        signed = signature.sign(data, target, model_key)
+        repository.put_target(PROD, signature.path_of(target), signed)
+        said.append(signature.read(signed, target, sha256))
     return said
 
 
