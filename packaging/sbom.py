@@ -7,7 +7,8 @@ one that ``requirements/agent.txt`` pins, where a licence is unknown or not allo
 document does not satisfy CycloneDX's schema. ``--check`` holds a document
 against a folder again: every native file named with its digest, and nothing named that is not there.
 
-The same folder gives the same bytes: no clock and no chance in it.
+The agent tells the centre its components, so their names and versions are put into the folder too (:data:`TOLD`), all
+but the Rust crates within libraries. The same folder gives the same bytes: no clock and no chance in it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from fieldwatch_contract.events import Components
 from licences import objection
 from packageurl import PackageURL
 from parts import BOOTLOADER, Part, PartError, collect, modules, natives, sha256
@@ -35,6 +37,8 @@ from payload import LICENCES, NAME, ROOT, SBOM, version
 
 LOCK = ROOT / "requirements" / "agent.txt"
 """What the agent may consist of."""
+TOLD = "_internal/fieldwatch_agent/components.json"
+"""Where the agent looks, ``fieldwatch_agent/components.py``."""
 
 
 def document(parts: list[Part]) -> str:
@@ -77,6 +81,16 @@ def flat(parts: list[Part]) -> Iterator[Part]:
     for part in parts:
         yield part
         yield from flat(list(part.inside))
+
+
+def told(parts: list[Part]) -> str:
+    """Return what the agent tells of its components."""
+    found = {"fieldwatch": {version()}}
+    for part in flat(parts):
+        if not part.purl.startswith("pkg:cargo/"):
+            found.setdefault(part.name.lower(), set()).add(part.version)
+    versions = {name: sorted(found[name]) for name in sorted(found)}
+    return Components(versions=versions, complete=True).model_dump_json(indent=1) + "\n"
 
 
 def objections(parts: list[Part]) -> list[str]:
@@ -160,6 +174,7 @@ def main() -> int:
                 return 3
             sbom.write_text(document(parts), encoding="utf-8")
             (options.dist / LICENCES).write_text(report(parts), encoding="utf-8")
+            (folder / TOLD).write_text(told(parts), encoding="utf-8")
             linked = sum(1 for _ in flat(parts)) - len(parts)
             print(f"{sbom}: {len(parts)} components, {linked} more inside them, {len(natives(folder))} native files")
         wrong = differences(sbom.read_text(encoding="utf-8"), folder)

@@ -14,7 +14,7 @@ from fieldwatch_cloud.store import Store, sqlite_url
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import alert_id
-from fieldwatch_contract.events import Ack, AlertData, BundleRef, HealthData, LedgerDay, OutboxState
+from fieldwatch_contract.events import Ack, AlertData, BundleRef, Components, HealthData, LedgerDay, OutboxState
 from fieldwatch_contract.fields import Evidence
 from sqlalchemy import func, select
 
@@ -102,7 +102,7 @@ def alert_draft(data: AlertData) -> Draft:
     return Draft("alert", data.ts[:10], data.model_dump_json())
 
 
-def health(minute: int, **numbers: int) -> HealthData:
+def health(minute: int, components: Components | None = None, **numbers: int) -> HealthData:
     """A report of minute ``minute``; ``numbers`` go into the ledger of the first day."""
     ts = clock.iso(START + minute * clock.MINUTE)
     counts = {"read": 0, "scored": 0, "evicted": 0, "pending": 0} | numbers
@@ -115,6 +115,7 @@ def health(minute: int, **numbers: int) -> HealthData:
         lag_bytes=0,
         outbox=OutboxState(events=0, bytes=0, oldest=None),
         ledger=[LedgerDay(day="2026-11-01", refused={"malformed": 1}, **counts)],
+        components=components,
     )
 
 

@@ -16,6 +16,7 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.events import HealthData, LineCounts, Trouble
 
 from fieldwatch_agent import __version__
+from fieldwatch_agent.components import components
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.enrol.watch import CertificateWatch
 from fieldwatch_agent.score.pipeline import Pipeline
@@ -28,6 +29,8 @@ AGAIN_S = 3600.0
 """Seconds after which a lasting trouble is repeated in the service's log."""
 LOOK_S = 5.0
 """Seconds between two looks for troubles while no line comes: what a waiting agent costs is mostly looking."""
+COMPONENTS_S = 86_400.0
+"""Seconds after which the agent's components are told again: what was queued may have been evicted."""
 PASSING = frozenset({"window_unfilled"})
 """Troubles that may be over before the next report: the report of their beginning must reach the cloud."""
 
@@ -47,6 +50,7 @@ class Reporter:
         self._said: dict[tuple[str, object], float] = {}
         self._state = ""
         self._certificate = CertificateWatch(config.state.dir)
+        self._components_due = 0.0
 
     def hurry(self) -> None:
         """Make the next call report in any case."""
@@ -108,8 +112,10 @@ class Reporter:
             lines=self._lines(pipeline, now),
             period=self._config.log.period / clock.SECOND,
             levels=pipeline.levels if pipeline is not None else [],
+            components=components() if now >= self._components_due else None,
         )
-        self._journal.report(health, queue=passing)
+        if self._journal.report(health, queue=passing) and health.components is not None:
+            self._components_due = now + COMPONENTS_S
         self._told = essentials
         self._due = now + every
         self._say(state, found, now)

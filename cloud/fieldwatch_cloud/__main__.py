@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -19,12 +20,12 @@ from fieldwatch_cloud.enrolment.parsers import add_parsers
 if TYPE_CHECKING:
     from fieldwatch_cloud.server import Part
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 _ALL: list[Part] = ["ingest", "worker", "web"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration."""
+    """Run a command and return its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 a check said no."""
     options = _parser().parse_args(argv)
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -91,6 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=["jsonl", "csv", "parquet"], default="jsonl")
     export.add_argument("--out", type=Path, help="file to write; default: standard output (not for Parquet)")
     export.set_defaults(run=_export)
+    affected = add(
+        "affected",
+        "list the devices whose agent has a component in these versions, and those of which it is not known; "
+        "exit code 3 unless both lists are empty and there is a device",
+        'fieldwatch-cloud affected --config cloud.toml --component "onnxruntime<1.33"',
+    )
+    affected.add_argument("--component", required=True, help="name as in the SBOM, versions as of Python packages")
+    affected.add_argument("--json", action="store_true", help="for programs")
+    affected.set_defaults(run=_affected)
     group = access.groups(commands)
     access.add_parsers(group, add)
     notify = group("notify", "how people are told")
@@ -120,6 +130,31 @@ def _notify_test(options: argparse.Namespace) -> int:
     from fieldwatch_cloud.notify import commands
 
     return commands.run(options)
+
+
+def _affected(options: argparse.Namespace) -> int:
+    from fieldwatch_cloud import affected
+    from fieldwatch_cloud.config import ConfigError, load
+    from fieldwatch_cloud.notify import routing_of
+    from fieldwatch_cloud.store import Database, inventory, sqlite_url
+
+    config = load(options.config)
+    try:
+        wanted = affected.parse(options.component)
+    except affected.ComponentError as error:
+        raise ConfigError([str(error)]) from None
+    if not config.store.path.exists():
+        print(f"{config.store.path}: no such store; has `serve` run with this configuration?", file=sys.stderr)
+        return FAILED
+    store = Database(sqlite_url(config.store.path))
+    try:
+        with store.read() as db:
+            fleet = inventory.inventories(db)
+    finally:
+        store.close()
+    found = affected.answer(wanted, fleet, routing_of(config).site)
+    print(json.dumps(affected.as_json(found)) if options.json else affected.text(found))
+    return OK if found.well else REFUSED
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -31,6 +31,8 @@ BULK_EVENTS = 2_000
 
 MOST_VERDICTS = 200
 """Verdicts in one document, the latest ones: about 30 KB."""
+MOST_COMPONENTS = 1_000
+"""Libraries that an agent may name; it has about 50."""
 MODEL_NAME = r"^[a-z][a-z0-9_-]{0,31}$"
 
 
@@ -158,6 +160,21 @@ class LevelNow(Wire):
     at_bound: AtBound = Field(default="", description="the end of the bundle's ladder at which it is")
 
 
+class Components(Wire):
+    """Which libraries the agent runs with: names as in its SBOM, small letters, several versions where it has several.
+
+    Told with the first report after a start and once a day.
+    """
+
+    versions: dict[Annotated[str, Field(max_length=100)], list[Annotated[str, Field(max_length=100)]]] = Field(
+        max_length=MOST_COMPONENTS
+    )
+    complete: bool = Field(
+        description="whether every Python package and native library that it brings along is named; false: native "
+        "libraries within Python packages may be missing"
+    )
+
+
 class HealthData(Wire):
     """The agent's own state, once a minute and after a change."""
 
@@ -177,6 +194,9 @@ class HealthData(Wire):
         default=None, gt=0, le=31 * 86_400, description="seconds between two readings; additive in v1"
     )
     levels: list[LevelNow] = Field(default=[], description="what scores must reach for an alert; additive in v1")
+    components: Components | None = Field(
+        default=None, description="what the agent consists of; null in most reports; additive in v1"
+    )
 
 
 class GapData(Wire):

@@ -237,11 +237,11 @@ class Journal:
             enqueue(db, now, drafts)
             limit.evict(db, self._limit, now)
 
-    def report(self, health: HealthData, *, queue: bool = False) -> None:
+    def report(self, health: HealthData, *, queue: bool = False) -> bool:
         """Keep ``health`` for ``status``, queue it as an event, and record which ledger days it reports.
 
         While the last one is unacknowledged, at most one an hour is queued: the newest one contains everything.
-        ``queue``: queue it all the same, because it has what the next one may not contain.
+        ``queue``: queue it all the same, because it has what the next one may not contain. Tells whether it was queued.
         """
         now = clock.now()
         text = health.model_dump_json()
@@ -251,7 +251,7 @@ class Journal:
                 "SELECT max(time) FROM outbox WHERE event <> 'result' AND event = 'health'"
             ).fetchone()[0]
             since = clock.parse_iso(waiting) if isinstance(waiting, str) and TIME.fullmatch(waiting) else 0
-            if queue or now - since >= HEALTH_HOLD or since > now:
+            if queued := queue or now - since >= HEALTH_HOLD or since > now:
                 enqueue(db, clock.iso(now), [Draft("health", clock.day_of(now), text)])
                 db.executemany(
                     "UPDATE ledger SET told = ? WHERE day = ?",
@@ -262,6 +262,7 @@ class Journal:
             db.executemany("DELETE FROM refused WHERE day = ?", ended)
             limit.evict(db, self._limit, clock.iso(now))
         limit.shrink(self._file.db, self._limit)
+        return queued
 
     def unreported_days(self) -> list[LedgerDay]:
         """Return the ledger days for the next health event, oldest first.

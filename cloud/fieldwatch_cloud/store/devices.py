@@ -81,14 +81,14 @@ def advance_devices(db: Connection, batch: Batch, now: int) -> None:
         return
     statement = upsert(db, t.device)
     old, new = t.device.c, statement.excluded
-    newer = _is_forward(old.health_at, new.health_at, now)
+    newer = is_forward(old.health_at, new.health_at, now)
     by_health = ("health_at", "health", "agent_version", "bundle_name", "bundle_version", "bundle_sha256")
     db.execute(
         statement.on_conflict_do_update(
             index_elements=[t.device.c.id],
             set_={
                 "last_seen": larger(old.last_seen, new.last_seen),
-                "last_ts": case((_is_forward(old.last_ts, new.last_ts, now), new.last_ts), else_=old.last_ts),
+                "last_ts": case((is_forward(old.last_ts, new.last_ts, now), new.last_ts), else_=old.last_ts),
                 "ahead_at": func.coalesce(new.ahead_at, old.ahead_at),
                 "ahead_by": func.coalesce(new.ahead_by, old.ahead_by),
                 "epoch": func.coalesce(old.epoch, new.epoch),
@@ -146,6 +146,6 @@ def _forward(old: int | None, new: int, now: int) -> bool:
     return old is None or old > now + CLOCK_WRONG or old < new <= now + AHEAD
 
 
-def _is_forward(old: ColumnElement[Any], new: ColumnElement[Any], now: int) -> ColumnElement[bool]:
+def is_forward(old: ColumnElement[Any], new: ColumnElement[Any], now: int) -> ColumnElement[bool]:
     """As :func:`_forward` in the database; a ``new`` that is null replaces nothing."""
     return and_(new.is_not(None), or_(old.is_(None), old > now + CLOCK_WRONG, and_(old < new, new <= now + AHEAD)))

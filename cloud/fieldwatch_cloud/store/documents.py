@@ -95,6 +95,14 @@ class Counts(_Document):
     empty: ClassVar[Any] = {}
 
 
+class Versions(_Document):
+    """Versions by component."""
+
+    cache_ok = True
+    form = TypeAdapter(dict[str, list[str]])
+    empty: ClassVar[Any] = {}
+
+
 class Values(_Document):
     """A value, or none, by sensor."""
 

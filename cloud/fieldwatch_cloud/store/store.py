@@ -27,7 +27,7 @@ from sqlalchemy import Connection, delete, func, insert, select
 
 from fieldwatch_cloud.alerts.routing import Routing
 from fieldwatch_cloud.live import LiveFeed, Notice
-from fieldwatch_cloud.store import audit, cards, commands
+from fieldwatch_cloud.store import audit, cards, commands, inventory
 from fieldwatch_cloud.store import notices as feed
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.alerts import add_transitions
@@ -82,6 +82,7 @@ class Store(Database):
             insert_new(db, t.reading, batch.readings)
             new_events = _add_events(db, batch.events, now)
             balance(db, batch.healths)
+            inventory.keep(db, batch.healths, now)
             new_alerts, transitions = add_transitions(db, batch.alerts, now)
             strange = commands.answer(db, batch.replies, now)
             _quarantine(db, [*batch.refused, *strange], now)

@@ -28,7 +28,7 @@ from sqlalchemy import (
     Text,
 )
 
-from fieldwatch_cloud.store.documents import Counts, Health, Integers, Life, Numbers, Object, Texts, Values
+from fieldwatch_cloud.store.documents import Counts, Health, Integers, Life, Numbers, Object, Texts, Values, Versions
 
 HOUR = 3_600_000_000
 """The step of the rollup in µs."""
@@ -79,6 +79,15 @@ card = _table(
     Column("name", Text, nullable=False),
     Column("site", Text, nullable=False),
     Column("tags", Text, nullable=False),  # with a space between two
+)
+
+inventory = _table(
+    "inventory",  # which libraries a device's agent runs with: contract.events.Components
+    Column("device", String(64), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("agent", Text, nullable=False),  # the version that told it
+    Column("complete", Boolean, nullable=False),
+    Column("versions", Versions, nullable=False),
 )
 
 result = _table(

@@ -87,7 +87,14 @@ def new_events(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]
 
 def test_the_sample_has_all_that_is_new(new_events: list[dict[str, Any]]) -> None:
     text = json.dumps(new_events)
-    for word in ('"troubles": [{', '"lines": {', '"why": "few_rows"', "has no model classifier", '"period": 60'):
+    for word in (
+        '"troubles": [{',
+        '"lines": {',
+        '"why": "few_rows"',
+        "has no model classifier",
+        '"period": 60',
+        '"onnxruntime": [',
+    ):
         assert word in text, word
     assert {of(event) for event in new_events} >= {"alert", "result", "health", "model"}
 
@@ -109,7 +116,7 @@ def test_a_new_cloud_understands_an_old_agent() -> None:
     assert batch.refused == []
     health = next(event for event in sent if of(event) == "health")
     read = events.HealthEvent.model_validate(health).data
-    assert (read.troubles, read.lines, read.period) == ([], None, None)
+    assert (read.troubles, read.lines, read.period, read.components) == ([], None, None, None)
 
 
 def test_what_goes_beside_events_is_understood_both_ways() -> None:

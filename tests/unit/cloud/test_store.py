@@ -22,7 +22,7 @@ from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.batch import Batch
 from fieldwatch_cloud.store.migrate import NEWEST, config
 from fieldwatch_contract import clock, topics
-from fieldwatch_contract.events import Ack, AlertData, DeviceState, GapData, envelope
+from fieldwatch_contract.events import Ack, AlertData, Components, DeviceState, GapData, envelope
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, select
@@ -54,7 +54,8 @@ def story(device: str) -> list[Message]:
     drafts += [alert_draft(alert(10, device=device)), alert_draft(alert(20, "updated", device, 10))]
     drafts += [alert_draft(alert(40, "resolved", device, 10)), alert_draft(alert(60, device=device))]
     for minute in (1, 2, 3):
-        drafts.append(Draft("health", "", health(minute, read=10 * minute, scored=minute).model_dump_json()))
+        parts = Components(versions={"numpy": [f"2.{minute}"]}, complete=True) if minute != 3 else None
+        drafts.append(Draft("health", "", health(minute, parts, read=10 * minute, scored=minute).model_dump_json()))
     drafts.append(Draft("gap", "", GapData(reason="evicted", detail="full", lines=3).model_dump_json()))
     drafts.append(Draft("result", "", '{"ts":"no time","bundle":"b","scores":[]}'))
     events = [event(seq, draft, device) for seq, draft in enumerate(drafts, 1)]
@@ -116,6 +117,7 @@ def test_the_story_is_stored_as_it_was_told(store: Store) -> None:
     assert (device["type"], device["agent_version"], device["bundle_version"]) == ("press", "0.1.0", "1")
     assert device["last_ts"] == START + 95 * 60_000_000
     assert device["health"]["log"] == "following"
+    assert [row["versions"] for row in rows(store, t.inventory)] == [{"numpy": ["2.2"]}], "the newest that was told"
     assert [row["values"] for row in rows(store, t.reading)][:2] == [{"s1": 0.0}, {"s1": 5.0}]
     evidence = [row["evidence"] for row in rows(store, t.alert_event) if row["transition"] == "opened"]
     assert unpack_evidence(evidence[0]).values == [[1.0, None, 9.5]]

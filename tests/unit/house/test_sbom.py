@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from fieldwatch_contract.events import Components
 
 from tests.scripts import script
 
@@ -79,6 +80,19 @@ def test_the_document_is_valid_and_the_same_each_time(found: list[Part], folder:
     assert sbom.differences(text, folder) == []
     with pytest.raises(PartError, match=r"does not satisfy CycloneDX 1\.6"):
         sbom.document([Part("x", "1", "pkg:generic/x@1", files=(("lib.so", "no digest"),))])
+
+
+@linux
+def test_the_agent_tells_what_is_in_the_folder(found: list[Part]) -> None:
+    """All of it but Rust crates, some of which have the names of native libraries."""
+    told = Components.model_validate_json(sbom.told(found))
+    assert told.complete
+    assert told.versions["onnxruntime"] == [metadata.version("onnxruntime")]
+    assert told.versions["fieldwatch"] == [payload.version()]
+    named = by_name(found)
+    crates = {name for name, all_of in named.items() if all(part.purl.startswith("pkg:cargo/") for part in all_of)}
+    assert crates and set(told.versions) == set(named) - crates | {"fieldwatch"}
+    assert told.versions["openssl"] == [part.version for part in named["openssl"] if "pkg:cargo/" not in part.purl]
 
 
 @linux
