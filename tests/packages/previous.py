@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,16 +24,30 @@ from tests.packages.machine import ROOT
 VERSION = "0~first"
 
 
-def git(*arguments: str) -> bytes:
-    """Run git in this repository, whoever owns the checkout."""
-    command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), *arguments]
+def git(*arguments: str, at: Path = ROOT) -> bytes:
+    """Run git in this repository or the one ``at``, whoever owns the checkout."""
+    command = ["git", "-c", "safe.directory=*", "-C", str(at), *arguments]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
+def history_missing(checkout: Path) -> str | None:
+    """Return what brings the history to a checkout that lacks it, None where it is there."""
+    if not (checkout / ".git").exists():
+        return "this is no clone; git clone the repository"
+    if git("rev-parse", "--is-shallow-repository", at=checkout).strip() == b"true":
+        return "this clone is shallow; git fetch --unshallow"
+    return None
+
+
 def previous() -> Path:
-    """Return the package. Skips the test, with the reason, where there is no history to build it from."""
-    if not (ROOT / ".git").exists() or git("rev-parse", "--is-shallow-repository").strip() == b"true":
-        pytest.skip("the previous version is built from the history, which is not here: clone without --depth")
+    """Return the package. Skips the test, with the reason, where there is no history to build it from; fails it where
+    everything is required.
+    """
+    if (remedy := history_missing(ROOT)) is not None:
+        reason = f"the previous version is built from the history, which is not here: {remedy}"
+        if os.environ.get("FIELDWATCH_REQUIRE_ALL") == "1":
+            pytest.fail(f"{reason}; FIELDWATCH_REQUIRE_ALL=1 wants it", pytrace=False)
+        pytest.skip(reason)
     commits = git("log", "--diff-filter=A", "--format=%H", "--", "packaging/deb.py").decode().split()
     folder = ROOT / "build" / "previous" / commits[-1][:12]
     package = folder / "fieldwatch-agent-previous.deb"

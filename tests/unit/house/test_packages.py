@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.packages import previous as history
 from tests.scripts import script
 
 deb, rpm, payload, completion = script("deb"), script("rpm"), script("payload"), script("completion")
@@ -237,3 +238,21 @@ def test_unit_account_and_folders_have_one_name() -> None:
     for path in (places.state_folder(), places.config_file().parent):
         assert str(path) in deb.POSTINST and str(path) in deb.POSTRM, "made, and taken away again by purge"
         assert str(path) in rpm.POST
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not on the PATH")
+def test_without_history_the_upgrade_is_skipped_with_the_remedy_and_fails_where_everything_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "ROOT", tmp_path)
+    for remedy in ("git clone the repository", "git fetch --unshallow"):
+        monkeypatch.delenv("FIELDWATCH_REQUIRE_ALL", raising=False)
+        with pytest.raises(pytest.skip.Exception, match=remedy):
+            history.previous()
+        monkeypatch.setenv("FIELDWATCH_REQUIRE_ALL", "1")
+        with pytest.raises(pytest.fail.Exception, match=f"{remedy}; FIELDWATCH_REQUIRE_ALL=1 wants it"):
+            history.previous()
+        subprocess.run(["git", "init", "-q", tmp_path], check=True)
+        (tmp_path / ".git" / "shallow").write_text("0" * 40 + "\n")
+    (tmp_path / ".git" / "shallow").unlink()
+    assert history.history_missing(tmp_path) is None
