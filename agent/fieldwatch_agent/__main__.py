@@ -19,7 +19,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fieldwatch_agent import __version__
+from fieldwatch_agent import __version__, system
 from fieldwatch_agent.setup import command as setup
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
     0 done, 1 failed, 2 wrong usage or configuration, 3 refused, 70 a fault of the program itself.
     """
+    system.speak_plainly(sys.stdout, sys.stderr)
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))

@@ -7,16 +7,18 @@ changes nothing, so it can be run while the service runs.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import ssl
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fieldwatch_contract.bundle import Bundle, BundleError, BundleMisfit, check_fit, read_bundle
 
+from fieldwatch_agent import durable, system
 from fieldwatch_agent.check_log import check_log
+from fieldwatch_agent.check_paths import check_paths
 from fieldwatch_agent.config import Config, MqttConfig, ServiceConfig
 from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.troubles import LITTLE_ROOM
@@ -34,6 +36,7 @@ def check(config: Config) -> list[Finding]:
         *_mqtt(config),
         *_updates(config),
         *_state(config.state.dir),
+        *(check_paths(config) if system.WINDOWS else ()),
         *_service(config.service),
         *findings,
     ]
@@ -142,15 +145,20 @@ def _service(service: ServiceConfig) -> Iterator[Finding]:
 
 
 def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    """Return the folder, or its nearest parent that exists; itself where not even its drive does."""
+    return next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
 
 
 def _writable(where: str, folder: Path) -> Finding | None:
     if not folder.is_dir():
-        return Finding("error", where, f"{folder} is not a folder", "choose another")
+        what = "is not a folder" if folder.exists() else "is on a drive or share that is not there"
+        return Finding("error", where, f"{folder} {what}", "choose another")
+    probe = folder / f"fieldwatch-check-{os.getpid()}.tmp"  # tempfile takes a refusal of Windows for a name in use
     try:
-        with tempfile.TemporaryFile(dir=folder):
-            return None
+        with probe.open("xb"):
+            pass
+        durable.remove(probe)
+        return None
     except OSError as error:
         what = f"{folder} cannot be written: {error.strerror or error}"
         return Finding("error", where, what, "give the agent's account the right to write there")

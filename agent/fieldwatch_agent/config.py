@@ -43,6 +43,8 @@ from pydantic import (
     model_validator,
 )
 
+from fieldwatch_agent import system
+
 ENVIRONMENT = "FIELDWATCH_"
 
 _SIZES = {"b": 1} | {f"{p}b": 10 ** (3 * n) for n, p in enumerate("kmgt", 1)}
@@ -221,7 +223,8 @@ class Config(Section):
             name = "device"  # reported as a problem of its own
         from platformdirs import user_state_path
 
-        return data | {"state": state | {"dir": user_state_path("fieldwatch", appauthor=False) / name}}
+        folder = user_state_path("fieldwatch", appauthor=False) / system.folder_name(name)
+        return data | {"state": state | {"dir": folder}}
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:

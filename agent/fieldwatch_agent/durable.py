@@ -65,9 +65,14 @@ def read(path: Path) -> bytes:
 
 
 def make_folder(folder: Path) -> None:
-    """Create a folder and its parents so that they survive a power cut: the parent of each new one is flushed."""
+    """Create a folder and its parents so that they survive a power cut: the parent of each new one is flushed.
+
+    Raises :class:`OSError`, also where there is no such drive or share.
+    """
     if folder.is_dir():
         return
+    if folder.parent == folder:
+        raise FileNotFoundError(errno.ENOENT, "there is no such drive or share", str(folder))
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,13 +19,25 @@ def local_zone() -> str | None:
     told = os.environ.get("TZ", "").lstrip(":")
     if not told:
         try:
-            told = str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
-        except OSError:
+            told = _of_windows() if sys.platform == "win32" else _of_posix()
+        except (OSError, AttributeError):
             told = ""
     try:
         return ZoneInfo(told).key if told else None
     except (OSError, ValueError, LookupError):
         return None
+
+
+def _of_posix() -> str:
+    return str(Path("/etc/localtime").resolve()).partition("zoneinfo/")[2]
+
+
+def _of_windows() -> str:
+    """Ask the ICU library, part of Windows since 2019: Windows' own names of zones are other ones."""
+    name = ctypes.create_unicode_buffer(64)
+    failed = ctypes.c_int(0)
+    ctypes.CDLL("icu.dll").ucal_getDefaultTimeZone(name, len(name), ctypes.byref(failed))
+    return "" if failed.value > 0 else name.value
 
 
 def zone_for(ahead: int, ts: int, local: str | None) -> str | None:

@@ -68,7 +68,7 @@ if os.name == "posix":
         groups = os.getgrouplist(USER, account.pw_gid)
         return subprocess.run(
             command, check=False, user=account.pw_uid, group=account.pw_gid, extra_groups=groups,
-            capture_output=capture, text=True,
+            capture_output=capture, encoding="utf-8", errors="replace",
         )  # fmt: skip
 
 else:  # pragma: no cover

@@ -8,12 +8,15 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import fieldwatch_agent.check_paths
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from fieldwatch_agent import durable, system
 from fieldwatch_agent.check import check
+from fieldwatch_agent.check_paths import check_paths
 from fieldwatch_agent.config import load
 from fieldwatch_agent.findings import Finding
 
@@ -394,3 +397,31 @@ def test_a_sensor_that_never_has_a_value_is_named(folder: Path, form: str) -> No
         lines = [f'{{"ts": "{ts}", "s0": 1, "s1": 2, "S2": 3}}' for ts in now]
     finding = one(findings_of(folder, "\n".join([*lines, ""]), f'format = "{form}"'), "no value for s2")
     assert (finding.level, finding.remedy) == ("warning", "do the names in the log differ?")
+
+
+def test_paths_that_a_person_has_and_a_windows_service_has_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "WINDOWS", True)
+    monkeypatch.setattr(fieldwatch_agent.check_paths, "is_remote", lambda drive: drive == "Z:\\")
+    path = folder / "agent.toml"
+    for log, where in (("Z:\\data\\*.csv", "[log] path"), ("C:\\data\\*.csv", ""), ("\\\\nas\\data\\*.csv", "")):
+        path.write_text(BASE, encoding="utf-8")
+        config = load(path, {})
+        config = config.model_copy(update={"log": config.log.model_copy(update={"path": log})})
+        found = list(check_paths(config))
+        assert [finding.where for finding in found] == ([where] if where else []), log
+        assert all("no service sees" in finding.what and "share" in finding.remedy for finding in found)
+    long = load(path, {"FIELDWATCH_STATE__DIR": "/" + "x" * 190})
+    assert "Windows takes 169 here" in bad(check(long))["[state] dir"]
+
+
+def test_a_drive_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On POSIX the root exists always."""
+    path = folder / "agent.toml"
+    path.write_text(BASE, encoding="utf-8")
+    config = load(path, {"FIELDWATCH_STATE__DIR": "/gone/state"})
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: path != Path("/") and exists(path))
+    assert "is on a drive or share that is not there" in bad(check(config))["[state] dir"]
+    monkeypatch.setattr(Path, "is_dir", lambda path: False)
+    with pytest.raises(FileNotFoundError, match="no such drive or share"):
+        durable.make_folder(Path("/gone/state"))

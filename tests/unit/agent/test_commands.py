@@ -1,5 +1,7 @@
 """The agent's commands as a person runs them: the real program, a log, a bundle."""
 
+import io
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent import system
 from fieldwatch_agent.send.journal import FILE, read_status
 from fieldwatch_agent.update.activation import Activation
 
@@ -72,3 +75,29 @@ def test_replay_into_a_reader_that_leaves_ends_quietly(tmp_path: Path, log: Path
         assert replay.stdout.readline().startswith(b'{"ts":')
         replay.stdout.close()
         assert replay.stderr.read() == b""
+
+
+@pytest.mark.parametrize("page", ["cp437", "cp1252", "ascii"])
+def test_a_code_page_without_the_character_ends_no_command(tmp_path: Path, page: str) -> None:
+    """As on Windows, where what goes into a file or a pipe is written in the code page of the country."""
+    config = tmp_path / "agent.toml"
+    device, log = '[device]\nid = "press-0001"\ntype = "press"\n', '[log]\npath = "µ→≠/*.csv"\nperiod = "60s"\n'
+    config.write_text(f'{device}{log}[state]\ndir = "state"\n', encoding="utf-8")
+    done = subprocess.run(
+        agent("check", "--config", config), capture_output=True, cwd=ROOT, check=False, timeout=60,
+        env=os.environ | {"PYTHONIOENCODING": f"{page}:strict"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "µ→≠" in done.stdout.decode("utf-8"), "a pipe is UTF-8: our own programs read it"
+
+
+def test_a_terminal_without_the_character_shows_its_number() -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    shown = io.BytesIO()
+    terminal = Terminal(shown, encoding="cp437")
+    system.speak_plainly(terminal, None)
+    print("µ→", file=terminal, flush=True)
+    assert shown.getvalue().splitlines() == ["µ".encode("cp437") + rb"\u2192"]

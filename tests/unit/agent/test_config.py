@@ -6,10 +6,13 @@ import glob
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent import system
 from fieldwatch_agent.config import Config, ConfigError, load, size
 from fieldwatch_contract.reading.settings import duration
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.windows import Windows
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "config").glob("*/agent.toml"))
 MINIMAL = """\
@@ -209,3 +212,15 @@ def test_amounts_with_fractions() -> None:
     for wrong in ("s", "-1s", "1e3s", "60", 60, True, None, "1 fortnight"):
         with pytest.raises(ValueError, match="amount with a unit"):
             duration(wrong)
+
+
+@pytest.mark.parametrize(("device", "folder"), [("con", "con_"), ("lpt1", "lpt1_"), ("console", "console")])
+def test_a_device_whose_name_is_no_folder_on_windows_has_a_state_folder(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, folder: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    config = load(write(tmp_path, MINIMAL.replace("press-0001", device)), {})
+    assert config.state.dir.name == folder
+    config.state.dir.mkdir(parents=True)
+    monkeypatch.setattr(system, "WINDOWS", False)
+    assert load(tmp_path / "agent.toml", {}).state.dir.name == device, "elsewhere nothing moves"
