@@ -6,7 +6,7 @@ MINUTES ?= 15
 SEED ?=
 SUITE ?=
 
-.PHONY: dev demo test soak chaos conformance lint bench bench-detection load package test-packages lock clean help
+.PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load package test-packages lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,6 +30,9 @@ soak: .venv/dev-ready ## ninety days and a chaos run, killed anywhere: minutes o
 
 chaos: .venv/dev-ready ## chaos test: kill everything for 15 minutes, nothing may be lost: make chaos [MINUTES=15] [SEED=n]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+attacks: .venv/dev-ready ## what hostile devices try at the broker, identity × action, and what came of each
+	FIELDWATCH_REQUIRE_ALL=1 $(BIN)/python -m pytest -q -s tests/faults/test_broker_attacks.py -k matrix
 
 conformance: .venv/dev-ready ## the public TUF client conformance suite against the agent's updater: make conformance SUITE=<checkout of it>
 	@test -f "$(SUITE)/tuf_conformance/conftest.py" || { echo "SUITE='$(SUITE)' is no checkout of github.com/theupdateframework/tuf-conformance"; exit 2; }

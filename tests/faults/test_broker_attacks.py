@@ -1,8 +1,7 @@
 """A hostile device against a real Mosquitto with the generated configuration: nothing comes of what it tries.
 
-The matrix (identity × action) is printed: ``pytest tests/faults/test_broker_attacks.py -s -k matrix``. The victim's
-connection and ingest's are open all the time; at the end both must still be the same, and have received what they were
-sent and nothing else.
+``make attacks`` prints the matrix, identity × action. The victim's connection and ingest's are open all the time; at
+the end both must still be the same, and have received what they were sent and nothing else.
 """
 
 from __future__ import annotations
