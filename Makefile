@@ -25,8 +25,8 @@ demo: .venv/demo-ready ## the whole loop on this machine: make demo [DEMO="--unt
 test: .venv/dev-ready ## all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-soak: .venv/dev-ready ## ninety days and a chaos run, killed anywhere: minutes of their own
-	$(BIN)/python -m pytest -n 2 tests/soak/test_*.py
+soak: .venv/dev-ready ## the tests that take minutes: killed and cut anywhere, over and over
+	$(BIN)/python -m pytest -n 3 -m soak
 
 chaos: .venv/dev-ready ## chaos test: kill everything for 15 minutes, nothing may be lost: make chaos [MINUTES=15] [SEED=n]
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

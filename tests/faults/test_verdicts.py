@@ -1,4 +1,4 @@
-"""What people say of alerts reaches the device and moves its level, nothing else; for long: ``tests/soak``."""
+"""What people say of alerts reaches the device and moves its level, nothing else; for long: ``test_ninety_days.py``."""
 
 from __future__ import annotations
 

@@ -90,6 +90,7 @@ def test_root_rotated_five_times_while_a_device_was_off(tmp_path: Path, v1: byte
     assert not {"root-1", "root-2", "root-3"} & set(names(site, "root")[:2])
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["root-1", "timestamp-1", "prod-1"])
 def test_the_power_goes_while_a_key_is_replaced(tmp_path: Path, v1: bytes, name: str) -> None:

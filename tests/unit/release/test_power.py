@@ -99,6 +99,7 @@ def test_what_was_said_is_kept(verb: str, start: Callable[[str], Path], tmp_path
         assert files(record.after(tmp_path / way, way)) == files(work)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_cut_before_each_call_leaves_a_sound_repository(

@@ -57,6 +57,7 @@ def alerts(journal: Path) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_ninety_days_cut_and_killed_anywhere_are_one_pass(
     mosquitto: Callable[..., Broker], clean_env: Mapping[str, str], tmp_path: Path

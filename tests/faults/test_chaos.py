@@ -11,7 +11,7 @@ import pytest
 
 from tests.chaos.run import run_round, table
 
-pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.mosquitto, pytest.mark.timeout(600)]
 
 
 def test_every_line_arrives_exactly_once_with_the_scores_of_one_pass(tmp_path: Path) -> None:
