@@ -241,10 +241,10 @@ def _status(arguments: argparse.Namespace) -> int:
     if config is None:
         return USAGE
     from fieldwatch_agent.send.journal import FILE, JournalError, read_status
-    from fieldwatch_agent.status import describe
+    from fieldwatch_agent.status import describe, supported
 
     try:
-        status = read_status(config.state.dir / FILE)
+        status = supported(read_status(config.state.dir / FILE))
     except JournalError as error:
         print(f"{error}{_active(config)}", file=sys.stderr)
         return FAILED
@@ -482,6 +482,7 @@ def _self_test(arguments: argparse.Namespace) -> int:
 
 def _version(arguments: argparse.Namespace) -> int:
     import onnxruntime
+    from fieldwatch_contract import support
     from fieldwatch_contract.features import KERNEL
 
     versions = {
@@ -489,11 +490,12 @@ def _version(arguments: argparse.Namespace) -> int:
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
         "kernel": KERNEL,
+        "supported_until": support.UNTIL.isoformat(),
     }
     if arguments.json:
         print(json.dumps(versions))
     else:
-        print(", ".join(f"{name} {version}" for name, version in versions.items()))
+        print(", ".join(f"{name.replace('_', ' ')} {version}" for name, version in versions.items()))
     return DONE
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fieldwatch_contract import clock
+from fieldwatch_contract import clock, support
 from fieldwatch_contract.events import HealthData, LineCounts, Trouble
 
 from fieldwatch_agent import __version__
@@ -113,6 +113,7 @@ class Reporter:
             period=self._config.log.period / clock.SECOND,
             levels=pipeline.levels if pipeline is not None else [],
             components=components() if now >= self._components_due else None,
+            supported_until=support.UNTIL.isoformat(),
         )
         if self._journal.report(health, queue=passing) and health.components is not None:
             self._components_due = now + COMPONENTS_S

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Any
 
-from fieldwatch_contract import clock
+from fieldwatch_contract import clock, support
 
 from fieldwatch_agent.score.words import in_words
 from fieldwatch_agent.troubles import LITTLE_ROOM
@@ -13,8 +14,14 @@ STALE_S = 150.0
 """Seconds after which a report is outdated: a running agent reports every minute."""
 
 
+def supported(status: dict[str, Any], until: date = support.UNTIL, today: date | None = None) -> dict[str, Any]:
+    """Return a status with the support of this program: ``until``, and in words where it has ended or will soon."""
+    says = support.says(until, today or datetime.now(UTC).date())
+    return status | {"support": {"until": until.isoformat(), "says": says}}
+
+
 def describe(status: dict[str, Any], device: str) -> str:
-    """Return a status (see :func:`.send.journal.read_status`) as a few lines for a person."""
+    """Return a status (:func:`.send.journal.read_status`, :func:`supported`) as a few lines for a person."""
     health = status["health"] or {}
     outbox = status["outbox"]
     bundle = health.get("bundle")
@@ -31,6 +38,8 @@ def describe(status: dict[str, Any], device: str) -> str:
     else:
         lines.append("log       nothing reported yet")
     lines.append(f"bundle    {bundle['name']}/{bundle['version']}" if bundle else "bundle    none")
+    if told := status.get("support"):
+        lines.append(f"support   until {told['until']}{'; update the agent: ' if told['says'] else ''}{told['says']}")
     if health.get("update"):
         lines.append(f"update    {health['update']}")
     waits = f", oldest {outbox['oldest']}" if outbox["oldest"] else ""

@@ -197,6 +197,11 @@ class HealthData(Wire):
     components: Components | None = Field(
         default=None, description="what the agent consists of; null in most reports; additive in v1"
     )
+    supported_until: str | None = Field(
+        default=None,
+        pattern=r"^\d{4}-\d\d-\d\d$",
+        description="last day on which this version of the agent gets security mends; additive in v1",
+    )
 
 
 class GapData(Wire):

@@ -25,6 +25,8 @@ unknown   not judged               a model said ``unknown``, no reading has come
 trouble   the trouble's own words  what else the agent tells, known to us or not                        by kind
 stopped   stopped                  somebody stopped the agent                                           who did
 note      normal, columns ignored  the log has columns that the models do not use: a note, no trouble   nobody
+note      normal, support ends     the agent's version gets no security mends any more, or not for      PC
+                                   longer than :data:`.support.SOON`
 normal    normal                   otherwise
 ========= ======================== ==================================================================== =============
 """
@@ -33,9 +35,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal, cast, get_args
 
-from fieldwatch_contract import clock
+from fieldwatch_contract import clock, support
 from fieldwatch_contract.verdicts import IN_WORDS, Why
 
 from fieldwatch_cloud.words import age, duration, moment, sentence, size
@@ -71,6 +74,7 @@ OLD = 10 * clock.MINUTE
 OLD_PERIODS = 3
 RECENT = clock.DAY
 """How long a gap is shown on the device, from when we received it."""
+SUPPORT_ENDED, SUPPORT_ENDS = "support has ended", "support ends soon"
 AT_ONCE = 5 * clock.MINUTE
 """Devices that went offline within this time went together."""
 
@@ -204,7 +208,7 @@ def standing(facts: Facts, now: int) -> Standing:
     explained = gone or any(one.state in ("stalled", "log", "clock") for one in found)
     told = any(one.state == "unknown" for one in found)
     found += _readings(facts, now, explained, told)
-    found += _losses(facts)
+    found += [*_losses(facts), *_support(health, now)]
     if not gone:
         found += _reports(facts, now)
     return Standing(tuple(sorted(found, key=lambda one: ORDER[one.state])))
@@ -382,8 +386,18 @@ def _reports(facts: Facts, now: int) -> Iterable[Finding]:
         yield Finding("trouble", "no health report", f"The agent {says}; one is due every minute.", PC, since=at)
 
 
+def _support(health: Mapping[str, Any], now: int) -> Iterable[Finding]:
+    """Tell that the support of the agent's version has ended or soon will; nothing where it does not say until when."""
+    if not health.get("supported_until"):
+        return
+    until, today = date.fromisoformat(health["supported_until"]), date.fromisoformat(clock.day_of(now))
+    if says := support.says(until, today):
+        reason = f"{sentence(says)}: agent {health['agent']} gets no security mends after that day."
+        yield Finding("note", SUPPORT_ENDED if today > until else SUPPORT_ENDS, reason, PC, "Update the agent.")
+
+
 def fleet_notes(devices: Sequence[Standing]) -> list[str]:
-    """Return problems that affect most devices at once and so probably have a common cause."""
+    """Return problems that most devices have at once, so probably from one cause; and how many agents to update."""
     notes = []
     since = sorted(
         one.since for device in devices if (one := device.away) and one.state == "offline" and one.since is not None
@@ -403,6 +417,9 @@ def fleet_notes(devices: Sequence[Standing]) -> list[str]:
         notes.append(
             f"The clocks of {ahead} of {len(devices)} devices are ahead of ours: is this server’s clock right?"
         )
+    for word in (SUPPORT_ENDED, SUPPORT_ENDS):
+        if old := sum(any(one.word == word for one in device.findings) for device in devices):
+            notes.append(f"{old} of {len(devices)} devices have an agent whose {word}: plan its update.")
     return notes
 
 

@@ -244,6 +244,8 @@ class _Decoder:
             if (lines := event.data.lines) is not None:
                 _check_times(lines.since)
                 _check_counts(lines.read, lines.scored, lines.unknown, *lines.refused.values())
+            if event.data.supported_until is not None:
+                _check_day(event.data.supported_until)
             for day in event.data.ledger:
                 _check_day(day.day)
                 _check_counts(day.read, day.scored, day.evicted, day.pending, *day.refused.values())

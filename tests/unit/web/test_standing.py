@@ -205,6 +205,31 @@ def test_a_note_leaves_a_device_normal_and_is_told() -> None:
     assert (worse.condition, worse.states, worse.word) == ("lost", ["lost"], "results missing here, columns ignored")
 
 
+@pytest.mark.parametrize(
+    ("until", "word", "reason"),
+    [
+        ("2026-11-04", "normal, support has ended", "Support ended on 2026-11-04: agent 0.2.0 gets no security mends"),
+        ("2026-11-05", "normal, support ends soon", "Support ends on 2026-11-05: "),
+        ("2027-02-03", "normal, support ends soon", "Support ends on 2027-02-03: "),
+        ("2027-02-04", "normal", ""),
+        (None, "normal", ""),
+    ],
+)
+def test_the_end_of_support_is_a_note_and_no_alarm(until: str | None, word: str, reason: str) -> None:
+    found = judge(health=health(supported_until=until))
+    assert (found.condition, found.word) == ("normal", word)
+    assert "".join(one.reason for one in found.findings).startswith(reason)
+    assert [one.who for one in found.findings] == ([module.PC] if reason else [])
+
+
+def test_agents_to_be_updated_are_counted_once_for_the_fleet() -> None:
+    ended, ends, well = (judge(health=health(supported_until=f"{year}-01-01")) for year in (2026, 2027, 2028))
+    assert fleet_notes([ended, ended, ends, well]) == [
+        "2 of 4 devices have an agent whose support has ended: plan its update.",
+        "1 of 4 devices have an agent whose support ends soon: plan its update.",
+    ]
+
+
 def test_a_device_of_which_every_line_is_refused_says_so() -> None:
     told = [trouble("lines_refused", "10 of 10 lines", "set delimiter")]
     some = judge(health=health(troubles=told, lines=lines(scored=1, refused={"columns": 9})))

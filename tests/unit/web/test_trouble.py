@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from fieldwatch_cloud.live import Notice
+from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.web.stream import told
 from fieldwatch_cloud.words import STATE_WORDS
 from fieldwatch_contract import clock
 
 from tests.browser import seed
+from tests.delivery import rows
 from tests.unit.web.conftest import Site
 from tests.unit.web.test_pages import text_of
 
@@ -240,6 +242,20 @@ def test_what_is_wrong_shows_everywhere(site: Site, name: str) -> None:
     for one in found["findings"]:
         assert one["reason"] in words
         assert one["remedy"] in words
+
+
+def test_the_end_of_support_is_told_to_staff_and_wakes_nobody(site: Site) -> None:
+    day = clock.day_of(site.now - 2 * clock.DAY)
+    one = device(site)
+    one.health(3, at=site.now, lines=lines(site), period=60, supported_until=day)
+    one.store(site.store, site.now)
+    page = text_of(site.person().get("/").text)
+    assert "1 of 1 devices have an agent whose support has ended: plan its update." in page
+    assert "normal, support has ended" in page
+    own = text_of(site.person().get(f"/devices/{NAME}").text)
+    assert f"Support ended on {day}: agent 0.1.0 gets no security mends after that day." in own
+    assert f"0.1.0, supported until {day}" in own
+    assert rows(site.store, t.incident) == [] and rows(site.store, t.message) == []
 
 
 def test_a_gap_marks_its_device_for_a_day(site: Site) -> None:
