@@ -16,10 +16,12 @@ import platform
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldwatch_agent import __version__, system
+from fieldwatch_agent.enrol.places import ServiceError
 from fieldwatch_agent.setup import command as setup
 
 if TYPE_CHECKING:
@@ -143,8 +145,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--period", default="60s", help='time between two readings; default "60s"')
     _identity_arguments(sub)
 
-    sub = add("service", _service, "run as a service of this computer: systemd", "service install")
-    sub.add_argument("verb", choices=["install", "uninstall", "start", "stop", "status"])
+    sub = add("service", _service, "run as a service of this computer: systemd, or Windows' own", "service install")
+    sub.add_argument("verb", choices=["install", "uninstall", "start", "stop", "status", "run"])
+    sub.add_argument(
+        "--config", type=Path, help="on Windows: another instrument's agent.toml, for a service of its own"
+    )
 
     sub = add("self-test", _self_test, "check that this program scores correctly on this machine", "self-test")
     sub.add_argument("--bundle", type=Path, help="with this bundle instead of the built-in one")
@@ -446,23 +451,51 @@ def _enroll(arguments: argparse.Namespace) -> int:
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    from fieldwatch_agent import systemd
-
+    act = _on_windows if system.WINDOWS else _on_systemd
     try:
-        if arguments.verb == "status":
-            runs, words = systemd.state()
-            print(words)
-            return DONE if runs else FAILED
-        acts = {"install": systemd.install, "uninstall": systemd.uninstall}
-        for done in acts[arguments.verb]() if arguments.verb in acts else systemd.control(arguments.verb):
-            print(done)
-    except systemd.ServiceError as error:
+        return act(arguments)
+    except ServiceError as error:
         print(error, file=sys.stderr)
-        return FAILED
     except OSError as error:
         print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
-        return FAILED
+    return FAILED
+
+
+def _on_systemd(arguments: argparse.Namespace) -> int:
+    from fieldwatch_agent import systemd
+
+    if arguments.config is not None or arguments.verb == "run":
+        what = "'run'" if arguments.verb == "run" else "--config"
+        raise ServiceError(f"service: {what} is for Windows; here a unit of your own says 'fieldwatch-agent run'")
+    if arguments.verb == "status":
+        return _tell_state(*systemd.state())
+    acts = {"install": systemd.install, "uninstall": systemd.uninstall}
+    for done in acts[arguments.verb]() if arguments.verb in acts else systemd.control(arguments.verb):
+        print(done)
     return DONE
+
+
+def _on_windows(arguments: argparse.Namespace) -> int:
+    from fieldwatch_agent import windows_service as service
+    from fieldwatch_agent.enrol import places
+
+    if arguments.verb == "run":
+        from fieldwatch_agent import windows_manager
+
+        windows_manager.serve((arguments.config or places.config_file()).absolute())
+        return DONE
+    if arguments.verb == "status":
+        return _tell_state(*service.state(arguments.config))
+    acts = {"install": service.install, "uninstall": service.uninstall}
+    act = acts[arguments.verb] if arguments.verb in acts else partial(service.control, arguments.verb)
+    for done in act(arguments.config):
+        print(done)
+    return DONE
+
+
+def _tell_state(runs: bool, words: str) -> int:
+    print(words)
+    return DONE if runs else FAILED
 
 
 def _self_test(arguments: argparse.Namespace) -> int:

@@ -22,16 +22,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fieldwatch_agent.enrol import places
+from fieldwatch_agent.enrol.places import ServiceError
 
 OWN = places.UNITS[0]
 NAME = OWN.name
 TEMPLATES = (Path(__file__).with_name(NAME), Path(__file__).parents[2] / "packaging" / NAME)
 """In a wheel and in the frozen program beside this module, in a checkout where the packages are made."""
 HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/run/user")  # noqa: S108 (not used, but refused)
-
-
-class ServiceError(Exception):
-    """The service cannot be installed, or systemd refuses; the message says why and what would be right."""
 
 
 def unit(template: str, command: Sequence[str]) -> str:
@@ -121,8 +118,6 @@ def _package_unit() -> Path | None:
 
 
 def _has_systemd() -> None:
-    if sys.platform == "win32":
-        raise ServiceError("on Windows the MSI package installs the service; see docs/install-windows.md")
     if shutil.which("systemctl") is None:
         raise ServiceError("there is no systemd here; 'fieldwatch-agent run --config FILE' is what a service must run")
 

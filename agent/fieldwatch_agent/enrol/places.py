@@ -13,6 +13,13 @@ UNITS = tuple(Path(folder) / "fieldwatch-agent.service" for folder in ("/etc/sys
 """The unit that ``service install`` writes, and the packages'."""
 USER = "fieldwatch-agent"
 """The service's account on Linux; the package makes it."""
+SERVICE = "FieldwatchAgent"
+"""The service on Windows."""
+ALREADY_RUNS = 1056
+
+
+class ServiceError(Exception):
+    """The service cannot be installed, or the system refuses; the message says why and what would be right."""
 
 
 def config_file() -> Path:
@@ -74,8 +81,9 @@ if os.name == "posix":
 else:  # pragma: no cover
 
     def start_service() -> str:
-        """On Windows the installation starts it."""
-        return ""
+        """Start the installed service; empty where there is none or we may not."""
+        done = subprocess.run(["sc.exe", "start", SERVICE], capture_output=True, check=False)
+        return "the service runs" if done.returncode in {0, ALREADY_RUNS} else ""
 
     def run_as_service(command: Sequence[str], *, capture: bool = False) -> subprocess.CompletedProcess[str] | None:
         """On Windows the account of a service has no way in for others."""

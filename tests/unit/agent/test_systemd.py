@@ -55,14 +55,6 @@ def test_without_systemd_it_says_what_a_service_must_run(
     assert "there is no systemd here; 'fieldwatch-agent run --config FILE'" in capsys.readouterr().err
 
 
-def test_windows_is_told_what_installs_the_service(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert main(["service", "start"]) == 1
-    assert "on Windows the MSI package installs the service" in capsys.readouterr().err
-
-
 def test_the_wheel_carries_the_packages_unit() -> None:
     import tomllib
 

@@ -1,0 +1,145 @@
+"""``service`` on Windows: makes the program a service, one for each configuration, and undoes it.
+
+The default configuration's service is :data:`.places.SERVICE`; another's is called after its device, so that one
+installation serves several instruments. It needs an administrator.
+
+| done by ``install`` | undone by |
+|---|---|
+| the service: starts with Windows (delayed), restarted after 5, 30 and then 60 s | ``uninstall`` |
+| its account ``NT SERVICE\\<name>``, which has no password and exists as long as the service | ``uninstall`` |
+| a source in the event log, Application | ``uninstall`` |
+| rights on the folders of configuration (the service reads it) and state | removing the folders: results are in them |
+
+Windows quotes what it runs: a path with blanks and no quotes would let ``C:\\Program.exe`` run as the service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from fieldwatch_agent.enrol import places
+from fieldwatch_agent.enrol.places import ServiceError
+
+if TYPE_CHECKING:
+    from fieldwatch_agent.config import Config
+
+DISPLAY = "Fieldwatch agent"
+SYSTEM, ADMINISTRATORS = "S-1-5-18", "S-1-5-32-544"
+
+
+def name_of(config: Path, device: str) -> str:
+    """Return the name of the service that runs a configuration."""
+    return places.SERVICE if config == places.config_file() else f"{places.SERVICE}-{device}"
+
+
+def sid_of(service: str) -> str:
+    """Return the SID of a service's account, which Windows computes from the name.
+
+    >>> sid_of("TrustedInstaller")
+    'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464'
+    """
+    digest = hashlib.sha1(service.upper().encode("utf-16-le"), usedforsecurity=False).digest()
+    return "-".join(["S-1-5-80", *map(str, struct.unpack("<5I", digest))])
+
+
+def command_line(program: Sequence[str], config: PurePath) -> str:
+    """Return what Windows runs, the program always in quotes."""
+    rest = subprocess.list2cmdline([*program[1:], "service", "run", "--config", str(config)])
+    return f'"{program[0]}" {rest}'
+
+
+def rights(service: str, config: PurePath, state: PurePath) -> list[list[str]]:
+    """Return the calls of ``icacls`` that give each folder to who needs it, and to nobody else.
+
+    Where the one folder holds the other, the outer one comes first: what it passes on is replaced in the inner one.
+    """
+    folders = {config.parent: "RX"} | {state: "M"}
+    return [
+        ["icacls", str(folder), "/inheritance:r", "/grant:r", f"*{SYSTEM}:(OI)(CI)F", f"*{ADMINISTRATORS}:(OI)(CI)F",
+         f"*{sid_of(service)}:(OI)(CI){folders[folder]}"]
+        for folder in sorted(folders, key=lambda folder: len(folder.parts))
+    ]  # fmt: skip
+
+
+def install(config: Path | None = None) -> Iterator[str]:
+    """Install and start the service; yield each thing that was done. Raises :class:`ServiceError`."""
+    from fieldwatch_agent import windows_manager as manager
+    from fieldwatch_agent.service import own_command  # it brings all libraries along; the other verbs are quick
+
+    path = (config or places.config_file()).absolute()
+    told = _load(path)
+    service = name_of(path, told.device.id)
+    command = command_line(own_command(), path)
+    told.state.dir.mkdir(parents=True, exist_ok=True)
+    with manager.refusals():
+        yield from manager.create(service, command, f"{DISPLAY} ({told.device.id})")
+    for call in rights(service, path, told.state.dir):
+        _call(call)
+        yield f"rights of {call[1]}"
+    with manager.refusals():
+        manager.start(service)
+    yield f"the service {service} runs; it starts with this computer"
+
+
+def uninstall(config: Path | None = None) -> Iterator[str]:
+    """Stop and remove the service; raises :class:`ServiceError`."""
+    from fieldwatch_agent import windows_manager as manager
+
+    path = (config or places.config_file()).absolute()
+    service = _service_of(path)
+    with manager.refusals():
+        manager.remove(service)
+    yield f"the service {service} is stopped and removed, its account and its source in the event log with it"
+    yield f"kept: {path.parent} and the state folder; see docs/install-windows.md for removing them"
+
+
+def control(verb: str, config: Path | None = None) -> Iterator[str]:
+    """``start`` or ``stop``; raises :class:`ServiceError`."""
+    from fieldwatch_agent import windows_manager as manager
+
+    service = _service_of((config or places.config_file()).absolute())
+    with manager.refusals():
+        if verb == "start":
+            manager.start(service)
+            yield f"the service {service} runs"
+        else:
+            manager.stop(service)
+            yield f"the service {service} is stopped, until this computer starts again"
+
+
+def state(config: Path | None = None) -> tuple[bool, str]:
+    """Return whether the service runs, and in words what it does. Raises :class:`ServiceError`."""
+    from fieldwatch_agent import windows_manager as manager
+
+    with manager.refusals():
+        return manager.state(_service_of((config or places.config_file()).absolute()))
+
+
+def _load(path: Path) -> Config:
+    from fieldwatch_agent.config import ConfigError, load
+
+    if not path.exists():
+        raise ServiceError(f"{path} is not there: run 'fieldwatch-agent setup' first, as an administrator")
+    try:
+        return load(path)
+    except ConfigError as error:
+        raise ServiceError(str(error)) from error
+
+
+def _service_of(path: Path) -> str:
+    return places.SERVICE if path == places.config_file() else name_of(path, _load(path).device.id)
+
+
+def _call(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError as error:
+        raise ServiceError(f"{command[0]}: {error.strerror or error}") from error
+    if done.returncode != 0:
+        told = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise ServiceError(f"{subprocess.list2cmdline(command)}: {told}")

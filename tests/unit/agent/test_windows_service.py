@@ -1,0 +1,164 @@
+"""The Windows service as far as it is no Windows: what its host promises, and what ``service install`` would ask for.
+
+The host runs the real service in a thread; pywin32's side of it ran under Wine, see docs/install-windows.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+
+import pytest
+from fieldwatch_agent import service, windows_host, windows_service
+from fieldwatch_agent.__main__ import main
+from fieldwatch_agent.enrol import places
+from fieldwatch_agent.send.journal import Journal
+from fieldwatch_agent.windows_host import Hosted
+
+from tests.conftest import wait_until
+
+CONFIG = """\
+[device]
+id = "press-0001"
+type = "press"
+[log]
+path = "readings*.csv"
+period = "60s"
+[state]
+dir = "state"
+"""
+
+
+class Manager:
+    """The service manager's end, and the process that is not really left."""
+
+    def __init__(self, config: Path) -> None:
+        self.pending = 0
+        self.told: list[str] = []
+        self.left: list[int] = []
+        self.gone = threading.Event()
+        self.hosted = Hosted(config, self._still, self.told.append, self._leave)
+        self.thread = threading.Thread(target=self.hosted.run)
+
+    def _still(self) -> None:
+        self.pending += 1
+
+    def _leave(self, code: int) -> None:
+        self.left.append(code)
+        self.gone.set()
+
+    @property
+    def runs(self) -> bool:
+        return self.hosted._service is not None
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    (tmp_path / "agent.toml").write_text(CONFIG, encoding="utf-8")
+    manager = Manager(tmp_path / "agent.toml")
+    yield manager
+    if manager.thread.ident is not None:
+        manager.hosted.stop()
+        manager.thread.join()
+
+
+def test_a_stop_ends_it_in_good_order(manager: Manager, tmp_path: Path) -> None:
+    manager.thread.start()
+    wait_until(lambda: manager.runs, "the service to begin")
+    manager.hosted.stop()
+    manager.hosted.stop()  # a shutdown in the midst of it
+    manager.thread.join()
+    assert (manager.left, manager.told) == ([], [])
+    assert manager.pending >= 1, "the service manager was told at once"
+    journal = Journal(tmp_path / "state", 1 << 30)
+    assert not journal.crashed
+    journal.close()
+
+
+def test_a_stop_while_it_still_imports_is_kept(manager: Manager) -> None:
+    manager.hosted.stop()
+    manager.thread.start()
+    manager.thread.join()
+    assert (manager.left, manager.told) == ([], [])
+
+
+def test_a_configuration_that_cannot_be_used_is_no_stop(manager: Manager, tmp_path: Path) -> None:
+    """Windows starts only what has ended with an exit code and without the state STOPPED."""
+    (tmp_path / "agent.toml").write_text(CONFIG.replace("press-0001", "P"), encoding="utf-8")
+    manager.hosted.run()
+    assert manager.left == [2]
+    assert "agent.toml:2: [device] id" in manager.told[0]
+
+
+def test_a_journal_that_is_in_use_is_no_stop(manager: Manager, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "state", 1 << 30)
+    manager.hosted.run()
+    journal.close()
+    assert manager.left == [1]
+    assert "another fieldwatch-agent works in this state folder" in manager.told[0]
+
+
+@pytest.mark.parametrize("end", [KeyError("x"), SystemExit(0), None])
+def test_whatever_ends_it_unasked_has_an_exit_code(
+    manager: Manager, monkeypatch: pytest.MonkeyPatch, end: BaseException | None
+) -> None:
+    def run(*_: object, **__: object) -> int:
+        if end is not None:
+            raise end
+        return 0
+
+    monkeypatch.setattr(service, "run", run)
+    manager.hosted.run()
+    assert manager.left == [1 if end is None else 70]
+    assert [type(end).__name__ in told for told in manager.told] == ([] if end is None else [True])
+
+
+def test_a_loop_that_hangs_is_waited_for_and_ended(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = threading.Event()
+    monkeypatch.setattr(service, "run", lambda *_, **__: 0 if hung.wait(60) else 1)
+    monkeypatch.setattr(windows_host, "CHECK_S", 0.01)
+    monkeypatch.setattr(windows_host, "STOP_S", 0.05)
+    manager.thread.start()
+    manager.hosted.stop()
+    assert manager.gone.wait(30)
+    hung.set()
+    manager.thread.join()
+    assert manager.left == [1]
+    assert manager.pending == 6, "with the stop, and each time that it was waited for"
+    assert "did not stop within" in manager.told[0]
+
+
+def test_the_accounts_sid_is_the_one_that_windows_computes() -> None:
+    expected = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"
+    assert windows_service.sid_of("TrustedInstaller") == windows_service.sid_of("trustedinstaller") == expected
+
+
+def test_each_configuration_has_a_service_of_its_own() -> None:
+    assert windows_service.name_of(places.config_file(), "press-0001") == "FieldwatchAgent"
+    assert windows_service.name_of(Path("/second/agent.toml"), "press-0002") == "FieldwatchAgent-press-0002"
+
+
+def test_what_windows_runs_is_quoted() -> None:
+    program = r"C:\Program Files\Fieldwatch\fieldwatch-agent.exe"
+    line = windows_service.command_line([program], PureWindowsPath(r"C:\Lab data\agent.toml"))
+    assert line == f'"{program}" service run --config "C:\\Lab data\\agent.toml"'
+
+
+def test_the_service_reads_its_configuration_and_changes_its_state() -> None:
+    folder = PureWindowsPath(r"C:\ProgramData\Fieldwatch\second")
+    calls = windows_service.rights("X", folder / "agent.toml", folder / "state")
+    sid = windows_service.sid_of("X")
+    assert [(call[1], call[-1]) for call in calls] == [
+        (str(folder), f"*{sid}:(OI)(CI)RX"),
+        (str(folder / "state"), f"*{sid}:(OI)(CI)M"),
+    ], "the outer folder first"
+    assert all("/inheritance:r" in call and "*S-1-5-18:(OI)(CI)F" in call for call in calls)
+    same = windows_service.rights("X", folder / "agent.toml", folder)
+    assert [call[-1] for call in same] == [f"*{sid}:(OI)(CI)M"]
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["install", "--config", "x.toml"]])
+def test_elsewhere_it_is_told_what_is_windows_alone(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["service", *arguments]) == 1
+    assert "is for Windows" in capsys.readouterr().err
