@@ -248,6 +248,7 @@ def test_what_is_written_while_the_rotation_is_noticed_is_not_lost(tmp_path: Pat
     assert agent.minutes == list(range(5))
 
 
+@pytest.mark.soak
 def test_a_year_of_backlog_is_read_oldest_first_whatever_the_file_times(tmp_path: Path) -> None:
     """A copied folder has one time for all files, and names say nothing either: the readings do."""
     device = Device(tmp_path, "daily")

@@ -63,6 +63,7 @@ def new(url: str, keys: Path, bundles: Path) -> bytes:
     return Folder(url).read("root.json")
 
 
+@pytest.mark.soak
 @each_store
 def test_every_verb_works_there(
     bucket: Bucket, bundles: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -275,6 +276,7 @@ def cut(base: Base, at: int, done: bool) -> None:
     assert folder.read("root.json") == folder.state().roots[-1], "what installers embed"
 
 
+@pytest.mark.soak
 @pytest.mark.fake_gcs
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("verb", VERBS)
@@ -292,6 +294,7 @@ def test_the_connection_is_cut_at_every_request(bucket: Bucket, bundles: Path, t
             cut(base, at, done)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("bucket", SCHEMES[:2], indirect=True)
 def test_the_connection_is_cut_elsewhere_too(bucket: Bucket, bundles: Path, tmp_path: Path) -> None:
