@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
         return FAILED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return DONE
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and system.reader_left(error):
+            sys.stderr.close()
+            return DONE
         traceback.print_exc()
         return CRASHED
 
@@ -312,9 +312,9 @@ def _replay(arguments: argparse.Namespace) -> int:
     except BundleError as error:
         print(f"{arguments.bundle}: {error}", file=sys.stderr)
         return FAILED
-    except BrokenPipeError:
-        raise
     except OSError as error:
+        if system.reader_left(error):
+            raise
         print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
         return FAILED
     return _read_to_the_end(replay)

@@ -52,14 +52,17 @@ def write(path: Path, data: bytes, private: bool = False) -> None:
 def read(path: Path) -> bytes:
     """Return a file's bytes; one that another program holds briefly is retried for a tenth of a second.
 
-    Raises :class:`FileNotFoundError` where there is none, any other :class:`OSError` where it cannot be read now.
+    Raises :class:`FileNotFoundError` where there is none, :class:`IsADirectoryError` where it is a folder, any other
+    :class:`OSError` where it cannot be read now.
     """
     for attempt in range(1, READS):
         try:
             return path.read_bytes()
         except (FileNotFoundError, IsADirectoryError):
             raise
-        except OSError:
+        except OSError as error:
+            if path.is_dir():  # to Windows a folder is a file that one may not read
+                raise IsADirectoryError(errno.EISDIR, "is a folder", str(path)) from error
             time.sleep(0.02 * attempt)
     return path.read_bytes()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from io import TextIOWrapper
@@ -17,6 +18,12 @@ def folder_name(device: str) -> str:
     No device's id has an underscore, so the name is nobody else's.
     """
     return f"{device}_" if WINDOWS and _RESERVED.fullmatch(device) else device
+
+
+def reader_left(error: OSError) -> bool:
+    """Tell whether who read our output has closed it, as ``head`` does; Windows says only that something is invalid."""
+    closed = error.errno == errno.EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or (WINDOWS and closed)
 
 
 def speak_plainly(*streams: TextIO | None) -> None:

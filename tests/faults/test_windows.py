@@ -157,6 +157,12 @@ def test_a_damaged_journal_is_set_aside(windows: Windows, tmp_path: Path, damage
     assert windows.refused == []
 
 
+def test_a_folder_in_the_place_of_a_bundle_is_no_bundle(windows: Windows, tmp_path: Path) -> None:
+    """Windows says of it that one may not read it."""
+    activation.test_a_damaged_file_falls_back_is_announced_and_can_be_had_again(tmp_path, "folder")
+    assert {act[:4] for act in windows.refused} == {"open"}
+
+
 UPDATES: list[Callable[[Device], None]] = [
     server.test_a_download_that_breaks_off_goes_on,
     server.test_a_poisoned_part_is_thrown_away,

@@ -38,6 +38,7 @@ class Updating:
         self._interval = interval
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
+        self._killed = False  # by us: on Windows its exit code is then 1, that of a failure which it has recorded
         self._due = time.monotonic()
         self._trouble: Trouble | None = None
         self._begun = self._wanted = self.ended = 0
@@ -63,6 +64,7 @@ class Updating:
         if code is None:
             if time.monotonic() - self._started > LIMIT_S:
                 log.error("the updater has not ended within %.0f s: it is stopped", LIMIT_S)
+                self._killed = True
                 self._process.kill()
             return
         self._process = None
@@ -74,7 +76,8 @@ class Updating:
                 "'fieldwatch-agent check --config F' names the lines: correct them before the next start",
             )
         else:
-            self._tell("" if code in ENDS else f"the updater ended without a result (exit code {code})")
+            known = code in ENDS and not self._killed
+            self._tell("" if known else f"the updater ended without a result (exit code {code})")
 
     def stop(self) -> bool:
         """Stop a running updater; tell whether there was one."""
@@ -91,6 +94,7 @@ class Updating:
     def _start(self) -> None:
         self._started = time.monotonic()
         self._begun += 1
+        self._killed = False
         try:
             self._process = subprocess.Popen(self._command)
         except OSError as error:

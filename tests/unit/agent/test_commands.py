@@ -1,5 +1,6 @@
 """The agent's commands as a person runs them: the real program, a log, a bundle."""
 
+import errno
 import io
 import os
 import subprocess
@@ -101,3 +102,10 @@ def test_a_terminal_without_the_character_shows_its_number() -> None:
     system.speak_plainly(terminal, None)
     print("µ→", file=terminal, flush=True)
     assert shown.getvalue().splitlines() == ["µ".encode("cp437") + rb"\u2192"]
+
+
+def test_windows_says_only_that_something_is_invalid_when_a_reader_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, named = OSError(errno.EINVAL, "Invalid argument"), OSError(errno.EINVAL, "Invalid argument", "a?b")
+    assert (system.reader_left(closed), system.reader_left(BrokenPipeError())) == (False, True)
+    monkeypatch.setattr(system, "WINDOWS", True)
+    assert (system.reader_left(closed), system.reader_left(named)) == (True, False)

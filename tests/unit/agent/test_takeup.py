@@ -272,12 +272,31 @@ def test_an_updater_that_starts_late_has_its_full_time(monkeypatch: pytest.Monke
 def test_an_updater_that_cannot_tell_is_told_of(
     program: str, says: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "LIMIT_S", 1.0)
+    monkeypatch.setattr(child, "LIMIT_S", 1.0 if "sleep" in program else 60.0)
     updating = Updating([sys.executable, "-c", program], 0.1)
     updating.follow()
     ended(updating)
     trouble = updating.trouble()
     assert (trouble.detail if trouble is not None else None) == says or (trouble and says and says in trouble.detail)
+
+
+def test_an_updater_that_we_had_to_kill_has_no_result_whatever_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """On Windows that is 1, which says elsewhere that it failed and has recorded why."""
+
+    class LikeWindows(subprocess.Popen[bytes]):
+        def kill(self) -> None:
+            self.terminate()
+
+    monkeypatch.setattr(subprocess, "Popen", LikeWindows)
+    monkeypatch.setattr(child, "LIMIT_S", 1.0)
+    says = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(1)); time.sleep(60)"
+    updating = Updating([sys.executable, "-c", says], 0.1)
+    updating.follow()
+    ended(updating)
+    trouble = updating.trouble()
+    assert trouble is not None and "ended without a result" in trouble.detail
 
 
 def test_an_updater_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
