@@ -377,7 +377,13 @@ def _read_to_the_end(replay: Replay) -> int:
     for path in replay.incomplete:
         print(f"{path}: this gzip file is incomplete or damaged: readings after that are missing here", file=sys.stderr)
     if not replay.readings:
-        print("no reading was found: 'fieldwatch-agent check' shows how a log is understood", file=sys.stderr)
+        if replay.first:
+            print(replay.first, file=sys.stderr)
+        print(
+            "no reading was found: how the log is written is said in [log] of the file that --config names; "
+            "'fieldwatch-agent setup --log LOG' finds it out and writes it",
+            file=sys.stderr,
+        )
     return DONE if replay.readings and not replay.incomplete else FAILED
 
 

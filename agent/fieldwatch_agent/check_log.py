@@ -27,7 +27,7 @@ from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_contract.reading.parse import Parser, Refusal
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.text import cut, unit
-from fieldwatch_contract.reading.words import REMARKS, some, word
+from fieldwatch_contract.reading.words import REMARKS, some, value_a_line, word
 from numpy.typing import NDArray
 
 from fieldwatch_agent.findings import Finding, Level
@@ -158,6 +158,12 @@ def columns_of(found: Outcome) -> tuple[str, ...]:
     return tuple(name for name in columns.unknown if word(name) not in REMARKS)
 
 
+def pairs_of(found: Outcome) -> tuple[str, str] | None:
+    """Return the columns of sensors' names, which are no numbers, and of values, where a line holds one value."""
+    pair = value_a_line(found.parser.sensors)
+    return pair if pair is not None and found.bad[pair[0]] * 2 > len(found.ts) else None
+
+
 def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
     """Yield the findings; ``sensors``: the bundle's, none where there is no bundle yet."""
     where = "[log] path"
@@ -189,6 +195,10 @@ def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
         found = outcome(sample, log, columns_of(found))
     if not len(found.ts):
         yield _nothing(found, sample)
+        return
+    if not sensors and log.format == "csv" and (pair := pairs_of(found)) is not None:
+        what = f"a line seems to hold one value: {pair[0]!r} names the sensor, {pair[1]!r} is its value"
+        yield Finding("error", newest, what, 'set [log] format = "long"')
         return
     yield from _dialect(log, found, sample)
     yield from _refused(found, sample)

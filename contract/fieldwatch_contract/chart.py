@@ -28,7 +28,8 @@ STEPS = tuple(
 
 STYLE = (
     "body{font:15px system-ui;margin:2rem auto;max-width:1040px;padding:0 1rem;color:#1b1f24;background:#fff}"
-    "svg{width:100%;height:auto}table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:left}"
+    "svg{width:100%;height:auto}.c{overflow-x:auto}.c svg{min-width:720px}"
+    "table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:left}"
     ".s{fill:none;stroke:#235a97;stroke-width:1.2}.t{fill:none;stroke:#b3261e;stroke-dasharray:5 4}"
     ".a{fill:#b3261e;opacity:.16}.l{fill:#d98a00;opacity:.22}text{font-size:12px;fill:#57606a}"
 )
@@ -44,6 +45,8 @@ def chart(
     period: int,
 ) -> str:
     """Draw score (solid) and level (dashed) over time, alerts and labelled time as bands; no line crosses a gap.
+
+    Where the screen is narrow the picture is scrolled, so that its words can be read.
 
     ``ts`` int64 ``[n]`` µs, rising; ``score`` float32 and ``level`` float64 ``[n]``; ``labels`` first and last µs.
     """
@@ -78,11 +81,12 @@ def chart(
         ts[starts], height, np.ones(len(starts), bool), apart, x, y, "t"
     )
     return (
+        f"<div class='c' tabindex='0'>"
         f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' role='img' aria-label='score of {escape(title, quote=True)} over time'>"
         f"<title>{escape(title)}</title>{''.join(bands)}{lines}"
         f"<text x='0' y='14'>{top:.3g}</text><text x='0' y='{HEIGHT - 18}'>0</text>"
         f"<text x='{EDGE + 4}' y='14'>{escape(title)}</text>"
-        f"{''.join(_tick(x(time), label) for time, label in ticks(first, last))}</svg>"
+        f"{''.join(_tick(x(time), label) for time, label in ticks(first, last))}</svg></div>"
     )
 
 

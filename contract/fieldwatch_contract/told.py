@@ -268,6 +268,18 @@ def _point(point: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
+def every(seconds: float) -> str:
+    """Write the time between two readings, in the largest unit of which it is a whole number.
+
+    >>> [every(each) for each in (0.5, 60, 97, 90, 900, 5400, 7200, 86_400)]
+    ['0.5 s', '1 min', '97 s', '90 s', '15 min', '90 min', '2 h', '24 h']
+    """
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
 def duration(seconds: float) -> str:
     """Write a length of time.
 

@@ -475,6 +475,11 @@ def test_replay_says_what_is_wrong(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"{packed}: this gzip file is incomplete" in done.stderr
     assert done.stdout, "what is there is scored"
+    device.log.write_text("time,sensor,value\n2026-01-01T00:00:00Z,s0,1\n2026-01-01T00:00:00Z,s1,1\n")
+    done = replay(device.log)
+    assert done.returncode == 1
+    assert f"{device.log} line 2: none of the bundle's 3 sensors has a column" in done.stderr
+    assert 'say [log] format = "long"' in done.stderr and "the file that --config names" in done.stderr
     device.log.write_bytes(b"")
     done = replay(device.log)
     assert done.returncode == 1

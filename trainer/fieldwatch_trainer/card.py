@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fieldwatch_contract.told import duration
+from fieldwatch_contract.told import duration, every
 
 from fieldwatch_trainer.checks import told
 
@@ -18,6 +18,7 @@ LABELS = {
     "alert_precision": "alert precision: share of alerts that met an event",
     "false_alarms_per_day": "false alarms per device-day",
     "false_alarms": "false alarms",
+    "normal_days": "device-days in which a false alarm could come",
     "alerts": "alerts",
     "events": "labelled events",
     "delay_median_s": "delay to the alert, median",
@@ -117,7 +118,7 @@ def _facts(run: Mapping[str, Any]) -> list[str]:
     if run.get("sensors"):
         lines.append(f"Sensors: {len(run['sensors'])}")
     if run.get("timed", True) and run.get("period_s"):
-        lines.append(f"Period {duration(run['period_s'])}, window {run.get('window', 1)} rows")
+        lines.append(f"Period {every(run['period_s'])}, window {run.get('window', 1)} rows")
     return _bullets(lines)
 
 

@@ -47,7 +47,8 @@ def _summary(model: Mapping[str, Any]) -> str:
     events, recall, alerts = model.get("events"), model.get("event_recall"), model.get("alerts")
     if alerts is None:
         return ""
-    found = f"{_found(recall or 0.0, events)} labelled events had an alert" if events else "No event is labelled"
+    none = "No event is labelled, so every alert counts as false"
+    found = f"{_found(recall or 0.0, events)} labelled events had an alert" if events else none
     rate = model.get("false_alarms_per_day")
     cost = "" if rate is None else f", {number(model['false_alarms'])} false alarms: <b>{rate:.2f}</b> a device-day"
     quarters = [q["false_alarms_per_day"] for q in model.get("quarters") or []]
@@ -101,7 +102,7 @@ def _card(place: str, case: Case) -> str:
     svg = figures.timeline(
         place, str(case["device"]), one["ts"], one["score"], _level(one), one["labels"], one["alerts"]
     )
-    return f"<figure>{svg}<figcaption class='small'>{_when(case)}. {escape(_about(case))}</figcaption></figure>"
+    return f"<figure>{svg}<figcaption class='small'>{_when(case)}: {escape(_about(case))}</figcaption></figure>"
 
 
 def _level(one: Mapping[str, Any]) -> Sequence[float]:
@@ -122,7 +123,7 @@ def _about(case: Case) -> str:
     if case.get("counts", 1) > 1:
         told.append(f"counts as {case['counts']}: open for longer than a shift")
     if case.get("peak") is not None:
-        of = f", {case['of_threshold']:.2g} of the level" if case.get("of_threshold") is not None else ""
+        of = f", {case['of_threshold']:.2g} times the level" if case.get("of_threshold") is not None else ""
         told.append(f"highest score {number(case['peak'])}{of}")
     else:
         told.append("every row unknown")

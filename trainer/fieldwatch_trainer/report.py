@@ -40,7 +40,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from fieldwatch_contract.told import duration
+from fieldwatch_contract.told import every
 
 from fieldwatch_trainer import cases, figures
 from fieldwatch_trainer.advice import advice
@@ -188,7 +188,7 @@ def _header(run: Mapping[str, Any]) -> str:
     if run.get("sensors"):
         facts.append(f"{len(run['sensors'])} sensors")
     if run.get("timed", True) and run.get("period_s"):
-        facts.append(f"a row every {duration(run['period_s'])}")
+        facts.append(f"a row every {every(run['period_s'])}")
     if run.get("window", 1) > 1:
         facts.append(f"window of {run['window']} rows")
     digest = f"<p class='soft small'>sha256 <code>{escape(str(run['sha256']))}</code></p>" if run.get("sha256") else ""
@@ -361,7 +361,7 @@ def _thresholds(run: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
             )
         got = (measured.get(name) or {}).get("false_alarms_per_day")
         if got is not None:
-            item += f" Measured: {number(got)} false alarms per device-day."
+            item += f" Measured, with nobody who answers: {number(got)} false alarms per device-day."
         if within := model.get("range"):
             item += (
                 f" Speaks only while the {escape(str(within['model']))}'s score is at most {number(within['limit'])}; "
@@ -376,8 +376,9 @@ def _thresholds(run: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
         text = (
             f"<p>Budget: at most <b>{number(budget['episodes_per_device_day'])}</b> false alarms per device-day, "
             "counted as the alerts that people would get, on time that the models had not seen; one that stays open "
-            "counts once more every eight hours. What was measured there keeps the budget because the threshold was "
-            "set on it.</p>"
+            "counts once more every eight hours. The threshold was set on that time, so it keeps the budget there. "
+            "What an alert needs begins there and moves: where nobody answers, towards alerts at twice the budget, so "
+            "that faults are still heard; where people answer, towards less than half of it that are false.</p>"
         )
     return f"{text}<ul>{''.join(items)}</ul>"
 

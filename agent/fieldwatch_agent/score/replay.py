@@ -71,6 +71,8 @@ class Replay:
         self._manifest = bundle.manifest
         self._scorer = Scorer(bundle)
         self.refused: Counter[str] = Counter()
+        self.first = ""
+        """Where the first refused line stands, and why it was."""
         self.readings = 0
         self.columns = ""
         self.incomplete: list[Path] = []
@@ -105,8 +107,13 @@ class Replay:
         newest: int | None = None
         for path in logs:
             written = path.stat().st_mtime_ns // 1000
+            line = 1
             for lines in read_file(path, self._config, BLOCK_BYTES):
                 readings = parser.parse(lines)
+                if readings.refused and not self.first:
+                    first = readings.refused[0]
+                    self.first = f"{path} line {line + first.line}: {first.detail}"
+                line += len(lines)
                 self.columns = parser.columns.describe() if parser.columns else ""
                 self.refused.update(refusal.reason for refusal in readings.refused)
                 known = ~ahead(readings.ts, clock.now(), newest, written).future

@@ -25,9 +25,8 @@ from fieldwatch_contract.reading.advice import repeated_extremes, senses, zone_b
 from fieldwatch_contract.reading.parse import Parser
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.text import cut, detect
-from fieldwatch_contract.reading.words import SENSOR_NAMES, VALUE_NAMES, word
 
-from fieldwatch_agent.check_log import Outcome, Sample, columns_of, outcome, take_sample
+from fieldwatch_agent.check_log import Outcome, Sample, columns_of, outcome, pairs_of, take_sample
 from fieldwatch_agent.log.files import HEAD
 from fieldwatch_agent.log.shared_file import open_shared
 from fieldwatch_agent.log.tail import Tail
@@ -106,7 +105,7 @@ def understand(pattern: str, newest: Path, given: Mapping[str, Any]) -> Understo
     if "format" not in keys and _first(sample).startswith(b"{"):
         keys["format"] = "jsonl"
     seen = _read(keys, sample)
-    if "format" not in keys and _names_pairs(seen.found):
+    if "format" not in keys and pairs_of(seen.found):
         seen = _read({**keys, "format": "long"}, sample)
     if not _said(keys, "format"):
         seen = _with_time_format(seen)
@@ -151,13 +150,6 @@ def _time(keys: Mapping[str, Any], **more: str) -> dict[str, Any]:
     """Return ``[log.timestamp]`` with more keys; in its short form it is the column."""
     time = keys.get("timestamp", {})
     return {**(time if isinstance(time, dict) else {"column": time}), **more}
-
-
-def _names_pairs(found: Outcome) -> bool:
-    """Tell whether a line holds one value: a column of sensors' names, which are no numbers, and one of values."""
-    names = {word(name): name for name in found.parser.sensors}
-    told = [name for short, name in names.items() if short in SENSOR_NAMES and found.bad[name] * 2 > len(found.ts)]
-    return bool(told) and not VALUE_NAMES.isdisjoint(names)
 
 
 def _with_time_format(seen: Understood) -> Understood:

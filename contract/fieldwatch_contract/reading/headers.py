@@ -17,7 +17,7 @@ from fieldwatch_contract.reading.lines import RefusedError
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.signs import is_number
 from fieldwatch_contract.reading.times import Times
-from fieldwatch_contract.reading.words import is_processing, some
+from fieldwatch_contract.reading.words import is_processing, some, value_a_line
 
 PREAMBLE = 50
 """Lines of text at the beginning of a file that are skipped at most; further ones are refused."""
@@ -107,6 +107,9 @@ class Headers:
                 return columns
         if names:
             known = f"none of the bundle's {len(columns.order)} sensors has a column"
+            if value_a_line(names) and self._log.format == "csv":
+                known += f", the columns are {some(names)}"
+                raise RefusedError("header", f'{known}; if a line holds one value, say [log] format = "long"')
             raise RefusedError("header", f"{known}; the columns are {some(names)}")
         return columns
 

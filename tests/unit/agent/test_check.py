@@ -388,6 +388,21 @@ def test_units_thousands_and_amounts_of_a_log_with_a_line_a_value(folder: Path) 
     assert "1002 or 1.002?" in found
 
 
+def test_a_log_with_a_line_a_value_that_is_read_as_columns_is_told_as_such(folder: Path) -> None:
+    """Not as duplicates, whose remedy would be another period."""
+    content = "\n".join(["time,sensor,value", *(f"{ts},{name},1.5" for ts in stamps(30) for name in "ab"), ""])
+    finding = one(findings_of(folder, content), "a line seems to hold one value")
+    assert (finding.level, finding.remedy) == ("error", 'set [log] format = "long"')
+    assert "'sensor' names the sensor, 'value' is its value" in finding.what
+    assert "duplicate" not in text(findings_of(folder, content))
+    assert "seems to hold" not in text(findings_of(folder, content, 'format = "long"'))
+    install(folder, make_bundle(["a", "b"]))
+    finding = one(
+        findings_of(folder, content), "none of the bundle's 2 sensors has a column, the columns are time, sensor, value"
+    )
+    assert (finding.level, finding.remedy) == ("error", 'if a line holds one value, say [log] format = "long"')
+
+
 @pytest.mark.parametrize("form", ["long", "jsonl"])
 def test_a_sensor_that_never_has_a_value_is_named(folder: Path, form: str) -> None:
     install(folder, make_bundle(["s0", "s1", "s2"]))

@@ -25,6 +25,7 @@ def test_each_model_has_a_chart_with_times_and_alerts() -> None:
     assert html.count("<svg") == 2 and "press/1 on &lt;log&gt;" in html and "<script" not in html
     assert html.count(">00:30</text>") == 2 and html.count("class='a'") == 2
     assert "120 normal; 1 alerts" in html
+    assert html.count("<div class='c'") == html.count("</svg></div>") == 2 and ".c{overflow-x:auto}" in html, "scrolled"
     assert set(re.findall(r"https?://", html)) == set()
 
 

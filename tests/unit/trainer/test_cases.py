@@ -44,6 +44,12 @@ def test_every_false_alarm_is_listed_with_its_sensors_and_the_first_are_pictured
     assert f"Alerts for nothing ({count})" in html and "Missed (1)" in html
     assert html.index("Missed (1)") < html.index("Alerts for nothing")
     assert "8 more" in html and html.count("led by d, b") == count + 1
+    assert "highest score 2, 2 times the level; led by" in html
+
+
+def test_alerts_where_nothing_is_labelled_are_said_to_count_as_false_for_that() -> None:
+    html = cases.section("detector", figures(JUDGE, [device("press-0", [100], [])]), [], "x", {})
+    assert "No event is labelled, so every alert counts as false</b>; 1 alerts, 1 false alarms" in html
 
 
 def test_leaders_are_the_sensors_with_the_largest_sum() -> None:

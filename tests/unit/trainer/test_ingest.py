@@ -203,6 +203,40 @@ def test_long_and_json(tmp_path: Path, lake: Path, values: np.ndarray, capsys: p
     np.testing.assert_array_equal(rows_of(lake, "long-1")[1], values)
 
 
+@pytest.mark.parametrize("header", ["time,sensor,value", "Timestamp,Tag Name,Messwert"])
+def test_how_a_log_is_written_and_its_odd_period_are_found_out(
+    tmp_path: Path, lake: Path, values: np.ndarray, header: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = 97_000_000
+    text, objects = [header], []
+    for row, (a, b) in enumerate(values.tolist()):
+        ts = iso(START + row * step)
+        text += [f"{ts},a,{a}", f"{ts[:-1]}.004Z,b,{b}"]  # the second one a moment later
+        text += [f"{ts},rare,1"] * (row % 10 == 9)
+        objects.append(json.dumps({"timestamp": ts, "a": a, "b": b}))
+    write(tmp_path / "long-1" / "log.csv", text)
+    write(tmp_path / "json-1" / "log.jsonl", objects)
+    ingest(capsys, tmp_path / "asked", tmp_path / "long-1", "--format", "long", "--period", "97s")
+    (done,) = ingest(capsys, lake, tmp_path / "long-1")["devices"]
+    assert (done["format"], done["period_s"]) == ("long", 97.0)
+    assert rows_of(lake, "long-1")[0] == rows_of(tmp_path / "asked", "long-1")[0]
+    assert rows_of(lake, "long-1")[1].tobytes() == rows_of(tmp_path / "asked", "long-1")[1].tobytes()
+    (done,) = ingest(capsys, lake, tmp_path / "json-1")["devices"]
+    assert (done["format"], done["period_s"]) == ("jsonl", 97.0)
+
+    assert main(["ingest", str(tmp_path / "long-1"), "--out", str(tmp_path / "said")]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(text)} lines with a value each (format long), 0 refused" in said and "one every 97 s" in said
+
+
+def test_numbers_under_a_word_for_sensors_are_a_sensor_all_the_same(
+    tmp_path: Path, lake: Path, values: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "press-0" / "log.csv", lines(values, ("Channel", "Value")))
+    (done,) = ingest(capsys, lake, tmp_path / "press-0")["devices"]
+    assert (done["format"], done["sensors"]) == ("csv", ["Channel", "Value"])
+
+
 def test_a_column_of_text_and_a_number_for_no_value(
     tmp_path: Path, lake: Path, values: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,7 +341,7 @@ def test_a_damaged_packed_file_gives_what_it_has_and_exit_1(
         (["no-such.csv"], "no-such.csv: there is no log"),
         ([], "name a log"),
         (["press-0", "--period", "1"], r"\[log\] period: '1' is not an amount with a unit"),
-        (["press-0", "--format", "long"], "needs --period"),
+        (["few", "--format", "long"], "too few values to measure their period: say --period"),
         (["press-0", "--config", "none.toml"], "none.toml: cannot be read"),
         (["press-0", "--labels", "press-0/log.csv"], "neither a time nor the names"),
         (["--devices", "press-0/log.csv"], "column 'device' is missing"),
@@ -320,6 +354,7 @@ def test_wrong_usage_is_told(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "press-0" / "log.csv", [line.replace("timestamp", "when") for line in lines(values)])
+    write(tmp_path / "few" / "log.csv", ["time,sensor,value", *(f"{iso(START)},{name},1" for name in "abcd")])
     ingest(capsys, lake, tmp_path / "press-0", "--device-type", "press")
     if "lathe" not in args and "press-0" in args:
         args = [*args, "--device-type", "press"]

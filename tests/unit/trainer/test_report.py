@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldwatch_contract.told import duration
+from fieldwatch_contract.told import duration, every
 from fieldwatch_trainer import report
 from fieldwatch_trainer.card import card, figure, number
 from fieldwatch_trainer.checks.finding import Finding
@@ -255,10 +255,12 @@ def test_what_answers_are_worth_stands_beside_what_comes_of_none() -> None:
     page = report.run_body(content)
     line = r"people answer each alert after 8 h.*?>2 of 4<.*?>9<.*?0\.29.*?1\.5 h"
     assert re.search(rf"nobody answers.*?0\.71.*?{line}", page)
-    assert "people answer" not in report.run_body(run())
+    assert "people answer each alert" not in report.run_body(run())
 
 
 def test_numbers_are_written_for_people() -> None:
     assert [number(x) for x in (None, 3, 12_345, 0.04567, 1234.5, 2.0)] == ["–", "3", "12,345", "0.0457", "1,234", "2"]
     assert [duration(x) for x in (5.0, 90.0, 7200.0, 172_800.0)] == ["5 s", "1.5 min", "2 h", "2 days"]
+    told = ["0.5 s", "1 min", "97 s", "90 s", "90 min", "2 h", "24 h"]
+    assert [every(x) for x in (0.5, 60.0, 97.0, 90.0, 5400.0, 7200.0, 86_400.0)] == told
     assert figure("unknown_share", 0.5) == "50.00%"

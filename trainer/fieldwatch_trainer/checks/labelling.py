@@ -53,7 +53,7 @@ def of_type(reports: Sequence[DeviceReport], labels: dict[str, list[Label]], lab
     normal = total - faulty - sum(one.anomaly_rows + one.maintenance_rows for one in reports)
     if not kinds:
         what = "no label concerns this type" if labelled else "the lake has no labels"
-        yield Finding("no-labels", what, "add labels.parquet: device, start, end, label")
+        yield Finding("no-labels", what, "add labels.parquet: device, start, end, label; ingest --labels makes it")
         return
     if events and total and not any(one.fault_rows or one.anomaly_rows for one in reports):
         what = f"none of {events} labels of faults or anomalies covers a reading"

@@ -97,7 +97,7 @@ def findings(one: DeviceReport, ts: NDArray[np.int64], period: int, merged: tupl
     yield from _impossible(name, ts)
     wrong = _wrong_period(one, ts, seconds, merged)
     if wrong:
-        remedy = f"set period_s of {name} to {wrong:g} in devices.parquet"
+        remedy = f"set period_s of {name} to {wrong:g} in devices.parquet, or ingest anew with --period {wrong:g}s"
         what = f"readings come every {wrong:g} s, devices.parquet says period_s = {seconds:g}"
         yield Finding("wrong-period", what, remedy, name, "", *span)
         return

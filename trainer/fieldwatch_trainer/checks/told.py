@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fieldwatch_trainer.checks.rows import length
+from fieldwatch_contract.told import every
 
 EXAMPLES = 3
 """Findings of one kind that are written out; the others are counted."""
@@ -68,7 +68,7 @@ def _holds(one: Mapping[str, Any]) -> Iterator[str]:
     readings = sum(device["readings"] for device in devices)
     days = readings * one["period_s"] / 86_400
     yield (
-        f"  {len(devices)} devices, {len(one['sensors'])} sensors, a reading every {length(one['period_s'])}, "
+        f"  {len(devices)} devices, {len(one['sensors'])} sensors, a reading every {every(one['period_s'])}, "
         f"{readings} readings ({days:.1f} device-days)"
     )
     if not devices:

@@ -48,6 +48,7 @@ class Done:
 
     device: str
     device_type: str
+    format: str
     period_s: float
     sensors: list[str]
     span: str
@@ -63,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device-type", metavar="T", help=f"of the devices (default {DEFAULT_TYPE!r})")
     parser.add_argument("--period", metavar="60s", help="time between two readings; default: measured")
     parser.add_argument(
-        "--format", choices=("csv", "long", "jsonl"), help="a column a sensor (default), a line a value"
+        "--format",
+        choices=("csv", "long", "jsonl"),
+        help="a column a sensor, a line a value, a JSON object a reading; default: found out",
     )
     parser.add_argument(
         "--missing", action="append", default=[], metavar="V", help="a number or word for no value; may be repeated"
@@ -158,13 +161,19 @@ def _line(line: Mapping[str, str], path: Path, kind: str, log: Mapping[str, Any]
 
 def _ingest(job: Job, lake: Path) -> Done:
     told = dict(job.log)
-    measured = "period" not in told
-    if measured and told.get("format") == "long":
-        raise IngestError("a log with a value a line needs --period: values of one period make one reading")
     log = _config(reading.assumed(told) | {"path": "log"})
+    if "format" not in told:
+        told["format"] = reading.layout(job.paths[0], log)
+        log = _config(reading.assumed(told) | {"path": "log"})
     paths = reading.order(job.paths, log)
     names = list(dict.fromkeys(name for path in paths for name in reading.names_of(path, log)))
-    done = Done(job.device, job.device_type, log.period / SECOND, [], "", Count(), Added())
+    measured = "period" not in told
+    if measured and log.format == "long":  # values of one period make one reading, so it comes first
+        period = reading.period_of_values(paths, log, names)
+        if not period:
+            raise IngestError(f"{paths[0]}: too few values to measure their period: say --period")
+        log, measured = log.model_copy(update={"period": period}), False
+    done = Done(job.device, job.device_type, log.format, log.period / SECOND, [], "", Count(), Added())
     pending: list[Part] = []
     edges: list[int] = []
     for part in reading.readings(paths, log, names, done.count):
@@ -246,8 +255,11 @@ def said(done: Sequence[Done], labelled: tuple[int, list[str]] | None, lake: Pat
                 '"Europe/Berlin" in --config agent.toml. Those of --labels are read alike'
             )
         refused = sum(each.count for each in count.refused.values())
-        read = f"{count.files} files, {count.read:,} lines"
-        lines.append(f"  {read}: {count.skipped:,} with names, comments or nothing, {refused:,} refused")
+        of = f"  {count.files} files, {count.read:,} lines"
+        if one.format == "long":
+            lines.append(f"{of} with a value each (format long), {refused:,} refused")
+        else:
+            lines.append(f"{of}: {count.skipped:,} with names, comments or nothing, {refused:,} refused")
         lines += [f"  {each.count:,} {reason}: {each.where} {each.detail}" for reason, each in count.refused.items()]
         for name, number in count.no_numbers.items():
             lines.append(f"  {name}: {number:,} values are no numbers, taken as missing")

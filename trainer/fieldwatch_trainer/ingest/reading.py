@@ -16,6 +16,7 @@ from fieldwatch_contract.clock import MINUTE, SECOND
 from fieldwatch_contract.reading.lines import Lines, Refusal
 from fieldwatch_contract.reading.parse import Parser
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.words import value_a_line
 from numpy.typing import NDArray
 
 from fieldwatch_trainer.ingest.files import DamagedError, blocks
@@ -90,6 +91,24 @@ def names_of(path: Path, log: LogConfig) -> list[str]:
     return [name for name in found if name]
 
 
+def layout(path: Path, log: LogConfig) -> str:
+    """Return the format of a log of which nobody said it: JSON objects, a value a line by names and text, else columns.
+
+    Told from the first block, which is read as columns (``log``).
+    """
+    for lines in _blocks(path, log):
+        if any(line.lstrip().startswith(b"{") for line in lines.lines[:1]):
+            return "jsonl"
+        probe = Parser(log, ())
+        probe.parse(lines)
+        names = probe.columns.unknown if probe.columns else ()
+        if pair := value_a_line(names):
+            read = Parser(log, names).parse(lines)
+            return "long" if read.bad_values.get(pair[0], 0) * 2 > len(read.ts) else "csv"
+        break
+    return "csv"
+
+
 def order(paths: Sequence[Path], log: LogConfig) -> list[Path]:
     """Return the files of one device, oldest first; those without a time last."""
 
@@ -137,6 +156,22 @@ def period_of(parts: Sequence[Part]) -> int:
     steps = (np.diff(np.unique(part.ts)) for part in parts)
     usual = Counter(_nice(float(np.median(step)) / SECOND) for step in steps if len(step) > 1)
     return usual.most_common(1)[0][0] if usual else 0
+
+
+def period_of_values(paths: Sequence[Path], log: LogConfig, sensors: Sequence[str]) -> int:
+    """Return the usual time (µs) between two values of a sensor, in a log with a value a line; 0 where there are none.
+
+    Every time counts by itself, as what makes a reading depends on the period. The first block that tells is enough.
+    """
+    apart = log.model_copy(update={"period": SECOND // 1000})
+    for path in paths:
+        for lines in _blocks(path, log):
+            read = Parser(apart, sensors).parse(lines)
+            steps = (np.diff(np.unique(read.ts[~np.isnan(column)])) for column in read.values.T)
+            usual = Counter(_nice(float(np.median(step)) / SECOND) for step in steps if len(step) > 1)
+            if usual:
+                return min(usual, key=lambda period: (-usual[period], period))
+    return 0
 
 
 def _nice(seconds: float) -> int:
