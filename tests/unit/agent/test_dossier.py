@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from fieldwatch_contract.level import LevelRule
 from fieldwatch_contract.scoring import Scorer
 
 from tests.bundles import make_bundle
+from tests.conftest import ROOT
 from tests.unit.agent.test_commands import run
 
 DEVICE = "press-0001"
@@ -160,6 +162,26 @@ def test_replay_repeats_a_dossier(taken: Path, alerts: list[AlertData]) -> None:
     assert "decisions are equal, bit for bit" in done.stderr
     first = json.loads(done.stdout.splitlines()[0])
     assert (first["equal"], first["computed"]["score"]) == (True, alerts[0].score)
+
+
+def test_a_dossier_of_the_first_version_that_wrote_them_is_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its readings are quarters, its scores sums of squares of them: exact, so the same on every kind of machine."""
+    for path in (ROOT / "tests" / "data" / "dossier-58c7124").iterdir():
+        shutil.copy(path, tmp_path)
+    file = tmp_path / "alert.dossier.json"
+    assert main(["replay", str(file)]) == 0
+    told = capsys.readouterr()
+    assert "3 of 3 decisions are equal, bit for bit" in told.err
+    made = [json.loads(line) for line in told.out.splitlines()]
+    assert [(one["computed"]["transition"], one["computed"]["score"]) for one in made] == [
+        ("opened", 253.02734375), ("updated", 763.70703125), ("resolved", 1.2421875)
+    ]  # fmt: skip
+    assert made[0]["computed"]["like"], "it resembled an alert that was called false"
+    assert [answer.who for answer in dossier.read(file.read_bytes()).answers] == ["anna@lab.example"]
+    file.write_bytes(changed(file.read_bytes(), False))
+    assert main(["replay", str(file)]) == 3
 
 
 def changed(content: bytes, fitting: bool) -> bytes:
