@@ -550,6 +550,27 @@ class Device(RuleBasedStateMachine):
             self.judge(which, second)
             self.read([NAN, 0.0])
 
+    def sink(self, rung: int) -> None:
+        """Quiet rows until the level has fallen to a rung."""
+        while self.state.alert.opened is None and self.state.rung > rung:
+            self.read([0.0] * (self.rule.level.fall_after(self.state.unheard) - self.state.quiet))
+
+    @precondition(lambda self: len(self.score) < ENOUGH)
+    @rule(height=heights, pattern=patterns, left=st.integers(0, 4), verdict=verdicts)
+    def called_real_too_late(self, height: float, pattern: tuple[int, ...], left: int, verdict: Answer | None) -> None:
+        """An alert put the level up from the lowest rung, and quiet time took it down again: there is not as much left
+        as "real" gives back, and revising gives back no more than that."""
+        self.read([0.0] * 4)
+        self.sink(0)
+        self.fail(height, 3, pattern)
+        self.sink(left)
+        if self.state.past and self.state.alert.opened is None:
+            which = self.state.past[-1].alert_id
+            self.judge(which, "real")
+            self.read([NAN, 0.0])
+            self.judge(which, verdict)
+            self.read([NAN, 0.0])
+
     @rule(height=heights, again=heights, pattern=patterns, other=patterns, verdict=verdicts, grows=heights)
     def recurring_job(
         self, height: float, again: float, pattern: tuple[int, ...], other: tuple[int, ...], verdict: Answer | None,
