@@ -571,6 +571,20 @@ class Device(RuleBasedStateMachine):
             self.judge(which, verdict)
             self.read([NAN, 0.0])
 
+    @precondition(lambda self: len(self.score) < ENOUGH)
+    @rule(height=heights, pattern=patterns, verdict=verdicts)
+    def taken_back_at_the_top(self, height: float, pattern: tuple[int, ...], verdict: Answer | None) -> None:
+        """An alert was called real, and a long one has put the level to the top since: revising puts it no higher."""
+        self.fail(height, 3, pattern)
+        if self.state.past and self.state.alert.opened is None:
+            which = self.state.past[-1].alert_id
+            self.judge(which, "real")
+            for _ in range(len(LADDER)):
+                if self.state.rung < self.rule.level.top:
+                    self.read([90.0] * self.rule.level.hold, (1,))
+            self.judge(which, verdict)
+            self.read([NAN, 0.0])
+
     @rule(height=heights, again=heights, pattern=patterns, other=patterns, verdict=verdicts, grows=heights)
     def recurring_job(
         self, height: float, again: float, pattern: tuple[int, ...], other: tuple[int, ...], verdict: Answer | None,
