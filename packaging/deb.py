@@ -5,7 +5,8 @@ the package puts on a machine, and how each thing goes away again: ``docs/instal
 
 The maintainer scripts promise: an upgrade keeps state and configuration and restarts what ran; removing stops the
 service and keeps both; purging leaves nothing. They use what every Debian has (``deb-systemd-helper`` of
-init-system-helpers, ``systemd-sysusers``), and succeed where no systemd runs, as in a container image that is built.
+init-system-helpers, an essential package, and ``systemd-sysusers``), and succeed where no systemd runs, as in a
+container image that is built.
 """
 
 from __future__ import annotations
@@ -16,11 +17,27 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
-from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, ROOT, SUMMARY, Places, glibc, lay_out, settle, version
+from payload import (
+    DESCRIPTION,
+    EPOCH,
+    LICENCES,
+    NAME,
+    NEXT_STEP,
+    ROOT,
+    SUMMARY,
+    Places,
+    glibc,
+    lay_out,
+    settle,
+    version,
+)
 
 PLACES = Places(units="lib/systemd/system", zsh="usr/share/zsh/vendor-completions")
+MAINTAINER = "Fieldwatch maintainers <maintainers@fieldwatch.invalid>"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 POSTINST = f"""\
@@ -75,6 +92,19 @@ if [ "$1" = purge ]; then
 fi
 """
 
+COPYRIGHT = f"""\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: Fieldwatch
+
+Files: *
+Copyright: 2026 Fieldwatch maintainers
+License: Apache-2.0
+ The licence's text is in /usr/share/common-licenses/Apache-2.0 on Debian.
+Comment:
+ The interpreter and the libraries in /opt/{NAME} have licences and copyrights
+ of their own; {LICENCES} beside this file has each.
+"""
+
 
 def control(version: str, architecture: str, glibc: tuple[int, int], size_kb: int) -> str:
     """Return the package's ``control``."""
@@ -82,14 +112,26 @@ def control(version: str, architecture: str, glibc: tuple[int, int], size_kb: in
 Package: {NAME}
 Version: {version}
 Architecture: {architecture}
-Maintainer: Fieldwatch maintainers <maintainers@fieldwatch.invalid>
+Maintainer: {MAINTAINER}
 Installed-Size: {size_kb}
-Depends: libc6 (>= {glibc[0]}.{glibc[1]}), zlib1g, systemd (>= 250), init-system-helpers
+Depends: libc6 (>= {glibc[0]}.{glibc[1]}), zlib1g, systemd (>= 250)
 Section: science
 Priority: optional
 Description: {SUMMARY}
  {DESCRIPTION.replace(chr(10), chr(10) + " ")}
 """
+
+
+def documents(folder: Path, version: str) -> None:
+    """Write what Debian asks of a package: changes, copyright, and why some of its rules are not followed."""
+    made = folder / f"usr/share/doc/{NAME}"
+    date = format_datetime(datetime.fromtimestamp(EPOCH, UTC))
+    changes = f"{NAME} ({version}) stable; urgency=medium\n\n  * Release {version}.\n\n -- {MAINTAINER}  {date}\n"
+    (made / "changelog.gz").write_bytes(gzip.compress(changes.encode(), mtime=0))
+    (made / "copyright").write_text(COPYRIGHT, encoding="utf-8")
+    overrides = folder / "usr/share/lintian/overrides" / NAME
+    overrides.parent.mkdir(parents=True)
+    shutil.copyfile(ROOT / "packaging" / f"{NAME}.lintian-overrides", overrides)
 
 
 def scripts(folder: Path, control_text: str) -> None:
@@ -110,8 +152,7 @@ def build(program: Path, dist: Path, needs: tuple[int, int]) -> Path:
     folder = dist / "deb"
     number, architecture = version(), ARCHITECTURES[os.uname().machine]
     lay_out(folder, program, PLACES)
-    changes = f"{NAME} ({number}) stable; urgency=medium\n\n  * Release {number}.\n"
-    (folder / f"usr/share/doc/{NAME}/changelog.gz").write_bytes(gzip.compress(changes.encode(), mtime=0))
+    documents(folder, number)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) // 1024
     settle(folder)
     scripts(folder, control(number, architecture, needs, size))

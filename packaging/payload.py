@@ -93,10 +93,10 @@ def lay_out(folder: Path, program: Path, places: Places) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Give every file the same time and plain rights."""
+    """Give every file the same time and plain rights: to run where it is a program, not where it is a library."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if not path.is_symlink():
-            executable = path.is_dir() or path.stat().st_mode & 0o100
+            executable = path.is_dir() or (path.stat().st_mode & 0o100 and ".so" not in path.suffixes)
             path.chmod(0o755 if executable else 0o644)
         os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
     folder.chmod(0o755)

@@ -30,6 +30,8 @@ def program(tmp_path: Path) -> Path:
     folder = tmp_path / "dist" / "fieldwatch-agent"
     (folder / "_internal").mkdir(parents=True)
     (folder / "_internal" / "lib.so").write_bytes(b"\x7fELF")
+    (folder / "_internal" / "libz.so.1").write_bytes(b"\x7fELF")
+    (folder / "_internal" / "libz.so.1").chmod(0o755)
     agent = folder / "fieldwatch-agent"
     said = "usage: fieldwatch-agent [-h] COMMAND ...\n\noptions:\n  -h\n\n    run   runs\n    check  checks"
     agent.write_text(f"#!/bin/sh\necho '{said}'\n")
@@ -61,12 +63,14 @@ def test_contents_owners_and_rights(program: Path, tmp_path: Path) -> None:
     rows = {line.split()[5].removeprefix("."): line.split()[:2] for line in listed.splitlines()}
     assert {owner for _, owner in rows.values()} == {"root/root"}
     assert rows["/opt/fieldwatch-agent/fieldwatch-agent"][0] == "-rwxr-xr-x"
-    assert rows["/opt/fieldwatch-agent/_internal/lib.so"][0] == "-rw-r--r--"
+    for library in ("lib.so", "libz.so.1"):
+        assert rows[f"/opt/fieldwatch-agent/_internal/{library}"][0] == "-rw-r--r--"
     for path in ("/lib/systemd/system/fieldwatch-agent.service", "/usr/lib/sysusers.d/fieldwatch-agent.conf",
                  "/usr/share/man/man1/fieldwatch-agent.1.gz", "/usr/share/doc/fieldwatch-agent/copyright",
                  "/usr/share/bash-completion/completions/fieldwatch-agent",
                  "/usr/share/zsh/vendor-completions/_fieldwatch-agent",
                  "/usr/share/fish/vendor_completions.d/fieldwatch-agent.fish",
+                 "/usr/share/lintian/overrides/fieldwatch-agent",
                  f"/usr/share/doc/fieldwatch-agent/{payload.SBOM}",
                  f"/usr/share/doc/fieldwatch-agent/{payload.LICENCES}"):  # fmt: skip
         assert path in rows
@@ -93,7 +97,8 @@ def test_the_rpm_has_the_same_files_and_owners(program: Path, tmp_path: Path) ->
     rows = {line.split()[8]: (line.split()[0], line.split()[2]) for line in query("-lv").splitlines()}
     assert {owner for _, owner in rows.values()} == {"root"}
     assert rows["/opt/fieldwatch-agent/fieldwatch-agent"][0] == "-rwxr-xr-x"
-    assert rows["/opt/fieldwatch-agent/_internal/lib.so"][0] == "-rw-r--r--"
+    for library in ("lib.so", "libz.so.1"):
+        assert rows[f"/opt/fieldwatch-agent/_internal/{library}"][0] == "-rw-r--r--"
     listed = subprocess.run(
         ["dpkg-deb", "-c", make(program, tmp_path / "out")], capture_output=True, text=True, check=True
     )
@@ -103,7 +108,7 @@ def test_the_rpm_has_the_same_files_and_owners(program: Path, tmp_path: Path) ->
         for path in shipped
     }
     assert {path for path, row in rows.items() if row[0][0] != "d"} == {
-        path for path in moved if "changelog" not in path
+        path for path in moved if "changelog" not in path and "lintian" not in path
     }
     folders = {path for path, row in rows.items() if row[0][0] == "d"}
     assert all(path.startswith("/opt/fieldwatch-agent") for path in folders), "no folder of the system is claimed"
