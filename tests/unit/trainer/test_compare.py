@@ -18,6 +18,8 @@ from fieldwatch_trainer.__main__ import main
 from tests.challengers import altered
 from tests.lakes import MINUTE, START, LakeMaker
 
+pytestmark = pytest.mark.timeout(300)  # of a test that trains twice
+
 ROWS, BORDER = 3400, 1700
 SINCE = iso(START + BORDER * MINUTE)
 SENSORS = {"b": 2.0, "c": 2.0, "e": 2.5}
