@@ -46,13 +46,21 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.6,
 }
 
+MARGINS = {"left": 0.155, "right": 0.95, "bottom": 0.2, "top": 0.87}
+"""Of a timeline: a score has at most six characters, a title one line."""
 
-def _draw(name: str, alt: str, paint: Callable[[Any], None], height: float = 2.7) -> str:
-    """Paint on one pair of axes and return the ``<svg>`` element; ``name`` keeps its ids apart from other pictures'."""
+
+def _draw(
+    name: str, alt: str, paint: Callable[[Any], None], height: float = 2.7, margins: dict[str, float] | None = None
+) -> str:
+    """Paint on one pair of axes and return the ``<svg>`` element; ``name`` keeps its ids apart from other pictures'.
+
+    ``margins``: of the axes, where all labels are known to fit; to find them out takes longer than to draw.
+    """
     style: Any = STYLE | {"svg.hashsalt": name}
     with mpl.rc_context(style):
-        figure = Figure(figsize=(4.5, height), layout="constrained")
-        paint(figure.subplots())
+        figure = Figure(figsize=(4.5, height), layout=None if margins else "constrained")
+        paint(figure.subplots(gridspec_kw=margins))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -156,6 +164,7 @@ def timeline(
             )
         if x:
             axes.set_xlim(min(x), max(x) if max(x) > min(x) else min(x) + 1)
+        axes.yaxis.set_major_formatter(lambda score, _: f"{score:.4g}" if abs(score) < 10_000 else f"{score:.0e}")
         axes.set(title=title, ylabel="score")
 
-    return _draw(name, f"score over time of {title}", paint, height=2.1)
+    return _draw(name, f"score over time of {title}", paint, height=2.1, margins=MARGINS)
