@@ -15,8 +15,6 @@ Windows quotes what it runs: a path with blanks and no quotes would let ``C:\\Pr
 
 from __future__ import annotations
 
-import hashlib
-import struct
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -29,22 +27,11 @@ if TYPE_CHECKING:
     from fieldwatch_agent.config import Config
 
 DISPLAY = "Fieldwatch agent"
-SYSTEM, ADMINISTRATORS = "S-1-5-18", "S-1-5-32-544"
 
 
 def name_of(config: Path, device: str) -> str:
     """Return the name of the service that runs a configuration."""
     return places.SERVICE if config == places.config_file() else f"{places.SERVICE}-{device}"
-
-
-def sid_of(service: str) -> str:
-    """Return the SID of a service's account, which Windows computes from the name.
-
-    >>> sid_of("TrustedInstaller")
-    'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464'
-    """
-    digest = hashlib.sha1(service.upper().encode("utf-16-le"), usedforsecurity=False).digest()
-    return "-".join(["S-1-5-80", *map(str, struct.unpack("<5I", digest))])
 
 
 def command_line(program: Sequence[str], config: PurePath) -> str:
@@ -58,12 +45,11 @@ def rights(service: str, config: PurePath, state: PurePath) -> list[list[str]]:
 
     Where the one folder holds the other, the outer one comes first: what it passes on is replaced in the inner one.
     """
-    folders = {config.parent: "RX"} | {state: "M"}
+    folders = {config.parent: "RX"} | {state: "M"} | {state / "identity": "M"}
     return [
-        ["icacls", str(folder), "/inheritance:r", "/grant:r", f"*{SYSTEM}:(OI)(CI)F", f"*{ADMINISTRATORS}:(OI)(CI)F",
-         f"*{sid_of(service)}:(OI)(CI){folders[folder]}"]
+        places.icacls(folder, {places.sid_of(service): folders[folder]})
         for folder in sorted(folders, key=lambda folder: len(folder.parts))
-    ]  # fmt: skip
+    ]
 
 
 def install(config: Path | None = None) -> Iterator[str]:
@@ -75,7 +61,7 @@ def install(config: Path | None = None) -> Iterator[str]:
     told = _load(path)
     service = name_of(path, told.device.id)
     command = command_line(own_command(), path)
-    told.state.dir.mkdir(parents=True, exist_ok=True)
+    (told.state.dir / "identity").mkdir(parents=True, exist_ok=True)
     with manager.refusals():
         yield from manager.create(service, command, f"{DISPLAY} ({told.device.id})")
     for call in rights(service, path, told.state.dir):

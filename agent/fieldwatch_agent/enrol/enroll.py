@@ -59,7 +59,9 @@ def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
     _check_config(wish.config)
     authority = trusted_authority(wish.url, token)
     say(f"{urlsplit(wish.url).hostname} is the server that the token means")
-    durable.make_folder(folder)
+    if not folder.is_dir():
+        durable.make_folder(folder)
+        places.close_to_others(folder)
     key = _key(folder / PENDING)
     answer = Client(wish.url, authority).enrol(token, wish.device, request(key))
     ca = authority or answer.ca.encode()

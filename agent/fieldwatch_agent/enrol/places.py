@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+
+from fieldwatch_agent import system
 
 UNITS = tuple(Path(folder) / "fieldwatch-agent.service" for folder in ("/etc/systemd/system", "/lib/systemd/system"))
 """The unit that ``service install`` writes, and the packages'."""
@@ -16,6 +21,7 @@ USER = "fieldwatch-agent"
 SERVICE = "FieldwatchAgent"
 """The service on Windows."""
 ALREADY_RUNS = 1056
+SYSTEM, ADMINISTRATORS, OWNER = "S-1-5-18", "S-1-5-32-544", "S-1-3-4"
 
 
 class ServiceError(Exception):
@@ -34,6 +40,44 @@ def state_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("PROGRAMDATA", r"C:\ProgramData")) / "Fieldwatch" / "state"
     return Path("/var/lib/fieldwatch-agent")
+
+
+def sid_of(service: str) -> str:
+    """Return the SID of a Windows service's account, which is computed from the service's name.
+
+    >>> sid_of("TrustedInstaller")
+    'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464'
+    """
+    digest = hashlib.sha1(service.upper().encode("utf-16-le"), usedforsecurity=False).digest()
+    return "-".join(["S-1-5-80", *map(str, struct.unpack("<5I", digest))])
+
+
+def icacls(folder: PurePath, more: Mapping[str, str]) -> list[str]:
+    """Return the call that closes a folder, and all in it, to everybody but the system, administrators and ``more``.
+
+    ``more``: a right ("RX", "M", "F") for each SID. A SID, because names of groups are written in the local language.
+    """
+    given = {SYSTEM: "F", ADMINISTRATORS: "F", **more}
+    return [
+        "icacls",
+        str(folder),
+        "/inheritance:r",
+        "/grant:r",
+        *(f"*{sid}:(OI)(CI){right}" for sid, right in given.items()),
+    ]
+
+
+def close_to_others(folder: Path) -> None:
+    """Let nobody but administrators, the service and its owner look into a new folder for keys; raises OSError.
+
+    Only Windows needs it, where everybody may read what stands below ``ProgramData``: files have modes elsewhere.
+    """
+    if not system.WINDOWS:
+        return
+    done = subprocess.run(icacls(folder, {OWNER: "F", sid_of(SERVICE): "M"}), capture_output=True, check=False)
+    if done.returncode != 0:
+        told = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise OSError(errno.EACCES, f"its rights cannot be set: {told}", str(folder))
 
 
 def folders(config: Path | None, state: Path | None) -> tuple[Path, Path]:

@@ -5,12 +5,13 @@ The host runs the real service in a thread; pywin32's side of it ran under Wine,
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from fieldwatch_agent import service, windows_host, windows_service
+from fieldwatch_agent import service, system, windows_host, windows_service
 from fieldwatch_agent.__main__ import main
 from fieldwatch_agent.enrol import places
 from fieldwatch_agent.send.journal import Journal
@@ -131,7 +132,7 @@ def test_a_loop_that_hangs_is_waited_for_and_ended(manager: Manager, monkeypatch
 
 def test_the_accounts_sid_is_the_one_that_windows_computes() -> None:
     expected = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"
-    assert windows_service.sid_of("TrustedInstaller") == windows_service.sid_of("trustedinstaller") == expected
+    assert places.sid_of("TrustedInstaller") == places.sid_of("trustedinstaller") == expected
 
 
 def test_each_configuration_has_a_service_of_its_own() -> None:
@@ -148,14 +149,34 @@ def test_what_windows_runs_is_quoted() -> None:
 def test_the_service_reads_its_configuration_and_changes_its_state() -> None:
     folder = PureWindowsPath(r"C:\ProgramData\Fieldwatch\second")
     calls = windows_service.rights("X", folder / "agent.toml", folder / "state")
-    sid = windows_service.sid_of("X")
+    sid = places.sid_of("X")
     assert [(call[1], call[-1]) for call in calls] == [
         (str(folder), f"*{sid}:(OI)(CI)RX"),
         (str(folder / "state"), f"*{sid}:(OI)(CI)M"),
+        (str(folder / "state" / "identity"), f"*{sid}:(OI)(CI)M"),  # enrolment closed it to all but administrators
     ], "the outer folder first"
     assert all("/inheritance:r" in call and "*S-1-5-18:(OI)(CI)F" in call for call in calls)
     same = windows_service.rights("X", folder / "agent.toml", folder)
-    assert [call[-1] for call in same] == [f"*{sid}:(OI)(CI)M"]
+    assert [call[-1] for call in same] == [f"*{sid}:(OI)(CI)M"] * 2
+
+
+def test_a_folder_for_keys_is_closed_before_there_is_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = tmp_path / "calls"
+    program = tmp_path / "icacls"
+    program.write_text(f'#!/bin/sh\necho "$@" > {calls}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    places.close_to_others(tmp_path)
+    assert not calls.exists(), "POSIX has modes"
+    monkeypatch.setattr(system, "WINDOWS", True)
+    places.close_to_others(tmp_path)
+    assert calls.read_text() == (
+        f"{tmp_path} /inheritance:r /grant:r *S-1-5-18:(OI)(CI)F *S-1-5-32-544:(OI)(CI)F *S-1-3-4:(OI)(CI)F "
+        f"*{places.sid_of('FieldwatchAgent')}:(OI)(CI)M\n"
+    )
+    program.write_text("#!/bin/sh\necho no such rights here >&2; exit 5\n")
+    with pytest.raises(OSError, match="its rights cannot be set: no such rights here"):
+        places.close_to_others(tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["install", "--config", "x.toml"]])
