@@ -22,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from elf import forget_search_path
 from payload import EPOCH, NAME, ROOT, glibc, settle
 
 SIZE_LIMIT_MB = 165
@@ -38,7 +39,7 @@ class BuildError(Exception):
 
 
 def freeze(dist: Path, work: Path) -> Path:
-    """Run PyInstaller and return the program's folder, without debugger's data and with plain rights."""
+    """Run PyInstaller and return the program's folder, without debugger's data and foreign paths, with plain rights."""
     fixed = {"PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": str(EPOCH)}  # same source, same bytes
     subprocess.run(
         [sys.executable, "-m", "PyInstaller", str(ROOT / "packaging" / f"{NAME}.spec"), "--noconfirm", "--clean",
@@ -48,6 +49,9 @@ def freeze(dist: Path, work: Path) -> Path:
     folder = dist / NAME
     if sys.platform == "linux":
         slim(folder)
+        for library in (folder / "_internal").rglob("*.so*"):
+            if not library.is_symlink():
+                forget_search_path(library)
     settle(folder)
     return folder
 
@@ -125,7 +129,7 @@ def main() -> int:
         if not options.prove_only:
             folder = freeze(options.dist, ROOT / "build" / "pyinstaller")
         where = prove(folder)
-    except (BuildError, OSError, subprocess.SubprocessError) as error:
+    except (BuildError, ValueError, OSError, subprocess.SubprocessError) as error:
         print(error, file=sys.stderr)
         return 1
     size = size_mb(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,13 @@ def test_size_and_start() -> None:
     size = build.size_mb(FROZEN)
     print(f"\n{size:.0f} MB of {build.SIZE_LIMIT_MB}; --version takes {build.start_s(FROZEN):.2f} s")
     assert size <= build.SIZE_LIMIT_MB
+
+
+def test_no_library_looks_for_others_outside_of_the_folder() -> None:
+    libraries = [path for path in FROZEN.rglob("*.so*") if not path.is_symlink()]
+    said = subprocess.run(["objdump", "-p", *libraries], capture_output=True, text=True, check=True).stdout
+    searched = re.findall(r"^ +(?:RPATH|RUNPATH) +(\S+)$", said, re.M)
+    assert searched and all(part.startswith("$ORIGIN") for each in searched for part in each.split(":")), searched
 
 
 def test_the_package_says_what_it_consists_of(package: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.conftest import ROOT
 from tests.scripts import script
 
 UNIT = ROOT / "packaging" / "fieldwatch-agent.service"
-build, payload = script("build"), script("payload")
+build, elf, payload = script("build"), script("elf"), script("payload")
 
 systemd = pytest.mark.systemd
 
@@ -65,6 +66,47 @@ def test_size_counts_files_once(tmp_path):
     (tmp_path / "a").write_bytes(bytes(1_500_000))
     (tmp_path / "b").symlink_to(tmp_path / "a")
     assert build.size_mb(tmp_path) == 1.5
+
+
+def library(path: Path, tag: int, search: str) -> Path:
+    """Write the least that is a library with a search path: two segments, strings, the dynamic table."""
+    strings = b"\0libz.so.1\0" + search.encode() + b"\0"
+    entries = [(1, 1), (tag, 11), (5, 0x400000 + 176), (10, len(strings)), (0, 0)]
+    table = b"".join(struct.pack("<qQ", *entry) for entry in entries)
+    at = 176 + len(strings)
+    size = at + len(table)
+    header = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header += struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 4, 0, 0x400000, 0x400000, size, size, 4096)
+    dynamic = struct.pack("<IIQQQQQQ", 2, 4, at, 0x400000 + at, 0x400000 + at, len(table), len(table), 8)
+    path.write_bytes(header + load + dynamic + strings + table)
+    return path
+
+
+@pytest.mark.objdump
+@pytest.mark.parametrize("tag", [15, 29], ids=["RPATH", "RUNPATH"])
+@pytest.mark.parametrize("search", ["/root/python/lib", "$ORIGIN:/root/python/lib"])
+def test_a_library_does_not_look_where_the_interpreter_lay(tmp_path, tag, search):
+    """As ``readelf``, which comes with objdump, reads it before and after; what it needs stays."""
+    path = library(tmp_path / "lib.so", tag, search)
+
+    def told():
+        return subprocess.run(["readelf", "-dW", path], capture_output=True, text=True, check=True).stdout
+
+    assert search in told() and "libz.so.1" in told()
+    assert elf.forget_search_path(path) == search
+    assert "PATH" not in told() and "libz.so.1" in told()
+    assert elf.forget_search_path(path) is None, "nothing is left to take"
+    assert path.stat().st_size == library(tmp_path / "again.so", tag, search).stat().st_size
+
+
+def test_a_search_path_within_the_folder_stays(tmp_path):
+    path = library(tmp_path / "lib.so", 29, "$ORIGIN/../numpy.libs:$ORIGIN")
+    before = path.read_bytes()
+    assert elf.forget_search_path(path) is None and path.read_bytes() == before
+    path.write_bytes(b"no library")
+    with pytest.raises(ValueError, match=r"lib\.so: no 64-bit"):
+        elf.forget_search_path(path)
 
 
 def test_the_glibc_floor_is_compared_as_numbers():
