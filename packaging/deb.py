@@ -93,16 +93,13 @@ fi
 """
 
 COPYRIGHT = f"""\
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
-Upstream-Name: Fieldwatch
+Copyright 2026 Fieldwatch maintainers
 
-Files: *
-Copyright: 2026 Fieldwatch maintainers
-License: Apache-2.0
- The licence's text is in /usr/share/common-licenses/Apache-2.0 on Debian.
-Comment:
- The interpreter and the libraries in /opt/{NAME} have licences and copyrights
- of their own; {LICENCES} beside this file has each.
+Licensed under the Apache License, Version 2.0, whose text is in
+/usr/share/common-licenses/Apache-2.0 on Debian.
+
+The interpreter and the libraries in /opt/{NAME} have licences and copyrights
+of their own; {LICENCES} beside this file has each.
 """
 
 

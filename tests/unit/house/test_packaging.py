@@ -85,7 +85,7 @@ def library(path: Path, tag: int, search: str) -> Path:
 
 @pytest.mark.objdump
 @pytest.mark.parametrize("tag", [15, 29], ids=["RPATH", "RUNPATH"])
-@pytest.mark.parametrize("search", ["/root/python/lib", "$ORIGIN:/root/python/lib"])
+@pytest.mark.parametrize("search", ["/home/kim/python/lib", "$ORIGIN:/home/kim/python/lib"])
 def test_a_library_does_not_look_where_the_interpreter_lay(tmp_path, tag, search):
     """As ``readelf``, which comes with objdump, reads it before and after; what it needs stays."""
     path = library(tmp_path / "lib.so", tag, search)
