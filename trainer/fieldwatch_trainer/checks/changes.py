@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fieldwatch_trainer.checks.finding import Finding
 from fieldwatch_trainer.checks.series import SAMPLE, Level, Series
-from fieldwatch_trainer.checks.units import SIGN, Conversion, by_distribution, conversion, unlike
+from fieldwatch_trainer.checks.units import SIGN, Conversion, Shape, by_distribution, conversion, unlike
 
 LEAST = 100
 """Rows on each side of a change."""
@@ -84,11 +84,13 @@ def _of_distribution(series: Series, values: NDArray[np.float64], places: Sequen
     found: list[Change] = []
     start = 0
     for number, place in enumerate(places):
+        if place - start < least:
+            continue
+        before = Shape(values[start:place])
         for stop in (len(values), *places[number + 1 :][:FOLLOWING]):
-            before, after = values[start:place], values[place:stop]
-            if len(before) < least or len(after) < least:
+            if stop - place < least:
                 continue
-            how = by_distribution(before, after)
+            how = by_distribution(before, Shape(values[place:stop]))
             exact = None if how is None else _border(values, place, how)
             if exact is not None:
                 one, two = Level.of(values[start:exact]), Level.of(values[exact:stop])

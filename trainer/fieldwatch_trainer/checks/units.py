@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,29 +130,52 @@ DRAWN = 2000
 """Values from which the shape of a distribution, and the usual step, are taken."""
 LARGE = 5.0
 HUGE = 50.0
-"""A load may double and keep its shape: smaller factors prove nothing here, larger ones than this need less proof."""
+"""A load may double and keep its shape: factors up to the first prove nothing here, beyond the second they need less
+proof."""
 
 
-def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conversion | None:
+TOLD_BY_SHAPE = tuple(
+    one for one in (SIGN, *CONVERSIONS) if one is SIGN or one.offset or not 1 / LARGE < one.factor < LARGE
+)
+"""Without the factors by which a load may grow and keep its shape."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the values of a stretch are distributed, and how they move."""
+
+    values: NDArray[np.float64]
+
+    @cached_property
+    def quantiles(self) -> NDArray[np.float64]:
+        """Those of :data:`QUANTILES`."""
+        return quantiles(thinned(self.values, DRAWN), QUANTILES)
+
+    @cached_property
+    def step(self) -> float:
+        """The median step between neighbours that differ, 0.0 where none do."""
+        steps = np.abs(np.diff(self.values[:DRAWN]))
+        moving = steps[steps > 0]
+        return float(quantiles(moving, HALF)[0]) if len(moving) else 0.0
+
+
+def by_distribution(one: Shape, two: Shape) -> Conversion | None:
     """Return the conversion that makes the distribution of ``one`` that of ``two``, None where there is none.
 
     For devices that work in jobs, whose levels right beside a change say little: both distributions have the same
     shape, all their quantiles are related by one conversion, and so is the usual step.
     """
-    a, b = (quantiles(thinned(values, DRAWN), QUANTILES) for values in (one, two))
-    wide, other = float(np.ptp(a)), float(np.ptp(b))
+    a, b = one.quantiles, two.quantiles
+    wide, other = float(a[-1] - a[0]), float(b[-1] - b[0])
     if wide <= 0 or other <= 0:
         return None
     same = float(np.abs(a - b).mean()) / max(wide, other)
-    if same < FAR:
-        return None
-    steps = [_usual_step(values) for values in (one, two)]
-    if not all(steps):
+    if same < FAR or not one.step or not two.step:
         return None
     best, least = None, np.inf
-    for each in (one for one in (SIGN, *CONVERSIONS) if one is SIGN or one.offset or _large(one)):
+    for each in TOLD_BY_SHAPE:
         size = abs(each.factor)
-        if not 1 / STEPS < steps[1] / (size * steps[0]) < STEPS:
+        if not 1 / STEPS < two.step / (size * one.step) < STEPS:
             continue
         if not _told_by_offset(each, max(size * wide, other) / WIDTH):
             continue
@@ -168,17 +192,6 @@ def by_distribution(one: NDArray[np.float64], two: NDArray[np.float64]) -> Conve
 def _told_by_offset(each: Conversion, spread: float) -> bool:
     """Tell whether a conversion's offset stands out from the values' spread: else any process moves as far."""
     return each.offset == 0 or abs(each.offset) >= (SHIFTED if each.factor == 1.0 else OFFSET) * spread
-
-
-def _large(each: Conversion) -> bool:
-    """Tell whether a factor is one by which no load grows while it keeps its shape."""
-    return not 1 / LARGE < each.factor < LARGE
-
-
-def _usual_step(values: NDArray[np.float64]) -> float:
-    steps = np.abs(np.diff(values[:DRAWN]))
-    moving = steps[steps > 0]
-    return float(quantiles(moving, HALF)[0]) if len(moving) else 0.0
 
 
 def _decimal(each: Conversion) -> bool:
