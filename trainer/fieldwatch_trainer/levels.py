@@ -2,8 +2,8 @@
 
 The threshold (:mod:`.thresholds`) is where a device without history starts. Around it lies a ladder on which
 :mod:`.level` moves: a detector's rungs are evenly apart in the logarithm of the score, a classifier's in log odds, and
-end at what it was seen to give to a fault. One configuration for all; chosen on public sets by leaving whole sets and
-devices out (``docs/models.md``).
+end at what it was seen to give to a fault. One configuration for all, chosen on SMD and ASD; what either would have
+chosen alone: ``bench/left_out.py``, ``docs/models.md``.
 
 Speeds follow from the budget: an opening puts the level :data:`RISE` rungs up, and :data:`UNANSWERED` times the budget
 alerts a day keep it where it is while nobody says which of them were true. Where people answer, a true alert gives its
