@@ -21,7 +21,7 @@ import math
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,10 @@ import pyarrow.fs as pafs
 from fieldwatch_contract.clock import SECOND
 from fieldwatch_contract.grid import Grid
 from fieldwatch_contract.phase import follow, quarters
+from fieldwatch_contract.reading.long import beginnings
 from numpy.typing import NDArray
 
-from fieldwatch_trainer import digests
+from fieldwatch_trainer import digests, together
 from fieldwatch_trainer import labels as label_table
 from fieldwatch_trainer.columns import ColumnError, floats, micros, texts
 from fieldwatch_trainer.labels import Label, Labels
@@ -227,23 +228,34 @@ class Lake:
     def readings(self, device: str, sensors: list[str]) -> Readings:
         """Read one device. Sensors that it does not have are NaN; columns that are not asked for are not read.
 
-        Rows of one slot of the device's period are put together where a slot's values stand in several rows by nature:
-        in the long layout, and where files hold different sensors. Such a reading has the time of its first row and of
-        each sensor the first value that is there.
+        Rows are put together where a reading's values stand in several by nature: in the long layout, by the rule by
+        which the device reads a log with a value a line; and from files that hold different sensors, those of one slot
+        of the period (:mod:`.together`). Such a reading has the time of its first row.
         """
         if device not in self._files:
             raise LakeError(f"{self.url}: no readings of device {device!r}")
-        files = self._files[device]
-        parts = [self._values(file, device, sensors) for file in files]
-        ts = np.concatenate([part[0] for part in parts])
-        values = np.concatenate([part[1] for part in parts])
-        disorder = sum(int((np.diff(part[0]) < 0).sum()) for part in parts)
-        if (np.diff(ts) < 0).any():
-            order = np.argsort(ts, kind="stable")
-            ts, values = ts[order], values[order]
-        if any(file.long for file in files) or len({frozenset(file.sensors) for file in files}) > 1:
-            return _merge_slots(ts, values, self.info(device).period, disorder)
-        return Readings(ts, values, disorder)
+        period = self.info(device).period
+        read = [(file, *self._values(file, device, sensors)) for file in self._files[device]]
+        disorder = sum(int((np.diff(ts) < 0).sum()) for _, ts, _ in read)
+        parts = [(frozenset(file.sensors), ts, values) for file, ts, values in read if not file.long]
+        if long := [(ts, values) for file, ts, values in read if file.long]:
+            ts, order = _sorted([ts for ts, _ in long])
+            told = _of_values(ts, np.concatenate([values for _, values in long])[order], period)
+            if not parts:
+                return replace(told, disorder=disorder)
+            names = np.array(sensors)[(~np.isnan(told.values)).any(axis=0)]
+            parts.append((frozenset(names.tolist()), told.ts, told.values))
+        ts, order = _sorted([ts for _, ts, _ in parts])
+        values = np.concatenate([values for _, _, values in parts])[order]
+        if len({names for names, _, _ in parts}) == 1:
+            return Readings(ts, values, disorder)
+        source = np.repeat(np.arange(len(parts)), [len(ts) for _, ts, _ in parts])[order]
+        everyone = list(dict.fromkeys([*sensors, *(name for names, _, _ in parts for name in sorted(names))]))
+        covers = np.array([[name in names for name in everyone] for names, _, _ in parts])[source]
+        slots = follow(quarters(ts, period)).slots
+        starts = together.parted(covers, np.flatnonzero(np.diff(slots, prepend=slots[:1] - 1)))
+        values, _, repeats, conflicts = together.put(values, covers[:, : len(sensors)], starts)
+        return Readings(ts[starts], values, disorder, repeats, conflicts)
 
     def columns(self, device: str, sensors: list[str]) -> Iterator[tuple[list[str], Readings]]:
         """Yield a device's readings some sensors at a time, about :data:`COLUMNS` bytes; ``ts`` is always the same.
@@ -283,8 +295,10 @@ class Lake:
             columns = np.array([place.get(name or "", -1) for name in known] or [-1])
             index = names.indices.fill_null(0).to_numpy(zero_copy_only=False)
             column = np.where(names.is_valid().to_numpy(zero_copy_only=False), columns[index], -1)
-            kept = np.flatnonzero(column >= 0)
-            values[kept, column[kept]] = floats(table["value"], f"{file.path}: column 'value'")[kept]
+            known_ones = np.flatnonzero(column >= 0)
+            told = floats(table["value"], f"{file.path}: column 'value'")
+            values[known_ones, column[known_ones]] = told[known_ones]
+            kept = np.flatnonzero(names.is_valid().to_numpy(zero_copy_only=False))  # others open readings all the same
         except ColumnError as error:
             raise LakeError(str(error)) from error
         return ts[kept], values[kept]
@@ -397,18 +411,29 @@ def _open(url: str) -> tuple[Any, str]:
     return filesystem, root
 
 
-def _merge_slots(ts: NDArray[np.int64], values: NDArray[np.float64], period: int, disorder: int) -> Readings:
-    """Merge rows of one slot into one reading: of each sensor the first value that is there."""
-    slots = follow(quarters(ts, period)).slots
-    starts = np.flatnonzero(np.diff(slots, prepend=slots[0] - 1)) if len(slots) else np.zeros(0, np.int64)
-    group = np.cumsum(np.isin(np.arange(len(slots)), starts)) - 1
-    merged = np.full((len(starts), values.shape[1]), np.nan)
-    rows, columns = np.nonzero(~np.isnan(values))
-    rows, columns = rows[::-1], columns[::-1]  # the last assignment stands: go backwards, so the first value does
-    merged[group[rows], columns] = values[rows, columns]
-    repeats = len(rows) - int((~np.isnan(merged)).sum())
-    conflicts = int((merged[group[rows], columns] != values[rows, columns]).sum())
-    return Readings(ts[starts], merged, disorder, repeats, conflicts)
+def _sorted(parts: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.intp] | slice]:
+    """Return times in order, and the order; those of one time stay as they came. A slice where nothing moves."""
+    ts = np.concatenate(parts)
+    if not (np.diff(ts) < 0).any():
+        return ts, slice(None)
+    order = np.argsort(ts, kind="stable")
+    return ts[order], order
+
+
+def _of_values(ts: NDArray[np.int64], values: NDArray[np.float64], period: int) -> Readings:
+    """Return the readings of rows with a value each, in order of time: as the device reads such a log.
+
+    Where most values follow one another without a pause, as from sensors that are read in turn all the time, that rule
+    finds no readings; then those of one slot make one.
+    """
+    opens = beginnings(ts, period)
+    apart = np.flatnonzero(np.diff(ts, prepend=ts[:1] - period) >= max(1, period // 2))
+    chained = np.add.reduceat(opens, apart, dtype=np.int64) > 1 if len(apart) else np.zeros(0, np.bool_)
+    if 2 * int(np.diff(apart, append=len(ts))[chained].sum()) > len(ts):
+        opens = np.diff(follow(quarters(ts, period)).slots, prepend=-1) != 0
+    starts = np.flatnonzero(opens)
+    out, _, repeats, conflicts = together.put(values, ~np.isnan(values), starts)
+    return Readings(ts[starts], out, 0, repeats, conflicts)
 
 
 def _some(names: Iterable[str], limit: int = 8) -> str:

@@ -41,6 +41,25 @@ class _Open:
     known: bool = False
 
 
+def beginnings(ts: NDArray[np.int64], period: int) -> NDArray[np.bool_]:
+    """Tell which lines open a reading, of lines in order of time, as :class:`Assembly` does it line by line.
+
+    ``ts`` int64 ``[n]`` and ``period`` in µs.
+
+    >>> beginnings(np.array([0, 5, 29, 30, 59, 61]), 60).tolist()
+    [True, False, False, True, False, True]
+    """
+    half = max(1, period // 2)
+    opens = np.diff(ts, prepend=ts[:1] - half) >= half
+    first = np.flatnonzero(opens)
+    for start, end in zip(first.tolist(), [*first[1:].tolist(), len(ts)], strict=True):
+        place = start
+        while ts[end - 1] >= ts[place] + half:  # lines that follow one another without such a pause
+            place += int(np.searchsorted(ts[place:end], ts[place] + half))
+            opens[place] = True
+    return opens
+
+
 class Assembly:
     """Assembles the readings of one log."""
 

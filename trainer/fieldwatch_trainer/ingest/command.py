@@ -194,12 +194,13 @@ def _flush(job: Job, lake: Path, names: list[str], parts: list[Part], done: Done
     ts, values = np.concatenate([part.ts for part in parts]), np.concatenate([part.values for part in parts])
     if measured:
         done.period_s = (reading.period_of(parts) or reading.PERIOD) / SECOND
+    covers = np.repeat([part.covers for part in parts], [len(part.ts) for part in parts], axis=0)
     there = np.isfinite(values).any(axis=0)
     sensors = [name for name, some in zip(names, there, strict=True) if some]
     if sensors:
         period = round(done.period_s * SECOND)
         store.add_device(lake, job.device, job.device_type, period)
-        one = store.add(lake, job.device, Rows(ts, values[:, there], tuple(sensors)), period)
+        one = store.add(lake, job.device, Rows(ts, values[:, there], tuple(sensors), covers[:, there]), period)
         done.added.new += one.new
         done.added.known += one.known
         done.added.conflicts += one.conflicts

@@ -67,10 +67,12 @@ class Count:
 
 @dataclass(frozen=True)
 class Part:
-    """Readings of one block: ``ts`` int64 ``[n]`` µs, ``values`` float64 ``[n, S]``."""
+    """Readings of one block: ``ts`` int64 ``[n]`` µs, ``values`` float64 ``[n, S]``; ``covers`` bool ``[S]``: the
+    sensors that the file has had so far."""
 
     ts: NDArray[np.int64]
     values: NDArray[np.float64]
+    covers: NDArray[np.bool_]
 
 
 def names_of(path: Path, log: LogConfig) -> list[str]:
@@ -126,7 +128,7 @@ def readings(paths: Sequence[Path], log: LogConfig, sensors: Sequence[str], coun
     parser = Parser(log, sensors)
     for path in paths:
         count.files += 1
-        first = 1
+        first, seen = 1, np.zeros(len(sensors), np.bool_)
         try:
             for lines in blocks(path, log.encoding):
                 read = parser.parse(lines)
@@ -141,7 +143,8 @@ def readings(paths: Sequence[Path], log: LogConfig, sensors: Sequence[str], coun
                 count.waiting = read.open_line is not None
                 count.zone = log.timestamp.timezone if parser.assumed_zone else ""
                 if len(read.ts):
-                    yield Part(read.ts, read.values)
+                    seen = seen | np.isfinite(read.values).any(axis=0)
+                    yield Part(read.ts, read.values, seen)
         except DamagedError as error:
             count.problems.append(str(error))
         except OSError as error:

@@ -2,7 +2,7 @@
 
 What stands in the lake already stays: a reading of the same time is a repetition, with another value a conflict, which
 is counted. So the same log may be ingested again, or after it has grown, or in its rotated copies, and nothing comes
-twice. Values of one period that do not contradict each other, as from the log of another component, make one reading.
+twice. Rows of one period from logs of different components make one reading (:mod:`.together`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fieldwatch_contract.clock import SECOND
 from numpy.typing import NDArray
 
 from fieldwatch_trainer import labels as label_table
+from fieldwatch_trainer import together
 from fieldwatch_trainer.checks.rows import repeated
 from fieldwatch_trainer.columns import floats, micros
 from fieldwatch_trainer.labels import Label
@@ -51,11 +52,15 @@ class Added:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one device in time order: ``ts`` int64 ``[n]`` µs, ``values`` float64 ``[n, S]`` of ``sensors``."""
+    """Rows of one device in time order: ``ts`` int64 ``[n]`` µs, ``values`` float64 ``[n, S]`` of ``sensors``.
+
+    ``covers`` bool ``[n, S]``: the sensors of each row's log (:mod:`.together`); None: those that have a value.
+    """
 
     ts: NDArray[np.int64]
     values: NDArray[np.float64]
     sensors: tuple[str, ...]
+    covers: NDArray[np.bool_] | None = None
 
 
 def merged(parts: Sequence[Rows], period: int) -> tuple[Rows, int]:
@@ -63,35 +68,22 @@ def merged(parts: Sequence[Rows], period: int) -> tuple[Rows, int]:
     sensors = tuple(dict.fromkeys(name for part in parts for name in part.sensors))
     ts = np.concatenate([part.ts for part in parts])
     values = np.full((len(ts), len(sensors)), np.nan)
+    covers = np.zeros(values.shape, np.bool_)
     start = 0
     for part in parts:
-        places = [sensors.index(name) for name in part.sensors]
-        values[start : start + len(part.ts), places] = part.values
-        start += len(part.ts)
+        places, stop = [sensors.index(name) for name in part.sensors], start + len(part.ts)
+        values[start:stop, places] = part.values
+        covers[start:stop, places] = ~np.isnan(part.values) if part.covers is None else part.covers
+        start = stop
     order = np.argsort(ts, kind="stable")
-    ts, values = ts[order], values[order]
-    same = np.flatnonzero(np.diff(ts, prepend=ts[0] - 1)) if len(ts) else np.zeros(0, np.int64)
-    ts, values, conflicts = _first(ts, values, same)
+    ts, values, covers = ts[order], values[order], covers[order]
+    starts = np.flatnonzero(np.diff(ts, prepend=ts[0] - 1)) if len(ts) else np.zeros(0, np.int64)
+    values, covers, _, conflicts = together.put(values, covers, starts)
+    ts = ts[starts]
     again, _ = repeated(ts, period)
-    starts = np.delete(np.arange(len(ts)), again)
-    if len(again):
-        there = np.add.reduceat(~np.isnan(values), starts, axis=0)
-        alone = np.isin(np.cumsum(np.isin(np.arange(len(ts)), starts)) - 1, np.flatnonzero(there.max(axis=1) > 1))
-        starts = np.union1d(starts, np.flatnonzero(alone))  # they contradict each other: check tells, nothing is lost
-        ts, values, _ = _first(ts, values, starts)
-    return Rows(ts, values, sensors), conflicts
-
-
-def _first(
-    ts: NDArray[np.int64], values: NDArray[np.float64], starts: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
-    """Merge the rows of each group into its first: of each sensor the first value that is there."""
-    group = np.cumsum(np.isin(np.arange(len(ts)), starts)) - 1
-    out = np.full((len(starts), values.shape[1]), np.nan)
-    rows, columns = np.nonzero(~np.isnan(values))
-    rows, columns = rows[::-1], columns[::-1]
-    out[group[rows], columns] = values[rows, columns]
-    return ts[starts], out, int((out[group[rows], columns] != values[rows, columns]).sum())
+    starts = together.parted(covers, np.delete(np.arange(len(ts)), again))  # two readings stay two: check tells
+    values, covers, _, _ = together.put(values, covers, starts)
+    return Rows(ts[starts], values, sensors), conflicts
 
 
 def add(lake: Path, device: str, rows: Rows, period: int) -> Added:
@@ -100,7 +92,8 @@ def add(lake: Path, device: str, rows: Rows, period: int) -> Added:
     months = rows.ts.astype("datetime64[us]").astype("datetime64[M]")
     for month in np.unique(months):
         kept = months == month
-        new = Rows(rows.ts[kept], rows.values[kept], rows.sensors)
+        covers = None if rows.covers is None else rows.covers[kept]
+        new = Rows(rows.ts[kept], rows.values[kept], rows.sensors, covers)
         file = lake / "readings" / device / f"{month}.parquet"
         old = _read(file)
         whole, conflicts = merged([part for part in (old, new) if part is not None], period)

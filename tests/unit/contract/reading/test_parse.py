@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fieldwatch_contract.clock import parse_iso
-from fieldwatch_contract.reading.lines import Lines
+from fieldwatch_contract.reading.lines import Found, Lines
+from fieldwatch_contract.reading.long import Assembly, beginnings
 from fieldwatch_contract.reading.parse import PREAMBLE, Parser, Readings
 from fieldwatch_contract.reading.settings import LogConfig
 from hypothesis import given
@@ -446,3 +447,12 @@ def test_any_log_cut_anywhere_gives_what_its_lines_give(
     assert np.concatenate([part.ts for part in found]).tolist() == alone.ts.tolist()
     assert sum(part.skipped for part in found) == alone.skipped
     assert len(alone.ts) + alone.skipped + len(alone.refused) == len(lines)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.integers(1, 50))
+def test_lines_of_a_lake_open_the_readings_that_they_open_in_a_log(steps: list[int], period: int) -> None:
+    ts = np.cumsum(steps)
+    assembly, found = Assembly(period, ()), Found()
+    for line, time in enumerate([*ts.tolist(), int(ts[-1]) + period]):
+        assembly.take(time, f"sensor {line}", (-1, 0.0, False), line, found)
+    assert np.flatnonzero(beginnings(ts, period)).tolist() == np.concatenate(found.line).tolist()
