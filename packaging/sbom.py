@@ -33,7 +33,7 @@ from fieldwatch_contract.events import Components
 from licences import objection
 from packageurl import PackageURL
 from parts import BOOTLOADER, Part, PartError, collect, modules, natives, sha256
-from payload import LICENCES, NAME, ROOT, SBOM, version
+from payload import LICENCES, NAME, ROOT, SBOM, settle, version
 
 LOCK = ROOT / "requirements" / "agent.txt"
 """What the agent may consist of."""
@@ -175,6 +175,7 @@ def main() -> int:
             sbom.write_text(document(parts), encoding="utf-8")
             (options.dist / LICENCES).write_text(report(parts), encoding="utf-8")
             (folder / TOLD).write_text(told(parts), encoding="utf-8")
+            settle(folder)
             linked = sum(1 for _ in flat(parts)) - len(parts)
             print(f"{sbom}: {len(parts)} components, {linked} more inside them, {len(natives(folder))} native files")
         wrong = differences(sbom.read_text(encoding="utf-8"), folder)

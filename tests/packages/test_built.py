@@ -38,16 +38,22 @@ def test_built_again_elsewhere_it_is_the_same_byte_for_byte(tmp_path: Path) -> N
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("agent", "contract", "packaging"):
         shutil.copytree(ROOT / name, tree / name, copy_function=shutil.copyfile, ignore=ignored)
-    shutil.copyfile(ROOT / "pyproject.toml", tree / "pyproject.toml")
+    (tree / "requirements").mkdir()
+    for name in ("pyproject.toml", "requirements/agent.txt"):
+        shutil.copyfile(ROOT / name, tree / name)
     surroundings = {"HOME": str(tmp_path), "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
-    command = [sys.executable, str(tree / "packaging" / "build.py"), "--dist", str(tmp_path / "out")]
-    subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | surroundings, umask=0o077)
+    for step in ("build.py", "sbom.py"):
+        command = [sys.executable, str(tree / "packaging" / step), "--dist", str(tmp_path / "out")]
+        subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | surroundings, umask=0o077)
     first, second = entries(FROZEN), entries(tmp_path / "out" / payload.NAME)
     differing = sorted(path for path in first.keys() | second.keys() if first.get(path) != second.get(path))
     for path in differing[:1]:
         pytest.fail(
-            f"{len(differing)} of {len(first)} differ, the first is {path}:\n  {first.get(path)}\n  {second.get(path)}"
+            f"{len(differing)} of {len(first)} differ, the first is {path}:\n  {first.get(path)}\n"
+            f"  {second.get(path)}\nif the sources were changed since: make package, then again",
         )
+    for name in (payload.SBOM, payload.LICENCES):
+        assert (FROZEN.parent / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
     print(f"\ntwo builds of the folder are the same: {len(first)} files, folders and links")
 
 
