@@ -102,7 +102,12 @@ td:first-child { min-width: 9rem; }
 .good { color: #1c7c3c; } .bad { color: #b32222; } .warn { color: #8a5a00; }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin: 0 .3em 0 .8em; }
 code { font-size: .85em; overflow-wrap: anywhere; }
-@media (max-width: 30rem) { main { padding: .6rem; } section { padding: .8rem; } td, th { padding-right: .7rem; } }
+@media (max-width: 30rem) {
+  main { padding: .6rem; } section { padding: .8rem; } td, th { padding-right: .7rem; }
+  .findings th { display: none; } .findings td { display: block; border: 0; padding: .1rem 0; }
+  .findings tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
+  .findings td:nth-child(3)::before { content: "to do: "; } .findings td:nth-child(4)::before { content: "else: "; }
+}
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e3e8ee; --soft: #9fadbd; --line: #35404d; --card: #1b232c; --page: #12181f; }
   figure svg { filter: invert(.88) hue-rotate(180deg); }
@@ -459,7 +464,7 @@ def _check(one: Mapping[str, Any]) -> str:
     if rows:
         rows = "<tr><th>finding</th><th>where, when, what</th><th>what to do</th><th>or else</th></tr>" + rows
     if rows:
-        body += f"<div class='scroll'><table>{rows}</table></div>"
+        body += f"<div class='scroll'><table class='findings'>{rows}</table></div>"
     for title, key in (("Devices", "devices"), ("Sensors", "sensors")):
         if one[key]:
             body += _folded(f"{title} ({len(one[key])})", _records(one[key]))

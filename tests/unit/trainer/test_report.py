@@ -224,6 +224,10 @@ def test_a_data_report(tmp_path: Path) -> None:
     assert "not usable for training" in page.text
     where = "a<b / flow (1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z)"
     assert f"sentinel {where}: comes 9 times export it as missing a model takes the code" in page.text
+    html = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "<table class='findings'>" in html and ".findings td { display: block;" in html, (
+        "one below the other on a phone"
+    )
 
 
 def test_the_card_is_complete_and_plain() -> None:
