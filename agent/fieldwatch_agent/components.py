@@ -1,10 +1,10 @@
 """Which libraries this agent runs with, so that the centre can tell which devices a vulnerability concerns.
 
 In a package the list lies beside this module (``components.json``): ``make package`` writes it with the SBOM, of what
-is really in the folder, so it is complete but for the Rust crates within libraries. Elsewhere it is asked of the
-environment: ``fieldwatch``, what it requires, what that requires, and what these say of the native libraries in them.
-Most say nothing, so that such a list is not complete, and says so. Nothing is imported for it: an idle agent stays
-small.
+is really in the folder, so it is as complete as the SBOM, but for the Rust crates within libraries. Elsewhere it is
+asked of the environment: ``fieldwatch``, what it requires, what that requires, and what these say of the native
+libraries in them. Most say nothing, so that such a list is not complete, and says so. Nothing is imported for it: an
+idle agent stays small.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ Each device is in one of three groups, and only what is known to be well is in t
 ==============  ======================================================================================================
 affected        it has the component in a version that the specifier names
 unknown         nothing can be said: its agent tells no components, is another one than the agent that told, names this
-                one in a version that cannot be compared, or does not name it in a list that is not complete
-clear           it has the component in other versions only, or a complete list without it
+                one in a version that cannot be compared, or does not name it
+clear           it has the component, in other versions only
 ==============  ======================================================================================================
 
+That a list does not name a component proves nothing: onnxruntime, for one, links in libraries without saying which.
 Names are those of the SBOM, specifiers those of Python packages (PEP 440). Rust crates are not told: the SBOM has them.
 """
 
@@ -110,10 +111,11 @@ def _judge(wanted: Requirement, versions: Sequence[str], one: Inventory) -> tupl
             strange.append(version)
     if strange:
         return False, f"version {', '.join(strange)} cannot be compared"
-    if versions or one.complete:
+    if versions:
         return False, ""
     if one.versions is not None:
-        return False, "not in its list, which may lack native libraries within Python packages"
+        within = "native libraries that others link in without saying so" if one.complete else "native libraries"
+        return False, f"not in its list, where {within} are missing"
     if one.told_by is not None and one.told_by != one.agent:
         return False, f"its components were told by agent {one.told_by}, another one runs now"
     return False, "its agent has told no components"

@@ -170,8 +170,8 @@ class Components(Wire):
         max_length=MOST_COMPONENTS
     )
     complete: bool = Field(
-        description="whether every Python package and native library that it brings along is named; false: native "
-        "libraries within Python packages may be missing"
+        description="whether every Python package and native file that it brings along is named, and what these say is "
+        "linked into them; false: Python packages are, native libraries within them may be missing"
     )
 
 

@@ -139,6 +139,19 @@ def test_it_is_published_verified_and_promoted_with_the_bundle(
     assert "of their very bytes: prod/press/v1.cdx.json, " in capsys.readouterr().out
 
 
+def test_verify_refuses_one_that_was_signed_and_is_wrong(
+    site: Site, v1: bytes, v2: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = mlbom.document(TARGET, read_bundle(v2), {})
+    with monkeypatch.context() as tool:  # one that looks at nothing
+        tool.setattr(mlbom, "document", lambda *_: wrong)
+        tool.setattr(mlbom, "read", lambda *_: "")
+        site.publish(v1)
+        assert verify(str(site.repo), site.root).beside == ["prod/press/v1.cdx.json"]
+    with pytest.raises(ReleaseError, match=r"prod/press/v1\.cdx\.json speaks of another bundle than"):
+        verify(str(site.repo), site.root)
+
+
 def test_one_of_another_bundle_is_not_countersigned(
     site: Site, tmp_path: Path, v1: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
