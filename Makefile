@@ -6,7 +6,7 @@ MINUTES ?= 15
 SEED ?=
 SUITE ?=
 
-.PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load package test-packages lock clean help
+.PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load package test-packages msi test-windows lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -62,6 +62,13 @@ package: .venv/dev-ready ## build the frozen agent, its SBOM and licences, its D
 
 test-packages: .venv/dev-ready ## as root, after make package: install, kill, hang, upgrade, purge the packages in a bare Debian
 	$(BIN)/python -m pytest -q -s tests/packages/test_*.py
+
+msi: .venv/dev-ready ## under Wine: freeze the agent for Windows, build its MSI package in dist/
+	$(BIN)/python packaging/windows.py
+	$(BIN)/python packaging/msi.py
+
+test-windows: .venv/dev-ready ## after make msi, under Wine: install silently, enrol, score, rotate, upgrade, remove
+	$(BIN)/python -m pytest -q -s tests/packages/windows
 
 # Uses its own environment: after a change of pyproject.toml ours may not be buildable.
 LOCK := build/lock

@@ -16,7 +16,6 @@ import platform
 import signal
 import sys
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,9 +146,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("service", _service, "run as a service of this computer: systemd, or Windows' own", "service install")
     sub.add_argument("verb", choices=["install", "uninstall", "start", "stop", "status", "run"])
-    sub.add_argument(
-        "--config", type=Path, help="on Windows: another instrument's agent.toml, for a service of its own"
-    )
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--config", type=Path, help="on Windows: another instrument's agent.toml, a service of its own")
+    which.add_argument("--all", action="store_true", help="on Windows: every instrument's service")
 
     sub = add("self-test", _self_test, "check that this program scores correctly on this machine", "self-test")
     sub.add_argument("--bundle", type=Path, help="with this bundle instead of the built-in one")
@@ -470,8 +469,8 @@ def _service(arguments: argparse.Namespace) -> int:
 def _on_systemd(arguments: argparse.Namespace) -> int:
     from fieldwatch_agent import systemd
 
-    if arguments.config is not None or arguments.verb == "run":
-        what = "'run'" if arguments.verb == "run" else "--config"
+    if arguments.config is not None or arguments.all or arguments.verb == "run":
+        what = "'run'" if arguments.verb == "run" else "--all" if arguments.all else "--config"
         raise ServiceError(f"service: {what} is for Windows; here a unit of your own says 'fieldwatch-agent run'")
     if arguments.verb == "status":
         return _tell_state(*systemd.state())
@@ -485,6 +484,8 @@ def _on_windows(arguments: argparse.Namespace) -> int:
     from fieldwatch_agent import windows_service as service
     from fieldwatch_agent.enrol import places
 
+    if arguments.all and arguments.verb in {"status", "run"}:
+        raise ServiceError(f"service {arguments.verb}: name the instrument with --config, not --all")
     if arguments.verb == "run":
         from fieldwatch_agent import windows_manager
 
@@ -492,9 +493,13 @@ def _on_windows(arguments: argparse.Namespace) -> int:
         return DONE
     if arguments.verb == "status":
         return _tell_state(*service.state(arguments.config))
-    acts = {"install": service.install, "uninstall": service.uninstall}
-    act = acts[arguments.verb] if arguments.verb in acts else partial(service.control, arguments.verb)
-    for done in act(arguments.config):
+    if arguments.verb == "install":
+        act = service.install(arguments.config, arguments.all)
+    elif arguments.verb == "uninstall":
+        act = service.uninstall(arguments.config, arguments.all)
+    else:
+        act = service.control(arguments.verb, arguments.config, arguments.all)
+    for done in act:
         print(done)
     return DONE
 

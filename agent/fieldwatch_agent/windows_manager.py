@@ -20,7 +20,7 @@ import win32service
 import win32serviceutil
 import winerror
 
-from fieldwatch_agent.enrol.places import ServiceError
+from fieldwatch_agent.enrol.places import SERVICE, ServiceError
 from fieldwatch_agent.windows_host import HINT_MS, Hosted
 
 ERROR_FAILED_SERVICE_CONTROLLER_CONNECT = 1063
@@ -143,6 +143,14 @@ def remove(service: str) -> None:
     except pywintypes.error as error:
         if error.winerror != winerror.ERROR_FILE_NOT_FOUND:
             raise
+
+
+def installed() -> list[str]:
+    """Return the names of all instruments' services."""
+    with connected(win32service.SC_MANAGER_CONNECT | win32service.SC_MANAGER_ENUMERATE_SERVICE) as manager:
+        found = win32service.EnumServicesStatus(manager, win32service.SERVICE_WIN32, win32service.SERVICE_STATE_ALL)
+    names = [str(each[0]) for each in found]
+    return [name for name in names if name == SERVICE or name.startswith(f"{SERVICE}-")]
 
 
 def start(service: str) -> None:

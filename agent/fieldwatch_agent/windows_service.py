@@ -52,12 +52,22 @@ def rights(service: str, config: PurePath, state: PurePath) -> list[list[str]]:
     ]
 
 
-def install(config: Path | None = None) -> Iterator[str]:
-    """Install and start the service; yield each thing that was done. Raises :class:`ServiceError`."""
+def install(config: Path | None = None, every: bool = False) -> Iterator[str]:
+    """Install and start the service; yield each thing that was done. Raises :class:`ServiceError`.
+
+    ``every``: one for each configuration beside the default one's folder, as after an upgrade.
+    """
+    if every:
+        for path in sorted(places.config_file().parent.parent.glob(f"*/{places.config_file().name}")):
+            yield from _install(path)
+    else:
+        yield from _install((config or places.config_file()).absolute())
+
+
+def _install(path: Path) -> Iterator[str]:
     from fieldwatch_agent import windows_manager as manager
     from fieldwatch_agent.service import own_command  # it brings all libraries along; the other verbs are quick
 
-    path = (config or places.config_file()).absolute()
     told = _load(path)
     service = name_of(path, told.device.id)
     command = command_line(own_command(), path)
@@ -72,30 +82,29 @@ def install(config: Path | None = None) -> Iterator[str]:
     yield f"the service {service} runs; it starts with this computer"
 
 
-def uninstall(config: Path | None = None) -> Iterator[str]:
-    """Stop and remove the service; raises :class:`ServiceError`."""
+def uninstall(config: Path | None = None, every: bool = False) -> Iterator[str]:
+    """Stop and remove the service, or ``every`` instrument's; raises :class:`ServiceError`."""
     from fieldwatch_agent import windows_manager as manager
 
-    path = (config or places.config_file()).absolute()
-    service = _service_of(path)
     with manager.refusals():
-        manager.remove(service)
-    yield f"the service {service} is stopped and removed, its account and its source in the event log with it"
-    yield f"kept: {path.parent} and the state folder; see docs/install-windows.md for removing them"
+        for service in _chosen(config, every):
+            manager.remove(service)
+            yield f"the service {service} is stopped and removed, its account and its source in the event log with it"
+    yield "kept: configuration and state; see docs/install-windows.md for removing them"
 
 
-def control(verb: str, config: Path | None = None) -> Iterator[str]:
+def control(verb: str, config: Path | None = None, every: bool = False) -> Iterator[str]:
     """``start`` or ``stop``; raises :class:`ServiceError`."""
     from fieldwatch_agent import windows_manager as manager
 
-    service = _service_of((config or places.config_file()).absolute())
     with manager.refusals():
-        if verb == "start":
-            manager.start(service)
-            yield f"the service {service} runs"
-        else:
-            manager.stop(service)
-            yield f"the service {service} is stopped, until this computer starts again"
+        for service in _chosen(config, every):
+            if verb == "start":
+                manager.start(service)
+                yield f"the service {service} runs"
+            else:
+                manager.stop(service)
+                yield f"the service {service} is stopped, until this computer starts again"
 
 
 def state(config: Path | None = None) -> tuple[bool, str]:
@@ -115,6 +124,12 @@ def _load(path: Path) -> Config:
         return load(path)
     except ConfigError as error:
         raise ServiceError(str(error)) from error
+
+
+def _chosen(config: Path | None, every: bool) -> list[str]:
+    from fieldwatch_agent import windows_manager as manager
+
+    return manager.installed() if every else [_service_of((config or places.config_file()).absolute())]
 
 
 def _service_of(path: Path) -> str:

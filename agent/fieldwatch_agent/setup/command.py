@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.url is not None and token is None and not terminal and not _enrolled(state):
         token = sys.stdin.readline() if sys.stdin is not None else ""
     try:
-        options = Options(
-            config=config, state=state, places=arguments.places, log=arguments.log, keys=_keys(arguments),
-            device=arguments.device, device_type=arguments.type, url=arguments.url,
+        options = Options(  # an installer gives what nobody has said as an empty text
+            config=config, state=state, places=arguments.places, log=arguments.log or None, keys=_keys(arguments),
+            device=arguments.device or None, device_type=arguments.type, url=arguments.url,
             token=token, replace=arguments.replace, own=config == places.config_file(),
         )  # fmt: skip
         start = places.start_service if options.own else lambda: ""

@@ -179,7 +179,7 @@ def test_a_folder_for_keys_is_closed_before_there_is_a_key(tmp_path: Path, monke
         places.close_to_others(tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [["run"], ["install", "--config", "x.toml"]])
+@pytest.mark.parametrize("arguments", [["run"], ["install", "--config", "x.toml"], ["stop", "--all"]])
 def test_elsewhere_it_is_told_what_is_windows_alone(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["service", *arguments]) == 1
     assert "is for Windows" in capsys.readouterr().err
