@@ -27,19 +27,22 @@ _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[([^\]]*)\])?")
 
 
 @cache
-def components() -> Components:
-    """Return what this program consists of; it stays the same while it runs."""
+def components() -> Components | None:
+    """Return what this program consists of, as it does while it runs; None where it was frozen without its list."""
     try:
         return Components.model_validate_json(FILE.read_bytes())
     except (OSError, ValidationError):
         return _installed()
 
 
-def _installed() -> Components:
+def _installed() -> Components | None:
+    required = _required("fieldwatch")
+    if not required:
+        return None
     found: dict[str, set[str]] = {}
     for name, version in _linked():
         found.setdefault(name, set()).add(version)
-    for dist in _required("fieldwatch"):
+    for dist in required:
         for name, version in [(_canonical(dist.name), dist.version), *_within(dist)]:
             found.setdefault(name, set()).add(version)
     return Components(versions={name: sorted(found[name]) for name in sorted(found)}, complete=False)

@@ -155,6 +155,10 @@ def test_a_damaged_list_is_not_known() -> None:
     assert [row.device for row in found.unknown] == ["press-0001"] and not found.well
 
 
+def _nothing(name: str) -> metadata.Distribution:
+    raise metadata.PackageNotFoundError(name)
+
+
 def test_a_package_tells_the_list_that_lies_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(told, "FILE", tmp_path / "components.json")
     asked = told.components.__wrapped__
@@ -163,6 +167,9 @@ def test_a_package_tells_the_list_that_lies_in_it(tmp_path: Path, monkeypatch: p
     assert installed.versions["onnxruntime"] == [metadata.version("onnxruntime")]
     assert {"cpython", "sqlite3", "openssl", "zstd", "cryptography", "fieldwatch"} <= installed.versions.keys()
     assert "pytest" not in installed.versions and "fastapi" not in installed.versions, "only what an agent requires"
+    with monkeypatch.context() as frozen:
+        frozen.setattr(told.metadata, "distribution", _nothing)
+        assert asked() is None, "frozen without a list: nothing is told rather than little"
     inside = Components(versions={"numpy": ["1"]}, complete=True)
     (tmp_path / "components.json").write_text(inside.model_dump_json())
     assert asked() == inside
