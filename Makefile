@@ -6,7 +6,7 @@ MINUTES ?= 15
 SEED ?=
 SUITE ?=
 
-.PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load package test-packages msi test-windows lock clean help
+.PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load test-lowest package test-packages msi test-windows lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -53,6 +53,15 @@ bench-detection: .venv/dev-ready ## how good the alerts are, on the public sets 
 
 load: .venv/dev-ready ## 1,000 devices, people looking on: how soon an alert is on the page and in the mailbox, and that nothing is lost; exit code 3 where a promise misses
 	$(BIN)/python -m bench.load
+
+# An environment of its own: the versions are not those of the others.
+LOWEST := build/lowest
+test-lowest: ## unit tests with the lowest versions of libraries that pyproject.toml claims
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/lowest.txt
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pytest -n 3 --dist loadfile tests/unit \
+		--deselect tests/unit/house/test_sbom.py::test_what_is_installed_is_what_is_pinned
 
 package: .venv/dev-ready ## build the frozen agent, its SBOM and licences, its Debian and its RPM package in dist/
 	$(BIN)/python packaging/build.py

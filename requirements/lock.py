@@ -3,6 +3,9 @@
 One file for each thing that is installed: ``agent`` (what the frozen agent is built from), ``cloud`` (its container),
 ``demo``, ``dev``, and ``lock``, the program that pins. A version that is pinned stays as long as pyproject.toml allows
 it; all files pin the same versions, so that each can be installed on top of another.
+
+But for ``lowest``: it pins the lowest versions that pyproject.toml claims, and the tools for tests as ``dev`` does, so
+that ``make test-lowest`` can show that the claim holds.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,9 +44,24 @@ def with_plain_names(text: str) -> str:
     return "".join(block for pair in zip(blocks, plain, strict=True) for block in dict.fromkeys(pair))
 
 
+def tools() -> str:
+    """Return the pins in ``dev.txt`` of what the extra ``dev`` itself asks for: programs and libraries for tests."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = (re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in project["optional-dependencies"]["dev"])
+    names = set(asked) - {"fieldwatch"}
+    locked = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    pins = re.findall(r"^([\w.-]+)(==\S+(?: ;[^\\\n]*)?)", locked, re.M)
+    return "".join(f"{name}{pin}\n" for name, pin in pins if name in names)
+
+
 if __name__ == "__main__":
     pin("dev", "pyproject.toml", "--extra", "dev")
     pin("demo", "pyproject.toml", "--extra", "demo", "--extra", "checkout", *DEV)
     pin("agent", "pyproject.toml", *DEV)
     pin("cloud", "pyproject.toml", "--extra", "cloud", *DEV)
     pin("lock", "requirements/lock.in", *DEV)
+    with tempfile.TemporaryDirectory() as folder:
+        constraint = Path(folder) / "tools.txt"
+        constraint.write_text(tools(), encoding="utf-8")
+        lowest = ("--resolution", "lowest-direct", "--constraint", str(constraint))
+        pin("lowest", "pyproject.toml", "--extra", "dev", *lowest)

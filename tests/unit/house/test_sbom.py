@@ -147,7 +147,7 @@ def test_a_package_that_the_lock_file_does_not_name_stops_it(place: str, tmp_pat
     assert told.startswith("pytest "), "as a module within the program"
 
 
-def test_the_lock_file_s_versions_hold(found: list[Part]) -> None:
+def test_the_lock_file_s_versions_hold() -> None:
     lock = "Some_Lib[extra]==1.0 ; python_version < '3.12' \\\n    --hash=x\nsome-lib==2.0 \\\n    --hash=y==9\n"
 
     def told(version: str, purl: str = "pkg:pypi/some-lib") -> list[str]:
@@ -157,7 +157,11 @@ def test_the_lock_file_s_versions_hold(found: list[Part]) -> None:
     assert told("1.0") == told("2.0") == []
     assert told("3.0") == ["some-lib 3.0: requirements/agent.txt pins 1.0 or 2.0; run make dev, then freeze again"]
     assert told("3.0", "pkg:generic/some-lib") == [], "what is no Python package has no pin"
-    assert sbom.strangers(found, sbom.LOCK.read_text(encoding="utf-8")) == [], "what is installed is what is pinned"
+
+
+def test_what_is_installed_is_what_is_pinned(found: list[Part]) -> None:
+    """Left out where other versions are meant to be: ``make test-lowest``, ``matrix.yml``."""
+    assert sbom.strangers(found, sbom.LOCK.read_text(encoding="utf-8")) == []
 
 
 @linux

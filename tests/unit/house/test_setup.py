@@ -9,10 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from tests.conftest import ROOT, find_port
 
@@ -44,12 +47,26 @@ def test_a_lock_has_hashes_and_no_address(name: str) -> None:
     assert len(re.findall(PINNED, text, re.M)) == len(re.findall(r"== ?\S+.*\\\n    --hash=sha256:", text))
 
 
-@pytest.mark.parametrize("name", [name for name in LOCKS if name != "dev"])
+@pytest.mark.parametrize("name", [name for name in LOCKS if name not in {"dev", "lowest"}])
 def test_each_set_up_can_be_made_on_top_of_another(name: str) -> None:
     """Otherwise ``make dev`` after ``make demo`` would replace what is there."""
     own, dev = pins(name), pins("dev")
     assert own
     assert {package: versions for package, versions in own.items() if dev.get(package) != versions} == {}
+
+
+def test_a_lowest_version_that_is_claimed_is_one_that_the_tests_run_with() -> None:
+    """``make test-lowest`` runs with these pins; a lower bound that nothing has run with would be a guess."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
+    pinned, claims = pins("lowest"), 0
+    for requirement in map(Requirement, asked):
+        if requirement.name != "fieldwatch":
+            claimed = [Version(one.version) for one in requirement.specifier if one.operator == ">="]
+            assert claimed == [min(map(Version, pinned[requirement.name]))], requirement
+            claims += 1
+    assert claims > 30
 
 
 def test_the_demo_brings_no_tools() -> None:

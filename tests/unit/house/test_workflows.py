@@ -5,15 +5,21 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
+import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fieldwatch_contract import support
 from jsonschema import validators
 
 from tests.conftest import ROOT
+from tests.scripts import script as load
 
+releasable = load("releasable")
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -31,7 +37,7 @@ def valid(*paths: Path, schema: str = "github-workflows") -> bool:
 
 
 def test_the_files_are_valid_and_the_check_can_fail(tmp_path: Path) -> None:
-    assert [path.stem for path in FILES] == ["apply", "ci", "promote"]
+    assert [path.stem for path in FILES] == ["apply", "ci", "matrix", "promote", "release"]
     assert valid(*FILES)
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(FILES[0].read_text().replace("runs-on:", "run-on:"))
@@ -54,7 +60,8 @@ def test_a_job_has_no_more_rights_than_it_names_and_ends(path: Path) -> None:
     assert document["permissions"]["contents"] == "read"
     for name, job in document["jobs"].items():
         assert "timeout-minutes" in job or "uses" in job, name
-        assert job.get("permissions", {}).get("contents", "read") == "read", name
+        may_write = (path.stem, name) == ("release", "publish")
+        assert (job.get("permissions", {}).get("contents", "read") == "write") == may_write, name
     text = path.read_text()
     assert "pull_request_target" not in text
     scripts = [step["run"] for job in document["jobs"].values() for step in job.get("steps", []) if "run" in step]
@@ -72,6 +79,82 @@ def test_prod_gets_what_ran_in_dev_after_a_person_has_agreed() -> None:
     assert apply["environment"] == "${{ inputs.environment }}", "its reviewers are asked"
     steps = [step.get("run", "") for step in apply["steps"]]
     assert any("-out=plan.bin" in step for step in steps) and any(step.endswith("apply plan.bin") for step in steps)
+
+
+def test_a_release_is_tested_as_installed_signed_and_agreed_to_before_it_is_published() -> None:
+    """No job builds anything again: each takes the files of the first one."""
+    jobs = read("release")["jobs"]
+    assert set(jobs["attest"]["needs"]) == {"build", "installed", "wheel"} and jobs["publish"]["needs"] == "attest"
+    assert jobs["publish"]["environment"] == "release", "its reviewers are asked"
+    uses = {name: [step.get("uses", "") for step in job["steps"]] for name, job in jobs.items()}
+    for name in ("installed", "wheel", "attest", "publish"):
+        assert any(one.startswith("actions/download-artifact") for one in uses[name]), name
+    assert any(one.startswith("actions/attest-build-provenance") for one in uses["attest"])
+    assert jobs["attest"]["permissions"] == {"contents": "read", "id-token": "write", "attestations": "write"}
+    built = [step.get("run", "") for step in jobs["build"]["steps"]]
+    assert any(script.startswith("python3 packaging/releasable.py") for script in built)
+    assert built.index("make package") > 0
+    later = [step.get("run", "") for name in jobs if name != "build" for step in jobs[name]["steps"]]
+    assert not any("make package" in script for script in later)
+    assert jobs["wheel"]["strategy"]["matrix"]["python"] == PYTHONS
+
+
+def test_the_matrix_has_each_python_that_is_claimed_and_both_ends_of_the_libraries() -> None:
+    jobs = read("matrix")["jobs"]
+    assert jobs["pinned"]["strategy"]["matrix"]["python"] == PYTHONS
+    assert jobs["newest"]["strategy"]["matrix"]["python"] == [PYTHONS[0], PYTHONS[-1]]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">={PYTHONS[0]}"
+    assert f"CPython from {PYTHONS[0]} to {PYTHONS[-1]}" in (ROOT / "requirements" / "install.py").read_text()
+    lowest = [step.get("run", "") for step in jobs["lowest"]["steps"]]
+    assert any(script.startswith("make test-lowest") for script in lowest)
+    left_out = "tests/unit/house/test_sbom.py::test_what_is_installed_is_what_is_pinned"
+    make = (ROOT / "Makefile").read_text()
+    assert "\ntest-lowest:" in make and left_out in make
+    assert any(left_out in step.get("run", "") for step in jobs["newest"]["steps"])
+    assert f"def {left_out.partition('::')[2]}(" in (ROOT / left_out.partition("::")[0]).read_text()
+
+
+def _checkout(folder: Path, **changes: tuple[str, str]) -> Path:
+    """What is asked before a release, of this checkout as if today it were released; ``changes`` by file's stem."""
+    version, until = releasable_version(), support.UNTIL
+    files = {
+        "pyproject.toml": "", "CHANGELOG.md": f"# Changes\n\n## {version}, 2026-12-01\n\nSupported until {until}.\n",
+        "SECURITY.md": "Write to **security@lab.org**\n", "contract/fieldwatch_contract/support.py": "",
+        "agent/fieldwatch_agent/__init__.py": "",
+    }  # fmt: skip
+    for path, text in files.items():
+        content = text or (ROOT / path).read_text()
+        old, new = changes.get(Path(path).stem, ("", ""))
+        assert old in content
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content.replace(old, new) if old else content)
+    return folder
+
+
+def releasable_version() -> str:
+    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, []),
+        (
+            {"pyproject": ('version = "', 'version = "9.')},
+            ["the tag is", "__init__.py does not", "begins with"],
+        ),
+        ({"__init__": ('__version__ = "', '__version__ = "9.')}, ["__init__.py does not say version"]),
+        ({"support": ("UNTIL = date(20", "UNTIL = date(10")}, ["support.UNTIL is", "does not say 'Supported until"]),
+        ({"CHANGELOG": ("## ", "## Unreleased: ")}, ["begins with 'Unreleased: "]),
+        ({"CHANGELOG": ("until", "for ever")}, ["does not say 'Supported until"]),
+        ({"SECURITY": ("@lab.org", "@fieldwatch.example")}, ["names an address below .example"]),
+    ],
+)
+def test_what_may_be_released(tmp_path: Path, changes: dict[str, tuple[str, str]], says: list[str]) -> None:
+    found = releasable.objections(_checkout(tmp_path, **changes), f"v{releasable_version()}", date(2026, 12, 1))
+    assert len(found) == len(says)
+    assert all(part in text for part, text in zip(says, found, strict=True)), found
 
 
 def test_ci_runs_what_people_run() -> None:
