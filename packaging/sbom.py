@@ -174,7 +174,8 @@ def main() -> int:
                 return 3
             sbom.write_text(document(parts), encoding="utf-8")
             (options.dist / LICENCES).write_text(report(parts), encoding="utf-8")
-            (folder / TOLD).write_text(told(parts), encoding="utf-8")
+            (folder / TOLD).write_text(told(parts), encoding="utf-8", newline="\n")
+            (folder / TOLD).chmod(0o644)  # whatever the umask: the folder is the same each time
             settle(folder)
             linked = sum(1 for _ in flat(parts)) - len(parts)
             print(f"{sbom}: {len(parts)} components, {linked} more inside them, {len(natives(folder))} native files")
