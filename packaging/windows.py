@@ -95,9 +95,11 @@ class Wine:
     def awake(self) -> Iterator[None]:
         """Keep Wine's service manager alive, which ends with the last program."""
         sleeper = subprocess.Popen(
-            ["wine", "cmd", "/c", "pause"], env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            ["wine", "cmd", "/c", "pause"], env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        assert sleeper.stdout is not None
+        sleeper.stdout.read(1)  # its services run: started by the next program, they would hold that one's output open
         try:
             yield
         finally:

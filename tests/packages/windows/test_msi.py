@@ -168,3 +168,28 @@ def test_a_silent_installation_scores_is_upgraded_and_removed(
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert {path.name for path in state.iterdir()} >= {"identity", "journal.db", "bundles", "logs"}
     assert (pc.c / "ProgramData" / "Fieldwatch" / "config" / "agent.toml").exists()
+
+
+def test_what_cannot_enrol_is_undone_and_several_instruments_have_a_service_each(package: Path, pc: Any) -> None:
+    (pc.c / "data").mkdir()
+    said = ("ENROLL_URL=https://127.0.0.1:9", "TOKEN=fw1-mistyped", r"LOG_PATH=C:\data\*.csv")
+    done = pc.run("msiexec", "/i", windows.windows_path(package), "/qn", *said, check=False, timeout=900)
+    assert done.returncode != 0 and "the token is incomplete" in done.stdout, done.stdout
+    assert not (pc.c / "Program Files" / "Fieldwatch" / "fieldwatch-agent.exe").exists()
+
+    pc.run("msiexec", "/i", windows.windows_path(package), "/qn", timeout=900)
+    assert "run 'fieldwatch-agent setup' first" in agent(pc, "service", "install", check=False)
+    for folder, device in (("config", "press-0001"), ("press-0002", "press-0002")):
+        place = pc.c / "ProgramData" / "Fieldwatch" / folder
+        place.mkdir(parents=True)
+        text = f'[device]\nid = "{device}"\ntype = "press"\n[log]\npath = \'C:\\data\\{device}*.csv\'\nperiod = "60s"\n'
+        (place / "agent.toml").write_text(f'{text}[state]\ndir = "state"\n', encoding="utf-8")
+    agent(pc, "service", "install", "--all")
+    second = ("--config", r"C:\ProgramData\Fieldwatch\press-0002\agent.toml")
+    assert "FieldwatchAgent: running" in agent(pc, "service", "status")
+    assert "FieldwatchAgent-press-0002: running" in agent(pc, "service", "status", *second)
+    agent(pc, "service", "stop", *second)
+    assert "FieldwatchAgent: running" in agent(pc, "service", "status"), "the other one goes on"
+    assert "this is what Windows starts" in agent(pc, "service", "run", check=False)
+    agent(pc, "service", "uninstall", "--all")
+    assert "not installed" in agent(pc, "service", "status", check=False)
