@@ -297,6 +297,15 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
 
 @pytest.fixture
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords at next to no cost: for tests of who may do what, which sign in by the hundred."""
+    from argon2 import PasswordHasher
+    from fieldwatch_cloud.access import passwords
+
+    monkeypatch.setattr(passwords, "HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+
+
+@pytest.fixture
 def clean_env(tmp_path: Path) -> Mapping[str, str]:
     """An environment for subprocesses: a fresh home, no ``FIELDWATCH_*`` of the person who runs the tests."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FIELDWATCH_", "ORT_", "XDG_"))}

@@ -32,6 +32,7 @@ def commands() -> list[list[str]]:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_the_page_leads_from_a_log_to_an_alert(tmp_path: Path) -> None:
     done = []

@@ -84,6 +84,7 @@ def test_replay_says_what_the_trainer_says(tmp_path: Path) -> None:
     assert raised == {"normal", "anomalous", "faulty", "unknown"}
 
 
+@pytest.mark.soak
 @pytest.mark.realdata
 def test_replay_says_what_the_trainer_says_of_real_data(tmp_path: Path, data_dir: Path) -> None:
     """On one SMD device: the part after the split, whose past is in the lake and in the log."""

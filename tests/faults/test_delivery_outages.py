@@ -67,6 +67,7 @@ def exactly_once(store: Store, readings: int) -> None:
     assert sum(row["n"] for row in rows(store, t.result_1h)) == 2 * readings
 
 
+@pytest.mark.soak
 def test_a_new_alert_overtakes_a_backlog_of_20000(
     mosquitto: MakeBroker, linked: Linked, taken: Taken, tmp_path: Path
 ) -> None:

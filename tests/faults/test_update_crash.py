@@ -182,6 +182,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(sys.platform == "win32", reason="the driver forks; the rules are the same code on Windows")
 @pytest.mark.parametrize("scenario", ["update", "sick", "damaged", "crashing"])
 def test_killed_before_every_line(scenario: str, folder: Path) -> None:

@@ -16,7 +16,7 @@ SHORTEST = 12
 LONGEST = 200
 AT_ONCE = 2
 
-_hasher = PasswordHasher()
+HASHER = PasswordHasher()
 _gate = threading.BoundedSemaphore(AT_ONCE)
 
 
@@ -44,14 +44,14 @@ def objection(password: str, name: str) -> str:
 def hashed(password: str) -> str:
     """Return the hash to store."""
     with _gate:
-        return _hasher.hash(password)
+        return HASHER.hash(password)
 
 
 def fits(stored: str | None, password: str) -> bool:
     """Tell whether ``password`` is the one of ``stored``; takes as long where there is none stored."""
     with _gate:
         try:
-            right = _hasher.verify(stored or _stand_in(), password[: LONGEST + 1])
+            right = HASHER.verify(stored or _stand_in(), password[: LONGEST + 1])
         except (VerificationError, InvalidHashError):
             return False
     return right and stored is not None
@@ -59,9 +59,9 @@ def fits(stored: str | None, password: str) -> bool:
 
 def outdated(stored: str) -> bool:
     """Tell whether the hash is of an older cost."""
-    return _hasher.check_needs_rehash(stored)
+    return HASHER.check_needs_rehash(stored)
 
 
 @lru_cache(maxsize=1)
 def _stand_in() -> str:
-    return _hasher.hash("nobody has this password")
+    return HASHER.hash("nobody has this password")

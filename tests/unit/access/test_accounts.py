@@ -13,6 +13,8 @@ from fieldwatch_cloud.store.audit import entries
 from fieldwatch_contract import clock
 from sqlalchemy import select
 
+pytestmark = pytest.mark.usefixtures("cheap_passwords")
+
 GOOD = "correct horse battery"
 ANOTHER = "wrong mule capacitor"
 

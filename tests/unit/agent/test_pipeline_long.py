@@ -63,6 +63,7 @@ def one_pass(folder: Path) -> tuple[list[Any], int, int]:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(6))
 def test_restarts_halve_no_reading_and_count_no_line_twice(tmp_path: Path, seed: int) -> None:
     expected = one_pass(tmp_path / "whole")

@@ -113,6 +113,7 @@ def test_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytes
     assert failed.startswith("fieldwatch-demo failed at step 'serve': cloud ended with exit code 1: no broker: install")
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("quick")
 def test_the_time_limit_counts_from_the_start_of_the_agents(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lines = last_lines(tmp_path, capfd, timeout=0.3)

@@ -99,6 +99,7 @@ def set_up(folder: Path, lock: str, **environment: str) -> tuple[int, list[str]]
     return done.returncode, done.stderr.strip().splitlines()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("retries", ["0", "1"])
 def test_an_index_that_cannot_be_reached_is_named(checkout: Path, retries: str) -> None:
     index = f"http://127.0.0.1:{find_port()}/simple"

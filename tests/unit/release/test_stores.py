@@ -163,6 +163,7 @@ def test_of_many_who_swap_at_once_one_does(bucket: Bucket) -> None:
         assert won == [stores.connect(url).read("metadata/timestamp.json")]
 
 
+@pytest.mark.soak
 @each_store
 @pytest.mark.parametrize("late", range(3))
 def test_an_engineer_who_is_overtaken_is_told_and_devices_see_the_other(
@@ -332,6 +333,7 @@ def test_the_key_is_lost_and_a_rotation_that_was_cut_is_finished(s3: Bucket, bun
     assert verify(url, root).bundles == ["prod/press/v1.zip"]
 
 
+@pytest.mark.soak
 def test_stores_without_conditions_and_without_answers_are_told(
     s3: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

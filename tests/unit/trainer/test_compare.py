@@ -94,6 +94,7 @@ def refused(
     return result
 
 
+@pytest.mark.soak
 def test_leaky_it_has_learnt_from_the_rows_that_judge_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     leaky = train(folder / "lake", folder / "leaky")
     result = refused(folder, leaky / "bundle.zip", "unseen", "press-0 until 2026-01-03T08:39:00Z", capsys)
@@ -106,8 +107,8 @@ def test_nobody_knows_what_a_bundle_without_its_run_has_learnt_from(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = tmp_path / "bundle.zip"
-    alone.write_bytes((folder / "leaky" / "bundle.zip").read_bytes())
-    (tmp_path / "run.json").write_bytes((folder / "better" / "run.json").read_bytes())  # of another bundle
+    alone.write_bytes((folder / "better" / "bundle.zip").read_bytes())
+    (tmp_path / "run.json").write_bytes((folder / "champion" / "run.json").read_bytes())  # of another bundle
     code, result = judged(folder, alone, capsys)
     assert code == 3 and "keep the run.json of its training beside it" in result["says"]
     assert result["says"].startswith("insufficient evidence, the champion stays")
@@ -123,6 +124,7 @@ def test_miscalibrated_it_ranks_as_well_and_its_probability_means_something_else
     assert ranks["status"] == "passed"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("where", "change"), [("level", (0.0, 1.0, 25.0)), ("unit", (0.0, 1.8, 32.0))])
 def test_drifted_it_was_trained_on_what_the_devices_were_once(
     folder: Path, where: str, change: tuple[float, float, float], capsys: pytest.CaptureFixture[str]

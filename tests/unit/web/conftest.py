@@ -73,6 +73,11 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     store.close()
 
 
+@pytest.fixture(autouse=True)
+def _cheap(cheap_passwords: None) -> None:
+    """These tests sign in by the hundred; what a hash costs is ``tests/unit/access``'s."""
+
+
 @pytest.fixture
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Site]]:
     """Make sites of one's own: ``fresh()`` is empty, ``fresh(devices=1, hours=1)`` has a fleet."""
