@@ -245,7 +245,6 @@ def test_unit_account_and_folders_have_one_name() -> None:
         assert str(path) in rpm.POST
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not on the PATH")
 def test_without_history_the_upgrade_is_skipped_with_the_remedy_and_fails_where_everything_is_required(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
