@@ -118,6 +118,22 @@ def test_what_is_refused_is_counted_by_reason_with_its_line(
     assert f"1 timestamp: {file} line 12" in told and "a: 1 values are no numbers" in told
 
 
+def test_what_an_agent_would_have_refused_as_late_is_told(
+    tmp_path: Path, lake: Path, values: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = lines(values)
+    text[50], text[51], text[120] = text[51], text[50], text[101]  # one comes late, and one twice, an hour after
+    file = write(tmp_path / "press-0" / "log.csv", text[:150])
+    write(tmp_path / "press-0" / "log.csv.1", text[150:])
+    write(tmp_path / "press-0" / "older.csv", lines(values[:30]))  # a copy: its readings are known, none is late
+    (done,) = ingest(capsys, lake, tmp_path / "press-0")["devices"]
+    assert done["count"]["late"] == 2
+    assert done["count"]["first_late"].startswith(f"{file} line 52 has {iso(START + 49 * MINUTE)} after")
+    assert rows_of(lake)[0] == [START + row * MINUTE for row in range(ROWS) if row != 119]
+    main(["ingest", str(file), "--out", str(lake)])
+    assert "2 readings are older than one before them in their file" in capsys.readouterr().out
+
+
 def test_the_lake_has_the_readings_that_the_agent_replays(
     tmp_path: Path, lake: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

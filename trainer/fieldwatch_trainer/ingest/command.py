@@ -262,6 +262,11 @@ def said(done: Sequence[Done], labelled: tuple[int, list[str]] | None, lake: Pat
         else:
             lines.append(f"{of}: {count.skipped:,} with names, comments or nothing, {refused:,} refused")
         lines += [f"  {each.count:,} {reason}: {each.where} {each.detail}" for reason, each in count.refused.items()]
+        if count.late:
+            lines.append(
+                f"  {count.late:,} readings are older than one before them in their file, and are put in their place; "
+                f"an agent refuses such as late. {count.first_late}: was the clock set back?"
+            )
         for name, number in count.no_numbers.items():
             lines.append(f"  {name}: {number:,} values are no numbers, taken as missing")
         lines += [f"  {change}" for change in dict.fromkeys(count.changes)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from fieldwatch_contract.clock import MINUTE, SECOND
+from fieldwatch_contract.clock import MINUTE, SECOND, iso
 from fieldwatch_contract.reading.lines import Lines, Refusal
 from fieldwatch_contract.reading.parse import Parser
 from fieldwatch_contract.reading.settings import LogConfig
@@ -42,7 +42,8 @@ class Refused:
 class Count:
     """What became of one device's lines: readings, refused, or ``skipped`` (headers, comments, blanks).
 
-    Of a log with a value a line several make one reading.
+    Of a log with a value a line several make one reading. ``late`` are readings that an agent would have refused: the
+    lake has them, in their place, and the rows behind them have a past that no device had.
     """
 
     files: int = 0
@@ -53,6 +54,8 @@ class Count:
     no_numbers: dict[str, int] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    late: int = 0
+    first_late: str = ""
     zone: str = ""
     """The zone in which times were read that name none; empty where all did."""
     waiting: bool = False
@@ -63,6 +66,17 @@ class Count:
         for each in refusals:
             known = self.refused.setdefault(each.reason, Refused(0, f"{path} line {first + each.line}", each.detail))
             known.count += 1
+
+    def order(self, path: Path, first: int, ts: NDArray[np.int64], line: NDArray[np.int64], newest: int) -> int:
+        """Count the readings of a block that are older than one before them in their file; return the newest by now."""
+        so_far = np.maximum.accumulate(np.concatenate(([newest], ts)))
+        late = np.flatnonzero(ts < so_far[:-1])
+        if len(late) and not self.late:
+            at = int(late[0])
+            before = iso(int(so_far[at]))
+            self.first_late = f"{path} line {first + int(line[at])} has {iso(int(ts[at]))} after {before}"
+        self.late += len(late)
+        return int(so_far[-1])
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ def readings(paths: Sequence[Path], log: LogConfig, sensors: Sequence[str], coun
     parser = Parser(log, sensors)
     for path in paths:
         count.files += 1
-        first, seen = 1, np.zeros(len(sensors), np.bool_)
+        first, seen, newest = 1, np.zeros(len(sensors), np.bool_), np.iinfo(np.int64).min
         try:
             for lines in blocks(path, log.encoding):
                 read = parser.parse(lines)
@@ -139,9 +153,10 @@ def readings(paths: Sequence[Path], log: LogConfig, sensors: Sequence[str], coun
                 for name, bad in read.bad_values.items():
                     count.no_numbers[name] = count.no_numbers.get(name, 0) + bad
                 count.changes += [f"{path}: {change}" for change in read.changes if "changed" in change]
-                first += len(lines)
                 count.waiting = read.open_line is not None
                 count.zone = log.timestamp.timezone if parser.assumed_zone else ""
+                newest = count.order(path, first, read.ts, read.line, newest)
+                first += len(lines)
                 if len(read.ts):
                     seen = seen | np.isfinite(read.values).any(axis=0)
                     yield Part(read.ts, read.values, seen)
