@@ -69,6 +69,13 @@ def test_a_job_has_no_more_rights_than_it_names_and_ends(path: Path) -> None:
         assert not re.search(r"\$\{\{ *(?:inputs|github\.event|secrets|vars)", script), script
 
 
+def test_actions_of_others_are_named_by_their_commit() -> None:
+    """A tag is what its owner makes of it tomorrow; which version the commit was stands behind it."""
+    for path in FILES:
+        for line in re.findall(r"uses: +(.*)", path.read_text()):
+            assert line.startswith("./") or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", line), line
+
+
 def test_prod_gets_what_ran_in_dev_after_a_person_has_agreed() -> None:
     jobs = read("promote")["jobs"]
     assert set(jobs["prod"]["needs"]) == {"images", "dev"}
