@@ -332,6 +332,12 @@ def many(store: Store, now: int, count: int, troubled: int) -> None:
     rng = np.random.default_rng(7)
     last = now - now % clock.MINUTE
     devices, hours, results = [], [], []
+    bundle = BundleRef(name=KINDS[0], version="2026.11.2", sha256="c3" * 32)
+    outbox = OutboxState(events=0, bytes=0, oldest=None)
+    report = HealthData(
+        ts=clock.iso(last), agent="0.1.0", bundle=bundle, log="following", last_reading=clock.iso(last), lag_bytes=0,
+        outbox=outbox, ledger=[], period=60,
+    ).model_dump(mode="json")  # fmt: skip
     for number in range(count):
         name = f"{KINDS[number % 4]}-{number:05d}"
         ts = last - int(rng.integers(0, 5)) * clock.MINUTE
@@ -345,7 +351,7 @@ def many(store: Store, now: int, count: int, troubled: int) -> None:
                 "status": "offline" if number < troubled else "online",
                 "bundle_name": name[:-6],
                 "bundle_version": "2026.11.2",
-                "health": {"log": "following", "period": 60, "lines": {"refused": {}, "unknown": 0}, "bundle": {}},
+                "health": report | {"ts": clock.iso(ts), "last_reading": clock.iso(ts)},
                 "health_at": ts,
             }
         )
