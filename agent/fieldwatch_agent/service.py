@@ -28,7 +28,7 @@ from fieldwatch_agent.log.watch import Watcher
 from fieldwatch_agent.score.pipeline import Pipeline, Step
 from fieldwatch_agent.send.journal import Draft, Journal, JournalError, JournalGone
 from fieldwatch_agent.send.uplink import Uplink
-from fieldwatch_agent.supervisor import Supervisor
+from fieldwatch_agent.supervisor import Manager, Supervisor
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_agent.update.child import Updating
 from fieldwatch_agent.update.takeup import Takeup
@@ -54,8 +54,11 @@ log = logging.getLogger("fieldwatch.agent")
 class Service:
     """One device's agent."""
 
-    def __init__(self, config: Config, config_path: Path) -> None:
-        """Open the journal. Raises :class:`.send.journal.JournalError` where the state folder cannot be written."""
+    def __init__(self, config: Config, config_path: Path, manager: Manager | None = None) -> None:
+        """Open the journal; ``manager``: who looks after the service, by default systemd, where it does.
+
+        Raises :class:`.send.journal.JournalError` where the state folder cannot be written.
+        """
         memory.share_heap()
         self._config = config
         self._bell = Bell()
@@ -75,7 +78,7 @@ class Service:
         self._pipeline: Pipeline | None = None
         self._unwritten = ""
         self._reporter = Reporter(config, self._journal)
-        self._supervisor = Supervisor()
+        self._manager = manager or Supervisor()
         self._release_due = time.monotonic() + RELEASE_S  # frees the memory that start-up used
 
     def stop(self) -> None:
@@ -91,12 +94,12 @@ class Service:
         watcher = Watcher(self._config.log.path, self._bell.ring)
         if self._uplink is not None:
             self._uplink.start()
-        self._supervisor.ready()
+        self._manager.ready()
         wanted = False
         try:
             code = self._loop(until_idle)
             wanted = True
-            self._supervisor.stopping()
+            self._manager.stopping()
             self._journal.stopped()
             return code
         finally:
@@ -116,7 +119,7 @@ class Service:
         while not self._bell.stopped:
             if self._uplink is not None:
                 self._uplink.beat()
-            self._supervisor.beat()
+            self._manager.beat()
             step = None
             try:
                 self._follow_activation()
@@ -131,7 +134,7 @@ class Service:
                 if str(error) != self._unwritten:
                     log.error("%s; nothing is lost, retrying every %.0f s", error, RETRY_S)
                 self._unwritten = str(error)
-                self._supervisor.status(self._doing())
+                self._manager.status(self._doing())
                 self._reporter.hurry()  # the next report proves that the journal can be written
                 self._give_up_pipeline()
                 if until_idle and time.monotonic() - progress > IDLE_LIMIT_S:
@@ -251,7 +254,7 @@ class Service:
 
     def _report(self) -> None:
         """Report health, if that is due or something has changed."""
-        self._supervisor.status(self._doing())
+        self._manager.status(self._doing())
         troubles = self._bundle_troubles()
         uplink = (self._uplink.error or "") if self._uplink is not None else ""
         unheard = self._uplink.verdicts.problem if self._uplink is not None else ""
@@ -285,8 +288,14 @@ def own_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "fieldwatch_agent", *arguments]
 
 
-def run(config: Config, config_path: Path, until_idle: bool, on_start: Callable[[Service], None]) -> int:
+def run(
+    config: Config,
+    config_path: Path,
+    until_idle: bool,
+    on_start: Callable[[Service], None],
+    manager: Manager | None = None,
+) -> int:
     """Run the service; ``on_start`` receives it before the loop begins, to wire up signals."""
-    service = Service(config, config_path)
+    service = Service(config, config_path, manager)
     on_start(service)
     return service.run(until_idle)

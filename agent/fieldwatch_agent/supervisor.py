@@ -1,8 +1,16 @@
-"""Tells the service manager that we live, and what we do: systemd's notification protocol (sd_notify(3)).
+"""Tells who looks after the service that its loop lives, and what it does, so that a loop that hangs is started again.
 
-``READY=1`` when the loop begins, ``WATCHDOG=1`` from the loop at least twice in the time the unit allows
-(``WATCHDOG_USEC``), so that a loop that hangs is ended and started again, and a status line for ``systemctl status``.
-Elsewhere, and without systemd, nothing happens.
+What is told is a :class:`Manager`'s methods: the loop calls :meth:`Manager.beat` once a round, at least once a second,
+and nothing else is a sign of life. Who listens:
+
+=======================  ===================================================================================
+systemd                  :class:`Supervisor` speaks its notification protocol (sd_notify(3)): ``READY=1`` when
+                         the loop begins, ``WATCHDOG=1`` at least twice in the time the unit allows
+                         (``WATCHDOG_USEC``), and a status line for ``systemctl status``
+Windows                  :mod:`.watchdog`, within this process: its service manager has nothing like that
+nobody (``run`` in a     nothing happens
+terminal)
+=======================  ===================================================================================
 """
 
 from __future__ import annotations
@@ -11,10 +19,31 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from typing import Protocol
+
+LONGEST_S = 300.0
+"""Seconds that a round of the loop may take; the unit's ``WatchdogSec`` is the same. The longest rounds that are no
+hang load a bundle, fold a block of a long log, or wait for a share that has vanished: minutes on a slow PC."""
+
+
+class Manager(Protocol):
+    """Who looks after the service."""
+
+    def ready(self) -> None:
+        """The service has started."""
+
+    def beat(self) -> None:
+        """The loop makes progress."""
+
+    def status(self, text: str) -> None:
+        """What the service does, in one line."""
+
+    def stopping(self) -> None:
+        """The service ends on purpose."""
 
 
 class Supervisor:
-    """One service's line to its manager."""
+    """One service's line to systemd."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")

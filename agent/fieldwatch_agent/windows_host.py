@@ -3,8 +3,9 @@
 What it promises
     * RUNNING is said before anything heavy is imported: Windows gives a service 30 seconds (error 1053).
     * A stop is asked of the loop, which ends after its block; until then the service manager hears every
-      :data:`CHECK_S` that it goes on, and after :data:`STOP_S` the process ends by itself. A shutdown
-      asks the same, and Windows waits for it (preshutdown).
+      :data:`CHECK_S` that it goes on, and after :data:`STOP_S` it is STOPPED and the process ends, for Windows starts
+      again what ends without that word. A shutdown asks the same, and Windows waits for it (preshutdown).
+    * A loop that hangs is ended (:mod:`.watchdog`).
     * Whatever ends without having been asked to ends the process with an exit code, not with the state STOPPED: only
       then does Windows start it again.
     * Why it ended is in the event log, also where the service's own log cannot be written. There are no streams here.
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldwatch_agent.watchdog import Watchdog, say_last
+
 if TYPE_CHECKING:
     from fieldwatch_agent.service import Service
 
@@ -34,20 +37,24 @@ FAILED, USAGE, CRASHED = 1, 2, 70
 class Hosted:
     """The service, between the manager's control thread and its own.
 
-    ``pending`` says that it is still stopping; ``tell`` writes into the event log; ``leave`` ends the process.
+    ``pending`` says that it is still stopping, ``stopped`` that it has; ``tell`` writes into the event log; ``leave``
+    ends the process.
     """
 
     def __init__(
         self,
         config: Path,
         pending: Callable[[], object],
+        stopped: Callable[[], object],
         tell: Callable[[str], object],
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._config = config
         self._pending = pending
+        self._stopped = stopped
         self._tell = tell
         self._leave = leave
+        self._watchdog = Watchdog(tell, leave)
         self._service: Service | None = None
         self._wanted = threading.Event()
         self._ended = threading.Event()
@@ -55,11 +62,13 @@ class Hosted:
 
     def run(self) -> None:
         """Run until :meth:`stop`; return only then."""
+        self._watchdog.start()
         try:
             code = self._work()
         except BaseException:
             self._tell(f"The agent ended by a fault of the program:\n{traceback.format_exc()}")
             code = CRASHED
+        self._watchdog.close()
         with self._lock:  # from here on nobody says that it is still stopping
             self._ended.set()
         if not self._wanted.is_set():
@@ -82,7 +91,9 @@ class Hosted:
             with self._lock:
                 if not self._ended.is_set():
                     self._pending()
-        self._tell(f"The agent did not stop within {STOP_S:.0f} s and was ended; nothing that it has read is lost.")
+        words = f"The agent did not stop within {STOP_S:.0f} s and was ended; nothing that it has read is lost."
+        say_last(self._tell, words)
+        self._stopped()
         self._leave(FAILED)
 
     def _work(self) -> int:
@@ -94,7 +105,7 @@ class Hosted:
         try:
             config = load(self._config)
             service_log.begin(config, verbose=False)
-            return run(config, self._config, until_idle=False, on_start=self._began)
+            return run(config, self._config, until_idle=False, on_start=self._began, manager=self._watchdog)
         except (ConfigError, JournalError) as error:
             self._tell(f"The agent cannot run: {error}")
             return USAGE if isinstance(error, ConfigError) else FAILED

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ FORGET_S = 86_400
 """Without a failure for so long, the first pause comes again."""
 PRESHUTDOWN_MS = 30_000
 PATIENCE_S = 40.0
+EVENT_LENGTH = 30_000
+"""Most characters of a record in the event log; Windows refuses one of 31,840."""
 REMEDIES = {
     winerror.ERROR_ACCESS_DENIED: "this needs an administrator: open the terminal with 'Run as administrator'",
     winerror.ERROR_SERVICE_DOES_NOT_EXIST: "the service is not installed: fieldwatch-agent service install",
@@ -217,7 +219,7 @@ class Host(win32serviceutil.ServiceFramework):  # type: ignore[misc]
     def __init__(self, arguments: list[str]) -> None:
         super().__init__(arguments)
         servicemanager.SetEventSourceName(arguments[0])
-        self._hosted = Hosted(self.config, self._still_stopping, servicemanager.LogErrorMsg)
+        self._hosted = Hosted(self.config, self._still_stopping, self._has_stopped, self._tell)
 
     def GetAcceptedControls(self) -> int:
         """Take a stop, and a shutdown before the others."""
@@ -245,6 +247,13 @@ class Host(win32serviceutil.ServiceFramework):  # type: ignore[misc]
 
     def _still_stopping(self) -> None:
         self.ReportServiceStatus(win32service.SERVICE_STOP_PENDING, waitHint=HINT_MS)
+
+    def _has_stopped(self) -> None:
+        self.ReportServiceStatus(win32service.SERVICE_STOPPED)
+
+    def _tell(self, words: str) -> None:
+        with suppress(pywintypes.error):  # a log that is full must not keep it from ending as it should
+            servicemanager.LogErrorMsg(words[:EVENT_LENGTH])
 
 
 def serve(config: Path) -> None:

@@ -6,18 +6,22 @@ The host runs the real service in a thread; pywin32's side of it ran under Wine,
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from fieldwatch_agent import service, system, windows_host, windows_service
+from fieldwatch_agent import service, system, watchdog, windows_host, windows_service
 from fieldwatch_agent.__main__ import main
 from fieldwatch_agent.enrol import places
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.windows_host import Hosted
 
-from tests.conftest import wait_until
+from tests.conftest import ROOT, Spawn, wait_until
 
 CONFIG = """\
 [device]
@@ -35,15 +39,21 @@ class Manager:
     """The service manager's end, and the process that is not really left."""
 
     def __init__(self, config: Path) -> None:
-        self.pending = 0
+        self.pending = self.stopped = 0
         self.told: list[str] = []
         self.left: list[int] = []
         self.gone = threading.Event()
-        self.hosted = Hosted(config, self._still, self.told.append, self._leave)
+        self.hosted = Hosted(config, self._still, self._stopped, self.told.append, self._leave)
         self.thread = threading.Thread(target=self.hosted.run)
 
     def _still(self) -> None:
         self.pending += 1
+
+    def _stopped(self) -> None:
+        self.stopped += 1
+
+    def _stopped(self) -> None:
+        self.stopped += 1
 
     def _leave(self, code: int) -> None:
         self.left.append(code)
@@ -127,7 +137,83 @@ def test_a_loop_that_hangs_is_waited_for_and_ended(manager: Manager, monkeypatch
     manager.thread.join()
     assert manager.left == [1]
     assert manager.pending == 6, "with the stop, and each time that it was waited for"
+    assert manager.stopped == 1, "else Windows would start again what somebody has stopped"
     assert "did not stop within" in manager.told[0]
+    assert "hung.wait(60)" in manager.told[0], "what it was doing"
+
+
+HANGING = """\
+import sys, threading
+from pathlib import Path
+from fieldwatch_agent import service, watchdog, windows_host
+
+watchdog.LOOK_S, looks = 0.05, 0
+folder = Path(sys.argv[1])
+wait = threading.Event.wait
+
+def counting(event, timeout=None):
+    global looks
+    looks += event is hosted._watchdog._over
+    return wait(event, timeout)
+
+def step(self):
+    global looks
+    self._manager.beat()
+    watchdog.LONGEST_S, looks = 2.0, 0
+    print("hangs", flush=True)
+    stuck = threading.Lock()
+    stuck.acquire()
+    stuck.acquire()
+
+def tell(words):
+    (folder / "events").write_text(f"{looks}\\n{words}", encoding="utf-8")
+
+threading.Event.wait, service.Service._step = counting, step
+hosted = windows_host.Hosted(folder / "agent.toml", print, print, tell)
+hosted.run()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing else stops a process for a while")
+def test_a_loop_that_hangs_ends_the_process_and_a_sleep_is_no_hang(tmp_path: Path, spawn: Spawn) -> None:
+    """The real agent and a real deadlock; the process sleeps for longer than a loop may hang, and is not blamed."""
+    told = tmp_path / "agent.log"
+    (tmp_path / "agent.toml").write_text(CONFIG + f"[service]\nlog_file = {str(told)!r}\n", encoding="utf-8")
+    process = spawn([sys.executable, "-c", HANGING, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "hangs\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) == watchdog.HUNG
+    looks, _, words = (tmp_path / "events").read_text(encoding="utf-8").partition("\n")
+    assert int(looks) >= 39, "each look counts once, however long it took"
+    assert words.startswith("The agent gave no sign of life for 2 s")
+    assert "in _loop" in words and "in step" in words, "what it was doing"
+    assert "no sign of life" in told.read_text(encoding="utf-8")
+
+
+def test_the_loop_gives_signs_of_life(manager: Manager) -> None:
+    manager.thread.start()
+    wait_until(lambda: manager.runs, "the service to begin")
+    manager.hosted._watchdog._silent = 50
+    wait_until(lambda: manager.hosted._watchdog._silent < 50, "a sign of life")
+    assert manager.left == []
+
+
+def test_a_log_that_hangs_as_well_keeps_nobody_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "LOOK_S", 0.01)
+    monkeypatch.setattr(watchdog, "LONGEST_S", 0.02)
+    monkeypatch.setattr(watchdog, "TELL_S", 0.01)
+    stuck, left, gone = threading.Event(), [], threading.Event()
+    watchdog.Watchdog(lambda _: stuck.wait(60), lambda code: (left.append(code), gone.set())).start()
+    assert gone.wait(30)
+    stuck.set()
+    assert left == [watchdog.HUNG]
+
+
+def test_a_loop_may_take_as_long_as_systemd_allows() -> None:
+    unit = (ROOT / "packaging" / "fieldwatch-agent.service").read_text(encoding="utf-8")
+    assert f"\nWatchdogSec={watchdog.LONGEST_S:.0f}\n" in unit
 
 
 def test_the_accounts_sid_is_the_one_that_windows_computes() -> None:
