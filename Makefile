@@ -6,7 +6,7 @@ MINUTES ?= 15
 SEED ?=
 SUITE ?=
 
-.PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load test-lowest package test-packages msi test-windows lock clean help
+.PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load test-lowest package package-linux test-packages msi test-windows lock clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -63,7 +63,9 @@ test-lowest: ## unit tests with the lowest versions of libraries that pyproject.
 	PATH="$(CURDIR)/$(LOWEST)/bin:$$PATH" $(LOWEST)/bin/python -m pytest -n 3 --dist loadfile tests/unit \
 		--deselect tests/unit/house/test_sbom.py::test_what_is_installed_is_what_is_pinned
 
-package: .venv/dev-ready ## build the frozen agent, its SBOM and licences, its Debian and its RPM package in dist/
+package: package-linux msi ## build the agent's packages in dist/, for Linux and for Windows, with SBOM and licences
+
+package-linux: .venv/dev-ready ## freeze the agent, list what is in it, build its Debian and its RPM package in dist/
 	$(BIN)/python packaging/build.py
 	$(BIN)/python packaging/sbom.py
 	$(BIN)/python packaging/deb.py
@@ -72,11 +74,11 @@ package: .venv/dev-ready ## build the frozen agent, its SBOM and licences, its D
 test-packages: .venv/dev-ready ## as root, after make package: install, kill, hang, upgrade, purge the packages in a bare Debian
 	$(BIN)/python -m pytest -q -s tests/packages/test_*.py
 
-msi: .venv/dev-ready ## under Wine: freeze the agent for Windows, build its MSI package in dist/
+msi: .venv/dev-ready ## under Wine: freeze the agent for Windows, list what is in it, build its MSI package in dist/
 	$(BIN)/python packaging/windows.py
 	$(BIN)/python packaging/msi.py
 
-test-windows: .venv/dev-ready ## after make msi, under Wine: install silently, enrol, score, rotate, upgrade, remove
+test-windows: .venv/dev-ready ## after make package, under Wine: install silently, enrol, score, rotate, upgrade, remove
 	$(BIN)/python -m pytest -q -s tests/packages/windows
 
 # Uses its own environment: after a change of pyproject.toml ours may not be buildable.

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from elf import forget_search_path
-from payload import EPOCH, NAME, ROOT, glibc, settle
+from payload import EPOCH, NAME, ROOT, glibc, program, settle
 
 SIZE_LIMIT_MB = 165
 """Above this something has crept in that the agent does not need."""
@@ -70,11 +70,6 @@ def start_s(folder: Path) -> float:
         subprocess.run([program(folder), "--version"], check=True, stdout=subprocess.DEVNULL)
         took.append(time.perf_counter() - begun)
     return min(took)
-
-
-def program(folder: Path) -> Path:
-    """Return the executable in the program's folder."""
-    return folder / (f"{NAME}.exe" if sys.platform == "win32" else NAME)
 
 
 def size_mb(folder: Path) -> float:

@@ -17,6 +17,7 @@ ALLOWED = frozenset({
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "MIT-0", "MPL-2.0",
     "PSF-2.0", "Unicode-3.0", "Unicode-DFS-2016", "Unlicense", "Zlib", "blessing", "bzip2-1.0.6",
     "LicenseRef-public-domain",
+    "LicenseRef-Microsoft-Distributable-Code",  # to run on Windows alone; the terms are in Python's LICENSE.txt
     "Apache-2.0 WITH LLVM-exception",
     "GPL-2.0-or-later WITH Bootloader-exception",  # what PyInstaller puts into programs
     "GPL-3.0-or-later WITH GCC-exception-3.1",  # the compiler's own libraries
@@ -26,11 +27,12 @@ REPLACEABLE = frozenset({"LGPL-2.1-or-later"})
 
 KNOWN = {
     "bzip2": "bzip2-1.0.6", "gcc-12": "GPL-3.0-or-later WITH GCC-exception-3.1", "libffi": "MIT",
-    "openssl": "Apache-2.0", "pyinstaller": "GPL-2.0-or-later WITH Bootloader-exception", "sqlite3": "blessing",
+    "openssl": "Apache-2.0", "pyinstaller": "GPL-2.0-or-later WITH Bootloader-exception", "pywin32": "BSD-3-Clause",
+    "sqlite3": "blessing",
     "util-linux": "BSD-3-Clause", "xz-utils": "LicenseRef-public-domain", "zlib": "Zlib",
 }  # fmt: skip
 """Read by a person in the component's own files, where its metadata names none. Of util-linux, xz-utils and gcc-12 only
-the libraries are shipped: libuuid, liblzma, libgcc and libstdc++."""
+the libraries are shipped: libuuid, liblzma, libgcc and libstdc++; of pywin32 the folder win32."""
 WORDS = {
     "MIT License": "MIT", "Apache 2.0": "Apache-2.0", "3-Clause BSD License": "BSD-3-Clause",
     "License :: OSI Approved :: MIT License": "MIT",

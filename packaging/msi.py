@@ -2,8 +2,9 @@
 
 It runs on Linux, with ``wixl`` of msitools. What it promises:
 
-* It puts the program in ``C:\\Program Files\\Fieldwatch`` and nothing else. With ``ENROLL_URL`` it also runs ``setup``
-  and ``service install``, so that one silent command makes a device that scores; ``docs/install-windows.md`` has it.
+* It puts the program in ``C:\\Program Files\\Fieldwatch``, with its licence, its SBOM and the licences of its parts,
+  and nothing else. With ``ENROLL_URL`` it also runs ``setup`` and ``service install``, so that one silent command makes
+  a device that scores; ``docs/install-windows.md`` has it.
 * A newer version replaces an older one: the services of all instruments are removed, the program is exchanged, they
   are made again and started. An older one is refused.
 * Removal takes the program and the services away, and keeps configuration and state.
@@ -26,7 +27,7 @@ import uuid
 from pathlib import Path
 from xml.etree import ElementTree
 
-from payload import EPOCH, NAME, ROOT, settle, version
+from payload import EPOCH, LICENCES, NAME, ROOT, SBOM, settle, version
 
 SPACE = uuid.UUID("6f9d2c1e-6a0b-5b52-9d0f-0b6a3a1e7f11")
 """From it and a name each code is computed, so that it never changes."""
@@ -81,6 +82,8 @@ def wxs(folder: Path, number: str) -> str:
     programs = ElementTree.SubElement(target, "Directory", Id="ProgramFiles64Folder")
     place = ElementTree.SubElement(programs, "Directory", Id="INSTALLDIR", Name="Fieldwatch")
     components = _files(place, folder, folder)
+    for path in (ROOT / "LICENSE", folder.parent / SBOM, folder.parent / LICENCES):
+        components.append(_file(place, path.name, Path(os.path.relpath(path, folder)).as_posix()))
     feature = ElementTree.SubElement(product, "Feature", Id="Agent", Level="1")
     for component in components:
         ElementTree.SubElement(feature, "ComponentRef", Id=component)
@@ -105,12 +108,17 @@ def _files(into: ElementTree.Element, folder: Path, top: Path) -> list[str]:
             inner = ElementTree.SubElement(into, "Directory", Id="d" + identifier(name), Name=path.name)
             components += _files(inner, path, top)
             continue
-        component = ElementTree.SubElement(
-            into, "Component", Id="c" + identifier(name), Guid=code(f"file {name}"), Win64="yes"
-        )
-        ElementTree.SubElement(component, "File", Id=identifier(name), Name=path.name, Source=name, KeyPath="yes")
-        components.append("c" + identifier(name))
+        components.append(_file(into, name, name))
     return components
+
+
+def _file(into: ElementTree.Element, name: str, source: str) -> str:
+    """Describe a file that goes to ``name`` below the program's folder; return its component."""
+    component = "c" + identifier(name)
+    made = ElementTree.SubElement(into, "Component", Id=component, Guid=code(f"file {name}"), Win64="yes")
+    last = name.rpartition("/")[2]
+    ElementTree.SubElement(made, "File", Id=identifier(name), Name=last, Source=source, KeyPath="yes")
+    return component
 
 
 def build(program: Path, dist: Path, number: str) -> Path:

@@ -5,21 +5,27 @@ distribution in the folder belongs to a component, or :class:`PartError` names i
 
 * Python packages: the metadata of the distribution that a module or file is of, in the environment that froze it;
 * what is linked into a package's native code: the SBOMs that its wheel carries (PEP 770), else :data:`INSIDE`;
-* libraries that a wheel brings along as files: :data:`VENDORED`; their version is read from the file;
+* libraries that a wheel brings along as files: :data:`VENDORED`; their version is read from the file, or is that which
+  the package says of itself;
 * libraries of the system: the Debian package that owns a file with exactly these bytes, under the name and version of
-  its source, as advisories have them.
+  its source, as advisories have them;
+* on Windows libraries that lie with exactly these bytes beside the interpreter: they are its own, or
+  :data:`BESIDE_PYTHON` says whose; Microsoft's runtime may be that of the system folder too.
 
-Not named, because nobody states it: what onnxruntime links in statically. Its ``ThirdPartyNotices.txt`` lists names
-without versions; an advisory for one of them is answered by onnxruntime's version.
+Not named, because nobody states it: what onnxruntime links in statically, whose ``ThirdPartyNotices.txt`` lists names
+without versions, and on Windows the xz in Python's own ``_lzma.pyd``. An advisory for one of them is answered by
+onnxruntime's or Python's version.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -57,23 +63,84 @@ class Part:
     texts: tuple[Path, ...] = ()
 
 
+Version = Callable[[Path], str]
+"""Finds a library's version, empty where it is not there."""
+
+
 @dataclass(frozen=True)
 class Vendored:
-    """A library that a wheel brings along as a file: ``version`` finds it in the file's bytes, or else in its name."""
+    """A library that somebody brings along as a file; ``linked``: what is linked into it."""
 
     name: str
     file: re.Pattern[str]
-    version: re.Pattern[bytes] | None
+    version: Version
     licence: str
+    linked: tuple[tuple[str, Version, str], ...] = ()
+
+
+def _said(pattern: bytes) -> Version:
+    """Find the version in the file's bytes."""
+
+    def version(path: Path) -> str:
+        found = re.search(pattern, path.read_bytes())
+        return found[1].decode() if found else ""
+
+    return version
+
+
+def _named(pattern: str) -> Version:
+    """Find the version in the file's name."""
+
+    def version(path: Path) -> str:
+        found = re.fullmatch(pattern, path.name)
+        return found[1] if found else ""
+
+    return version
+
+
+def resource_version(path: Path) -> str:
+    """Return the version that a file for Windows carries for its properties, without a fourth number that is 0."""
+    before = "VS_VERSION_INFO".encode("utf-16-le") + rb"\0+\xbd\x04\xef\xfe.{4}"
+    found = re.search(before + rb"(.{8})", path.read_bytes(), re.S)
+    if found is None:
+        return ""
+    high, low = struct.unpack("<2I", found[1])
+    return f"{high >> 16}.{high & 0xFFFF}.{low >> 16}.{low & 0xFFFF}".removesuffix(".0")
+
+
+FFI = {"eff52743773eb550fcc6ce3efc37c85724502233b6b002a35496d828bd7b280a": "3.4.4"}
+
+
+def _ffi(path: Path) -> str:
+    """Tell it by the bytes, those of a tag of github.com/python/cpython-bin-deps: the file does not say it."""
+    return FFI.get(sha256(path), "")
+
+
+def _openblas(_: Path) -> str:
+    """Tell OpenBLAS's own number; numpy's builders append theirs. On Windows the file does not say it in one piece."""
+    import numpy
+
+    told = str(numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]["version"])  # type: ignore[call-overload]
+    return ".".join(told.split(".")[:3])
 
 
 GCC = "GPL-3.0-or-later WITH GCC-exception-3.1"
+MSVC = Vendored("microsoft-visual-c++-runtime", re.compile(r"(msvcp|vcruntime)140[\w-]*\.dll", re.I), resource_version,
+                "LicenseRef-Microsoft-Distributable-Code")  # fmt: skip
 VENDORED = (
-    Vendored("openblas", re.compile(r"lib(scipy_)?openblas.*"), re.compile(rb"OpenBLAS (\d+\.\d+\.\d+)"),
-             "BSD-3-Clause"),
-    Vendored("libgfortran", re.compile(r"libgfortran-.*\.so\.([\d.]+)"), None, GCC),
-    Vendored("libquadmath", re.compile(r"libquadmath-.*\.so\.([\d.]+)"), None, "LGPL-2.1-or-later"),
+    Vendored("openblas", re.compile(r"lib(scipy_)?openblas.*"), _openblas, "BSD-3-Clause",
+             (("gcc", _said(rb"/gcc-(\d+\.\d+\.\d+)/libgfortran/"), GCC),)),
+    Vendored("libgfortran", re.compile(r"libgfortran-.*"), _named(r".*\.so\.([\d.]+)"), GCC),
+    Vendored("libquadmath", re.compile(r"libquadmath-.*"), _named(r".*\.so\.([\d.]+)"), "LGPL-2.1-or-later"),
+    MSVC,
 )  # fmt: skip
+BESIDE_PYTHON = (
+    Vendored("openssl", re.compile(r"lib(crypto|ssl)-3.*\.dll"), resource_version, "Apache-2.0"),
+    Vendored("sqlite3", re.compile(r"sqlite3\.dll"), resource_version, "blessing"),
+    Vendored("libffi", re.compile(r"libffi-\d+\.dll"), _ffi, "MIT"),
+    MSVC,
+)  # fmt: skip
+"""What Python for Windows brings along."""
 
 
 def _zstd() -> str:
@@ -94,10 +161,25 @@ def _mpdec() -> str:
     return str(_decimal.__libmpdec_version__)
 
 
+def _zlib() -> str:
+    import zlib
+
+    return zlib.ZLIB_RUNTIME_VERSION
+
+
+def _bzip2() -> str:
+    import _bz2
+
+    return _said(rb"(\d+\.\d+\.\d+), \d+-\w{3}-\d{4}")(Path(str(_bz2.__file__)))
+
+
 INSIDE: dict[str, tuple[tuple[str, Callable[[], str], str], ...]] = {
     "zstandard": (("zstd", _zstd, "BSD-3-Clause"),),
-    PYTHON: (("expat", _expat, "MIT"), ("libmpdec", _mpdec, "BSD-2-Clause")),
-}
+    PYTHON: (
+        ("expat", _expat, "MIT"), ("libmpdec", _mpdec, "BSD-2-Clause"),
+        *((("zlib", _zlib, "Zlib"), ("bzip2", _bzip2, "bzip2-1.0.6")) if sys.platform == "win32" else ()),
+    ),
+}  # fmt: skip
 """Linked in without a word in the wheel: name, version, licence."""
 
 
@@ -166,9 +248,14 @@ def _installed(name: str) -> metadata.Distribution:
 
 def _complete(folder: Path, part: Part, files: list[tuple[str, str]]) -> Part:
     """Give a component its files, and what is inside them or was brought along by them."""
-    own = [each for each in files if _vendored(each[0]) is None]
-    brought = [_brought(folder, path, digest) for path, digest in files if _vendored(path) is not None]
-    return replace(part, files=tuple(own), inside=tuple(sorted([*_inside(part), *brought])))
+    own = []
+    brought = [*part.inside, *_inside(part)]
+    for path, digest in files:
+        if (each := _vendored(path)) is None:
+            own.append((path, digest))
+        else:
+            brought.append(replace(_brought(each, folder / path, path), files=((path, digest),)))
+    return replace(part, files=tuple(own), inside=tuple(sorted(brought)))
 
 
 def sha256(path: Path) -> str:
@@ -194,13 +281,14 @@ def _owner_of(folder: Path, path: str, owners: dict[str, metadata.Distribution])
         return _distribution(metadata.distribution(BOOTLOADER))
     if place in owners:
         return _distribution(owners[place])
-    if re.match(r"(python3[\d.]*/lib-dynload/|libpython3|python3\d*\.dll|DLLs/)", place):
+    if re.match(r"(python3[\d.]*/lib-dynload/|libpython3)", place):
         return _python()
-    if "/" not in place and (part := _of_the_system(folder / path)) is not None:
+    of_the_system = _of_windows if sys.platform == "win32" else _of_debian
+    if "/" not in place and (part := of_the_system(folder / path)) is not None:
         return part
     raise PartError(
-        f"{path}: of no Python package here and of no Debian package with these bytes; freeze and list it in one "
-        "environment, or name its origin in packaging/parts.py"
+        f"{path}: of no Python package here, and neither the interpreter nor the system has a file with these bytes; "
+        "freeze and list it in one environment, or name its origin in packaging/parts.py"
     )
 
 
@@ -217,7 +305,10 @@ def _owner_of_module(top: str) -> Part:
 
 @cache
 def _packages() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
+    """Return whose each top-level module is. pywin32 names some by their path, and its folders not at all."""
+    folders = {place.partition("/")[0]: [dist.name] for place, dist in _owners().items()}
+    named = {re.split(r"[\\/]", name)[-1]: dists for name, dists in metadata.packages_distributions().items()}
+    return folders | named
 
 
 def _distribution(dist: metadata.Distribution) -> Part:
@@ -238,11 +329,28 @@ def _is_licence(file: metadata.PackagePath) -> bool:
 
 def _python() -> Part:
     version = platform.python_version()
-    text = Path(sys.base_prefix) / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "LICENSE.txt"
+    library = Path("lib") / f"python{sys.version_info[0]}.{sys.version_info[1]}" if sys.platform != "win32" else Path()
+    text = Path(sys.base_prefix) / library / "LICENSE.txt"
     return Part(PYTHON, version, f"pkg:generic/cpython@{version}", "PSF-2.0", texts=(text,) if text.is_file() else ())
 
 
-def _of_the_system(path: Path) -> Part | None:
+def _of_windows(path: Path) -> Part | None:
+    """Return whose a library is that lies, with the same name and bytes, beside this interpreter; not Wine's."""
+    if b"Wine builtin DLL" in path.read_bytes():
+        return None
+    python = Path(sys.base_prefix)
+    places = [python, python / "DLLs"]
+    if MSVC.file.fullmatch(path.name):
+        places.append(Path(os.environ["SYSTEMROOT"]) / "System32")
+    if not any((each / path.name).is_file() and sha256(each / path.name) == sha256(path) for each in places):
+        return None
+    for each in BESIDE_PYTHON:
+        if each.file.fullmatch(path.name):
+            return _brought(each, path, path.name)
+    return _python()
+
+
+def _of_debian(path: Path) -> Part | None:
     """Return the Debian source that a library is of, if a package here has a file with the same name and bytes."""
     if shutil.which("dpkg-query") is None:
         return None
@@ -270,18 +378,18 @@ def _vendored(path: str) -> Vendored | None:
     raise PartError(f"{path}: a library that a wheel brings along; name it in VENDORED of packaging/parts.py")
 
 
-def _brought(folder: Path, path: str, digest: str) -> Part:
-    each = _vendored(path)
-    assert each is not None
-    if each.version is None:
-        match = each.file.fullmatch(Path(path).name)
-        version = match[1] if match else ""
-    else:
-        told = each.version.search((folder / path).read_bytes())
-        version = told[1].decode() if told else ""
+def _brought(each: Vendored, file: Path, path: str) -> Part:
+    """Return the component that a file is, without the file; ``path``: what an error calls it."""
+    version = each.version(file)
     if not version:
-        raise PartError(f"{path}: its version is not where packaging/parts.py looks for it (VENDORED, {each.name})")
-    return Part(each.name, version, f"pkg:generic/{each.name}@{version}", each.licence, ((path, digest),))
+        raise PartError(f"{path}: its version is not where packaging/parts.py looks for it ({each.name})")
+    inside = [
+        Part(name, number, f"pkg:generic/{name}@{number}", licence)
+        for name, find, licence in each.linked
+        if (number := find(file))
+    ]
+    purl = f"pkg:generic/{each.name.replace('+', '%2B')}@{version}"
+    return Part(each.name, version, purl, each.licence, inside=tuple(inside))
 
 
 def _inside(part: Part) -> list[Part]:

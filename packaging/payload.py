@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,11 @@ class Places:
 def version() -> str:
     """Return the program's version, as ``pyproject.toml`` has it."""
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+
+
+def program(folder: Path) -> Path:
+    """Return the executable in the frozen agent's folder."""
+    return folder / (f"{NAME}.exe" if sys.platform == "win32" else NAME)
 
 
 def glibc_floor(symbols: str) -> tuple[int, int]:
@@ -98,7 +104,7 @@ def settle(folder: Path) -> None:
         if not path.is_symlink():
             executable = path.is_dir() or (path.stat().st_mode & 0o100 and ".so" not in path.suffixes)
             path.chmod(0o755 if executable else 0o644)
-        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=not path.is_symlink())  # Windows knows no other
     folder.chmod(0o755)
     os.utime(folder, (EPOCH, EPOCH))
 

