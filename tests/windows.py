@@ -19,6 +19,8 @@ Failures of a test rather than errors, because Windows would go on and do someth
 case alone; a text file without an encoding (it would be that of the country); one of our modules that opens a file of
 the instrument (``foreign``) without sharing it, so that the instrument's rotation would fail because of us.
 
+A share can be taken away (:meth:`Windows.away`): what is asked of it fails with the errors of a network that is down.
+
 Not seen: handles of other processes, byte-range locks (``durable.lock`` keeps ``flock``), rights (ACLs), a delete that
 waits for the last handle, drive letters and UNC paths, SQLite's own opening of ``-wal`` and ``-shm`` files. Files are
 told apart by inode, as Windows does by its file id.
@@ -63,6 +65,7 @@ class Windows:
         """Pattern of file names that belong to the instrument."""
         self.refused: list[str] = []
         """What was refused: the act and the name."""
+        self._away = Away("", OSError(), frozenset())
         self._sharing: dict[int, tuple[File, str]] = {}  # handle → the file, and what it lets others do
         self._open = builtins.open
         self._stat = os.stat
@@ -78,6 +81,8 @@ class Windows:
             ("mkdir", self._check_name), ("symlink", self._check_link),
         ):  # fmt: skip
             monkeypatch.setattr(os, name, self._checked(getattr(os, name), check))
+        for name in ("stat", "lstat", "listdir", "scandir"):
+            monkeypatch.setattr(os, name, self._reaching(getattr(os, name), name.replace("lstat", "stat")))
         monkeypatch.setattr(sqlite3, "connect", self._connecting(sqlite3.connect))
         ours = shared_file.open_shared
         for module in [each for name, each in sys.modules.items() if name.startswith("fieldwatch_agent.")]:
@@ -90,6 +95,13 @@ class Windows:
         with self._open(path, "rb") as file:
             self._sharing[file.fileno()] = self._file(file.fileno()), sharing
             yield
+
+    @contextmanager
+    def away(self, share: Path, error: OSError, *acts: str) -> Iterator[None]:
+        """Let what is asked of a folder fail: ``acts`` of "stat", "listdir", "scandir", "open" and "read"."""
+        self._away = Away(str(share), error, frozenset(acts))
+        yield
+        self._away = Away("", OSError(), frozenset())
 
     def handles(self, path: Path | str) -> list[str]:
         """What each open handle on the file lets others do."""
@@ -185,11 +197,19 @@ class Windows:
 
         return checked
 
+    def _reaching(self, act: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def reaching(*arguments: Any, **more: Any) -> Any:
+            self._away.check(name, arguments[0] if arguments else ".")
+            return act(*arguments, **more)
+
+        return reaching
+
     def _opening(self, act: Callable[..., Any]) -> Callable[..., Any]:
         def opening(path: Any, mode: str = "r", *arguments: Any, **more: Any) -> Any:
             name = os.fspath(path) if isinstance(path, os.PathLike) else path
             if not self._ours(name) or more.get("opener") is not None:  # a temporary file, which nobody else knows
                 return act(path, mode, *arguments, **more)
+            self._away.check("open", name)
             self._check_open(name, mode)
             encoding = arguments[1] if len(arguments) > 1 else more.get("encoding")
             who = _caller()
@@ -210,7 +230,7 @@ class Windows:
             file = act(path)
             if self._ours(str(path)):
                 self._sharing[file.fileno()] = self._file(file.fileno()), "rwd"
-            return file
+            return Reached(file, lambda: self._away.check("read", str(path)))
 
         return opening
 
@@ -223,6 +243,45 @@ class Windows:
             return act(database, *arguments, **more)
 
         return connecting
+
+
+class Away:
+    """A share that cannot be reached: a folder, the error, and what fails with it."""
+
+    def __init__(self, share: str, error: OSError, acts: frozenset[str]) -> None:
+        self._share = share
+        self._error = error
+        self._acts = acts
+
+    def check(self, act: str, path: Any) -> None:
+        """Raise the error where it would occur."""
+        if act in self._acts and not isinstance(path, int) and f"{os.fspath(path)}/".startswith(f"{self._share}/"):
+            error = OSError(self._error.errno, self._error.strerror, os.fspath(path))
+            if (number := getattr(self._error, "winerror", None)) is not None:
+                error.winerror = number  # type: ignore[attr-defined]
+            raise error
+
+
+class Reached:
+    """A file that was opened, reading from which may fail later."""
+
+    def __init__(self, file: Any, check: Callable[[], None]) -> None:
+        self._file = file
+        self._check = check
+
+    def read(self, size: int = -1) -> Any:
+        """As the file's own."""
+        self._check()
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def _caller() -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
+import sys
+import time
 from io import TextIOWrapper
 from typing import TextIO
 
@@ -18,6 +21,32 @@ def folder_name(device: str) -> str:
     No device's id has an underscore, so the name is nobody else's.
     """
     return f"{device}_" if WINDOWS and _RESERVED.fullmatch(device) else device
+
+
+if sys.platform == "win32":
+
+    def awake() -> float:
+        """Return the seconds that this computer has been awake for: a clock that stands still while it sleeps."""
+        ticks = ctypes.c_ulonglong()
+        ctypes.WinDLL("kernel32").QueryUnbiasedInterruptTime(ctypes.byref(ticks))
+        return ticks.value / 1e7
+
+    def _since_boot() -> float:
+        return time.monotonic()
+
+else:
+
+    def awake() -> float:
+        """Return the seconds that this computer has been awake for: a clock that stands still while it sleeps."""
+        return time.monotonic()
+
+    def _since_boot() -> float:
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def slept() -> float:
+    """Return the seconds that this computer has slept for since it was started; only differences mean anything."""
+    return _since_boot() - awake()
 
 
 def reader_left(error: OSError) -> bool:

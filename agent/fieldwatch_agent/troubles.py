@@ -71,7 +71,10 @@ _UNJUDGED = {
 _LOG_STATES = {
     "missing": ("log_missing", "check that the device writes its log, and that [log] path points to it"),
     "waiting": ("log_missing", "check that the device writes its log, and that [log] path points to it"),
-    "unreadable": ("log_unreadable", "give the agent's account the right to read it; check what holds it open"),
+    "unreadable": (
+        "log_unreadable",
+        "give the agent's account the right to read it; check what holds it open, and that its share answers",
+    ),
     "silent": ("log_silent", "check that the device is measuring and writes its log"),
 }
 

@@ -6,17 +6,19 @@ which are tested elsewhere for what they do and here for how; then programs that
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldwatch_agent import durable, service_log
+from fieldwatch_agent import durable, service_log, system
 from fieldwatch_agent.log import shared_file
 from fieldwatch_agent.send.journal import Journal, JournalError
 from fieldwatch_agent.update.activation import Activation
@@ -331,35 +333,190 @@ def test_a_log_that_its_writer_holds_for_itself_is_read_when_it_lets_go(windows:
     assert agent.changes == []
 
 
-def test_a_share_that_vanishes_and_comes_back(windows: Windows, tmp_path: Path) -> None:
-    share = tmp_path / "share"
-    share.mkdir()
-    writer = rotation.Device(share, "rename")
-    agent = rotation.Agent(writer.pattern)
+def away(number: int, text: str, winerror: int | None = None) -> OSError:
+    """An error as Python raises it; it turns some of Windows' numbers into "no such file"."""
+    error = OSError(number, text)
+    if winerror is not None:
+        error.winerror = winerror  # type: ignore[attr-defined]
+    return error
+
+
+AWAY = {
+    "network path": away(errno.ENOENT, "The network path was not found", 53),
+    "network name": away(errno.ENOENT, "The network name cannot be found", 67),
+    "name deleted": away(errno.EINVAL, "The specified network name is no longer available", 64),
+    "unexpected": away(errno.EINVAL, "An unexpected network error occurred", 59),
+    "timeout": away(errno.EINVAL, "The semaphore timeout period has expired", 121),
+    "unreachable": away(errno.EINVAL, "The network location cannot be reached", 1231),
+    "not ready": away(errno.EACCES, "The device is not ready", 21),
+    "stale": away(errno.ESTALE, "Stale file handle"),
+    "i/o": away(errno.EIO, "Input/output error"),
+    "host down": away(errno.EHOSTDOWN, "Host is down"),
+}
+ACTS = {
+    "all": ("stat", "listdir", "scandir", "open", "read"),
+    "list": ("listdir", "scandir"),
+    "open": ("open", "read"),
+    "read": ("read",),
+}
+
+
+class Outage:
+    """A log on a share that vanishes for ten minutes: the agent has read some of it and looks again and again."""
+
+    def __init__(self, windows: Windows, folder: Path, monkeypatch: pytest.MonkeyPatch, pattern: str) -> None:
+        self.share = folder / "share"
+        (self.share / "press").mkdir(parents=True)
+        self.writer = rotation.Device(self.share / "press", "rename")
+        self.agent = rotation.Agent(str(self.share / pattern / "readings*.csv"))
+        self._windows = windows
+        self._later = 0.0
+        monkeypatch.setattr(system, "awake", lambda: time.monotonic() + self._later)
+        self.writer.write(5)
+        self.agent.poll()
+        self.writer.write(2)
+
+    def last(self, error: OSError, acts: Sequence[str], restart: bool = False) -> None:
+        """Let it last ten minutes; the state is told all the time, and nothing is called lost."""
+        with self._windows.away(self.share, error, *acts):
+            for minute in range(10):
+                if restart and minute == 5:
+                    self.agent.restart()
+                self.agent.poll()
+                assert self.agent.tail.state == "unreadable", self.agent.tail.detail
+                assert str(error.strerror) in self.agent.tail.detail
+                assert self.agent.changes == []
+                self._later += 60
+
+
+OUTAGES = [
+    *((error, "all", "press") for error in AWAY),
+    *(("network path", acts, pattern) for acts in ("list", "open") for pattern in ("press", "p*")),
+    *((error, "read", "press") for error in ("name deleted", "stale")),
+    *((error, "all", "p*") for error in ("network path", "stale")),
+]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["agent up", "agent started meanwhile"])
+@pytest.mark.parametrize(("error", "acts", "pattern"), OUTAGES)
+def test_a_share_that_vanishes_for_ten_minutes(
+    windows: Windows,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: str,
+    acts: str,
+    pattern: str,
+    restart: bool,
+) -> None:
+    outage = Outage(windows, tmp_path, monkeypatch, pattern)
+    outage.last(AWAY[error], ACTS[acts], restart)
+    outage.writer.write(1)
+    outage.writer.rotate()
+    outage.writer.write(2)
+    outage.agent.poll()
+    assert outage.agent.minutes == list(range(10))
+    assert outage.agent.changes == []
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["agent up", "agent started meanwhile"])
+def test_a_share_that_comes_back_with_another_log_in_the_place_of_the_one_before(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    """What was not read of the old one is gone: said once, and the new one is read from its beginning."""
+    outage = Outage(windows, tmp_path, monkeypatch, "press")
+    outage.last(AWAY["network path"], ACTS["all"], restart)
+    outage.writer.path.write_bytes(rotation.HEADER)
+    outage.writer.write(3)
+    for _ in range(2):
+        outage.agent.poll()
+    assert outage.agent.minutes == [*range(5), *range(7, 10)]
+    assert [change.reason for change in outage.agent.changes] == ["log_truncated"]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["agent up", "agent started meanwhile"])
+def test_one_folder_of_a_log_that_cannot_be_listed_for_a_moment(
+    windows: Windows, tmp_path: Path, restart: bool
+) -> None:
+    """A folder a week, each perhaps a mount of its own: the next one is not begun before this one was read."""
+    for name in ("week1", "week2"):
+        (tmp_path / name).mkdir()
+    writer = rotation.Device(tmp_path / "week1", "rename")
+    agent = rotation.Agent(str(tmp_path / "week*" / "readings*.csv"))
     writer.write(5)
     agent.poll()
-    share.rename(tmp_path / "away")
-    for _ in range(5):
-        agent.poll()
-    (tmp_path / "away").rename(share)
     writer.write(2)
-    writer.rotate()
-    writer.write(2)
+    writer.path = tmp_path / "week2" / "readings.csv"
+    writer.path.write_bytes(rotation.HEADER)
+    writer.write(3)
+    with windows.away(tmp_path / "week1", AWAY["stale"], *ACTS["all"]):
+        if restart:
+            agent.restart()
+        for _ in range(3):
+            agent.poll()
+            assert (agent.tail.state, agent.minutes) == ("unreadable", list(range(5)))
+            assert "week1" in agent.tail.detail
     agent.poll()
-    assert agent.minutes == list(range(9))
+    assert agent.minutes == list(range(10))
     assert agent.changes == []
 
 
-def test_a_log_that_is_replaced_by_a_copy_of_itself(windows: Windows, tmp_path: Path) -> None:
-    """As a synchronisation does it; an instrument that keeps its log open cannot be replaced on Windows at all."""
+def test_a_share_that_comes_and_goes(windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outage = Outage(windows, tmp_path, monkeypatch, "press")
+    for acts in [*ACTS, *ACTS]:
+        outage.writer.write(1)
+        outage.last(AWAY["name deleted"], ACTS[acts])
+        outage.writer.rotate()
+        outage.writer.write(2)
+        outage.agent.poll()
+    assert outage.agent.minutes == list(range(7 + 3 * 2 * len(ACTS)))
+    assert outage.agent.changes == []
+
+
+@pytest.mark.parametrize("more", [0, 2])
+@pytest.mark.parametrize("restart", [False, True], ids=["agent up", "agent down"])
+def test_a_log_that_is_replaced_by_a_copy_of_itself(windows: Windows, tmp_path: Path, more: int, restart: bool) -> None:
+    """As a synchronisation does it; an instrument that keeps its log open cannot be replaced on Windows at all.
+
+    ``more``: lines that the copy has and the replaced file never had.
+    """
     writer = rotation.Device(tmp_path, "rename")
     agent = rotation.Agent(writer.pattern)
     writer.write(5)
     agent.poll()
-    copy = tmp_path / "copy.tmp"
-    shutil.copy2(writer.path, copy)
-    copy.replace(writer.path)
-    writer.write(3)
+    for _ in range(2):
+        copy, path = tmp_path / "copy.tmp", writer.path
+        shutil.copy2(path, copy)
+        writer.path = copy
+        writer.write(more)
+        copy.replace(path)
+        writer.path = path
+        if restart:
+            agent.restart()
+        agent.poll()
+        writer.write(3)
+        agent.poll()
+    assert agent.minutes == list(range(5 + 2 * (more + 3)))
+    assert agent.changes == []
+
+
+@pytest.mark.parametrize("kind", ["rename", "daily"])
+def test_a_log_that_is_held_at_every_other_look(windows: Windows, tmp_path: Path, kind: rotation.Kind) -> None:
+    """By its writer, which keeps it for itself while it writes and rotates: what it left behind is held as well."""
+    writer = rotation.Device(tmp_path, kind)
+    agent = rotation.Agent(writer.pattern)
+    for turn in range(12):
+        writer.write(2)
+        if turn % 3 == 2:
+            agent.poll()
+            writer.rotate()
+            writer.write(1)
+        with ExitStack() as holds:
+            for path in tmp_path.glob("readings*"):
+                holds.enter_context(windows.held(path))
+            agent.poll()
+            assert agent.tail.state == "unreadable"
+        if turn % 2:
+            agent.poll()
     agent.poll()
-    assert agent.minutes == list(range(8))
+    assert agent.minutes == list(range(writer.minute))
     assert agent.changes == []

@@ -16,6 +16,7 @@ from fieldwatch_agent import system
 from fieldwatch_agent.log.files import HEAD, File, Folder
 from fieldwatch_agent.log.inflate import claimed_size
 from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, identity
+from fieldwatch_agent.log.shared_file import status
 
 LINE_LIMIT = 1024 * 1024
 """Bytes; a longer line is truncated and marked."""
@@ -85,13 +86,13 @@ class Cursor:
 
     def is_at_end(self) -> bool:
         """Tell whether the file is unchanged since it was read to its end."""
-        return identity(self.path.stat()) == self.at_end
+        return identity(status(self.path)) == self.at_end
 
     def unread(self) -> int:
         """Return how many bytes are not yet read; preallocated space does not count. Raises OSError."""
         if self.is_at_end():
             return self.pending
-        size = claimed_size(self.path) if self.path.suffix == ".gz" else self.path.stat().st_size
+        size = claimed_size(self.path) if self.path.suffix == ".gz" else status(self.path).st_size
         return max(0, size - self.offset)
 
     def place(self) -> Place:
@@ -106,12 +107,12 @@ class Cursor:
 
     def read(self, folder: Folder, limit: int, most: int | None) -> Piece | None:
         """Read on; None at the end. Raises :class:`LostError` if it is now another file, or :class:`OSError`."""
-        status = self.path.stat()
-        now = identity(status)
+        seen = status(self.path)
+        now = identity(seen)
         if now == self.at_end and not system.WINDOWS:  # there a file that is held open shows an old size and time
             return None
         packed = self.path.suffix == ".gz"
-        if now[0] != self.file or (status.st_size < self.offset and not packed):
+        if now[0] != self.file or (seen.st_size < self.offset and not packed):
             raise LostError
         if self.encoding is None and not self._recognise(folder):
             self._ended(now, folder.fetch(self, 0, 4))

@@ -8,6 +8,7 @@ left out, because nobody would notice a file that is not listed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import stat
@@ -23,7 +24,7 @@ from fieldwatch_contract.reading.text import Format, cut, detect, looks_like_dat
 
 from fieldwatch_agent.log.inflate import Inflater, claimed_size
 from fieldwatch_agent.log.position import MARK, Identity, Place, fingerprint, identity
-from fieldwatch_agent.log.shared_file import file_id, open_same
+from fieldwatch_agent.log.shared_file import entries, file_id, open_same, status
 
 HEAD = 64 * 1024
 """Bytes at a file's beginning that are searched for its first reading."""
@@ -119,12 +120,15 @@ class Folder:
         known: dict[tuple[str, Identity], File] = {}
         settled = True
         for path in self._paths():
+            if isinstance(path, File):
+                found[path.file] = path
+                continue
             try:
-                status = path.stat()
-                if not stat.S_ISREG(status.st_mode):
+                seen = status(path)
+                if not stat.S_ISREG(seen.st_mode):
                     continue
-                key = (str(path), identity(status))
-                file = self._known.get(key) or self._look(path, status)
+                key = (str(path), identity(seen))
+                file = self._known.get(key) or self._look(path, seen)
                 if not file.problem:
                     known[key] = file
             except FileNotFoundError:
@@ -140,33 +144,31 @@ class Folder:
         plain = {file.path: file for file in found.values() if not file.packed}
         return [file for file in found.values() if not _in_the_making(file, plain)], settled
 
-    def _paths(self) -> Iterator[Path]:
+    def _paths(self) -> Iterator[Path | File]:
+        """Yield the paths that match; of several folders one that cannot be listed comes as a file with that problem.
+
+        Raises :class:`OSError` where the only folder, or what all of them are in, cannot be listed.
+        """
         if self._alone:
             yield Path(self.pattern)
             return
-        folder, name = os.path.split(self.pattern)
-        if not has_magic(folder):
-            try:
-                yield from sorted(path for path in Path(folder or ".").iterdir() if _matches(path.name, name))
-            except FileNotFoundError:
-                return
-        else:
-            both = {*glob(self.pattern, recursive=True), *glob(self.pattern + "[.-]*", recursive=True)}  # noqa: PTH207
-            yield from (path for path in map(Path, sorted(both)) if _matches(path.name, name))
+        folder = Path(self.pattern).parent
+        plain = list(itertools.takewhile(lambda part: not has_magic(part), folder.parts))
+        yield from _below(Path(*plain), [*folder.parts[len(plain) :], os.path.basename(self.pattern)], alone=True)  # noqa: PTH119
 
     # ---- looking at one ------------------------------------------------------------------------------------------
 
-    def _look(self, path: Path, status: os.stat_result) -> File:
+    def _look(self, path: Path, seen: os.stat_result) -> File:
         packed = _packed(path)
-        size, mtime = status.st_size, status.st_mtime_ns // 1000
+        size, mtime = seen.st_size, seen.st_mtime_ns // 1000
         try:
             size = claimed_size(path) if packed else size
-            first, data, blank = self._beginning(File(path, file_id(status), size, mtime, packed))
+            first, data, blank = self._beginning(File(path, file_id(seen), size, mtime, packed))
         except FileNotFoundError:
             raise
         except OSError as error:
-            return File(path, file_id(status), size, mtime, packed, problem=_reason(error))
-        return File(path, file_id(status), size, mtime, packed, first, data, blank)
+            return File(path, file_id(seen), size, mtime, packed, problem=_reason(error))
+        return File(path, file_id(seen), size, mtime, packed, first, data, blank)
 
     def _beginning(self, file: Source) -> tuple[int | None, int | None, bool]:
         """Return time and offset of the file's first reading, and whether it holds nothing but column names.
@@ -316,6 +318,38 @@ def _in_the_making(file: File, plain: dict[Path, File]) -> bool:
     if original is None:
         return False
     return file.first is None or file.first == original.first or bool(file.problem)
+
+
+def _below(folder: Path, parts: list[str], *, alone: bool = False) -> Iterator[Path | File]:
+    """Yield what matches ``parts`` of a pattern below a folder.
+
+    ``alone``: there is no other folder, so that its problem is raised.
+    """
+    part, rest = parts[0], parts[1:]
+    if rest and not has_magic(part):
+        yield from _below(folder / part, rest)
+        return
+    if rest and part == "**":
+        inner = glob(os.path.join(folder, "**", ""), recursive=True)  # noqa: PTH118, PTH207
+        for each in sorted({folder, *map(Path, inner)}):
+            yield from _below(each, rest)
+        return
+    try:
+        inside = sorted(entries(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        if alone:
+            raise
+        if not isinstance(error, PermissionError):  # a folder of others, such as those of the system on a drive
+            yield File(folder, str(folder), 0, 0, packed=False, problem=_reason(error))
+        return
+    if not rest:
+        yield from (path for path in inside if _matches(path.name, part))
+        return
+    for path in inside:
+        if fnmatch(path.name, part) and (part.startswith(".") or not path.name.startswith(".")):
+            yield from _below(path, rest)
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from fieldwatch_agent.log.position import MARK, identity
-from fieldwatch_agent.log.shared_file import file_id, open_same, open_shared
+from fieldwatch_agent.log.shared_file import file_id, open_same, open_shared, status
 
 CHUNK = 64 * 1024
 """Packed bytes read at once."""
@@ -23,7 +23,7 @@ class Inflater:
         """Raises :class:`FileNotFoundError`, here and in later calls, where the path is not that of ``file``."""
         self._path = path
         self._file = file
-        self._identity = identity(path.stat())
+        self._identity = identity(status(path))
         self._packed_at = 0
         self._engine = zlib.decompressobj(wbits=31)
         self._base = 0
@@ -32,7 +32,7 @@ class Inflater:
 
     def is_for(self, path: Path, file: str) -> bool:
         """Tell whether this reads ``file`` as it is at ``path`` now."""
-        return (path, file) == (self._path, self._file) and identity(path.stat()) == self._identity
+        return (path, file) == (self._path, self._file) and identity(status(path)) == self._identity
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to ``size`` unpacked bytes; going back more than :data:`.position.MARK` starts over."""
@@ -75,7 +75,7 @@ class Inflater:
 
 def is_whole(path: Path) -> bool:
     """Tell whether a gzip file is complete."""
-    return Inflater(path, file_id(path.stat())).is_whole()
+    return Inflater(path, file_id(status(path))).is_whole()
 
 
 def claimed_size(path: Path) -> int:

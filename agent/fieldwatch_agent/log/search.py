@@ -93,6 +93,8 @@ class Search:
         ready = [file for file in (*there, *newer) if not file.blank]
         chosen = earliest(ready) or earliest(there or newer)
         if chosen is None:
+            if hidden := [file for file in trail.folder.files if file.problem]:
+                raise NotYetError("unreadable", f"{hidden[0].path}: {hidden[0].problem}")
             raise NotYetError("missing", f"{place.path} is gone, and no newer file matches {trail.folder.pattern}")
         if nothing_read:
             trail.see_it_settle()

@@ -20,7 +20,6 @@ place again.
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ from fieldwatch_contract.clock import SECOND, now
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.text import Format, cut, headers
 
+from fieldwatch_agent import system
 from fieldwatch_agent.log.cursor import LINE_LIMIT, Cursor, LostError, Piece
 from fieldwatch_agent.log.files import TRIES, File, Folder
 from fieldwatch_agent.log.order import Standing
@@ -72,7 +72,7 @@ class Tail:
         self._wanted = position
         self._silent_after = silent_after
         self._dry: set[File] = set()
-        self._grown = time.monotonic()
+        self._grown = system.awake()
         self.state: State = "waiting"
         self.detail = ""
         self.resumed: bool | None = None
@@ -99,9 +99,9 @@ class Tail:
             name = error.filename or self._trail.folder.pattern
             self.state, self.detail = "unreadable", f"{name}: {error.strerror or error}"
             return None
-        quiet = time.monotonic() - self._grown
+        quiet = system.awake() - self._grown  # a device sleeps with its PC
         if block is not None:
-            self._grown = time.monotonic()
+            self._grown = system.awake()
             self.state, self.detail = "following", block.file
         elif quiet > self._silent_after:
             self.state, self.detail = "silent", self._silence(quiet)

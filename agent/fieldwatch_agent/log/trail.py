@@ -16,6 +16,7 @@ from typing import Literal
 
 from fieldwatch_contract.clock import SECOND, now
 
+from fieldwatch_agent import system
 from fieldwatch_agent.log import notices
 from fieldwatch_agent.log.cursor import Cursor, LostError
 from fieldwatch_agent.log.files import File, Folder
@@ -55,8 +56,8 @@ class Patience:
 
     def is_over(self, what: str) -> bool:
         """Start or continue waiting for ``what``; tell whether the time is up."""
-        since = self.since.setdefault(what, time.monotonic())
-        return time.monotonic() - since >= self.seconds
+        now = system.awake()  # who hides it may have slept as we have
+        return now - self.since.setdefault(what, now) >= self.seconds
 
     def forget(self, what: str) -> None:
         """The obstacle is gone."""
