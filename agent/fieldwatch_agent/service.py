@@ -19,7 +19,7 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.bundle import BundleError
 from fieldwatch_contract.events import Trouble
 
-from fieldwatch_agent import __version__, memory
+from fieldwatch_agent import __version__, memory, system
 from fieldwatch_agent.bell import Bell
 from fieldwatch_agent.command.desk import Desk
 from fieldwatch_agent.config import Config
@@ -40,6 +40,8 @@ RETRY_S = 5.0
 """Pause in seconds after the journal could not be written."""
 IDLE_LIMIT_S = 60.0
 """``--until-idle`` gives up after this long without progress."""
+NAP_S = 30.0
+"""A sleep of fewer seconds is left to the keepalive."""
 ALERTS_SAID = 10
 """Alert transitions logged per block; a backlog brings many at once."""
 MANY_LINES = 50
@@ -79,6 +81,7 @@ class Service:
         self._unwritten = ""
         self._reporter = Reporter(config, self._journal)
         self._manager = manager or Supervisor()
+        self._slept = system.slept()
         self._release_due = time.monotonic() + RELEASE_S  # frees the memory that start-up used
 
     def stop(self) -> None:
@@ -120,6 +123,7 @@ class Service:
             if self._uplink is not None:
                 self._uplink.beat()
             self._manager.beat()
+            self._notice_sleep()
             step = None
             try:
                 self._follow_activation()
@@ -172,6 +176,16 @@ class Service:
                     return 1
             self._bell.wait(POLL_S / 4 if until_idle else POLL_S)
         return 0
+
+    def _notice_sleep(self) -> None:
+        """After a sleep: tell the cloud at once that we are there, over a new connection."""
+        before, self._slept = self._slept, system.slept()
+        if self._slept - before < NAP_S:
+            return
+        log.info("this computer has slept for %.0f s", self._slept - before)
+        self._reporter.hurry()
+        if self._uplink is not None:
+            self._uplink.woken()
 
     def _hear(self) -> None:
         """Journal what people said of alerts: from the next row on it holds."""

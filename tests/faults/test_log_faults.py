@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -262,6 +263,21 @@ def test_a_clock_that_was_set_back_does_not_send_us_round(log: Path) -> None:
         file.write(readings(501))
     assert reader.read() == [501]
     assert reader.reasons() == []
+
+
+@pytest.mark.parametrize("days", [1, -1])
+def test_a_torn_last_line_does_not_wait_for_a_clock_that_was_set_back(tmp_path: Path, days: int) -> None:
+    """A file of tomorrow was not written a moment ago."""
+    old, new = tmp_path / "readings-1.csv", tmp_path / "readings-2.csv"
+    old.write_bytes(HEADER + readings(0, 1) + reading(2)[:-4])
+    new.write_bytes(HEADER + readings(3))
+    for path, at in ((old, time.time() + 86_400 * days), (new, time.time() + 86_400 * days + 60)):
+        os.utime(path, (at, at))
+    tail = Reader(tmp_path / "readings-*.csv").tail
+    blocks = []
+    while (block := tail.read()) is not None:
+        blocks.append(block)
+    assert [block.torn for block in blocks] == [False, True, False]
 
 
 def test_a_dead_clock_battery_does_not_put_the_newest_file_first(tmp_path: Path) -> None:

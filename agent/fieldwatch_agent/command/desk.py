@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import IO
@@ -22,6 +21,7 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.commands import Command, ReplyData
 from pydantic import ValidationError
 
+from fieldwatch_agent import system
 from fieldwatch_agent.command.answer import Task
 from fieldwatch_agent.command.rules import Refusal, judge, overdue, shown
 from fieldwatch_agent.config import Config
@@ -195,7 +195,7 @@ class _Worker:
 
     def __init__(self, program: Sequence[str], task: Task) -> None:
         self._task = task
-        self._until = time.monotonic() + LIMIT_S
+        self._until = system.awake() + LIMIT_S
         self._failure = ""
         self._output: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -212,7 +212,7 @@ class _Worker:
         """Return the answer once there is one."""
         code = self._process.poll() if self._process is not None else 0
         if code is None:
-            if time.monotonic() > self._until:
+            if system.awake() > self._until:
                 self._failure = f"it was not done within {LIMIT_S:.0f} s, and was ended"
                 self.stop()
             return None

@@ -286,8 +286,11 @@ class Tail:
 
 
 def _is_warm(file: File) -> bool:
-    """Tell whether a file was written so recently that its writer may still complete the last line."""
-    return now() - file.mtime < LINGER * SECOND
+    """Tell whether a file was written so recently that its writer may still complete the last line.
+
+    One of tomorrow was not: this computer's clock was set back, and does not say for how long that line has been there.
+    """
+    return abs(now() - file.mtime) < LINGER * SECOND
 
 
 def read_file(path: Path, log: LogConfig, limit: int = 1 << 20) -> Iterator[LogLines]:

@@ -10,6 +10,7 @@ acknowledged before it
 a new connection                                everything in the outbox (all that is not settled) is sent again
 the broker rejects a number for its content     excluded until the next connection; given up after :data:`TRIES`
 no connection, or one that ended                the next one after a random delay, whose bound doubles
+the computer has slept                          the next one within seconds; the bound is the first one again
 three that ended within :data:`SHORT` seconds   another client with our id may be ending them
 ==============================================  ==============================================================
 """
@@ -142,10 +143,14 @@ class Backoff:
     def failed(self, held: float) -> float:
         """Return the delay after a connection that lasted ``held`` seconds (0 where connecting failed)."""
         if held >= self._stable:
-            self._bound = self._first
+            self.forget()
         delay = random.uniform(self._bound / 8, self._bound)  # noqa: S311 (spread, not secrecy)
         self._bound = min(2 * self._bound, self._last)
         return delay
+
+    def forget(self) -> None:
+        """Forget the failures so far."""
+        self._bound = self._first
 
 
 class Attempts:
@@ -162,6 +167,11 @@ class Attempts:
         delay = self._backoff.failed(held)
         self.due = now + delay
         return delay
+
+    def afresh(self, now: float, delay: float) -> None:
+        """Let the next one come within ``delay`` seconds, and forget failures: what they said holds no longer."""
+        self._backoff.forget()
+        self.due = min(self.due, now + random.uniform(0, delay))  # noqa: S311
 
     def cut_short(self, held: float | None) -> bool:
         """Note how long a connection that the broker ended had held (None: never); tell whether a twin may end ours."""

@@ -33,7 +33,8 @@ class Presence:
     """
 
     def __init__(self, crashed: bool, patience: float) -> None:
-        """``patience``: seconds without a heartbeat after which the loop is called stalled."""
+        """``patience``: seconds without a heartbeat after which the loop is called stalled; ``now`` everywhere is of a
+        clock that stands still while the computer sleeps."""
         self.retain = True
         self._reason = CRASHED if crashed else STARTED
         self._patience = patience

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from fieldwatch_contract import causes
 
+from fieldwatch_agent import system
 from fieldwatch_agent.send.connection import CHANNELS, Connection, Dialer, Timing
 from fieldwatch_agent.send.mailbox import Letterbox, Mailbox
 from fieldwatch_agent.send.plan import Attempts
@@ -99,7 +100,11 @@ class Uplink:
 
     def beat(self) -> None:
         """Heartbeat of the main loop; once the first one came, their absence is reported to the cloud."""
-        self._presence.beat(time.monotonic())
+        self._presence.beat(system.awake())
+
+    def woken(self) -> None:
+        """Signal that this computer has slept: the broker has given up our connection, and does not tell us so."""
+        self._inbox.put(self._afresh)
 
     def stop(self, wanted: bool = True) -> None:
         """Disconnect from the broker and end the thread; what is unacknowledged stays in the outbox.
@@ -147,7 +152,7 @@ class Uplink:
             self._drop(f"{self._dialer.where}: nothing was confirmed for {self._timing.stall:.0f} s")
         elif link.stage.ready is not None and now >= link.stage.ready:
             self._traffic.send(link, self._dialer.where)
-        if self._presence.turned(now) and link is not None and link.stage.connected is not None:
+        if self._presence.turned(system.awake()) and link is not None and link.stage.connected is not None:
             self._say_online(link)
         if (words := self._words.due(now, self.connected, self._traffic.idle)) is not None:
             self._traffic.note(words)
@@ -283,6 +288,12 @@ class Uplink:
         delay = self._attempts.failed(now, held)
         self._words.fail(reason)
         log.info("next connection in %.1f s", delay)
+
+    def _afresh(self) -> None:
+        """Connect anew."""
+        if self._link is not None:
+            self._drop("this computer has slept")
+        self._attempts.afresh(time.monotonic(), self._timing.start_delay)
 
     def _goodbye(self) -> None:
         """Publish that we stop on purpose, wait briefly for the broker to confirm it, and disconnect."""

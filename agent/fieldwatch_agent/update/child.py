@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from fieldwatch_contract import clock
 from fieldwatch_contract.events import Trouble
 
+from fieldwatch_agent import system
+
 LIMIT_S = 3600.0
-"""An updater that runs longer is stopped: its self-test never ends. Such attempts are counted."""
+"""An updater that runs longer, sleep not counted, is stopped: its self-test never ends. Such attempts are counted."""
 ENDS = frozenset({0, 1, 3})
 """Exit codes with which the updater has recorded its result."""
 MISCONFIGURED = 2
@@ -62,7 +64,7 @@ class Updating:
             return
         code = self._process.poll()
         if code is None:
-            if time.monotonic() - self._started > LIMIT_S:
+            if system.awake() - self._started > LIMIT_S:
                 log.error("the updater has not ended within %.0f s: it is stopped", LIMIT_S)
                 self._killed = True
                 self._process.kill()
@@ -92,7 +94,7 @@ class Updating:
         return self._trouble
 
     def _start(self) -> None:
-        self._started = time.monotonic()
+        self._started = system.awake()
         self._begun += 1
         self._killed = False
         try:
