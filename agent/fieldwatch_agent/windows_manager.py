@@ -15,6 +15,7 @@ import pywintypes
 import servicemanager
 import win32api
 import win32con
+import win32event
 import win32evtlogutil
 import win32service
 import win32serviceutil
@@ -173,13 +174,29 @@ def stop(service: str) -> None:
 
 
 def ask_to_stop(handle: Any) -> None:
-    """Stop a service and wait until it has ended."""
+    """Stop a service and wait until its process has ended, which is after it has said so.
+
+    Until then its libraries are in use, and an installer that removes them now would leave them behind.
+    """
+    process = process_of(handle)
     try:
         win32service.ControlService(handle, win32service.SERVICE_CONTROL_STOP)
     except pywintypes.error as error:
         if error.winerror != winerror.ERROR_SERVICE_NOT_ACTIVE:
             raise
     wait_for(handle, win32service.SERVICE_STOPPED)
+    if process is not None:
+        win32event.WaitForSingleObject(process, int(PATIENCE_S * 1000))
+
+
+def process_of(handle: Any) -> Any:
+    """Return a handle on the service's process, closed when it is given up; None where there is none."""
+    try:
+        return win32api.OpenProcess(win32con.SYNCHRONIZE, False, win32service.QueryServiceStatusEx(handle)["ProcessId"])
+    except pywintypes.error as error:
+        if error.winerror != winerror.ERROR_INVALID_PARAMETER:
+            raise
+        return None
 
 
 def wait_for(handle: Any, wanted: int) -> None:
