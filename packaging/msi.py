@@ -161,9 +161,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the MSI.", epilog="example: python packaging/msi.py")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where the package goes")
     parser.add_argument("--program", type=Path, default=ROOT / "dist" / "windows" / NAME, help="the frozen agent")
+    parser.add_argument("--number", default=version(), help="the package's version; another one to try an upgrade")
     options = parser.parse_args()
     try:
-        out = build(options.program, options.dist, version())
+        out = build(options.program, options.dist, options.number)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
         print(error, file=sys.stderr)
         return 1

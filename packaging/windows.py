@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,13 +96,17 @@ class Wine:
             raise subprocess.CalledProcessError(done.returncode, command, done.stdout)
         return done
 
-    @contextmanager
-    def awake(self) -> Iterator[None]:
-        """Keep Wine's service manager alive, which ends with the last program."""
-        sleeper = subprocess.Popen(
-            ["wine", "cmd", "/c", "pause"], env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    def start(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        """Start a program beside this one."""
+        return subprocess.Popen(
+            ["wine", *map(str, command)], env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
+
+    @contextmanager
+    def awake(self) -> Iterator[None]:
+        """Keep Wine's service manager alive, which ends with the last program; at the end every process is killed."""
+        sleeper = self.start("cmd", "/c", "pause")
         assert sleeper.stdout is not None
         sleeper.stdout.read(1)  # its services run: started by the next program, they would hold that one's output open
         try:
@@ -111,8 +114,8 @@ class Wine:
         finally:
             sleeper.kill()
             sleeper.wait()
-            subprocess.run(["wineserver", "-k"], env=self._environment(), check=False)
-            time.sleep(1)
+            for what in ("-k", "-w"):  # kill, and wait until the registry is written
+                subprocess.run(["wineserver", what], env=self._environment(), check=False)
 
     def _environment(self) -> dict[str, str]:
         home = self.folder / "home"

@@ -41,7 +41,7 @@ key = "enrolment/ingest.key"
 port = {self.port}
 broker = "mqtts://localhost:{broker}"
 updates = "{updates}"
-root = "{root}"
+root = "{root.as_posix()}"
 """)
         done = self.cloud("enrolment", "init", "--host", "localhost", "--host", "127.0.0.1")
         assert done.returncode == 0, done.stderr
