@@ -37,7 +37,7 @@ def valid(*paths: Path, schema: str = "github-workflows") -> bool:
 
 
 def test_the_files_are_valid_and_the_check_can_fail(tmp_path: Path) -> None:
-    assert [path.stem for path in FILES] == ["apply", "ci", "matrix", "promote", "release"]
+    assert [path.stem for path in FILES] == ["apply", "ci", "matrix", "promote", "release", "windows"]
     assert valid(*FILES)
     wrong = tmp_path / "wrong.yml"
     wrong.write_text(FILES[0].read_text().replace("runs-on:", "run-on:"))
@@ -167,3 +167,18 @@ def test_what_may_be_released(tmp_path: Path, changes: dict[str, tuple[str, str]
 def test_ci_runs_what_people_run() -> None:
     steps = [step.get("run", "") for step in read("ci")["jobs"]["check"]["steps"]]
     assert "bash .ci/run" in steps and (ROOT / ".ci" / "run").is_file()
+
+
+def test_windows_tests_on_windows_what_wine_has_tested() -> None:
+    """The same files, and no job builds anything again."""
+    jobs = read("windows")["jobs"]
+    steps = {name: [step.get("run", "") for step in job["steps"]] for name, job in jobs.items()}
+    assert {"make msi", "make test-windows"} <= set(steps["wine"])
+    on_windows = next(script for script in steps["installed"] if "pytest" in script)
+    folder = ROOT / "tests" / "packages" / "windows"
+    without_pc = {"test_contents.py"}
+    assert {path.name for path in folder.glob("test_*.py")} - without_pc == set(re.findall(r"test_\w+\.py", on_windows))
+    assert jobs["freeze"]["runs-on"] == jobs["installed"]["runs-on"] == "windows-latest"
+    assert (jobs["package"]["needs"], jobs["installed"]["needs"], jobs["bits"]["needs"]) == (
+        "freeze", "package", "installed",
+    )  # fmt: skip
