@@ -292,7 +292,7 @@ def _replay(arguments: argparse.Namespace) -> int:
             print("--verdicts needs --config: an alert's id contains the device's", file=sys.stderr)
             return USAGE
         try:
-            said = from_json(arguments.verdicts.read_text(encoding="utf-8"))
+            said = from_json(system.decode(arguments.verdicts.read_bytes()))
         except (OSError, ValueError) as error:
             print(f"{arguments.verdicts}: no verdicts as 'status --json' writes them: {error}", file=sys.stderr)
             return USAGE

@@ -12,6 +12,8 @@ from io import TextIOWrapper
 from typing import TextIO
 
 WINDOWS = os.name == "nt"
+CONSOLE = "oem" if sys.platform == "win32" else "utf-8"
+"""How the system's own programs print: Windows' in the code page of the country's consoles."""
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 
 
@@ -24,11 +26,12 @@ def folder_name(device: str) -> str:
 
 
 if sys.platform == "win32":
+    _unbiased = ctypes.WinDLL("kernel32").QueryUnbiasedInterruptTime
 
     def awake() -> float:
         """Return the seconds that this computer has been awake for: a clock that stands still while it sleeps."""
         ticks = ctypes.c_ulonglong()
-        ctypes.WinDLL("kernel32").QueryUnbiasedInterruptTime(ctypes.byref(ticks))
+        _unbiased(ctypes.byref(ticks))
         return ticks.value / 1e7
 
     def _since_boot() -> float:
@@ -53,6 +56,19 @@ def reader_left(error: OSError) -> bool:
     """Tell whether who read our output has closed it, as ``head`` does; Windows says only that something is invalid."""
     closed = error.errno == errno.EINVAL and error.filename is None
     return isinstance(error, BrokenPipeError) or (WINDOWS and closed)
+
+
+def printed(output: bytes) -> str:
+    """Return what a program of the system has printed."""
+    return output.decode(CONSOLE, errors="replace").strip()
+
+
+def decode(content: bytes) -> str:
+    """Return the text of a file that a person has made; raises :class:`UnicodeDecodeError`.
+
+    It is UTF-8, but Notepad may put a byte order mark before it, and what PowerShell redirects is UTF-16.
+    """
+    return content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
 
 
 def speak_plainly(*streams: TextIO | None) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from fieldwatch_agent import system
 from fieldwatch_agent.enrol import places
 from fieldwatch_agent.enrol.places import ServiceError
 
@@ -142,5 +143,5 @@ def _call(command: Sequence[str]) -> None:
     except OSError as error:
         raise ServiceError(f"{command[0]}: {error.strerror or error}") from error
     if done.returncode != 0:
-        told = (done.stderr or done.stdout).decode(errors="replace").strip()
+        told = system.printed(done.stderr or done.stdout)
         raise ServiceError(f"{subprocess.list2cmdline(command)}: {told}")

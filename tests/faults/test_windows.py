@@ -18,12 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
 from fieldwatch_agent import durable, service_log, system
+from fieldwatch_agent.__main__ import main
+from fieldwatch_agent.config import MqttConfig, load
+from fieldwatch_agent.enrol import enroll, places
 from fieldwatch_agent.log import shared_file
+from fieldwatch_agent.send.connection import _password
 from fieldwatch_agent.send.journal import Journal, JournalError
 from fieldwatch_agent.update.activation import Activation
+from fieldwatch_contract.enrolment import NO_PIN, Enrolled, Token
 from fieldwatch_contract.events import Ack
 
+from tests.authority import Authority
 from tests.bundles import make_bundle
 from tests.faults import test_log_rotation as rotation
 from tests.faults import test_update_server as server
@@ -31,6 +40,7 @@ from tests.faults.test_update_server import Device, device  # noqa: F401
 from tests.unit.agent import test_journal as journal
 from tests.unit.agent import test_journal_damage as damaged
 from tests.unit.agent import test_service_log as written
+from tests.unit.agent.test_check import BASE
 from tests.unit.agent.test_journal_damage import change, drain, new_journal, told
 from tests.unit.release import test_activation as activation
 from tests.windows import Windows
@@ -292,6 +302,79 @@ def test_a_refused_download_that_is_scanned_stays_refused(
     assert device.pull().outcome == "refused"
     assert list(Activation(device.state).state().refused) == [device.second.sha256]
     scanner.let_go()
+
+
+def test_what_a_journal_left_behind_is_scanned_when_a_new_one_is_made(scanner: Scanner, tmp_path: Path) -> None:
+    """Somebody has deleted the journal and not its write-ahead log, which would be replayed into the new one."""
+    path = new_journal(tmp_path)
+    orphan = path.with_name(f"{path.name}-wal")
+    path.unlink()
+    orphan.write_bytes(b"x")
+    scanner.hold(orphan)
+    Journal(tmp_path, 1 << 30).close()
+    assert scanner.waits == 3
+
+
+def test_a_device_whose_key_is_scanned_is_enrolled(
+    scanner: Scanner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token is used up by then: what is told must not be a failure."""
+    authority = Authority(tmp_path, "centre")
+
+    def enrol(*given: Any) -> Enrolled:
+        asked: Any = x509.load_pem_x509_csr(given[-1])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "press-0001")])
+        made = authority._certificate(name, asked, False, "").public_bytes(serialization.Encoding.PEM)
+        ca = authority.file.read_text(encoding="utf-8")
+        return Enrolled(
+            device="press-0001", device_type="press", certificate=made.decode(), ca=ca, broker="mqtts://a:1"
+        )
+
+    def write(path: Path, *given: Any) -> None:
+        identity(path, *given)
+        scanner.hold(path.with_name(enroll.PENDING))
+        scanner.waits = 3  # it does not let go
+
+    identity = enroll.write_identity
+    monkeypatch.setattr(enroll.Client, "enrol", enrol)
+    monkeypatch.setattr(enroll, "write_identity", write)
+    monkeypatch.setattr(places, "close_to_others", lambda _: None)
+    log = {"path": str(tmp_path / "readings.csv"), "period": "60s"}
+    token = Token(bytes(16), NO_PIN, NO_PIN).text()
+    config, state = tmp_path / "agent.toml", tmp_path / "state"
+    enroll.enroll(enroll.Wish("https://localhost:1", token, config, state, None, None, log), lambda _: None)
+    assert load(config, {}).device.id == "press-0001"
+    assert (state / "identity" / enroll.PENDING).exists()
+
+
+# ---- what people's tools write and the system's print ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"], ids=["any editor", "Notepad", "PowerShell"])
+def test_what_a_person_has_made_is_read(
+    windows: Windows, tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``"secret" > password.txt`` and ``status --json > said.json`` in PowerShell."""
+    secret, said, config = (tmp_path / name for name in ("password.txt", "said.json", "agent.toml"))
+    secret.write_bytes("geheim µ\r\n".encode(encoding))
+    assert _password(MqttConfig(url="mqtt://a", username="u", password_file=secret)) == "geheim µ"
+    said.write_bytes(b'{"verdicts": []}'.decode().encode(encoding))
+    config.write_text(BASE, encoding="utf-8")
+    assert main(["replay", "x.csv", "--bundle", "no.zip", "--config", str(config), "--verdicts", str(said)]) == 1
+    assert "no.zip" in capsys.readouterr().err, "it went on to the bundle"
+
+
+def test_what_windows_own_programs_print_is_understood(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the code page of the country's consoles, whatever the one of its files is."""
+    program = tmp_path / "icacls"
+    program.write_bytes(b"#!/bin/sh\nprintf 'Konto f\\201r Ger\\204t fehlt\\r\\n' >&2; exit 5\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(system, "CONSOLE", "cp850")
+    with pytest.raises(OSError, match="its rights cannot be set: Konto für Gerät fehlt:"):
+        places.close_to_others(tmp_path)
 
 
 def test_the_services_log_goes_on_while_somebody_looks_at_it(

@@ -69,7 +69,7 @@ def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
     _write_trust(folder, answer, ca, token)
     _write_config(wish, answer, folder, say)
     write_identity(folder / IDENTITY, key, answer.certificate.encode())  # last: with it, the device is enrolled
-    (folder / PENDING).unlink()
+    durable.remove(folder / PENDING)  # one that a scanner holds stays: it is the same key
     places.give_to_service(wish.state)
     say(f"{answer.device} is enrolled: key and certificate in {folder}")
     return answer

@@ -76,7 +76,7 @@ def close_to_others(folder: Path) -> None:
         return
     done = subprocess.run(icacls(folder, {OWNER: "F", sid_of(SERVICE): "M"}), capture_output=True, check=False)
     if done.returncode != 0:
-        told = (done.stderr or done.stdout).decode(errors="replace").strip()
+        told = system.printed(done.stderr or done.stdout)
         raise OSError(errno.EACCES, f"its rights cannot be set: {told}", str(folder))
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fieldwatch_contract import causes, topics
 
+from fieldwatch_agent import system
 from fieldwatch_agent.send.flight import WINDOW, Flight, Stage
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def _password(config: MqttConfig) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text(encoding="utf-8").split("\n", 1)[0].rstrip("\r")
+        return system.decode(path.read_bytes()).split("\n", 1)[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"mqtt.password_file {path} cannot be read: {error}") from error
 

@@ -24,6 +24,7 @@ into the new file.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -241,7 +242,8 @@ def _make(path: Path, drafts: list[Draft], damage: str = "") -> sqlite3.Connecti
     """Create a journal with ``drafts`` in its outbox and a note of ``damage``; it gets its name when it is complete."""
     fresh = path.with_name(path.name + ".new")
     for name in (fresh.name, fresh.name + "-wal", fresh.name + "-shm", path.name + "-wal", path.name + "-shm"):
-        path.with_name(name).unlink(missing_ok=True)  # an orphaned write-ahead log would be replayed into the new file
+        if not durable.remove(path.with_name(name)):  # an orphaned write-ahead log would be replayed into the new file
+            raise PermissionError(errno.EACCES, "is held by another program", str(path.with_name(name)))
     with closing(connect(fresh, new=True)) as db, transaction(db):
         for statement in SCHEMA.split(";"):
             db.execute(statement)
