@@ -5,6 +5,7 @@ DEMO ?=
 MINUTES ?= 15
 SEED ?=
 SUITE ?=
+SIGN ?=
 
 .PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load test-lowest package package-linux test-packages msi test-windows lock clean help
 
@@ -76,7 +77,7 @@ test-packages: .venv/dev-ready ## as root, after make package: install, kill, ha
 
 msi: .venv/dev-ready ## under Wine: freeze the agent for Windows, list what is in it, build its MSI package in dist/
 	$(BIN)/python packaging/windows.py
-	$(BIN)/python packaging/msi.py
+	$(BIN)/python packaging/msi.py $(SIGN)
 
 test-windows: .venv/dev-ready ## after make package, under Wine: install silently, enrol, score, rotate, upgrade, remove
 	$(BIN)/python -m pytest -q -s tests/packages/windows

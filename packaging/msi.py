@@ -9,6 +9,8 @@ It runs on Linux, with ``wixl`` of msitools. What it promises:
   are made again and started. An older one is refused.
 * Removal takes the program and the services away, and keeps configuration and state.
 * The same folder gives the same product, package and component codes and the same bytes.
+* With ``--certificate`` and ``--key`` the program is signed, its new digest goes into the SBOM, and the package around
+  it is signed too (``sign.py``).
 
 The services are made by the program itself, as for those who install without this package: MSI's own table knows
 neither a virtual account nor restarts.
@@ -25,9 +27,13 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import sbom
+from parts import PartError, sha256
 from payload import EPOCH, LICENCES, NAME, ROOT, SBOM, settle, version
+from sign import PASSPHRASE, Signer, SigningError
 
 SPACE = uuid.UUID("6f9d2c1e-6a0b-5b52-9d0f-0b6a3a1e7f11")
 """From it and a name each code is computed, so that it never changes."""
@@ -156,16 +162,41 @@ def settled(data: bytes, package: str) -> bytes:
     return made
 
 
+def sign_program(signer: Signer, folder: Path, *how: Any) -> None:
+    """Sign the frozen agent's program, ``how`` as :meth:`Signer.sign` has it; its new digest goes into the SBOM.
+
+    Raises :class:`SigningError`, :class:`PartError` or :class:`OSError`.
+    """
+    program, document = folder / PROGRAM, folder.parent / SBOM
+    before = sha256(program)
+    signer.sign(program, *how)
+    text = sbom.signed(document.read_text(encoding="utf-8"), PROGRAM, before, sha256(program))
+    document.write_text(text, encoding="utf-8")
+
+
 def main() -> int:
     """Build; 0 done, 1 failed."""
     parser = argparse.ArgumentParser(description="Build the MSI.", epilog="example: python packaging/msi.py")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where the package goes")
     parser.add_argument("--program", type=Path, default=ROOT / "dist" / "windows" / NAME, help="the frozen agent")
     parser.add_argument("--number", default=version(), help="the package's version; another one to try an upgrade")
+    parser.add_argument("--certificate", type=Path, help="PEM, the signer's own first, then those up to the authority")
+    parser.add_argument("--key", help=f"its key, a file or pkcs11: URI; {PASSPHRASE} may hold passphrase or PIN")
+    parser.add_argument("--module", type=Path, help="PKCS #11 library of the key's token")
+    parser.add_argument("--timestamp", metavar="URL", help="service after RFC 3161; without it signatures expire")
+    parser.add_argument("--authority", type=Path, help="PEM, roots of both; default: the system's")
     options = parser.parse_args()
+    if (options.certificate is None) != (options.key is None):
+        parser.error("--certificate and --key belong together")
+    how = (options.key, options.module, options.timestamp)
+    signer = Signer(options.certificate, options.authority) if options.key else None
     try:
+        if signer:
+            sign_program(signer, options.program, *how)
         out = build(options.program, options.dist, options.number)
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        if signer:
+            signer.sign(out, *how)
+    except (OSError, ValueError, subprocess.CalledProcessError, SigningError, PartError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{out}: {out.stat().st_size / 1e6:.0f} MB")

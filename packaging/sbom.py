@@ -53,6 +53,21 @@ def document(parts: list[Part]) -> str:
     bom.register_dependency(agent, bom.components)
     made = json.loads(JsonV1Dot6(bom).output_as_string())
     made["metadata"].pop("timestamp")
+    return _numbered(made)
+
+
+def signed(text: str, path: str, before: str, after: str) -> str:
+    """Return the SBOM after a file was signed, which changed its digest. Raises :class:`PartError`."""
+    made = json.loads(text)
+    digests = [each for file in _files(made) if file["name"] == path for each in file["hashes"]]
+    if [each["content"] for each in digests] != [before]:
+        raise PartError(f"{path}: the SBOM does not name these bytes; run packaging/sbom.py, then sign again")
+    digests[0]["content"] = after
+    return _numbered(made)
+
+
+def _numbered(made: dict[str, Any]) -> str:
+    """Return it with a number that follows from what it says. Raises :class:`PartError` if it is not valid."""
     made.pop("serialNumber")
     made["serialNumber"] = uuid5(NAMESPACE_URL, json.dumps(made, sort_keys=True)).urn
     text = json.dumps(made, indent=1, sort_keys=True, ensure_ascii=False) + "\n"

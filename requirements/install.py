@@ -1,4 +1,4 @@
-"""``python requirements/install.py demo|dev``: makes ``.venv`` and installs what the lock file of that name pins.
+"""``python requirements/install.py demo|dev|freeze``: makes ``.venv`` and installs what the lock of that name pins.
 
 It says from its first second what it does, and where it fails its last lines say the one thing that failed and the
 remedy; pip's own words are in ``.venv/install.log``. What is there already stays: ``dev`` on top of ``demo`` adds the
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 OLDEST = (3, 11)
-NEEDED_MB = {"demo": (700, 350), "dev": (1400, 600)}
+NEEDED_MB = {"demo": (700, 350), "dev": (1400, 600), "freeze": (350, 150)}
 """Space for the installed packages, and in the folder for temporary files for their archives while pip works."""
 TICK = 0.2
 PLAIN_EVERY = 10.0
@@ -105,7 +105,7 @@ class Status:
 def main(arguments: list[str]) -> int:
     """Install and return the exit code."""
     if len(arguments) != 1 or arguments[0] not in NEEDED_MB:
-        print("usage: python requirements/install.py demo|dev", file=sys.stderr)
+        print("usage: python requirements/install.py demo|dev|freeze", file=sys.stderr)
         return 2
     name = arguments[0]
     try:

@@ -1,8 +1,8 @@
 """``make lock``: pins what pyproject.toml asks for, with hashes and without the address of an index.
 
-One file for each thing that is installed: ``agent`` (what the frozen agent is built from), ``cloud`` (its container),
-``demo``, ``dev``, and ``lock``, the program that pins. A version that is pinned stays as long as pyproject.toml allows
-it; all files pin the same versions, so that each can be installed on top of another.
+One file for each thing that is installed: ``agent`` (what the frozen agent consists of), ``freeze`` (and what freezes
+it), ``cloud`` (its container), ``demo``, ``dev``, and ``lock``, the program that pins. A version that is pinned stays
+as long as pyproject.toml allows it; all files pin the same versions, so that each can be installed on top of another.
 
 But for ``lowest``: it pins the lowest versions that pyproject.toml claims, and the tools for tests as ``dev`` does, so
 that ``make test-lowest`` can show that the claim holds.
@@ -45,9 +45,10 @@ def with_plain_names(text: str) -> str:
 
 
 def tools() -> str:
-    """Return the pins in ``dev.txt`` of what the extra ``dev`` itself asks for: programs and libraries for tests."""
+    """Return the pins in ``dev.txt`` of what the extras ``dev`` and ``freeze`` themselves ask for: the tools."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = (re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in project["optional-dependencies"]["dev"])
+    extras = project["optional-dependencies"]
+    asked = (re.split(r"[^\w.-]", line, maxsplit=1)[0].lower() for line in (*extras["dev"], *extras["freeze"]))
     names = set(asked) - {"fieldwatch"}
     locked = (ROOT / "requirements" / "dev.txt").read_text(encoding="utf-8")
     pins = re.findall(r"^([\w.-]+)(==\S+(?: ;[^\\\n]*)?)", locked, re.M)
@@ -58,6 +59,7 @@ if __name__ == "__main__":
     pin("dev", "pyproject.toml", "--extra", "dev")
     pin("demo", "pyproject.toml", "--extra", "demo", "--extra", "checkout", *DEV)
     pin("agent", "pyproject.toml", *DEV)
+    pin("freeze", "pyproject.toml", "--extra", "freeze", "--extra", "checkout", *DEV)
     pin("cloud", "pyproject.toml", "--extra", "cloud", *DEV)
     pin("lock", "requirements/lock.in", *DEV)
     with tempfile.TemporaryDirectory() as folder:

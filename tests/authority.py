@@ -21,21 +21,28 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self._write(self.file, self._certificate(self._name, self._key, True, ""))
 
-    def issue(self, name: str, host: str = "", days: int = 1) -> tuple[Path, Path]:
+    def issue(
+        self, name: str, host: str = "", days: int = 1, use: x509.ObjectIdentifier | None = None, passphrase: str = ""
+    ) -> tuple[Path, Path]:
         """Return certificate and key for ``name``, good for ``days`` from now on; less than none: it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate, secret = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        self._write(certificate, self._certificate(subject, key, False, host, days))
-        secret.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
+        self._write(certificate, self._certificate(subject, key, False, host, days, use))
+        closed = (
+            serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
         )
+        secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, closed))
         return certificate, secret
 
     def _certificate(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, authority: bool, host: str, days: int = 1
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        authority: bool,
+        host: str,
+        days: int = 1,
+        use: x509.ObjectIdentifier | None = None,
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -57,6 +64,8 @@ class Authority:
             builder = builder.add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **usage), critical=True)
         if host:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        if use is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([use]), critical=True)
         return builder.sign(self._key, hashes.SHA256())
 
     @staticmethod

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,9 +27,8 @@ PARTS = ROOT / "build" / "windows" / "parts"
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the package puts on a PC."""
-    (package,) = (ROOT / "dist").glob("fieldwatch-agent-*-x64.msi")
     folder = tmp_path_factory.mktemp("msi")
     subprocess.run(["msiextract", "-C", folder, package], check=True, stdout=subprocess.DEVNULL)
     return folder / "Fieldwatch"
@@ -60,6 +61,26 @@ def test_the_agent_tells_the_centre_what_is_in_the_package(installed: Path) -> N
     assert told.complete and told.versions["fieldwatch"] == [payload.version()]
     in_python = {"cpython", "openssl", "sqlite3", "libffi", "expat", "libmpdec", "zlib", "bzip2"}
     assert told.versions.keys() >= in_python | {"numpy", "openblas", "onnxruntime", "zstd", "pywin32"}
+
+
+def test_frozen_again_elsewhere_it_is_the_same_byte_for_byte(tmp_path: Path) -> None:
+    """From sources on another path with other times, in another Wine, under another umask, zone and hash seed."""
+    tree = tmp_path / "another" / "checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("agent", "contract", "packaging", "requirements"):
+        shutil.copytree(ROOT / name, tree / name, copy_function=shutil.copyfile, ignore=ignored)
+    shutil.copyfile(ROOT / "pyproject.toml", tree / "pyproject.toml")
+    (tree / "build" / "windows").mkdir(parents=True)
+    (tree / "build" / "windows" / "parts").symlink_to(PARTS)
+    surroundings = {"HOME": str(tmp_path), "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "77"}
+    command = [sys.executable, str(tree / "packaging" / "windows.py")]
+    subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | surroundings, umask=0o077)
+    first, second = (
+        {path.relative_to(each).as_posix(): path.read_bytes() for path in each.rglob("*") if path.is_file()}
+        for each in (DIST, tree / "dist" / "windows")
+    )
+    differing = sorted(path for path in first.keys() | second.keys() if first.get(path) != second.get(path))
+    assert not differing, "if the sources were changed since: make package, then again"
 
 
 def test_nothing_of_wine_s_is_in_it_nor_what_was_lent_to_wine(installed: Path) -> None:

@@ -84,6 +84,19 @@ def test_the_document_is_valid_and_the_same_each_time(found: list[Part], folder:
 
 
 @linux
+def test_a_file_that_was_signed_has_its_new_digest_in_the_document(found: list[Part], folder: Path) -> None:
+    text, file = sbom.document(found), folder / payload.NAME
+    before = parts.sha256(file)
+    file.write_bytes(file.read_bytes() + b" and a signature")
+    signed = sbom.signed(text, payload.NAME, before, parts.sha256(file))
+    assert sbom.differences(text, folder) != [] == sbom.differences(signed, folder)
+    assert json.loads(signed)["serialNumber"] != json.loads(text)["serialNumber"]
+    with pytest.raises(PartError, match=f"{payload.NAME}: the SBOM does not name these bytes"):
+        sbom.signed(signed, payload.NAME, before, before)
+    file.write_bytes(file.read_bytes().removesuffix(b" and a signature"))
+
+
+@linux
 def test_the_agent_tells_what_is_in_the_folder(found: list[Part]) -> None:
     """All of it but Rust crates, some of which have the names of native libraries."""
     told = Components.model_validate_json(sbom.told(found))

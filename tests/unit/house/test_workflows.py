@@ -18,7 +18,7 @@ from jsonschema import validators
 from tests.conftest import ROOT
 from tests.scripts import script as load
 
-releasable = load("releasable")
+releasable, sign = load("releasable"), load("sign")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -89,20 +89,26 @@ def test_prod_gets_what_ran_in_dev_after_a_person_has_agreed() -> None:
 
 
 def test_a_release_is_tested_as_installed_signed_and_agreed_to_before_it_is_published() -> None:
-    """No job builds anything again: each takes the files of the first one."""
+    """No job builds anything again: each takes the files of ``build``, which takes what was frozen on Windows."""
     jobs = read("release")["jobs"]
-    assert set(jobs["attest"]["needs"]) == {"build", "installed", "wheel"} and jobs["publish"]["needs"] == "attest"
+    tests = {"installed", "installed-windows", "wheel"}
+    assert set(jobs["attest"]["needs"]) == {"build", *tests} and jobs["publish"]["needs"] == "attest"
     assert jobs["publish"]["environment"] == "release", "its reviewers are asked"
     uses = {name: [step.get("uses", "") for step in job["steps"]] for name, job in jobs.items()}
-    for name in ("installed", "wheel", "attest", "publish"):
+    for name in (*tests, "attest", "publish"):
         assert any(one.startswith("actions/download-artifact") for one in uses[name]), name
     assert any(one.startswith("actions/attest-build-provenance") for one in uses["attest"])
     assert jobs["attest"]["permissions"] == {"contents": "read", "id-token": "write", "attestations": "write"}
     built = [step.get("run", "") for step in jobs["build"]["steps"]]
     assert any(script.startswith("python3 packaging/releasable.py") for script in built)
     assert built.index("make package-linux") > 0
-    later = [step.get("run", "") for name in jobs if name != "build" for step in jobs[name]["steps"]]
-    assert not any("make package" in script for script in later)
+    later = [step.get("run", "") for name in (*tests, "attest", "publish") for step in jobs[name]["steps"]]
+    assert not any("make package" in script or "packaging/" in script for script in later)
+    frozen = "\n".join(step.get("run", "") for step in jobs["frozen"]["steps"])
+    assert frozen.index("packaging/build.py") < frozen.index("packaging/sbom.py"), "what it lists is what was frozen"
+    (signs,) = [step for step in jobs["build"]["steps"] if "packaging/msi.py" in step.get("run", "")]
+    assert {"CERTIFICATE", "KEY", sign.PASSPHRASE} <= signs["env"].keys() and jobs["build"]["needs"] == "frozen"
+    assert any("Get-AuthenticodeSignature" in step.get("run", "") for step in jobs["installed-windows"]["steps"])
     assert jobs["wheel"]["strategy"]["matrix"]["python"] == PYTHONS
 
 
