@@ -103,10 +103,11 @@ def test_a_release_is_tested_as_installed_signed_and_agreed_to_before_it_is_publ
     assert any(script.startswith("python3 packaging/releasable.py") for script in built)
     assert built.index("make package-linux") > 0
     later = [step.get("run", "") for name in (*tests, "attest", "publish") for step in jobs[name]["steps"]]
-    assert not any("make package" in script or "packaging/" in script for script in later)
+    assert not any("make package" in script or " packaging/" in script for script in later)
     frozen = "\n".join(step.get("run", "") for step in jobs["frozen"]["steps"])
     assert frozen.index("packaging/build.py") < frozen.index("packaging/sbom.py"), "what it lists is what was frozen"
-    (signs,) = [step for step in jobs["build"]["steps"] if "packaging/msi.py" in step.get("run", "")]
+    signs = next(step for step in jobs["build"]["steps"] if "packaging/msi.py" in step.get("run", ""))
+    assert "--certificate" in signs["run"]
     assert {"CERTIFICATE", "KEY", sign.PASSPHRASE} <= signs["env"].keys() and jobs["build"]["needs"] == "frozen"
     assert any("Get-AuthenticodeSignature" in step.get("run", "") for step in jobs["installed-windows"]["steps"])
     assert jobs["wheel"]["strategy"]["matrix"]["python"] == PYTHONS
@@ -182,7 +183,7 @@ def test_windows_tests_on_windows_what_wine_has_tested() -> None:
     assert {"make msi", "make test-windows"} <= set(steps["wine"])
     on_windows = next(script for script in steps["installed"] if "pytest" in script)
     folder = ROOT / "tests" / "packages" / "windows"
-    without_pc = {"test_contents.py"}
+    without_pc = {"test_contents.py", "test_signed.py"}
     assert {path.name for path in folder.glob("test_*.py")} - without_pc == set(re.findall(r"test_\w+\.py", on_windows))
     assert jobs["freeze"]["runs-on"] == jobs["installed"]["runs-on"] == "windows-latest"
     assert (jobs["package"]["needs"], jobs["installed"]["needs"], jobs["bits"]["needs"]) == (
