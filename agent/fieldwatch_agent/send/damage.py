@@ -19,7 +19,8 @@ another format                         the alerts, gaps, bundle changes and repl
 
 All damage is announced with a ``gap`` of reason ``journal_rebuilt`` and noted for the trouble ``journal_damaged``. A
 file that was set aside is never deleted, and its write-ahead log is renamed with it: left behind, it would be replayed
-into the new file.
+into the new file. Until the new journal is there it is called ``journal.db.damaged``: whoever finds that goes on where
+a full disk, a program that held a file or a kill has cut short.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ from fieldwatch_agent.send.database import (
 )
 from fieldwatch_agent.send.progress import COPIES, Progress
 
+PARTS = ("-wal", "-shm", "")
+"""What the names of a journal's files end in, in the order in which they are renamed."""
 CARRIED = ("alert", "gap", "model", "reply")
 """Events that a new journal takes over; results are recomputed from the log, and health is reported again."""
 _SHOWN = ("health", "uplink", "last_alert", "running", DAMAGE)
@@ -76,16 +79,25 @@ def open_sound(path: Path, suspicion: str = "") -> sqlite3.Connection:
     ``suspicion``: why it must not be trusted even if the check finds it sound. Raises :class:`OSError` and
     :class:`sqlite3.Error` where the file cannot be used now.
     """
-    if not path.exists():
+    leaving = path.with_name(f"{path.name}.damaged")
+    if leaving.exists() and path.exists():  # the new one is there; only the name was not given
+        _rename(leaving, _aside(path))
+    if any(leaving.with_name(leaving.name + suffix).exists() for suffix in PARTS):
+        damage = "found so before, and not replaced then"
+    elif not path.exists():
         return _make(path, [])
-    damage = suspicion or _heal(path)
+    else:
+        damage = suspicion or _heal(path)
     if not damage:
         return connect(path)
-    aside = _set_aside(path)
-    carried = _salvage(aside)
+    _rename(path, leaving)
+    carried, aside = _salvage(leaving), _aside(path)
     log.error("%s: damaged: %s; set aside as %s", path, damage, aside.name)
     detail = f"the journal was damaged ({damage}) and set aside as {aside.name}; the log is read again"
-    return _make(path, [*carried, _gap(detail)], detail)
+    made = _make(path, [*carried, _gap(detail)], detail)
+    with suppress(OSError):  # held: the next one who opens the journal does it
+        _rename(leaving, aside)
+    return made
 
 
 def _gap(detail: str) -> Draft:
@@ -201,16 +213,20 @@ def new_epoch(db: sqlite3.Connection) -> str:
     return epoch
 
 
-def _set_aside(path: Path) -> Path:
-    """Rename a damaged journal, its write-ahead log first: left behind, it would be replayed into the new file."""
+def _aside(path: Path) -> Path:
+    """Return a name for a damaged journal that no other one has."""
     stamp = clock.now() // clock.SECOND
     while (aside := path.with_name(f"{path.name}.damaged-{stamp}")).exists():
         stamp += 1
-    for suffix in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            durable.replace(path.with_name(path.name + suffix), aside.with_name(aside.name + suffix))
-    durable.sync_folder(path.parent)
     return aside
+
+
+def _rename(path: Path, to: Path) -> None:
+    """Rename a damaged journal, its write-ahead log first: left behind, it would be replayed into the new file."""
+    for suffix in PARTS:
+        with suppress(FileNotFoundError):
+            durable.replace(path.with_name(path.name + suffix), to.with_name(to.name + suffix))
+    durable.sync_folder(path.parent)
 
 
 def _salvage(aside: Path) -> list[Draft]:

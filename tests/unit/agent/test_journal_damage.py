@@ -5,6 +5,7 @@ Two journals: one that this program made, and one of the first version, whose ro
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from fieldwatch_agent import durable
 from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, Progress, read_status
 from fieldwatch_agent.send.seen import Seen
 from fieldwatch_contract import clock
@@ -490,6 +492,41 @@ def test_a_second_agent_is_refused_and_told_who_is_there(tmp_path: Path) -> None
     journal.stopped()
     journal.close()
     assert not Journal(tmp_path, 1 << 30).crashed
+
+
+@pytest.mark.parametrize("cut", ["-wal", "-shm", "", "new", "named"])
+def test_a_replacement_that_is_cut_short_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    """By a full disk, by a program that holds a file, by a kill: alerts and the announcement are not forgotten."""
+    path = new_journal(tmp_path)
+    change(path, "PRAGMA user_version = 9")
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).write_bytes(b"")  # as a kill leaves them
+    real, cuts = durable.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        last = {"new": source.name == f"{path.name}.new", "named": source.name == f"{path.name}.damaged"}
+        if not cuts and last.get(cut, source.name == path.name + cut):
+            cuts.append(source)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(durable, "replace", replace)
+    if cut != "named":
+        with pytest.raises(JournalError):
+            Journal(tmp_path, 1 << 30)
+    for again in range(2):
+        journal = Journal(tmp_path, 1 << 30)
+        assert len(journal.damage()) == 1
+        if again:
+            sent = drain(journal)
+        journal.close()
+    assert [data for _, event, data in sent if event == "alert"] == ['{"alert_id":"a","sensors":[]}']
+    assert [gap["reason"] for gap in told(sent)] == ["evicted", "journal_rebuilt"]
+    assert len(cuts) == 1
+    assert len([each for each in tmp_path.glob("*.damaged*") if not each.name.endswith(("-wal", "-shm"))]) == 1
+    assert not path.with_name(f"{path.name}.damaged").exists()
 
 
 def test_a_copy_of_the_file_is_not_touched_when_it_is_set_aside(tmp_path: Path) -> None:
