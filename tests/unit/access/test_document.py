@@ -40,6 +40,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", section(), re.S)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_page_run(tmp_path: Path, clean_env: Mapping[str, str]) -> None:
     (tmp_path / "cloud.toml").write_text('[store]\npath = "fieldwatch.db"\n')
@@ -112,6 +113,7 @@ uvicorn.Server.startup = startup
 """As ``sitecustomize.py``: a machine so busy that the port opens late."""
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 def test_a_person_signs_in_over_tls_while_the_command_line_goes_on(
     tmp_path: Path, spawn: Spawn, clean_env: Mapping[str, str]

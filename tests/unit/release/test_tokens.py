@@ -61,6 +61,7 @@ def release(env: Mapping[str, str], *words: str | Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.soak
 @pytest.mark.softhsm
 def test_keys_in_a_token_publish_what_a_device_accepts(
     site: Site, token: Mapping[str, str], tmp_path: Path, v1: bytes
