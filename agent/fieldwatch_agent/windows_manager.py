@@ -136,6 +136,17 @@ def configure(handle: Any) -> Iterator[str]:
             yield f"not known to this system: {name}"
 
 
+def command_of(service: str) -> str | None:
+    """Return what a service runs; None where there is no such service."""
+    try:
+        with opened(service, win32service.SERVICE_QUERY_CONFIG) as handle:
+            return str(win32service.QueryServiceConfig(handle)[3])
+    except pywintypes.error as error:
+        if error.winerror != winerror.ERROR_SERVICE_DOES_NOT_EXIST:
+            raise
+        return None
+
+
 def remove(service: str) -> None:
     """Stop the service and take it away, and its source in the event log."""
     with opened(service, win32service.SERVICE_ALL_ACCESS) as handle:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from fieldwatch_agent import system
@@ -39,6 +39,12 @@ def command_line(program: Sequence[str], config: PurePath) -> str:
     """Return what Windows runs, the program always in quotes."""
     rest = subprocess.list2cmdline([*program[1:], "service", "run", "--config", str(config)])
     return f'"{program[0]}" {rest}'
+
+
+def other(command: str | None, config: PureWindowsPath) -> str:
+    """Return the configuration that a service runs if it is not ours; "" where it is, or there is no service (None)."""
+    runs = (command or "").partition(" --config ")[2].strip('"')
+    return runs if runs and PureWindowsPath(runs) != config else ""
 
 
 def rights(service: str, config: PurePath, state: PurePath) -> list[list[str]]:
@@ -74,6 +80,12 @@ def _install(path: Path) -> Iterator[str]:
     command = command_line(own_command(), path)
     (told.state.dir / "identity").mkdir(parents=True, exist_ok=True)
     with manager.refusals():
+        runs = other(manager.command_of(service), PureWindowsPath(path))
+        if runs and Path(runs).exists():  # else it was moved here
+            raise ServiceError(
+                f"the service {service} runs {runs}: two instruments on one PC need two ids; correct [device] id in "
+                f"one of the two, or run 'fieldwatch-agent service uninstall --config {runs}' first"
+            )
         yield from manager.create(service, command, f"{DISPLAY} ({told.device.id})")
     for call in rights(service, path, told.state.dir):
         _call(call)

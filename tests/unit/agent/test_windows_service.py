@@ -226,6 +226,16 @@ def test_each_configuration_has_a_service_of_its_own() -> None:
     assert windows_service.name_of(Path("/second/agent.toml"), "press-0002") == "FieldwatchAgent-press-0002"
 
 
+def test_a_second_instrument_of_the_same_id_does_not_take_the_firsts_service() -> None:
+    """As after a copy of its agent.toml; a service that is there is corrected where it is the same instrument's."""
+    program = [r"C:\Program Files\Fieldwatch\fieldwatch-agent.exe"]
+    first, second = (PureWindowsPath(rf"C:\Lab data\{name}\agent.toml") for name in ("first", "second"))
+    command = windows_service.command_line(program, first)
+    shouted = command.replace(str(first), str(first).upper())
+    assert [windows_service.other(each, first) for each in (None, command, shouted)] == ["", "", ""]
+    assert windows_service.other(command, second) == str(first)
+
+
 def test_what_windows_runs_is_quoted() -> None:
     program = r"C:\Program Files\Fieldwatch\fieldwatch-agent.exe"
     line = windows_service.command_line([program], PureWindowsPath(r"C:\Lab data\agent.toml"))
