@@ -20,7 +20,7 @@ from tests.packages.windows.pc import DATA, Pc, until
 
 HEADER = b"timestamp,s0,s1,s2\n"
 LOG_PATH = r"LOG_PATH=C:\data\readings*.csv"
-DAYS = 40
+DAYS = 60
 """So long ago is the first reading."""
 
 
@@ -40,7 +40,7 @@ class Device:
         made = []
         for i in range(self.written, self.written + count):
             at = self._begun + timedelta(minutes=i)
-            made.append(f"{at:%Y-%m-%dT%H:%M:%SZ},{10 + i % 7 / 7:.3f},10.5,{9 + i % 5 / 3:.3f}\n")
+            made.append(f"{at:%Y-%m-%dT%H:%M:%SZ},{10 + i % 7 / 7},{10.5 + i % 11 / 900},{9 + i % 5 / 3}\n")
         self.written += count
         return "".join(made).encode()
 
@@ -73,27 +73,31 @@ class Device:
     def log_state(self) -> str:
         return str((self.status().get("health") or {}).get("log"))
 
-    def stored(self) -> list[tuple[Any, ...]]:
-        """What the centre has of this device: time, model, score."""
+    def stored(self) -> list[float]:
+        """The scores that the centre has of this device, in the order of their times."""
+        return [row[0] for row in self._ask("SELECT score FROM result WHERE device = ? ORDER BY ts, model")]
+
+    def arrived(self) -> int:
+        """How many results the centre has of this device."""
+        return int(self._ask("SELECT count(*) FROM result WHERE device = ?")[0][0])
+
+    def _ask(self, query: str) -> list[Any]:
         store = Store(sqlite_url(self.centre.folder / "fieldwatch.db"))
         try:
             with store.engine.connect() as connection:
-                found = connection.exec_driver_sql(
-                    "SELECT ts, model, score FROM result WHERE device = ? ORDER BY ts, model", (self.id,)
-                )
-                return [tuple(row) for row in found]
+                return list(connection.exec_driver_sql(query, (self.id,)))
         finally:
             store.close()
 
     def all_arrived(self, what: str) -> None:
         """Wait until the centre has one result of each reading, and no more."""
-        until(lambda: len(self.stored()) >= self.written, what)
-        assert len(self.stored()) == self.written
+        until(lambda: self.arrived() >= self.written, what)
+        assert self.arrived() == self.written
 
     def keep(self, folder: Path) -> None:
         """Write what the centre has, to be compared with a replay of ``logs`` in the same folder."""
         folder.mkdir(parents=True)
-        (folder / "stored.json").write_text(json.dumps([score for _, _, score in self.stored()]), encoding="utf-8")
+        (folder / "stored.json").write_text(json.dumps(self.stored()), encoding="utf-8")
         (folder / "bundle.zip").write_bytes(make_bundle(3))
         for path in sorted(self.log.parent.glob("readings.csv*")):
             shutil.copy(path, folder)

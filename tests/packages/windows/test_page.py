@@ -60,10 +60,10 @@ class Reader:
         self.pc.agent(*line.replace(CENTRE, self.centre.url).split(" ")[1:], *answers)
 
     def _watches(self, line: str) -> None:
-        before = len(self.device.stored())
+        before = self.device.arrived()
         running = self.pc.start(AGENT, *line.split(" ")[1:])
         self.device.writes(10)
-        until(lambda: len(self.device.stored()) == before + 10, "it scores in a window")
+        until(lambda: self.device.arrived() == before + 10, "it scores in a window")
         running.kill()
         running.wait()
 
