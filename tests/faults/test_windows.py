@@ -523,6 +523,7 @@ def test_one_folder_of_a_log_that_cannot_be_listed_for_a_moment(
     """A folder a week, each perhaps a mount of its own: the next one is not begun before this one was read."""
     for name in ("week1", "week2"):
         (tmp_path / name).mkdir()
+    (tmp_path / "weeks.txt").write_bytes(b"no folder\n")
     writer = rotation.Device(tmp_path / "week1", "rename")
     agent = rotation.Agent(str(tmp_path / "week*" / "readings*.csv"))
     writer.write(5)

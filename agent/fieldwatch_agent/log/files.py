@@ -335,6 +335,8 @@ def _below(folder: Path, parts: list[str], *, alone: bool = False) -> Iterator[P
             yield from _below(each, rest)
         return
     try:
+        if not stat.S_ISDIR(status(folder).st_mode):
+            return
         inside = sorted(entries(folder))
     except (FileNotFoundError, NotADirectoryError):
         return

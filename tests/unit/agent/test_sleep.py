@@ -22,16 +22,16 @@ from fieldwatch_agent.config import Config, MqttConfig
 from fieldwatch_agent.log.tail import Tail
 from fieldwatch_agent.log.trail import Patience
 from fieldwatch_agent.send.connection import Timing
-from fieldwatch_agent.send.journal import FILE
+from fieldwatch_agent.send.journal import FILE, Journal
 from fieldwatch_agent.send.uplink import Uplink
 from fieldwatch_agent.send.view import read_status
 from fieldwatch_agent.service import Service
 from fieldwatch_agent.update.child import LIMIT_S, Updating
 
 from tests.conftest import find_port, wait_until
-from tests.delivery import DEVICE, make_journal
 
 NIGHT_S = 8 * 3600.0
+DEVICE = "press-0001"
 WAITS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -110,7 +110,7 @@ def test_a_command_that_was_carried_out_over_night_is_not_late(clocks: Clocks) -
 def uplink(tmp_path: Path, port: int) -> Iterator[Uplink]:
     """With a pause of minutes after a connection that failed."""
     timing = Timing(first_retry=4800, last_retry=4800, start_delay=0.01)
-    journal = make_journal(tmp_path)
+    journal = Journal(tmp_path, 1 << 30)
     uplink = Uplink(MqttConfig(url=f"mqtt://127.0.0.1:{port}"), DEVICE, journal, timing)
     yield uplink
     uplink.stop()
