@@ -125,7 +125,7 @@ def _openblas(_: Path) -> str:
 
 
 GCC = "GPL-3.0-or-later WITH GCC-exception-3.1"
-MSVC = Vendored("microsoft-visual-c++-runtime", re.compile(r"(msvcp|vcruntime)140[\w-]*\.dll", re.I), resource_version,
+MSVC = Vendored("microsoft-visual-cpp-runtime", re.compile(r"(msvcp|vcruntime)140[\w-]*\.dll", re.I), resource_version,
                 "LicenseRef-Microsoft-Distributable-Code")  # fmt: skip
 VENDORED = (
     Vendored("openblas", re.compile(r"lib(scipy_)?openblas.*"), _openblas, "BSD-3-Clause",
@@ -388,8 +388,7 @@ def _brought(each: Vendored, file: Path, path: str) -> Part:
         for name, find, licence in each.linked
         if (number := find(file))
     ]
-    purl = f"pkg:generic/{each.name.replace('+', '%2B')}@{version}"
-    return Part(each.name, version, purl, each.licence, inside=tuple(inside))
+    return Part(each.name, version, f"pkg:generic/{each.name}@{version}", each.licence, inside=tuple(inside))
 
 
 def _inside(part: Part) -> list[Part]:

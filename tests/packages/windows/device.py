@@ -89,6 +89,11 @@ class Device:
         finally:
             store.close()
 
+    def has(self, component: str) -> bool:
+        """Whether the centre names this device when it is asked who has a component."""
+        done = self.centre.cloud("affected", "--component", component, "--json")
+        return self.id in {row["device"] for row in json.loads(done.stdout)["affected"]}
+
     def all_arrived(self, what: str) -> None:
         """Wait until the centre has one result of each reading, and no more."""
         until(lambda: self.arrived() >= self.written, what)

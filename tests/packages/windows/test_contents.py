@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fieldwatch_cloud import affected
 from fieldwatch_contract.events import Components
+from packaging.version import Version
 
 from tests.packages.machine import ROOT
 from tests.scripts import script
@@ -61,6 +63,8 @@ def test_the_agent_tells_the_centre_what_is_in_the_package(installed: Path) -> N
     assert told.complete and told.versions["fieldwatch"] == [payload.version()]
     in_python = {"cpython", "openssl", "sqlite3", "libffi", "expat", "libmpdec", "zlib", "bzip2"}
     assert told.versions.keys() >= in_python | {"numpy", "openblas", "onnxruntime", "zstd", "pywin32"}
+    for name, versions in told.versions.items():
+        assert affected.parse(name).name == name and all(map(Version, versions)), "the centre can be asked for it"
 
 
 def test_frozen_again_elsewhere_it_is_the_same_byte_for_byte(tmp_path: Path) -> None:

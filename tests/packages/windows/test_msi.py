@@ -43,6 +43,7 @@ def test_a_silent_installation_scores_is_upgraded_and_removed(
     assert "running" in pc.agent("service", "status")
     epoch = until(lambda: device.status().get("epoch"), "the journal")
     device.all_arrived("the backlog at the centre")
+    until(lambda: device.has("libffi"), "what the agent consists of; only a package names this library")
     device.writes(30)
     device.all_arrived("new lines at the centre")
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from fieldwatch_cloud import affected
 from fieldwatch_contract.events import Components
 
 from tests.scripts import script
@@ -214,6 +215,8 @@ def test_on_windows_a_library_is_whose_bytes_lie_beside_the_interpreter(
         found: Part | None = parts._of_windows(frozen / name)
         return found
 
+    for each in (*parts.VENDORED, *parts.BESIDE_PYTHON):
+        assert affected.parse(each.name).name == each.name, "the centre can be asked for it"
     openssl = owner("libssl-3.dll", resource(3, 0, 13, 0), python / "DLLs")
     assert openssl == owner("libcrypto-3.dll", resource(3, 0, 13, 0), python / "DLLs"), "one component, two files"
     assert openssl is not None and (openssl.name, openssl.version) == ("openssl", "3.0.13")
