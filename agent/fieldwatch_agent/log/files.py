@@ -8,7 +8,6 @@ left out, because nobody would notice a file that is not listed.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import re
 import stat
@@ -16,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from glob import glob, has_magic
-from pathlib import Path
-from typing import Protocol
+from pathlib import Path, PurePath
+from typing import Protocol, TypeVar
 
 from fieldwatch_contract.clock import DAY, SECOND, now
 from fieldwatch_contract.reading.text import Format, cut, detect, looks_like_data, unit
@@ -34,6 +33,9 @@ TRIES = 5
 """Listings taken in a row while files vanish under them."""
 
 _ROTATED = re.compile(r"^(?P<base>.*?)(?P<suffix>[.-]\d[\d.T_-]*)?(?P<old>\.(old|bak))?(?P<gz>\.gz)?$", re.DOTALL)
+
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,8 @@ class Folder:
         if self._alone:
             yield Path(self.pattern)
             return
-        folder = Path(self.pattern).parent
-        plain = list(itertools.takewhile(lambda part: not has_magic(part), folder.parts))
-        yield from _below(Path(*plain), [*folder.parts[len(plain) :], os.path.basename(self.pattern)], alone=True)  # noqa: PTH119
+        plain, parts = split(Path(self.pattern))
+        yield from _below(plain, parts, alone=True)
 
     # ---- looking at one ------------------------------------------------------------------------------------------
 
@@ -318,6 +319,23 @@ def _in_the_making(file: File, plain: dict[Path, File]) -> bool:
     if original is None:
         return False
     return file.first is None or file.first == original.first or bool(file.problem)
+
+
+def split(pattern: AnyPath) -> tuple[AnyPath, list[str]]:
+    """Return the folder that all files of a pattern are in, and the rest of it.
+
+    >>> from pathlib import PureWindowsPath
+    >>> split(PureWindowsPath("//server/share/press/*/readings*.csv"))
+    (PureWindowsPath('//server/share/press'), ['*', 'readings*.csv'])
+
+    What a path begins with is no pattern, though there may be a question mark in it.
+
+    >>> split(PureWindowsPath("//?/C:/logs/readings*.csv"))[1]
+    ['readings*.csv']
+    """
+    parts = pattern.parts
+    plain = next((at for at, part in enumerate(parts[:-1]) if has_magic(part) and part != pattern.anchor), -1)
+    return type(pattern)(*parts[:plain]), list(parts[plain:])
 
 
 def _below(folder: Path, parts: list[str], *, alone: bool = False) -> Iterator[Path | File]:
