@@ -7,6 +7,7 @@ which are tested elsewhere for what they do and here for how; then programs that
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import sqlite3
@@ -25,9 +26,11 @@ from fieldwatch_agent import durable, service_log, system
 from fieldwatch_agent.__main__ import main
 from fieldwatch_agent.config import MqttConfig, load
 from fieldwatch_agent.enrol import enroll, places
+from fieldwatch_agent.health import Reporter
 from fieldwatch_agent.log import shared_file
 from fieldwatch_agent.send.connection import _password
-from fieldwatch_agent.send.journal import Journal, JournalError
+from fieldwatch_agent.send.database import given
+from fieldwatch_agent.send.journal import Journal, JournalError, Outbox
 from fieldwatch_agent.update.activation import Activation
 from fieldwatch_contract.enrolment import NO_PIN, Enrolled, Token
 from fieldwatch_contract.events import Ack
@@ -39,6 +42,7 @@ from tests.faults import test_update_server as server
 from tests.faults.test_update_server import Device, device  # noqa: F401
 from tests.unit.agent import test_journal as journal
 from tests.unit.agent import test_journal_damage as damaged
+from tests.unit.agent import test_pipeline as pipeline
 from tests.unit.agent import test_service_log as written
 from tests.unit.agent.test_check import BASE
 from tests.unit.agent.test_journal_damage import change, drain, new_journal, told
@@ -499,6 +503,39 @@ def test_a_share_that_vanishes_for_ten_minutes(
     outage.agent.poll()
     assert outage.agent.minutes == list(range(10))
     assert outage.agent.changes == []
+
+
+@pytest.mark.parametrize("error", ["network path", "name deleted", "stale"])
+def test_the_centre_is_told_of_a_share_that_is_away(
+    windows: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """From the line to the health report: each reading has one result, and the trouble ends by itself."""
+    press = pipeline.Device(tmp_path, monkeypatch)
+    reporter = Reporter(press.config, press.journal)
+
+    def told() -> tuple[str, list[str], str]:
+        reporter.report(press.pipeline, [], "", "", 0)
+        with closing(Outbox(press.journal.path)) as outbox:
+            health = json.loads([each.data for each in outbox.pending(0, 10**6) if each.event == "health"][-1])
+            outbox.acknowledge(Ack(epoch=outbox.epoch, upto=given(outbox._db)))
+        return health["log"], [trouble["kind"] for trouble in health["troubles"]], health["log_detail"]
+
+    press.live(range(5))
+    press.append(press.reading(5) + press.reading(6))
+    press.now = pipeline.START + 6 * press.period
+    assert len(press.results()) == 5
+    assert told()[0] == "following"
+    with windows.away(press.log, AWAY[error], *ACTS["all"]):
+        press.carry()
+        state, kinds, detail = told()
+    assert (state, kinds) == ("unreadable", ["log_unreadable"])
+    assert str(AWAY[error].strerror) in detail
+    press.carry()
+    assert len(press.results()) == 2
+    assert told()[:2] == ("following", [])
+    press.live(range(7, 9))
+    assert len(press.results()) == 2
+    press.journal.close()
 
 
 @pytest.mark.parametrize("restart", [False, True], ids=["agent up", "agent started meanwhile"])
