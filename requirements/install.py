@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 OLDEST = (3, 11)
-NEEDED_MB = {"demo": (700, 350), "dev": (1400, 600), "freeze": (350, 150)}
+NEEDED_MB = {"demo": (700, 350), "dev": (1400, 600), "freeze": (240, 100)}
 """Space for the installed packages, and in the folder for temporary files for their archives while pip works."""
 TICK = 0.2
 PLAIN_EVERY = 10.0
