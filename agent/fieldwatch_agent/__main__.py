@@ -390,8 +390,16 @@ def _update(arguments: argparse.Namespace) -> int:
     config = _load(arguments.config)
     if config is None:
         return USAGE
+    from fieldwatch_agent.enrol import places
+    from fieldwatch_agent.service import own_command
     from fieldwatch_agent.update.updater import update, update_from
 
+    if arguments.config.absolute() == places.config_file():  # what root wrote, the service could not change any more
+        source = ["--from", str(arguments.source.absolute())] if arguments.source else []
+        more = ["--json"] if arguments.json else []
+        command = own_command("update", "--config", str(places.config_file()), *source, *more)
+        if (done := places.run_as_service(command)) is not None:
+            return done.returncode
     if not arguments.source:
         _renew(config)
     result = update_from(config, arguments.source) if arguments.source else update(config)

@@ -118,8 +118,13 @@ def _package_unit() -> Path | None:
 
 
 def _has_systemd() -> None:
-    if shutil.which("systemctl") is None:
-        raise ServiceError("there is no systemd here; 'fieldwatch-agent run --config FILE' is what a service must run")
+    if not places.systemd_runs():
+        why = "there is no systemd here"
+        if shutil.which("systemctl") is not None:
+            why = f"systemd did not start this computer ({places.SYSTEMD} is missing)"
+        raise ServiceError(
+            f"{why}: let what starts programs here run 'fieldwatch-agent run --config {places.config_file()}'"
+        )
 
 
 def _can_act() -> None:
@@ -130,10 +135,11 @@ def _can_act() -> None:
 
 def _own_state() -> None:
     """Give the account whatever root has written for it."""
-    folder = places.state_folder()
-    shutil.chown(folder, places.USER, places.USER)
-    for path in folder.rglob("*"):
-        shutil.chown(path, places.USER, places.USER)
+    import pwd
+
+    account, folder = pwd.getpwnam(places.USER), places.state_folder().resolve()
+    for path in (folder, *folder.rglob("*")):
+        places.own(path, account)
 
 
 def _call(*command: str) -> str:

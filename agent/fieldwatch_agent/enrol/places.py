@@ -16,6 +16,8 @@ from fieldwatch_agent import system
 
 UNITS = tuple(Path(folder) / "fieldwatch-agent.service" for folder in ("/etc/systemd/system", "/lib/systemd/system"))
 """The unit that ``service install`` writes, and the packages'."""
+SYSTEMD = Path("/run/systemd/system")
+"""Is there where systemd has started this computer; its programs may be there without it, as in a container."""
 USER = "fieldwatch-agent"
 """The service's account on Linux; the package makes it."""
 SERVICE = "FieldwatchAgent"
@@ -87,6 +89,11 @@ def folders(config: Path | None, state: Path | None) -> tuple[Path, Path]:
     return chosen, (state or (state_folder() if chosen == own else chosen.parent / "state")).absolute()
 
 
+def systemd_runs() -> bool:
+    """Tell whether systemd can be asked for anything."""
+    return SYSTEMD.is_dir() and shutil.which("systemctl") is not None
+
+
 if os.name == "posix":
     import pwd
 
@@ -98,18 +105,27 @@ if os.name == "posix":
             account = pwd.getpwnam(USER)
         except KeyError:
             return  # not installed as a service
-        for path in (folder, folder / "identity", *(folder / "identity").glob("*")):
-            os.chown(path, account.pw_uid, account.pw_gid)
+        folder = folder.resolve()  # an administrator may have moved it to another disk; what is in it is the account's
+        identity = folder / "identity"
+        for path in (folder, identity, *(() if identity.is_symlink() else identity.glob("*"))):
+            own(path, account)
+
+    def own(path: Path, account: pwd.struct_passwd) -> None:
+        """Give a file to an account, never what a link of that account leads to; raises OSError."""
+        os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
 
     def start_service() -> str:
         """Enable and start the installed service; return what came of it, empty where there is none or we may not."""
-        if os.geteuid() != 0 or shutil.which("systemctl") is None or not any(map(Path.exists, UNITS)):
+        if os.geteuid() != 0 or not systemd_runs() or not any(map(Path.exists, UNITS)):
             return ""
         done = subprocess.run(["systemctl", "enable", "--now", UNITS[0].name], capture_output=True, check=False)
         return "the service runs" if done.returncode == 0 else done.stderr.decode(errors="replace").strip()
 
     def run_as_service(command: Sequence[str], *, capture: bool = False) -> subprocess.CompletedProcess[str] | None:
-        """Run ``command`` under the service's account; None where we are not root, or no service is installed."""
+        """Run ``command`` under the service's account, with its proxies where the environment names none.
+
+        Returns None where we are not root, or no service is installed.
+        """
         if os.geteuid() != 0:
             return None
         try:
@@ -119,8 +135,21 @@ if os.name == "posix":
         groups = os.getgrouplist(USER, account.pw_gid)
         return subprocess.run(
             command, check=False, user=account.pw_uid, group=account.pw_gid, extra_groups=groups,
-            capture_output=capture, encoding="utf-8", errors="replace",
+            env={**_proxies(), **os.environ}, capture_output=capture, encoding="utf-8", errors="replace",
         )  # fmt: skip
+
+    def _proxies() -> dict[str, str]:
+        """Return the proxies that the running service was given, by a drop-in or a file: a shell knows none of them."""
+        if not systemd_runs():
+            return {}
+        asked = ["systemctl", "show", "--value", "-pMainPID", UNITS[0].name]
+        pid = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+        try:
+            pairs = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return {}  # it does not run
+        given = (os.fsdecode(pair).partition("=") for pair in pairs)
+        return {name: value for name, _, value in given if name.lower().endswith("_proxy")}
 
 else:  # pragma: no cover
 

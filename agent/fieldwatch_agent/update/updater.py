@@ -103,8 +103,15 @@ def update(config: Config) -> UpdateResult:
 
 def update_from(config: Config, folder: Path) -> UpdateResult:
     """Pull from a copy of the repository in a folder, such as a USB stick, with the same verification."""
-    if not (folder / "metadata").is_dir():
-        detail = f"{folder} holds no update repository: there is no folder {folder / 'metadata'}"
+    metadata = folder / "metadata"
+    try:
+        next(metadata.iterdir(), None)
+    except (FileNotFoundError, NotADirectoryError):
+        detail = f"{folder} holds no update repository: there is no folder {metadata}"
+        return UpdateResult("failed", detail, "configuration")
+    except OSError as error:
+        remedy = "copy the folder to where the service's account may read it"
+        detail = f"{metadata} cannot be read: {error.strerror}; {remedy}"
         return UpdateResult("failed", detail, "configuration")
     return _configured(config, folder)
 

@@ -14,6 +14,7 @@ from fieldwatch_agent.enrol import places
 
 from tests.conftest import ROOT
 
+INSTEAD = "let what starts programs here run 'fieldwatch-agent run --config /etc/fieldwatch-agent/agent.toml'"
 TEMPLATE = (ROOT / "packaging" / systemd.NAME).read_text()
 
 
@@ -52,7 +53,23 @@ def test_without_systemd_it_says_what_a_service_must_run(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["service", verb]) == 1
-    assert "there is no systemd here; 'fieldwatch-agent run --config FILE'" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"there is no systemd here: {INSTEAD}\n"
+
+
+@pytest.mark.parametrize("verb", ["install", "uninstall", "start", "stop", "status"])
+def test_where_systemd_is_installed_but_did_not_start_the_computer_it_is_not_asked(
+    verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container: ``systemctl`` would speak of PID 1 and a bus."""
+    systemctl, missing = tmp_path / "systemctl", tmp_path / "missing"
+    systemctl.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(places, "SYSTEMD", missing)
+    assert main(["service", verb]) == 1
+    said = capsys.readouterr().err
+    assert said == f"systemd did not start this computer ({missing} is missing): {INSTEAD}\n"
+    assert places.start_service() == "" and not (tmp_path / "asked").exists()
 
 
 def test_the_wheel_carries_the_packages_unit() -> None:
