@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,11 @@ def _time(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _why_not(seen: Understood) -> str:
+    """Return why this is no log, with the flags that would say what the file leaves open."""
     if seen.found.refused:
-        return seen.found.by_reason()[0][1][0].detail
+        reason, lines = seen.found.by_reason()[0]
+        detail = lines[0].detail
+        open_keys = re.findall(r'([a-z]+) = "([^"]*)"', detail) if reason == "ambiguous" else []
+        flags = " or ".join(f"--set {key}={value}" for key, value in open_keys)
+        return f"{detail}; here: {flags}" if flags else detail
     return "no numbers in it" if seen.found.ts.size else "no readings in it"

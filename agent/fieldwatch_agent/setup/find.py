@@ -130,8 +130,8 @@ def _walk(folder: Path, found: Search, depth: int = 0) -> Iterator[tuple[Path, o
             continue  # gone meanwhile
         if stat.S_ISREG(status.st_mode):
             yield Path(entry.path), status
-        elif stat.S_ISDIR(status.st_mode) and entry.name.lower() not in _SKIPPED:
-            folders.append(Path(entry.path))
+        elif stat.S_ISDIR(status.st_mode) and entry.name.lower() not in _SKIPPED and entry.path != sys.prefix:
+            folders.append(Path(entry.path))  # what has come with this program is no device's
     if depth == DEPTH:
         found.cut = found.cut or bool(folders)
         return

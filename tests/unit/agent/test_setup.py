@@ -172,6 +172,15 @@ def test_a_folder_that_cannot_be_listed_is_named(data: Path) -> None:
     assert found.unreadable == [f"{data / 'gone'}: No such file or directory"]
 
 
+def test_what_came_with_this_program_is_not_looked_at(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the tables of time zones below ``/opt``."""
+    for name in ("agent", "press"):
+        (data / name).mkdir()
+        (data / name / "zones.tab").write_text(table())
+    monkeypatch.setattr(sys, "prefix", str(data / "agent"))
+    assert [each.newest for each in search([data]).candidates] == [data / "press" / "zones.tab"]
+
+
 def test_of_a_huge_log_little_is_read(data: Path) -> None:
     path = data / "readings.csv"
     start = datetime(2026, 1, 1, tzinfo=UTC)
@@ -250,7 +259,7 @@ def test_how_a_log_is_written_is_found(data: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("thousands in a column of whole numbers alone", "say [log] thousands"),
+        ("thousands in a column of whole numbers alone", "; here: --set thousands=, or --set decimal=,"),
         ("no names, not said", "name the columns in [log] columns"),
         ("a zone's name in the name", "say [log.timestamp] timezone"),
         ("LabVIEW LVM, relative", "there is no column that holds a time"),
