@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,7 @@ class Server:
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Server]:
+def serve(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Serve a folder on a free port of 127.0.0.1 until the end of the block."""
     state = Server(0)
 
@@ -88,6 +89,8 @@ def serve(folder: Path) -> Iterator[Server]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     server.daemon_threads = True
+    if tls is not None:  # whoever says nothing keeps their own thread waiting only
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     state.port = server.server_port
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -6,7 +6,8 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,17 @@ START = 1_768_608_000_000_000
 
 
 class Centre:
-    """The centre of an installation, made by its own commands."""
+    """The centre of an installation, made by its own commands.
 
-    def __init__(self, folder: Path, env: Mapping[str, str], updates: str, root: Path) -> None:
-        self.folder, self._env = folder, env
+    ``hosts``: more names of its servers; ``updates_ca``: who vouches for the one of the updates.
+    """
+
+    def __init__(
+        self, folder: Path, updates: str, root: Path, hosts: Sequence[str] = (), updates_ca: Path | None = None
+    ) -> None:
+        self.folder = folder
+        self._env = {key: value for key, value in os.environ.items() if not key.startswith("FIELDWATCH_")}
+        self._env |= {"HOME": str(folder), "PYTHONPATH": str(ROOT)}
         self.port, web, broker = find_port(), find_port(), find_port()
         self.config = folder / "cloud.toml"
         self.config.write_text(f"""
@@ -42,8 +50,10 @@ port = {self.port}
 broker = "mqtts://localhost:{broker}"
 updates = "{updates}"
 root = "{root.as_posix()}"
+{f'updates_ca = "{updates_ca.as_posix()}"' if updates_ca else ""}
 """)
-        done = self.cloud("enrolment", "init", "--host", "localhost", "--host", "127.0.0.1")
+        named = [word for host in ("localhost", "127.0.0.1", *hosts) for word in ("--host", host)]
+        done = self.cloud("enrolment", "init", *named)
         assert done.returncode == 0, done.stderr
         done = self.cloud("broker-config", "mosquitto", "--out", "broker", "--port", str(broker))
         assert done.returncode == 0, done.stderr
@@ -64,30 +74,30 @@ root = "{root.as_posix()}"
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "fieldwatch_cloud", "serve", "--config", str(self.config)]
+    @contextmanager
+    def serving(self) -> Iterator[Centre]:
+        """Serve until the end of the block, and stop the broker then."""
+        command = [sys.executable, "-m", "fieldwatch_cloud", "serve", "--config", str(self.config)]
+        with (self.folder / "serve.log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=self.folder, env=self._env, stdout=log, stderr=log)
+        try:
+            wait_until(lambda: answers(self.port), "the enrolment service", 120)
+            yield self
+        finally:
+            end(process)
+            self.broker.stop()
 
 
 @pytest.fixture(scope="module")
 def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
     """One for all tests, each of which has device ids of its own."""
     folder = tmp_path_factory.mktemp("centre")
-    env = {key: value for key, value in os.environ.items() if not key.startswith("FIELDWATCH_")}
-    env |= {"HOME": str(folder), "PYTHONPATH": str(ROOT)}
     site = Site.make(folder / "release")
     site.publish(make_bundle(3))
     root = folder / "root.json"
     root.write_bytes(site.root)
-    with serve(site.repo) as server:
-        made = Centre(folder, env, server.url, root)
-        with (folder / "serve.log").open("wb") as log:
-            process = subprocess.Popen(made.command(), cwd=folder, env=env, stdout=log, stderr=log)
-        try:
-            wait_until(lambda: answers(made.port), "the enrolment service", 120)
-            yield made
-        finally:
-            end(process)
-            made.broker.stop()
+    with serve(site.repo) as server, Centre(folder, server.url, root).serving() as made:
+        yield made
 
 
 class Pc:

@@ -21,16 +21,16 @@ BEGUN = int(time.time()) // 60 * 60 - 3600 * 24
 
 
 class Device:
-    """``id`` on a machine, enrolled or to be enrolled at a centre."""
+    """``id`` on a machine, enrolled or to be enrolled at a centre; it writes ``log``."""
 
-    def __init__(self, name: str, machine: Machine, centre: Centre) -> None:
-        self.id, self.machine, self.centre = name, machine, centre
+    def __init__(self, name: str, machine: Machine, centre: Centre, log: str = "/data/readings.csv") -> None:
+        self.id, self.machine, self.centre, self.log = name, machine, centre, log
         self.written = 0
 
     def writes(self, count: int, *, faulty: bool = False) -> None:
         """Append ``count`` readings, a minute apart; ``faulty``: far from anything seen in training."""
-        log = self.machine.root / "data" / "readings.csv"
-        log.parent.mkdir(exist_ok=True)
+        log = self.machine.root / self.log.lstrip("/")
+        log.parent.mkdir(parents=True, exist_ok=True)
         offset = 100.0 if faulty else 10.0
         with log.open("a") as file:
             if self.written == 0:

@@ -20,27 +20,12 @@ from tests.updates import Site
 pytestmark = pytest.mark.timeout(1500)
 
 
-def files(machine: Machine) -> set[str]:
-    listed = machine.run(
-        "find / -xdev -not -path '/proc/*' -not -path '/sys/*' -not -path '/run/*' -not -path '/tmp/*'"
-    )
-    ignored = ("/var/cache", "/var/lib/dpkg", "/var/log", "/data", "/etc/passwd", "/etc/group", "/etc/shadow",
-               "/etc/gshadow", "/etc/.pwd.lock", "/var/lib/systemd", "/root", "/var/tmp", "/fieldwatch")  # fmt: skip
-    return {path for path in listed.stdout.splitlines() if not path.startswith(ignored)}
-
-
-def put(machine: Machine, package: Path, name: str) -> str:
-    """Lay the package on the machine and return where."""
-    (machine.root / name).write_bytes(package.read_bytes())
-    return f"/{name}"
-
-
 def test_the_whole_life_of_an_installation(machine: Machine, centre: Centre, package: Path) -> None:
     assert machine.run("command -v python3", check=False).returncode != 0, "bare: nothing is there to help"
-    before = files(machine)
+    before = machine.files()
     device = Device("press-9001", machine, centre)
     device.writes(120)
-    laid = put(machine, package, "fieldwatch.deb")
+    laid = machine.put(package, "fieldwatch.deb")
     begun = time.monotonic()
     installed = machine.run(f"dpkg -i {laid}")
     assert "fieldwatch-agent setup " in installed.stdout, "the next step is said"
@@ -88,7 +73,7 @@ def test_the_whole_life_of_an_installation(machine: Machine, centre: Centre, pac
     assert machine.run("systemctl is-active fieldwatch-agent", check=False).stdout.strip() != "active"
     assert machine.run(f"ls {STATE}/journal.db {CONFIG}").returncode == 0
     machine.run("dpkg -P fieldwatch-agent")
-    assert files(machine) - before == set(), "a purge leaves nothing"
+    assert machine.files() - before == set(), "a purge leaves nothing"
     assert machine.run("getent passwd fieldwatch-agent", check=False).returncode != 0
 
 
@@ -96,7 +81,7 @@ def test_upgraded_and_downgraded_with_a_full_journal(
     previous_package: Path, machine: Machine, centre: Centre, package: Path
 ) -> None:
     """From the previous version's package to this one and back: nothing that waits is lost or counts twice."""
-    older, newer = put(machine, previous_package, "fieldwatch-previous.deb"), put(machine, package, "fieldwatch.deb")
+    older, newer = machine.put(previous_package, "fieldwatch-previous.deb"), machine.put(package, "fieldwatch.deb")
     release = centre.folder / "release"
     Site(release / "repo", release / "repo-keys").publish(bundle_for_both())
     device = Device("press-9002", machine, centre)
