@@ -55,8 +55,10 @@ class Search:
 
 
 def usual_places() -> list[Path]:
-    """Return where devices' programs write their logs: the current folder, and what this system has for data."""
-    places = [Path()]
+    """Return where devices' programs write their logs: the current folder, unless it is a whole disk, and what this
+    system has for data.
+    """
+    places = [Path()] if Path.cwd() != Path(Path.cwd().anchor) else []
     if sys.platform == "win32":
         drives = [Path(f"{letter}:\\") for letter in "CDE"]
         places += [drive / name for drive in drives for name in ("Data", "Logs", "Log", "Daten", "Messdaten")]

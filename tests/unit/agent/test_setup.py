@@ -18,7 +18,7 @@ import pytest
 from fieldwatch_agent.__main__ import main
 from fieldwatch_agent.config import load
 from fieldwatch_agent.enrol.settings import NotReplaceable, replace
-from fieldwatch_agent.setup.find import pattern_of, search
+from fieldwatch_agent.setup.find import pattern_of, search, usual_places
 from fieldwatch_agent.setup.understand import GLANCE, understand
 from fieldwatch_agent.zones import zone_for
 
@@ -179,6 +179,13 @@ def test_what_came_with_this_program_is_not_looked_at(data: Path, monkeypatch: p
         (data / name / "zones.tab").write_text(table())
     monkeypatch.setattr(sys, "prefix", str(data / "agent"))
     assert [each.newest for each in search([data]).candidates] == [data / "press" / "zones.tab"]
+
+
+def test_the_current_folder_is_a_place_but_no_whole_disk(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data)
+    assert usual_places()[0].absolute() == data
+    monkeypatch.chdir(data.anchor)
+    assert Path(data.anchor) not in [place.absolute() for place in usual_places()]
 
 
 def test_of_a_huge_log_little_is_read(data: Path) -> None:
