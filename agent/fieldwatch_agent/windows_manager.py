@@ -185,7 +185,7 @@ def stop(service: str) -> None:
 
 
 def ask_to_stop(handle: Any) -> None:
-    """Stop a service and wait until its process has ended, which is after it has said so.
+    """Stop a service and wait until its process has ended, which is a moment after it has said so.
 
     Until then its libraries are in use, and an installer that removes them now would leave them behind.
     """
@@ -201,11 +201,16 @@ def ask_to_stop(handle: Any) -> None:
 
 
 def process_of(handle: Any) -> Any:
-    """Return a handle on the service's process, closed when it is given up; None where there is none."""
+    """Return a handle on the service's process, closed when it is given up; None where there is none.
+
+    None also where only the system may wait for it, as the installer does, and not who stops a service by hand: the
+    process is another account's.
+    """
+    number = win32service.QueryServiceStatusEx(handle)["ProcessId"]
     try:
-        return win32api.OpenProcess(win32con.SYNCHRONIZE, False, win32service.QueryServiceStatusEx(handle)["ProcessId"])
+        return win32api.OpenProcess(win32con.SYNCHRONIZE, False, number)
     except pywintypes.error as error:
-        if error.winerror != winerror.ERROR_INVALID_PARAMETER:
+        if error.winerror not in {winerror.ERROR_INVALID_PARAMETER, winerror.ERROR_ACCESS_DENIED}:
             raise
         return None
 

@@ -88,6 +88,6 @@ def test_a_log_that_its_program_holds_is_read_when_it_lets_go(package: Path, cen
         assert device.arrived() == device.written - 10
     finally:
         (pc.c / "data" / "flag").touch()
-        holding.wait(60)
+        holding.wait(PATIENCE)
     device.all_arrived("what was written meanwhile")
     until(lambda: device.log_state() != "unreadable", "another state than 'unreadable'")

@@ -16,7 +16,16 @@ import pywintypes
 import win32api
 import win32con
 import win32process
+import win32security
 import win32service
+
+
+def may_look() -> None:
+    """Into the processes of other accounts: administrators may, once they have asked."""
+    wanted = win32security.LookupPrivilegeValue(None, win32con.SE_DEBUG_NAME)
+    rights = win32security.TOKEN_ADJUST_PRIVILEGES | win32security.TOKEN_QUERY
+    token = win32security.OpenProcessToken(win32api.GetCurrentProcess(), rights)
+    win32security.AdjustTokenPrivileges(token, False, [(wanted, win32con.SE_PRIVILEGE_ENABLED)])
 
 
 def has(process: int, library: str) -> bool:
@@ -36,6 +45,7 @@ def has(process: int, library: str) -> bool:
 
 def main() -> None:
     service, library, patience = sys.argv[1], sys.argv[2], float(sys.argv[3])
+    may_look()
     manager = win32service.OpenSCManager(None, None, win32service.SC_MANAGER_CONNECT)
     handle = win32service.OpenService(manager, service, win32service.SERVICE_START | win32service.SERVICE_QUERY_STATUS)
     begun = time.monotonic()
