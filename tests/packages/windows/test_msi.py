@@ -73,7 +73,8 @@ def test_the_service_runs_before_its_libraries_are_loaded(package: Path, centre:
     device.writes(120)
     device.install(package)
     pc.agent("service", "stop")
-    command = pc.program_of_ours("starts", "FieldwatchAgent", "onnxruntime_pybind11_state.pyd", str(PATIENCE))
+    watched = ("FieldwatchAgent", "fieldwatch-agent.exe", "onnxruntime_pybind11_state.pyd", str(PATIENCE))
+    command = pc.program_of_ours("starts", *watched)
     told = json.loads(pc.run(*command).stdout)
     print(f"\nRUNNING {told['running']} s after the start, onnxruntime loaded after {told['loaded']} s")
     assert told["running"] is not None and told["loaded"] is not None
