@@ -57,7 +57,8 @@ def pc(furnished: tuple[Path, Path] | None, package: Path, tmp_path: Path) -> It
     """A PC without an agent."""
     if furnished is None:
         here = pcs.RealPc()
-        here.sweep([NEWER, number(package)])
+        there = [str(folder) for folder in (here.program, here.data, here.c / "data") if folder.exists()]
+        assert not there, f"{', '.join(there)}: these tests are for a PC that may be thrown away; they remove all of it"
         yield here
         here.sweep([NEWER, number(package)])
         return
