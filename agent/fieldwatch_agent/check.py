@@ -11,6 +11,7 @@ import os
 import shutil
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from fieldwatch_agent.check_log import check_log
 from fieldwatch_agent.check_paths import check_paths
 from fieldwatch_agent.config import Config, MqttConfig, ServiceConfig
 from fieldwatch_agent.findings import Finding
+from fieldwatch_agent.send.database import FILE, JournalError
+from fieldwatch_agent.send.view import foreign, read_owner
 from fieldwatch_agent.troubles import LITTLE_ROOM
 
 RENEW_DAYS = 30
@@ -35,7 +38,7 @@ def check(config: Config) -> list[Finding]:
         *check_log(config.log, sensors),
         *_mqtt(config),
         *_updates(config),
-        *_state(config.state.dir),
+        *_state(config.state.dir, config.device.id),
         *(check_paths(config) if system.WINDOWS else ()),
         *_service(config.service),
         *findings,
@@ -122,12 +125,15 @@ def _updates(config: Config) -> Iterator[Finding]:
         )
 
 
-def _state(folder: Path) -> Iterator[Finding]:
+def _state(folder: Path, device: str) -> Iterator[Finding]:
     where = "[state] dir"
     existing = _existing(folder)
     if (finding := _writable(where, existing)) is not None:
         yield finding
         return
+    with suppress(JournalError, OSError):  # one that cannot be read, the agent repairs
+        if (owner := read_owner(folder / FILE)) not in (None, device):
+            yield Finding("error", where, *foreign(folder, str(owner), device))
     free = shutil.disk_usage(existing).free
     if free < LITTLE_ROOM:
         yield Finding("warning", where, f"{existing} has {free / 1e6:.1f} MB of room left", "make room on that disk")

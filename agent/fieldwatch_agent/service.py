@@ -59,12 +59,17 @@ class Service:
     def __init__(self, config: Config, config_path: Path, manager: Manager | None = None) -> None:
         """Open the journal; ``manager``: who looks after the service, by default systemd, where it does.
 
-        Raises :class:`.send.journal.JournalError` where the state folder cannot be written.
+        Raises :class:`.send.journal.JournalError` where the state folder cannot be written, or is another device's.
         """
         memory.share_heap()
         self._config = config
         self._bell = Bell()
         self._journal = Journal(config.state.dir, config.state.outbox_limit)
+        try:
+            self._journal.claim(config.device.id)
+        except BaseException:
+            self._journal.close()
+            raise
         self._activation = Activation(config.state.dir)
         self._takeup = Takeup(self._activation, (BundleError, JournalError, MemoryError))
         self._updating: Updating | None = None

@@ -42,6 +42,7 @@ from fieldwatch_agent.send import ledger, raised, said, seen
 from fieldwatch_agent.send.database import (
     COMMANDS,
     DAMAGE,
+    DEVICE,
     EPOCH,
     RAISED,
     SAID,
@@ -175,7 +176,7 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
     except ValueError:
         db.execute("DELETE FROM meta WHERE key = ?", (SAID,))
         healed.append("what people said of alerts was removed: the cloud says it again")
-    for key, read in ((COMMANDS, seen.from_json), (RAISED, raised.from_json)):
+    for key, read in ((COMMANDS, seen.from_json), (RAISED, raised.from_json), (DEVICE, str)):
         try:
             read(read_meta(db, key))
         except ValueError:

@@ -33,6 +33,8 @@ from fieldwatch_agent.send import raised
 from fieldwatch_agent.send.message import Message
 
 DAMAGE = "damage"
+DEVICE = "device"
+"""Key of the device whose journal it is."""
 SAID = "said"
 """Key of what people said of alerts (:mod:`.send.said`)."""
 COMMANDS = "commands"

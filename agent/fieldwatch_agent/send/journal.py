@@ -11,7 +11,8 @@ What it promises
       acknowledges what this file never sent, and a new epoch is drawn (:meth:`.Outbox.renew`).
     * Damage is repaired, at a start or while running (:mod:`.send.damage`): reading the log again produces everything
       under the same natural keys of results and alerts, so the cloud stores nothing twice.
-    * One agent per state folder (a lock file): a second one is refused, with the process that holds the lock.
+    * One agent per state folder (a lock file): a second one is refused, with the process that holds the lock. And one
+      device (:meth:`Journal.claim`): what one instrument did is never told as another's.
 
 Why it is built this way
     ``synchronous=FULL`` costs about a millisecond a minute and makes the promise hold under power loss. WAL lets the
@@ -36,6 +37,7 @@ from fieldwatch_contract.events import HealthData, LedgerDay, OutboxState, Verdi
 from fieldwatch_agent.send import ledger, limit, raised, said, seen
 from fieldwatch_agent.send.database import (
     COMMANDS,
+    DEVICE,
     FILE,
     RAISED,
     SAID,
@@ -55,7 +57,7 @@ from fieldwatch_agent.send.outbox import Outbox, depth
 from fieldwatch_agent.send.progress import COPIES, Progress
 from fieldwatch_agent.send.raised import Raised
 from fieldwatch_agent.send.seen import Seen
-from fieldwatch_agent.send.view import read_progress, read_status
+from fieldwatch_agent.send.view import foreign, read_progress, read_status
 
 __all__ = [
     "FILE",
@@ -122,6 +124,20 @@ class Journal:
         self._file = JournalFile(state_dir)
         self._limit = outbox_limit
         self.crashed = self._begin()
+
+    def claim(self, device: str) -> None:
+        """Make this the journal of ``device``, where it is nobody's yet.
+
+        Raises :class:`.JournalError` where it is another device's: what waits would be sent, and what alerts would be
+        continued, as this one's.
+        """
+        with self._file.reading():
+            owner = read_meta(self._file.db, DEVICE)
+        if owner is None:
+            with suppress(JournalError), self._file.write() as db:  # with a full disk, at the next start
+                write_meta(db, DEVICE, device)
+        elif owner != device:
+            raise JournalError("; ".join(foreign(self.path.parent, owner, device)))
 
     @property
     def path(self) -> Path:

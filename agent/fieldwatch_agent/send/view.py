@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fieldwatch_agent.send import ledger
-from fieldwatch_agent.send.database import SAID, JournalError, connect, is_damage, read_meta
+from fieldwatch_agent.send.database import DEVICE, FILE, SAID, JournalError, connect, is_damage, read_meta
 from fieldwatch_agent.send.outbox import depth
 from fieldwatch_agent.send.progress import COPIES, Progress
 
@@ -28,6 +28,29 @@ def read_progress(path: Path) -> Progress:
             return Progress.from_json(read_meta(db, COPIES[0]))
     except (sqlite3.Error, ValueError) as error:
         raise JournalError(f"{path}: cannot read the journal: {error}") from error
+
+
+def read_owner(path: Path) -> str | None:
+    """Return the device whose journal it is, from one that may be in use; None where that is not known.
+
+    Raises :class:`.JournalError` where it cannot be read.
+    """
+    if not path.exists():
+        return None
+    try:
+        with closing(connect(path)) as db:
+            return read_meta(db, DEVICE)
+    except (sqlite3.Error, ValueError) as error:
+        raise JournalError(f"{path}: cannot read the journal: {error}") from error
+
+
+def foreign(folder: Path, owner: str, device: str) -> tuple[str, str]:
+    """Return in words that the journal in a state folder is another device's, and what helps."""
+    return (
+        f"{folder} has the journal of {owner}, and this device is {device}",
+        f"if {owner} still has an agent, give this one a [state] dir of its own; if not, move {FILE}* out of it, "
+        f"and the log is read again from its beginning, as {device}'s",
+    )
 
 
 def read_status(path: Path) -> dict[str, object]:

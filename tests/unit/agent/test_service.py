@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fieldwatch_agent import service
+from fieldwatch_agent.check import check
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.score import pipeline
 from fieldwatch_agent.score.pipeline import Pipeline, Step
-from fieldwatch_agent.send.journal import FILE, Outbox, read_status
+from fieldwatch_agent.send.journal import FILE, JournalError, Outbox, read_status
+from fieldwatch_agent.send.view import read_owner
 from fieldwatch_agent.service import Service
 from fieldwatch_agent.update import takeup
 from fieldwatch_agent.update.activation import Activation
@@ -210,3 +214,31 @@ def test_rows_without_their_past_are_told_before_they_are_unknown(tmp_path: Path
     health = read_status(site.state / FILE)["health"]
     assert isinstance(health, dict)
     assert "window_unfilled" not in {trouble["kind"] for trouble in health["troubles"]}, "it is over"
+
+
+def test_what_one_device_did_is_not_told_as_another_s(site: Site) -> None:
+    """The PC stands beside another instrument now, or two configurations name one state folder."""
+    scored = len(site.judges())
+    site.config = site.config.model_copy(update={"device": site.config.device.model_copy(update={"id": "press-0002"})})
+    site.append(rows(range(60, 65)))
+    for _ in range(2):  # the first one let go of the folder
+        with pytest.raises(JournalError, match="the journal of press-0001, and this device is press-0002") as refused:
+            site.run()
+        assert "move journal.db* out of it" in str(refused.value)
+    assert len(site.judges()) == scored
+    (finding,) = [each for each in check(site.config) if each.where == "[state] dir" and each.level == "error"]
+    assert f"{finding.what}; {finding.remedy}" == str(refused.value)
+
+    aside = site.state.parent / "aside"
+    aside.mkdir()
+    for file in site.state.glob(f"{FILE}*"):
+        file.rename(aside / file.name)
+    assert site.run() == 0
+    assert len(site.judges()) == scored + 5, "the log was read from its beginning"
+
+
+def test_a_journal_that_nobody_has_named_yet_is_taken_over(site: Site) -> None:
+    with closing(sqlite3.connect(site.state / FILE)) as db, db:
+        db.execute("DELETE FROM meta WHERE key = 'device'")
+    assert site.run() == 0
+    assert read_owner(site.state / FILE) == "press-0001"
