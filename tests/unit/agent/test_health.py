@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fieldwatch_agent import health
@@ -23,7 +24,7 @@ def test_a_waiting_agent_looks_every_few_seconds_and_at_once_where_it_must(
     device = Device(tmp_path, monkeypatch)
     reporter = Reporter(Config.model_validate(settings(device.folder)), device.journal)
     seconds = time.monotonic()
-    monkeypatch.setattr(health.time, "monotonic", lambda: seconds)
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: seconds))
 
     def report() -> None:
         reporter.report(device.pipeline, [], "", "", 60)
@@ -46,7 +47,7 @@ def test_components_are_told_until_they_are_queued_and_once_a_day(
     """While an older report waits to be acknowledged, this one is not queued: the next one has to say it again."""
     device = Device(tmp_path, monkeypatch)
     seconds = time.monotonic()
-    monkeypatch.setattr(health.time, "monotonic", lambda: seconds)
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: seconds))
 
     def told(reporter: Reporter) -> bool:
         reporter.report(device.pipeline, [], "", "", 0)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fieldwatch_agent import system
@@ -36,13 +37,19 @@ WAITS = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 class Clocks:
-    """The monotonic clock and the one that stands still in sleep."""
+    """The agent's monotonic clock and the one that stands still in sleep.
+
+    The process keeps its own: in another thread an event loop whose timer was set by tomorrow's clock waits until then.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asleep = self.later = 0.0
-        real = time.monotonic
-        monkeypatch.setattr(time, "monotonic", lambda: real() + self.later + self.asleep)
-        monkeypatch.setattr(system, "awake", lambda: real() + self.later)
+        shown = SimpleNamespace(**vars(time))
+        shown.monotonic = lambda: time.monotonic() + self.later + self.asleep
+        for name, module in list(sys.modules.items()):
+            if name.startswith("fieldwatch_agent") and getattr(module, "time", None) is time:
+                monkeypatch.setattr(module, "time", shown)
+        monkeypatch.setattr(system, "awake", lambda: time.monotonic() + self.later)
         monkeypatch.setattr(system, "slept", lambda: self.asleep)
 
     def sleep(self) -> None:
