@@ -23,10 +23,10 @@ dev: .venv/dev-ready ## set up .venv with every extra
 demo: .venv/demo-ready ## the whole loop on this machine: make demo [DEMO="--until-alert"]
 	@$(BIN)/fieldwatch-demo $(DEMO)
 
-test: .venv/dev-ready ## all tests
+test: .venv/dev-ready ## all tests but the dearest, which are soak
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-soak: .venv/dev-ready ## the tests that take minutes: killed and cut anywhere, over and over
+soak: .venv/dev-ready ## the dear tests: killed and cut anywhere, over and over, long walks
 	$(BIN)/python -m pytest -n 3 -m soak
 
 chaos: .venv/dev-ready ## chaos test: kill everything for 15 minutes, nothing may be lost: make chaos [MINUTES=15] [SEED=n]

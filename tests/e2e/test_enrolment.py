@@ -148,6 +148,7 @@ def on_the_page(verb: str, ours: Mapping[str, str]) -> list[str]:
     return [ours.get(word, word) for word in words]
 
 
+@pytest.mark.soak
 def test_one_command_to_a_scoring_device(centre: Centre, pc: Callable[[str], Pc]) -> None:
     device = pc("device")
     arguments = on_the_page("setup", {"https://fieldwatch.example.org:8443": centre.url})
@@ -232,6 +233,7 @@ def test_a_batch_has_one_token_and_each_device_uses_it_once(centre: Centre, pc: 
     assert two.enroll(centre, token, "--device", "press-4002").returncode == 0
 
 
+@pytest.mark.soak
 def test_the_certificate_is_renewed_without_a_person(centre: Centre, pc: Callable[[str], Pc]) -> None:
     device = pc("device")
     assert device.enroll(centre, centre.token("press-5001", "--type", "press")).returncode == 0
@@ -266,6 +268,7 @@ def _age(centre: Centre, identity: Path, device: str) -> None:
     identity.write_bytes(text[: text.index(b"-----BEGIN CERTIFICATE")] + pem(old))
 
 
+@pytest.mark.soak
 def test_who_is_revoked_cannot_renew(centre: Centre, pc: Callable[[str], Pc]) -> None:
     device = pc("device")
     assert device.enroll(centre, centre.token("press-6001", "--type", "press")).returncode == 0

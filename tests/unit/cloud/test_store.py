@@ -449,6 +449,7 @@ def test_devices_are_told_the_newest_verdict_of_each_alert_and_from_when_it_hold
     assert told[DEVICE].verdicts[0].since == just_after(ended)
 
 
+@pytest.mark.soak
 @given(st.permutations([0, 1, 2, 3]), st.booleans())
 def test_an_alert_whose_end_was_lost_with_the_journal_ends_where_the_next_one_begins(
     order: list[int], late: bool

@@ -104,6 +104,7 @@ def test_training_that_fails(
     assert help_line == f"remedy: read {tmp_path / 'state' / 'output' / 'train.log'}"
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("quick")
 def test_no_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     hidden = "import shutil, sys; sys.modules['iotcore'] = None; shutil.which = lambda *_, **__: None"

@@ -114,6 +114,7 @@ def test_an_index_that_cannot_be_reached_is_named(checkout: Path, retries: str) 
     assert lines[-1].startswith("remedy: check the network")
 
 
+@pytest.mark.soak
 def test_a_package_that_is_not_the_pinned_one_is_refused(checkout: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "wheels" / "little-1.0-py3-none-any.whl"
     wheel.parent.mkdir()

@@ -95,6 +95,7 @@ def test_keys_in_a_token_publish_what_a_device_accepts(
     assert (result.outcome, result.bundle) == ("activated", "press/v1")
 
 
+@pytest.mark.soak
 @pytest.mark.softhsm
 def test_what_a_token_does_not_have_is_told(token: Mapping[str, str], tmp_path: Path) -> None:
     for uri, code, says in (
