@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.windows import Windows
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that something may take before a test gives up on it; never a promise of speed."""
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests import onnxruntime before contract.scoring does
