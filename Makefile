@@ -24,7 +24,7 @@ demo: .venv/demo-ready ## the whole loop on this machine: make demo [DEMO="--unt
 	@$(BIN)/fieldwatch-demo $(DEMO)
 
 test: .venv/dev-ready ## all tests but the dearest, which are soak
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 soak: .venv/dev-ready ## the dear tests: killed and cut anywhere, over and over, long walks
 	$(BIN)/python -m pytest -n 3 -m soak
