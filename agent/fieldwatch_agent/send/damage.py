@@ -95,7 +95,7 @@ def open_sound(path: Path, suspicion: str = "") -> sqlite3.Connection:
     carried, aside = _salvage(leaving), _aside(path)
     log.error("%s: damaged: %s; set aside as %s", path, damage, aside.name)
     detail = f"the journal was damaged ({damage}) and set aside as {aside.name}; the log is read again"
-    made = _make(path, [*carried, _gap(detail)], detail)
+    made = _make(path, [*carried, _gap(detail)], detail, _owner(leaving))
     with suppress(OSError):  # held: the next one who opens the journal does it
         _rename(leaving, aside)
     return made
@@ -238,9 +238,7 @@ def _salvage(aside: Path) -> list[Draft]:
     found: dict[int, Draft] = {}
     for order in ("ASC", "DESC"):
         try:
-            # a file without a write-ahead log is not even touched
-            alone = not aside.with_name(aside.name + "-wal").exists()
-            with closing(sqlite3.connect(f"{aside.as_uri()}?mode=ro{'&immutable=1' * alone}", uri=True)) as db:
+            with closing(_read_only(aside)) as db:
                 total = "sum" if "sum" in columns(db)["outbox"] else "NULL"
                 query = f"SELECT seq, event, time, day, data, {total} FROM outbox NOT INDEXED ORDER BY seq {order}"  # noqa: S608
                 db.text_factory = bytes
@@ -255,8 +253,25 @@ def _salvage(aside: Path) -> list[Draft]:
     return [found[seq] for seq in sorted(found)]
 
 
-def _make(path: Path, drafts: list[Draft], damage: str = "") -> sqlite3.Connection:
-    """Create a journal with ``drafts`` in its outbox and a note of ``damage``; it gets its name when it is complete."""
+def _owner(aside: Path) -> str | None:
+    """Return the device whose journal a damaged one is, where it still says so: what is salvaged is that device's."""
+    try:
+        with closing(_read_only(aside)) as db:
+            return read_meta(db, DEVICE)
+    except (sqlite3.Error, ValueError):
+        return None
+
+
+def _read_only(aside: Path) -> sqlite3.Connection:
+    """Open a damaged journal; a file without a write-ahead log is not even touched."""
+    alone = not aside.with_name(aside.name + "-wal").exists()
+    return sqlite3.connect(f"{aside.as_uri()}?mode=ro{'&immutable=1' * alone}", uri=True)
+
+
+def _make(path: Path, drafts: list[Draft], damage: str = "", owner: str | None = None) -> sqlite3.Connection:
+    """Create a journal with ``drafts`` in its outbox, a note of ``damage``, and its ``owner`` where that is known; it
+    gets its name when it is complete.
+    """
     fresh = path.with_name(path.name + ".new")
     for name in (fresh.name, fresh.name + "-wal", fresh.name + "-shm", path.name + "-wal", path.name + "-shm"):
         if not durable.remove(path.with_name(name)):  # an orphaned write-ahead log would be replayed into the new file
@@ -268,6 +283,8 @@ def _make(path: Path, drafts: list[Draft], damage: str = "") -> sqlite3.Connecti
         new_epoch(db)
         if damage:
             note_damage(db, damage)
+        if owner is not None:
+            write_meta(db, DEVICE, owner)
         enqueue(db, clock.iso(clock.now()), drafts)
     with fresh.open("rb+") as file:
         os.fsync(file.fileno())

@@ -16,7 +16,7 @@ from fieldwatch_agent.check import check
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.score import pipeline
 from fieldwatch_agent.score.pipeline import Pipeline, Step
-from fieldwatch_agent.send.journal import FILE, JournalError, Outbox, read_status
+from fieldwatch_agent.send.journal import FILE, Journal, JournalError, Outbox, read_status
 from fieldwatch_agent.send.view import read_owner
 from fieldwatch_agent.service import Service
 from fieldwatch_agent.update import takeup
@@ -235,6 +235,15 @@ def test_what_one_device_did_is_not_told_as_another_s(site: Site) -> None:
         file.rename(aside / file.name)
     assert site.run() == 0
     assert len(site.judges()) == scored + 5, "the log was read from its beginning"
+
+
+def test_a_journal_that_was_replaced_is_the_same_device_s(site: Site) -> None:
+    """Its unsent alerts are carried over, and are no other device's."""
+    with closing(sqlite3.connect(site.state / FILE)) as db, db:
+        db.execute("DROP TABLE ledger")
+    Journal(site.state, 1 << 30).close()
+    assert list(site.state.glob(f"{FILE}.damaged-*"))
+    assert read_owner(site.state / FILE) == "press-0001"
 
 
 def test_a_journal_that_nobody_has_named_yet_is_taken_over(site: Site) -> None:
