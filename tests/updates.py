@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from typing import Any
 from fieldwatch_contract.policy import SHARES
 from fieldwatch_trainer.release import actions, work
 from fieldwatch_trainer.release.metadata import Published
+
+from tests.conftest import running
 
 UNJUDGED: dict[str, Any] = {"accept": ("no-gates",)}
 """Test bundles come without a training, so nobody has judged them."""
@@ -38,7 +39,11 @@ class Site:
     @property
     def root(self) -> bytes:
         """What an installer embeds."""
-        return (self.repo / work.ROOT).read_bytes()
+        return self.root_file.read_bytes()
+
+    @property
+    def root_file(self) -> Path:
+        return self.repo / work.ROOT
 
     def publish(self, data: bytes, channel: str = "stable", bp: int = SHARES, **more: Any) -> Published:
         path = self.repo.with_name("bundle.zip")
@@ -88,18 +93,10 @@ def serve(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    server.daemon_threads = True
     if tls is not None:  # whoever says nothing keeps their own thread waiting only
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    state.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with running(server) as state.port:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def status(code: int) -> Answer:

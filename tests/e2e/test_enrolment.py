@@ -7,8 +7,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fieldwatch_agent.config import load
@@ -69,6 +70,11 @@ root = "{root.as_posix()}"
         command = [sys.executable, "-m", "fieldwatch_cloud", *arguments, "--config", str(self.config)]
         return subprocess.run(command, cwd=self.folder, env=self._env, capture_output=True, text=True, check=False)
 
+    def ask(self, query: str, *values: str) -> list[Any]:
+        """The rows that its store gives for a query."""
+        with closing(Store(sqlite_url(self.folder / "fieldwatch.db"))) as store, store.engine.connect() as connection:
+            return list(connection.exec_driver_sql(query, values))
+
     def token(self, *arguments: str) -> str:
         done = self.cloud("enroll", *arguments)
         assert done.returncode == 0, done.stderr
@@ -94,9 +100,7 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
     folder = tmp_path_factory.mktemp("centre")
     site = Site.make(folder / "release")
     site.publish(make_bundle(3))
-    root = folder / "root.json"
-    root.write_bytes(site.root)
-    with serve(site.repo) as server, Centre(folder, server.url, root).serving() as made:
+    with serve(site.repo) as server, Centre(folder, server.url, site.root_file).serving() as made:
         yield made
 
 
@@ -164,13 +168,7 @@ def test_one_command_to_a_scoring_device(centre: Centre, pc: Callable[[str], Pc]
     own = {"/etc/fieldwatch-agent/agent.toml": str(device.config)}
     looked = device.agent(*on_the_page("doctor", own))
     assert looked.returncode == 0 and "ingest listens" in looked.stdout, looked.stdout + looked.stderr
-    store = Store(sqlite_url(centre.folder / "fieldwatch.db"))
-    try:
-        with store.engine.connect() as connection:
-            count = connection.exec_driver_sql("SELECT count(*) FROM result WHERE device = 'press-1001'").scalar_one()
-    finally:
-        store.close()
-    assert count == 120
+    assert centre.ask("SELECT count(*) FROM result WHERE device = ?", "press-1001")[0][0] == 120
     secret = (device.config.parent / "state" / "identity" / "device.pem").stat()
     assert os.name == "nt" or secret.st_mode & 0o077 == 0
 

@@ -24,7 +24,7 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertRule
 
 from tests.bundles import make_bundle
-from tests.conftest import wait_until
+from tests.conftest import running, wait_until
 
 pytestmark = pytest.mark.timeout(180)
 ROOT = Path(__file__).parents[2]
@@ -41,12 +41,8 @@ def server(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "www"
     folder.mkdir()
     served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{served.server_address[1]}/"
-    served.shutdown()
-    thread.join()
-    served.server_close()
+    with running(served) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture

@@ -7,9 +7,6 @@ import datetime
 import ipaddress
 import socket
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,6 +24,7 @@ from fieldwatch_agent.update.source import Limits
 from fieldwatch_agent.update.updater import UpdateResult, pull, update
 
 from tests.bundles import make_bundle
+from tests.conftest import running
 from tests.updates import Site, serve
 
 QUICK = Limits(connect=2, read=2, total=30)
@@ -35,19 +33,6 @@ QUICK = Limits(connect=2, read=2, total=30)
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: Any) -> None:
         pass
-
-
-@contextmanager
-def running(server: ThreadingHTTPServer) -> Iterator[int]:
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def certificate(folder: Path, name: str) -> Path:

@@ -6,7 +6,6 @@ import json
 import time
 from typing import Any
 
-from fieldwatch_cloud.store import Store, sqlite_url
 from fieldwatch_contract import clock
 
 from tests.conftest import wait_until
@@ -62,7 +61,8 @@ class Device:
 
     def alerts(self) -> list[str]:
         """The ids of its alerts at the centre."""
-        return [str(row[0]) for row in self._ask("SELECT alert_id FROM alert WHERE device = ? ORDER BY opened_at")]
+        query = "SELECT alert_id FROM alert WHERE device = ? ORDER BY opened_at"
+        return [str(row[0]) for row in self.centre.ask(query, self.id)]
 
     def status(self) -> dict[str, Any]:
         """What ``status --json`` says."""
@@ -71,12 +71,4 @@ class Device:
         return said
 
     def _count(self, table: str) -> int:
-        return int(self._ask(f"SELECT count(*) FROM {table} WHERE device = ?")[0][0])
-
-    def _ask(self, query: str) -> list[Any]:
-        store = Store(sqlite_url(self.centre.folder / "fieldwatch.db"))
-        try:
-            with store.engine.connect() as connection:
-                return list(connection.exec_driver_sql(query, (self.id,)))
-        finally:
-            store.close()
+        return int(self.centre.ask(f"SELECT count(*) FROM {table} WHERE device = ?", self.id)[0][0])

@@ -68,14 +68,12 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
     folder = tmp_path_factory.mktemp("centre")
     site = Site.make(folder / "release")
     site.publish(make_bundle(3))
-    root = folder / "root.json"
-    root.write_bytes(site.root)
     authority = Authority(folder, "updates-authority")
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(*authority.issue("updates", UPDATES))
     with serve(site.repo, tls) as server:
         url = f"https://{UPDATES}:{server.port}/"
-        with Centre(folder, url, root, [CENTRE], authority.file).serving() as made:
+        with Centre(folder, url, site.root_file, [CENTRE], authority.file).serving() as made:
             yield made
 
 

@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from fieldwatch_cloud.store import Store, sqlite_url
-
 from tests.bundles import make_bundle
 from tests.conftest import ROOT
 from tests.e2e.test_enrolment import Centre
@@ -75,19 +73,12 @@ class Device:
 
     def stored(self) -> list[float]:
         """The scores that the centre has of this device, in the order of their times."""
-        return [row[0] for row in self._ask("SELECT score FROM result WHERE device = ? ORDER BY ts, model")]
+        query = "SELECT score FROM result WHERE device = ? ORDER BY ts, model"
+        return [row[0] for row in self.centre.ask(query, self.id)]
 
     def arrived(self) -> int:
         """How many results the centre has of this device."""
-        return int(self._ask("SELECT count(*) FROM result WHERE device = ?")[0][0])
-
-    def _ask(self, query: str) -> list[Any]:
-        store = Store(sqlite_url(self.centre.folder / "fieldwatch.db"))
-        try:
-            with store.engine.connect() as connection:
-                return list(connection.exec_driver_sql(query, (self.id,)))
-        finally:
-            store.close()
+        return int(self.centre.ask("SELECT count(*) FROM result WHERE device = ?", self.id)[0][0])
 
     def has(self, component: str) -> bool:
         """Whether the centre names this device when it is asked who has a component."""

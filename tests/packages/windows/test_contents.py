@@ -33,6 +33,7 @@ def installed(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the package puts on a PC."""
     folder = tmp_path_factory.mktemp("msi")
     subprocess.run(["msiextract", "-C", folder, package], check=True, stdout=subprocess.DEVNULL)
+    assert (folder / "Fieldwatch" / f"{payload.NAME}.exe").is_file()
     return folder / "Fieldwatch"
 
 

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.authority import Authority
+from tests.conftest import running
 from tests.packages.machine import ROOT
 from tests.scripts import script
 
@@ -60,10 +60,8 @@ def stamps(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
             self.end_headers()
             self.wfile.write(told)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Service)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def packed(folder: Path, *how: str, passphrase: str = SECRET) -> subprocess.CompletedProcess[str]:

@@ -36,7 +36,8 @@ def test_the_service_is_what_the_page_says(package: Path, centre: Centre, pc: Pc
     said = pc.c / "data" / "installer.log"
     pc.install(package, "/l*v", str(said), f"ENROLL_URL={centre.url}", f"TOKEN={token}", LOG_PATH)
     device.all_arrived("the backlog, read and sent by an account that has no password")
-    assert token not in said.read_bytes().decode("utf-16", errors="replace"), "the installer's log shows stars"
+    told = said.read_text(encoding="utf-16")
+    assert centre.url in told and token not in told, "the installer's log shows the address, and stars for the token"
 
     config = pc.run("sc", "qc", "FieldwatchAgent").stdout
     assert re.search(r"SERVICE_START_NAME\s*: NT SERVICE\\FieldwatchAgent", config), config

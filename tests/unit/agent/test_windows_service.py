@@ -142,6 +142,7 @@ def test_a_loop_that_hangs_is_waited_for_and_ended(manager: Manager, monkeypatch
     assert "hung.wait(60)" in manager.told[0], "what it was doing"
 
 
+STOPS = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="a process sleeps by SIGSTOP, which Windows lacks")
 HANGING = """\
 import sys, threading
 from pathlib import Path
@@ -174,16 +175,17 @@ hosted.run()
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="nothing else stops a process for a while")
-def test_a_loop_that_hangs_ends_the_process_and_a_sleep_is_no_hang(tmp_path: Path, spawn: Spawn) -> None:
+@pytest.mark.parametrize("sleeps", [False, pytest.param(True, marks=STOPS)])
+def test_a_loop_that_hangs_ends_the_process_and_a_sleep_is_no_hang(tmp_path: Path, spawn: Spawn, sleeps: bool) -> None:
     """The real agent and a real deadlock; the process sleeps for longer than a loop may hang, and is not blamed."""
     told = tmp_path / "agent.log"
     (tmp_path / "agent.toml").write_text(CONFIG + f"[service]\nlog_file = {str(told)!r}\n", encoding="utf-8")
     process = spawn([sys.executable, "-c", HANGING, tmp_path], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "hangs\n"
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(2.5)
-    process.send_signal(signal.SIGCONT)
+    if sleeps:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2.5)
+        process.send_signal(signal.SIGCONT)
     assert process.wait(60) == watchdog.HUNG
     looks, _, words = (tmp_path / "events").read_text(encoding="utf-8").partition("\n")
     assert int(looks) >= 39, "each look counts once, however long it took"
