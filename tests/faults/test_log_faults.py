@@ -412,6 +412,23 @@ def test_an_old_file_that_cannot_be_read_does_not_stop_the_live_one(open_folder:
     assert reader.reasons() == []
 
 
+def test_an_old_file_that_opens_after_a_restart_was_read(open_folder: Path) -> None:
+    """Also one that was read too long ago to be remembered."""
+    paths = days(open_folder, 15)
+    reader = Reader(open_folder / "readings-*.csv")
+    assert len(reader.read()) == 30
+    paths[0].chmod(0)
+    with paths[-1].open("ab") as file:
+        file.write(readings(142))
+    reader = reader.restarted()
+    with Account(open_folder):
+        assert reader.read() == [142]
+    paths[0].chmod(0o644)
+    with Account(open_folder):
+        assert reader.read() == []
+    assert (reader.reasons(), reader.tail.passed_over, reader.tail.lag()) == ([], [], 0)
+
+
 def test_a_locked_file_is_waited_for_then_announced_and_read_when_it_opens(open_folder: Path) -> None:
     paths = days(open_folder, 3)
     reader = Reader(open_folder / "readings-*.csv")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from fieldwatch_agent.log import files, shared_file
 from fieldwatch_agent.log.tail import LogChange, Position, Tail
 from fieldwatch_contract.reading.parse import Parser
 from fieldwatch_contract.reading.settings import LogConfig
@@ -570,6 +571,34 @@ def test_files_that_are_renamed_and_packed_under_the_listing_are_not_missed(tmp_
     agent.poll()
     assert agent.minutes == list(range(device.minute))
     assert agent.changes == []
+
+
+@pytest.mark.parametrize("number", [1, 12])
+def test_a_file_that_a_restart_found_in_neither_place_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It was renamed while the folder was being listed: only the next listing has it."""
+    device = Device(tmp_path, "gzip")
+    agent = Agent(device.pattern)
+    for _ in range(12):
+        device.write(3)
+        device.rotate()
+    device.write(1)
+    agent.poll()
+    agent.restart()
+    device.write(1)
+    listings = []
+
+    def entries(folder: Path) -> list[Path]:
+        listings.append(folder)
+        hidden = f"readings.csv.{number}.gz" if len(listings) == 1 else None
+        return [path for path in shared_file.entries(folder) if path.name != hidden]
+
+    monkeypatch.setattr(files, "entries", entries)
+    agent.poll()
+    assert listings
+    assert agent.minutes == list(range(device.minute))
+    assert (agent.changes, agent.tail.lag()) == ([], 0)
 
 
 def test_half_a_packed_file_is_not_the_end_of_a_position(tmp_path: Path) -> None:

@@ -34,14 +34,15 @@ class Memory:
     """The other files. ``floor``, the low-water mark: the latest first reading (µs) of all files begun.
 
     ``left``: where files were left, oldest first. ``forgotten``: the latest first reading (µs) of files that were left
-    and are no longer among them. ``presumed``: sizes of files presumed read. ``told``: skipped files
-    that were announced (``file_passed_over``).
+    and are no longer among them. ``presumed``: sizes of files presumed read. ``shut``: files and folders that could not
+    be read when that was presumed. ``told``: skipped files that were announced (``file_passed_over``).
     """
 
     floor: int | None = None
     left: list[Place] = field(default_factory=list)
     forgotten: int | None = None
     presumed: dict[Key, int] = field(default_factory=dict)
+    shut: list[File] = field(default_factory=list)
     told: dict[Key, File] = field(default_factory=dict)
 
     def position(self, place: Place, header: bytes | None) -> Position:
@@ -133,6 +134,19 @@ class Memory:
                 read = self.floor is not None and file.first <= self.floor and not is_suspect(file, front, last)
             if read:
                 self.presumed[key(file)] = max(file.size, self.presumed.get(key(file), 0))
+            if file.problem:
+                self.shut.append(file)
+
+    def presume_opened(self, files: list[File], front: Front, last: Last, folder: Folder) -> None:
+        """Do the same for what could not be read then and can now, which has another key and perhaps another name."""
+        locked = {file.file for file in files if file.problem}
+        opened: list[File] = []
+        for shut in [shut for shut in self.shut if shut.file not in locked]:
+            its = [each for each in files if each.file == shut.file or shut.path in (each.path, *each.path.parents)]
+            if its:  # else it is just being renamed
+                opened += its
+                self.shut.remove(shut)
+        self.presume((file for file in opened if not file.problem), front, last, folder)
 
 
 def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:

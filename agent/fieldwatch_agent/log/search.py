@@ -25,9 +25,14 @@ class Search:
         self._trail = trail
 
     def resume(self, wanted: Position) -> bool:
-        """Resume at a position; tell whether it was found. Raises :class:`NotYetError` while that is not known."""
+        """Resume at a position; tell whether it was found.
+
+        Raises :class:`NotYetError` while that is not known, and :class:`UnsettledError` while files are being renamed:
+        an old file that is missing from the listing now would not be presumed read, and be taken for an unread one
+        later.
+        """
         trail = self._trail
-        settled = trail.list_some("missing")
+        settled = trail.list_some("missing") and trail.folder.settles()
         trail.memory.recall(wanted)
         trail.header, trail.tell_header = wanted.header, True
         found = locate(trail.folder, wanted, wanted.floor)
@@ -35,6 +40,8 @@ class Search:
             nothing_read = wanted.data is None and wanted.first is None
             self._lose(wanted, b"", settled, nothing_read)
             return nothing_read
+        if not settled:
+            raise UnsettledError
         file, offset = found
         if file.first is not None and wanted.first is not None and wanted.floor is not None:
             trail.memory.floor = wanted.floor + file.first - wanted.first  # it was read with another time zone

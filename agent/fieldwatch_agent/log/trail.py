@@ -247,6 +247,8 @@ class Trail:
         if file is None:
             return
         front = self._front(file)
+        if self.memory.shut:
+            self.memory.presume_opened(self.folder.files, front, self.folder.last, self.folder)
         for other in self.folder.files:
             if other is not file:
                 known = self.memory.known(other, self.cursor, self.folder)
