@@ -25,7 +25,7 @@ from fieldwatch_contract.enrolment import (
 from pydantic import BaseModel, ValidationError
 
 from fieldwatch_agent import __version__, web
-from fieldwatch_agent.enrol.identity import pin_of
+from fieldwatch_agent.enrol.identity import pinned
 
 LIMIT = 65_536
 """Bytes of an answer."""
@@ -88,12 +88,13 @@ def trusted_authority(url: str, token: Token) -> bytes | None:
         status, data = _ask(pool, "GET", url.rstrip("/") + AUTHORITY, None)
     if status != 200:
         raise Refused(f"{url} answers {status}: is this the enrolment address?")
-    if pin_of(data) != token.authority:
+    authority = pinned(data, token.authority)
+    if authority is None:
         raise Refused(
             f"{url} belongs to another authority than this token: the address is wrong, the token is of another "
             "installation, or somebody is in between; the token was not sent"
         )
-    return data
+    return authority
 
 
 def _ask(pool: urllib3.PoolManager, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:

@@ -53,13 +53,19 @@ def sign(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
     return key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
-def pin_of(authority: bytes) -> bytes:
-    """Return the digest of an authority's certificate (PEM), as a token pins it; raises :class:`IdentityError`."""
+def pinned(authority: bytes, pin: bytes) -> bytes | None:
+    """Return the authority's certificate (PEM) of an answer if it is the one that a token pins, None if it is another.
+
+    Nothing else of the answer comes along: whoever is in between could have added an authority of their own, which
+    would then be trusted as well. Raises :class:`IdentityError` where it begins with no certificate.
+    """
     try:
         certificate = x509.load_pem_x509_certificate(authority)
     except ValueError as error:
         raise IdentityError("the server's answer is no certificate: is this the enrolment address?") from error
-    return digest(certificate.public_bytes(serialization.Encoding.DER))
+    if digest(certificate.public_bytes(serialization.Encoding.DER)) != pin:
+        return None
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def check(certificate: bytes, authority: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> None:

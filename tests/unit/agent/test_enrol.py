@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PureWindowsPath
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from fieldwatch_agent.config import load
+from fieldwatch_agent.enrol.client import Refused
+from fieldwatch_agent.enrol.enroll import Wish, enroll
+from fieldwatch_agent.enrol.identity import key_text, new_key
 from fieldwatch_agent.enrol.renewal import due
 from fieldwatch_agent.enrol.settings import Enrolled, Settings, render
 from fieldwatch_agent.enrol.watch import FILE, Certificate, CertificateWatch
 from fieldwatch_agent.troubles import Facts, derive
+from fieldwatch_cloud.enrolment.authority import Authority, pem
+from fieldwatch_contract.enrolment import NO_PIN, Token, digest
+
+from tests.conftest import running
 
 
 @pytest.mark.parametrize("log", ["/data/press/readings*.csv", r"C:\Logs\it's\*.csv", r"D:\Messung Ä\*.csv"])
@@ -72,3 +84,49 @@ def test_a_damaged_record_tells_nothing_and_stops_nothing(tmp_path: Path) -> Non
     (tmp_path / FILE).write_text(json.dumps(good))
     seen = CertificateWatch(tmp_path).look()
     assert seen is not None and 1.9 < seen.days < 2.1 and seen.problem == "p"
+
+
+class InBetween:
+    """A false server that knows the authority's certificate, which is no secret, and has an authority of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        now = datetime.now(UTC)
+        self.real, self.own = Authority.create("real", now), Authority.create("own", now)
+        key = new_key()
+        pair = folder / "server.pem"
+        pair.write_bytes(key_text(key) + pem(self.own.server(["localhost"], key.public_key(), now)))
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair)
+        self.got: list[bytes] = []
+
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """Its address, until the end of the block."""
+        both, got = pem(self.real.certificate) + pem(self.own.certificate), self.got
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(both)
+
+            def do_POST(self) -> None:
+                got.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_error(500)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.socket = self._context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        with running(server) as port:
+            yield f"https://localhost:{port}"
+
+
+def test_an_authority_beside_the_pinned_one_is_not_trusted(tmp_path: Path) -> None:
+    between = InBetween(tmp_path)
+    token = Token.draw(digest(between.real.certificate.public_bytes(Encoding.DER)), NO_PIN)
+    log = {"path": "/data/*.csv", "period": "60s"}
+    with between.serving() as url, pytest.raises(Refused, match="certificate is not accepted"):
+        enroll(Wish(url, token.text(), tmp_path / "agent.toml", tmp_path / "state", log=log), lambda _: None)
+    assert not between.got, "the secret was not sent"
