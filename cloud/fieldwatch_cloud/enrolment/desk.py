@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from fieldwatch_contract.enrolment import Enrolled, EnrolRequest, Renewed, RenewRequest, Updates, digest
 
+from fieldwatch_cloud.enrolment import register
 from fieldwatch_cloud.enrolment.authority import Issuer, Refused, common_name, pem, public_key
 from fieldwatch_cloud.enrolment.folder import Folder
 
@@ -51,9 +52,10 @@ class Desk:
         now = self._now()
         sent = request.request.encode()
         key = public_key(sent).public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-        device = self._folder.register.redeem(bytes.fromhex(request.secret), request.device, digest(key), now)
+        secret = bytes.fromhex(request.secret)
+        device = self._folder.register.redeem(secret, request.device, digest(key), now)
         self._folder.write_revocations(now)  # the token may have replaced a certificate
-        certificate = self._issue(device.id, sent, now)
+        certificate = self._issue(device.id, sent, now, register.Redeemed(secret, device.id, digest(key)))
         log.info("%s enrolled, certificate %x until %s", device.id, certificate.serial_number, _end(certificate))
         return Enrolled(
             device=device.id,
@@ -74,13 +76,17 @@ class Desk:
         known = self._folder.register.issued(old.serial_number)
         if known is None or known.revoked is not None:
             raise Refused("the certificate to be renewed was revoked: enrol anew with a new token")
-        certificate = self._issue(common_name(old), sent, now)
+        if known.name != common_name(old):
+            raise Refused("the certificate to be renewed is a server's, not a device's")
+        certificate = self._issue(common_name(old), sent, now, register.Renewed(old.serial_number))
         log.info("%s renewed, certificate %x until %s", known.name, certificate.serial_number, _end(certificate))
         return Renewed(certificate=pem(certificate).decode())
 
-    def _issue(self, device: str, request: bytes, now: datetime) -> x509.Certificate:
+    def _issue(
+        self, device: str, request: bytes, now: datetime, basis: register.Redeemed | register.Renewed
+    ) -> x509.Certificate:
         certificate = self._issuer.issue(device, request, now)
-        self._folder.register.note(certificate.serial_number, device, now, certificate.not_valid_after_utc)
+        self._folder.register.note(certificate.serial_number, device, now, certificate.not_valid_after_utc, basis)
         return certificate
 
 

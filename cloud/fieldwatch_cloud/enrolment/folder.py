@@ -99,7 +99,7 @@ def _pair(
     folder: Folder, stem: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate, now: datetime
 ) -> None:
     _write(folder.path / f"{stem}.key", key_pem(key), 0o600)
-    folder.register.note(certificate.serial_number, stem, now, certificate.not_valid_after_utc)
+    folder.register.note(certificate.serial_number, f"{stem}.pem", now, certificate.not_valid_after_utc)
     _write(folder.path / f"{stem}.pem", pem(certificate), 0o644)
 
 

@@ -2,8 +2,9 @@
 
 Rules: a token is good once for each of its devices, until it expires. The same key with the same token is answered
 again, as the first answer may have been lost on its way. A device id has one certificate that counts: who wants it for
-another PC needs a token that says so (``replace``), and the old certificate is revoked by its use. The secret itself is
-not kept, only its digest.
+another PC needs a token that says so (``replace``), and the old certificate is revoked by its use. What is revoked
+stays so: neither the token that brought it nor its renewal brings another, not even one that is being issued just then.
+The secret itself is not kept, only its digest. What is no device's is recorded under a name that no device can have.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ CREATE TABLE IF NOT EXISTS certificate (
 CREATE INDEX IF NOT EXISTS certificate_name ON certificate (name);
 """
 WAIT_S = 10.0
+SPENT = b""
+"""Instead of a key: the token was used, and what came of it was revoked."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,32 @@ class Issued:
     issued: float
     expires: float
     revoked: float | None
+
+
+@dataclass(frozen=True)
+class Redeemed:
+    """A token's use by the key with this digest, as what a certificate is issued on."""
+
+    secret: bytes
+    device: str
+    key: bytes
+
+    def stands(self, db: sqlite3.Connection) -> bool:
+        """Tell whether the device was not revoked since."""
+        query = "SELECT 1 FROM token WHERE secret = ? AND device = ? AND key = ?"
+        return db.execute(query, (digest(self.secret), self.device, self.key)).fetchone() is not None
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """An older certificate, as what a new one is issued on."""
+
+    serial: int
+
+    def stands(self, db: sqlite3.Connection) -> bool:
+        """Tell whether it is on record and not revoked."""
+        query = "SELECT 1 FROM certificate WHERE serial = ? AND revoked IS NULL"
+        return db.execute(query, (str(self.serial),)).fetchone() is not None
 
 
 class Register:
@@ -89,6 +118,8 @@ class Register:
                 raise Refused(f"this token is not for {device}")
             if now.timestamp() > row["expires"]:
                 raise Refused("this token has expired: ask for a new one ('fieldwatch-cloud enroll DEVICE')")
+            if row["key"] == SPENT:
+                raise Refused("this token was used already, and its certificate was revoked: ask for a new one")
             if row["used"] is not None and row["key"] != key:
                 raise Refused("this token was used already, by another key: ask for a new one, and find out by whom")
             name = str(row["device"])
@@ -102,9 +133,16 @@ class Register:
             )
             return Device(name, row["device_type"])
 
-    def note(self, serial: int, name: str, issued: datetime, expires: datetime) -> None:
-        """Record an issued certificate."""
+    def note(
+        self, serial: int, name: str, issued: datetime, expires: datetime, basis: Redeemed | Renewed | None = None
+    ) -> None:
+        """Record an issued certificate; it may be handed out after that.
+
+        Raises :class:`.authority.Refused` where its ``basis`` was revoked since it was looked at.
+        """
         with self._transaction() as db:
+            if basis is not None and not basis.stands(db):
+                raise Refused("the certificate was revoked at this moment: ask for a new token")
             db.execute(
                 "INSERT INTO certificate (serial, name, issued, expires) VALUES (?, ?, ?, ?)",
                 (str(serial), name, issued.timestamp(), expires.timestamp()),
@@ -137,6 +175,7 @@ class Register:
 
     @staticmethod
     def _revoke(db: sqlite3.Connection, name: str, now: datetime) -> int:
+        db.execute("UPDATE token SET key = ? WHERE device = ? AND used IS NOT NULL", (SPENT, name))
         query = "UPDATE certificate SET revoked = ? WHERE name = ? AND revoked IS NULL"
         return db.execute(query, (now.timestamp(), name)).rowcount
 

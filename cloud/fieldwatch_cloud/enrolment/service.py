@@ -3,11 +3,12 @@
 Devices reach it from their laboratories, people reach the dashboard: two doors, so that opening the one opens nothing
 of the other. It has three routes, answers nobody without a token or a certificate, and its own certificate comes from
 the authority that the token pins. A flood of guesses is slowed down: 128 random bits cannot be guessed, but each guess
-costs us a transaction.
+costs us a transaction. Who floods is turned away alone: devices elsewhere enrol and renew meanwhile.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 import threading
 import time
@@ -27,27 +28,42 @@ from fieldwatch_cloud.listen import listen
 BODY_LIMIT = 32_768
 """Bytes of a request; a certificate request takes half a kilobyte."""
 REFUSALS_A_MINUTE = 120
-"""Refusals before requests are turned away for the rest of a minute (429, to be tried again)."""
+"""Refusals of one network before its requests are turned away for the rest of a minute (429, to be tried again)."""
+NETWORKS = 10_000
+"""Networks whose refusals are remembered; the one that was refused first is forgotten for the next."""
 
 
 class Brake:
     """Counts refusals of the last minute; no more than :data:`REFUSALS_A_MINUTE` are looked at."""
 
     def __init__(self) -> None:
-        self._refusals: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
+        self._refusals: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 
-    def count(self) -> None:
-        """A request was refused."""
+    def count(self, network: str) -> None:
+        """A request from there was refused."""
         with self._lock:
-            self._refusals.append(time.monotonic())
+            if network not in self._refusals and len(self._refusals) == NETWORKS:
+                del self._refusals[next(iter(self._refusals))]
+            self._refusals.setdefault(network, deque(maxlen=REFUSALS_A_MINUTE)).append(time.monotonic())
 
-    @property
-    def on(self) -> bool:
-        """Whether requests are turned away."""
+    def on(self, network: str) -> bool:
+        """Whether requests from there are turned away."""
         with self._lock:
-            full = len(self._refusals) == REFUSALS_A_MINUTE
-            return full and time.monotonic() - self._refusals[0] < 60
+            times = self._refusals.get(network)
+            return times is not None and len(times) == REFUSALS_A_MINUTE and time.monotonic() - times[0] < 60
+
+
+def network(address: str) -> str:
+    """Return the network of an address: itself, or with IPv6 the /64, as each machine draws addresses from one.
+
+    >>> network("192.0.2.7"), network("2001:db8::7"), network("2001:db8::8")
+    ('192.0.2.7', '2001:db8::/64', '2001:db8::/64')
+    """
+    try:
+        return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))
+    except ValueError:
+        return address
 
 
 def create_app(desk: Desk) -> FastAPI:
@@ -56,13 +72,13 @@ def create_app(desk: Desk) -> FastAPI:
     brake = Brake()
 
     @app.exception_handler(Refused)
-    def refused(_request: Request, error: Exception) -> JSONResponse:
-        brake.count()
+    def refused(request: Request, error: Exception) -> JSONResponse:
+        brake.count(_from(request))
         return JSONResponse({"error": str(error)}, 403)
 
     @app.middleware("http")
     async def slow_down(request: Request, call_next: Any) -> Response:
-        if brake.on:
+        if brake.on(_from(request)):
             return JSONResponse({"error": "too many refused requests: try again in a minute"}, 429)
         if request.method == "POST" and not _short(request.headers.get("content-length", "")):
             return JSONResponse({"error": f"a request has a Content-Length of at most {BODY_LIMIT}"}, 413)
@@ -82,6 +98,10 @@ def create_app(desk: Desk) -> FastAPI:
         return desk.renew(request)
 
     return app
+
+
+def _from(request: Request) -> str:
+    return network(request.client.host if request.client else "")
 
 
 def _short(length: str) -> bool:

@@ -220,6 +220,69 @@ def test_over_http(folder: Folder, desk: Desk) -> None:
         assert codes == [403] * REFUSALS_A_MINUTE + [429], "guessing is slowed down"
 
 
+def test_who_guesses_keeps_nobody_else_from_enrolling(desk: Desk) -> None:
+    app, body = create_app(desk), ask(Token.draw(bytes(32), bytes(32)), new_key()).model_dump()
+    hostile = TestClient(app, client=("2001:db8:0:1::7", 1))
+    for _ in range(REFUSALS_A_MINUTE):
+        hostile.post(ENROL, json=body)
+    asked = {
+        address: TestClient(app, client=(address, 1)).get(AUTHORITY).status_code
+        for address in ("2001:db8:0:1::8", "2001:db8:0:2::7", "192.0.2.1")
+    }
+    assert asked == {"2001:db8:0:1::8": 429, "2001:db8:0:2::7": 200, "192.0.2.1": 200}
+
+
+def test_what_is_revoked_does_not_come_back_by_the_token_that_brought_it(folder: Folder, desk: Desk) -> None:
+    given, key = token(folder, "press-0001", "press-0002"), new_key()
+    for device in ("press-0001", "press-0002"):
+        desk.enrol(ask(given, key, device))
+    folder.register.revoke("press-0001", NOW)
+    with pytest.raises(Refused, match="its certificate was revoked"):
+        desk.enrol(ask(given, key, "press-0001"))
+    desk.enrol(ask(given, key, "press-0002"))  # of the others nothing changed
+    desk.enrol(ask(token(folder, "press-0002", replaces=True), new_key()))
+    with pytest.raises(Refused, match="its certificate was revoked"):
+        desk.enrol(ask(given, key, "press-0002"))
+
+
+class RevokedMeanwhile:
+    """An issuer during whose work the device is revoked."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def issue(self, device: str, request: bytes, now: datetime) -> x509.Certificate:
+        self._folder.register.revoke(device, now)
+        return self._folder.authority.issue(device, request, now)
+
+
+def test_nothing_is_handed_out_that_is_issued_while_the_device_is_revoked(folder: Folder, desk: Desk) -> None:
+    late = Desk(folder, Addresses("mqtts://localhost:8883", None), RevokedMeanwhile(folder), lambda: NOW)
+    with pytest.raises(Refused, match="revoked at this moment"):
+        late.enrol(ask(token(folder, "press-0001"), new_key()))
+    key = new_key()
+    old = x509.load_pem_x509_certificate(desk.enrol(ask(token(folder, "press-0002"), key)).certificate.encode())
+    with pytest.raises(Refused, match="revoked at this moment"):
+        late.renew(renewal(folder, old, new_key(), key))
+    assert folder.register.revoke("press-0002", NOW) == 0, "no certificate that counts is left"
+
+
+def test_devices_may_be_named_like_our_files(folder: Folder, desk: Desk) -> None:
+    for name in ("server", "ingest"):
+        desk.enrol(ask(token(folder, name), new_key()))
+        assert folder.register.revoke(name, NOW) == 1, "the device's alone"
+
+
+def test_a_server_does_not_become_a_device(tmp_path: Path) -> None:
+    folder = folders.init(tmp_path / "enrolment", "test", ["press-0001"], ["fieldwatch.ingest"], NOW)
+    certificate = x509.load_pem_x509_certificate((folder.path / "server.pem").read_bytes())
+    key = serialization.load_pem_private_key((folder.path / "server.key").read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    desk = Desk(folder, Addresses("mqtts://localhost:8883", None), now=lambda: NOW)
+    with pytest.raises(Refused, match="is a server's"):
+        desk.renew(renewal(folder, certificate, new_key(), key))
+
+
 @pytest.mark.parametrize("broken", ["", "fw1-", "fw2-abc", "hello"])
 def test_no_token(broken: str) -> None:
     with pytest.raises(TokenError):
