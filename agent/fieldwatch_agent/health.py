@@ -21,7 +21,7 @@ from fieldwatch_agent.config import Config
 from fieldwatch_agent.enrol.watch import CertificateWatch
 from fieldwatch_agent.score.pipeline import Pipeline
 from fieldwatch_agent.send.journal import Journal
-from fieldwatch_agent.troubles import Facts, Finding, derive
+from fieldwatch_agent.troubles import Condition, Facts, derive
 
 ELSEWHERE = ("journal_damaged", "disk_low", "certificate_expiring", "level_highest", "verdicts_unread")
 """Troubles that are not about the log."""
@@ -163,7 +163,7 @@ class Reporter:
             refused=dict(recent.refused),
         )
 
-    def _say(self, state: str, found: Sequence[Finding], now: float) -> None:
+    def _say(self, state: str, found: Sequence[Condition], now: float) -> None:
         """Write troubles to the service's log: those that begin, that last, and that are over."""
         if state != self._state:
             log.info("log %s", state)

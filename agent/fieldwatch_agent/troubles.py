@@ -29,9 +29,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from fieldwatch_contract.clock import iso
 from fieldwatch_contract.events import LevelNow, Trouble
+from fieldwatch_contract.reading import words
 from fieldwatch_contract.reading.occurred import Names
 from fieldwatch_contract.reading.parse import Columns
 from fieldwatch_contract.still import Stuck
@@ -48,6 +50,9 @@ REREAD = (
     "set this computer's clock; if it is right, it was wrong when that reading was accepted: stop the agent, move "
     "journal.db* out of its state folder, start it, and the log is read again"
 )
+
+some = partial(words.some, most=3)
+"""The first few names: a trouble is a line or two."""
 
 _REMEDIES = {
     "columns": "compare the line with the header: has the device's program changed? 'fieldwatch-agent check' says more",
@@ -111,7 +116,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Condition:
     """A trouble without its start time; ``key`` identifies it among those of its kind, whatever counts and examples."""
 
     kind: str
@@ -124,30 +129,30 @@ class Finding:
         return Trouble(kind=self.kind, detail=self.detail, remedy=self.remedy, since=since)
 
 
-def derive(facts: Facts) -> list[Finding]:
+def derive(facts: Facts) -> list[Condition]:
     """Return the troubles that follow from ``facts``, worst first."""
     of_readings = [*_of_the_log(facts), *_of_lines(facts), *_of_columns(facts)]
     of_alerts = [*_of_levels(facts), *_of_verdicts(facts)]
     return [*of_readings, *of_alerts, *_of_the_journal(facts), *_of_the_disk(facts), *_of_the_certificate(facts)]
 
 
-def _of_the_log(facts: Facts) -> list[Finding]:
+def _of_the_log(facts: Facts) -> list[Condition]:
     found = []
     if facts.clock_wrong or facts.overtaken:
         detail = "; ".join(filter(None, [facts.clock_wrong, facts.overtaken]))
         remedy = REREAD if facts.overtaken else "set this computer's clock; if it is right, move that file aside"
-        found.append(Finding("clock_wrong", detail, remedy))
+        found.append(Condition("clock_wrong", detail, remedy))
     if facts.log in _LOG_STATES and not facts.clock_wrong:
         kind, remedy = _LOG_STATES[facts.log]
-        found.append(Finding(kind, facts.log_detail, remedy))
+        found.append(Condition(kind, facts.log_detail, remedy))
     if facts.unreadable and facts.log != "unreadable":
         found.append(
-            Finding("log_unreadable", f"cannot be read: {some(facts.unreadable)}", _LOG_STATES["unreadable"][1])
+            Condition("log_unreadable", f"cannot be read: {some(facts.unreadable)}", _LOG_STATES["unreadable"][1])
         )
     return found
 
 
-def _of_lines(facts: Facts) -> list[Finding]:
+def _of_lines(facts: Facts) -> list[Condition]:
     recent, span = facts.recent, f"the last {facts.minutes} minutes"
     found = []
     if refused := sum(recent.refused.values()):
@@ -156,27 +161,29 @@ def _of_lines(facts: Facts) -> list[Finding]:
         counts = ", ".join(f"{count} {name}" for name, count in worst)
         example = f"; {recent.examples[reason]}" if reason in recent.examples else ""
         detail = f"{refused} of {recent.read} lines of {span} were refused: {counts}{example}"
-        found.append(Finding("lines_refused", detail, _REMEDIES.get(reason, ""), frozenset(recent.refused)))
+        found.append(Condition("lines_refused", detail, _REMEDIES.get(reason, ""), frozenset(recent.refused)))
     if recent.lost:
-        found.append(Finding("lines_lost", some(recent.lost, 2), "check how the log is rotated", tuple(recent.lost)))
+        found.append(
+            Condition("lines_lost", some(recent.lost, most=2), "check how the log is rotated", tuple(recent.lost))
+        )
     if facts.passed_over:
         remedy = "move copies out of the folder; if it is no copy, check whether the device's clock was set back"
         detail = f"files skipped: {some(facts.passed_over)}"
-        found.append(Finding("file_passed_over", detail, remedy, tuple(facts.passed_over)))
+        found.append(Condition("file_passed_over", detail, remedy, tuple(facts.passed_over)))
     if facts.unfilled:
         remedy = "nothing, if the files come back; otherwise verdicts return when the window is full of new readings"
-        found.append(Finding("window_unfilled", facts.unfilled, remedy))
+        found.append(Condition("window_unfilled", facts.unfilled, remedy))
     found += _unjudged(recent, span)
     found += _stuck(facts)
     if recent.bad_values:
         worst = recent.bad_values.most_common()
         detail = f"values that are not numbers: {some([f'{sensor} {count}×' for sensor, count in worst])}"
         remedy = "they count as missing; check what the device writes there"
-        found.append(Finding("values_unreadable", detail, remedy, frozenset(recent.bad_values)))
+        found.append(Condition("values_unreadable", detail, remedy, frozenset(recent.bad_values)))
     return found
 
 
-def _unjudged(recent: Tally, span: str) -> list[Finding]:
+def _unjudged(recent: Tally, span: str) -> list[Condition]:
     told, reasons = [], set()
     for model in dict.fromkeys(model for model, _ in recent.unjudged):
         own = {why: n for (name, why), n in recent.unjudged.items() if name == model and why != Why.WINDOW_UNFILLED}
@@ -187,10 +194,10 @@ def _unjudged(recent: Tally, span: str) -> list[Finding]:
     if not told:
         return []
     remedy = "; ".join(_UNJUDGED.get(why, _UNJUDGED[Why.OUT_OF_RANGE]) for why in Why if why in reasons)
-    return [Finding("models_unknown", f"readings of {span}: {'; '.join(told)}", remedy, frozenset(reasons))]
+    return [Condition("models_unknown", f"readings of {span}: {'; '.join(told)}", remedy, frozenset(reasons))]
 
 
-def _stuck(facts: Facts) -> list[Finding]:
+def _stuck(facts: Facts) -> list[Condition]:
     if not facts.stuck:
         return []
     longest_first = sorted(facts.stuck, key=lambda each: each.since)
@@ -200,10 +207,10 @@ def _stuck(facts: Facts) -> list[Finding]:
         for each in longest_first
     ]
     remedy = "look at the sensor and its wiring; nothing, if the device is at rest"
-    return [Finding("sensors_stuck", f"stands still: {some(told)}", remedy, frozenset(s.sensor for s in facts.stuck))]
+    return [Condition("sensors_stuck", f"stands still: {some(told)}", remedy, frozenset(s.sensor for s in facts.stuck))]
 
 
-def _of_columns(facts: Facts) -> list[Finding]:
+def _of_columns(facts: Facts) -> list[Condition]:
     columns = facts.columns
     if columns is None:
         return []
@@ -213,7 +220,7 @@ def _of_columns(facts: Facts) -> list[Finding]:
         absent = "do not occur in the log" if without_header else "have no column"
         detail = f"{len(columns.missing)} of the bundle's {facts.sensors} sensors {absent}: {some(columns.missing)}"
         remedy = "were columns renamed or removed? The model judges without them, or not at all"
-        found.append(Finding("sensors_missing", detail, remedy, columns.missing))
+        found.append(Condition("sensors_missing", detail, remedy, columns.missing))
     others = "names" if without_header else "columns"
     ignored = [f"{len(columns.unknown)} {others} are unknown to the bundle: {some(columns.unknown)}"]
     ignored = ignored if columns.unknown else []
@@ -222,24 +229,24 @@ def _of_columns(facts: Facts) -> list[Finding]:
     if ignored:
         remedy = "nothing, if the model does not need them; otherwise train it with them"
         key = (columns.unknown, columns.repeated)
-        found.append(Finding("columns_unknown", "; ".join(ignored), remedy, key))
+        found.append(Condition("columns_unknown", "; ".join(ignored), remedy, key))
     return found
 
 
-def _of_the_journal(facts: Facts) -> list[Finding]:
+def _of_the_journal(facts: Facts) -> list[Condition]:
     if not facts.damage:
         return []
     remedy = "see that the disk is sound and nobody else writes into the state folder; what was set aside lies there"
-    return [Finding("journal_damaged", some(facts.damage[::-1], 2), remedy, tuple(facts.damage))]
+    return [Condition("journal_damaged", some(facts.damage[::-1], most=2), remedy, tuple(facts.damage))]
 
 
-def _of_the_disk(facts: Facts) -> list[Finding]:
+def _of_the_disk(facts: Facts) -> list[Condition]:
     if facts.disk_free is None or facts.disk_free >= LITTLE_ROOM:
         return []
-    return [Finding("disk_low", f"{facts.disk_free / 1e6:.1f} MB free where the state is", "make room on that disk")]
+    return [Condition("disk_low", f"{facts.disk_free / 1e6:.1f} MB free where the state is", "make room on that disk")]
 
 
-def _of_the_certificate(facts: Facts) -> list[Finding]:
+def _of_the_certificate(facts: Facts) -> list[Condition]:
     """Renewal begins at a third of the life: who reads this has a month in which something must be done."""
     certificate = facts.certificate
     if certificate is None or certificate.days > CERTIFICATE_DAYS:
@@ -248,20 +255,20 @@ def _of_the_certificate(facts: Facts) -> list[Finding]:
     why = f"; it is not renewed: {certificate.problem}" if certificate.problem else ""
     remedy = "'fieldwatch-agent update --config F' tries to renew it; else a new one must be issued"
     detail = f"the device's certificate {ends}, on {certificate.until}{why}"
-    return [Finding("certificate_expiring", detail, remedy, certificate.until)]
+    return [Condition("certificate_expiring", detail, remedy, certificate.until)]
 
 
-def _of_levels(facts: Facts) -> list[Finding]:
+def _of_levels(facts: Facts) -> list[Condition]:
     highest = [level for level in facts.levels if level.at_bound == "highest"]
     if not highest:
         return []
     told = some([f"{each.model} ({each.level:.3g})" for each in highest])
     detail = f"the level of alerts has risen as far as the bundle allows: {told}; what is weaker raises no alert"
     remedy = "judge the alerts on the dashboard; if the device works otherwise than in training, train the model again"
-    return [Finding("level_highest", detail, remedy, frozenset(each.model for each in highest))]
+    return [Condition("level_highest", detail, remedy, frozenset(each.model for each in highest))]
 
 
-def _of_verdicts(facts: Facts) -> list[Finding]:
+def _of_verdicts(facts: Facts) -> list[Condition]:
     if not facts.unheard:
         return []
     detail = f"what people say of alerts does not reach this device: {facts.unheard}; its levels move without them"
@@ -269,10 +276,4 @@ def _of_verdicts(facts: Facts) -> list[Finding]:
         "judge any of its alerts on the dashboard, and the cloud writes the document anew; if that does not help, see "
         "in the broker's access rules that the device may read its 'verdicts', and that only the cloud may write them"
     )
-    return [Finding("verdicts_unread", detail, remedy)]
-
-
-def some(names: Sequence[str], most: int = 3) -> str:
-    """Name the first few."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return [Condition("verdicts_unread", detail, remedy)]
