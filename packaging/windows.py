@@ -67,12 +67,12 @@ class Wine:
     """A Windows of its own in a folder: its drive C, and programs that run in it."""
 
     def __init__(self, folder: Path) -> None:
-        """Make it, if it is not there yet, with ``parts`` from :func:`parts` in its system folder."""
+        """Nothing is made yet; :meth:`furnish` does."""
         self.folder = folder
         self.c = folder / "prefix" / "drive_c"
 
     def furnish(self, parts: Path) -> None:
-        """Create the drive and put into its system folder what Wine lacks."""
+        """Create the drive and put into its system folder what Wine lacks, from the folder of :func:`parts`."""
         self.run("wineboot", "-i")
         for name in ("ucrtbase.dll", "bcryptprimitives.dll"):
             shutil.copy(parts / name, self.c / "windows" / "system32" / name)

@@ -246,7 +246,7 @@ def state(service: str) -> tuple[bool, str]:
 class Host(win32serviceutil.ServiceFramework):  # type: ignore[misc]
     """What pywin32 calls. A process of one service has the name of its service, whatever stands here."""
 
-    _svc_name_ = "FieldwatchAgent"
+    _svc_name_ = SERVICE
     config: Path
 
     def __init__(self, arguments: list[str]) -> None:

@@ -32,7 +32,6 @@ from fieldwatch_contract.fields import Evidence, Finite, Number, Timestamp, Wire
 Kind = Literal["update", "evidence", "replay"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-SOURCE = "//fieldwatch/cloud"
 LIFETIME = 3600 * clock.SECOND
 """Longest time in which a command may begin (µs): what comes later surprises people."""
 EVIDENCE_ROWS = 360

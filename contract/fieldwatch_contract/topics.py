@@ -1,7 +1,7 @@
 """The MQTT topic tree. The device id is one fixed topic level, so that one ACL pattern at the broker covers a device.
 
 ========================  =================================================================
-``evt/<event>``           device → cloud: ``alert``, ``result``, ``health``, ``gap``, ``model``, ``drift``
+``evt/<event>``           device → cloud: ``alert``, ``result``, ``health``, ``gap``, ``model``
 ``bulk``                  device → cloud: zstd batches of the same events (backlog)
 ``state``                 device → cloud: retained, also the last will
 ``ack``                   cloud → device: retained, what the cloud has stored
@@ -17,7 +17,7 @@ import re
 from typing import NamedTuple
 
 PREFIX = "fieldwatch/v1/d"
-EVENTS = ("alert", "result", "health", "gap", "model", "drift", "reply")
+EVENTS = ("alert", "result", "health", "gap", "model", "reply")
 DEVICE_ID = re.compile(r"[a-z0-9-]{3,64}")
 
 FLOOR = "floor"

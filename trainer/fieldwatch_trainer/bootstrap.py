@@ -31,7 +31,6 @@ LEVEL = 0.95
 BINS = 2000
 
 Floats = NDArray[np.float64]
-FIGURES = ("average_precision_pooled", "event_recall", "false_alarms_per_day", "brier")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def device_days(held: Sequence[HeldOut], period: int) -> float:
 
 
 def alarms(rule: AlertRule, threshold: float, held: HeldOut) -> list[tuple[int, int]]:
-    """Return the alerts as pairs of row indices, opened at and last row; the same as :func:`.alerts.episodes`.
+    """Return the alerts as pairs of row indices, opened at and last row; the same as :func:`.fold.episodes`.
 
     Of a run of rows below the clearing level only the first ``resolve_after`` can change anything, so the others are
     left out: a year of quiet costs nothing.

@@ -56,16 +56,12 @@ class Content:
         """Return what the metadata says of a policy file."""
         return self._targets(POLICY).get(path)
 
-    def target_of(self, path: str) -> TargetFile | None:
-        """Return what the metadata says of a bundle or its provenance."""
-        return self._targets(PROD).get(path)
-
     def changes(self, role: str) -> bool:
         """Tell whether a role will be signed anew."""
         return role in self._touched
 
     def waiting(self) -> tuple[File, ...]:
-        """Return the new target files, which :meth:`seal` will put out."""
+        """Return the new target files, which :meth:`.repository.Repository.seal` will put out."""
         return tuple(self._files)
 
     def files(self) -> list[TargetFile]:
