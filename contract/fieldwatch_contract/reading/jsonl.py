@@ -13,7 +13,7 @@ The keys of the time are found as columns are (:mod:`.reading.time_columns`), fr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,18 @@ MOST_KINDS = 1000
 class JsonObjects:
     """Parses the lines of one log of JSON objects."""
 
-    def __init__(self, log: LogConfig, sensors: Sequence[str], times: Times, occurred: Occurred) -> None:
-        """``occurred`` is told of the keys of each object that has a time."""
+    def __init__(
+        self,
+        log: LogConfig,
+        sensors: Sequence[str],
+        times: Times,
+        occurred: Occurred,
+        why_no_time: Callable[[str], str],
+    ) -> None:
+        """``occurred`` is told of the keys of each object that has a time; ``why_no_time`` says why a text is none."""
         self._places = {sensor: place for place, sensor in enumerate(sensors)}
         self._occurred = occurred
-        self._format = log.timestamp.format
+        self._why_no_time = why_no_time
         self._times = times
         self._time_columns = TimeColumns(log, sensors, times)
         self._chosen: dict[tuple[str, ...], tuple[int, ...]] = {}
@@ -112,12 +119,7 @@ class JsonObjects:
         text = " ".join(texts[at] for at in columns)
         self._times.offset = self._time_columns.offset(names, columns)
         if (ts := self._times.one(text)) is None:
-            fits = (
-                f"does not fit [log.timestamp] format {self._format!r}"
-                if self._format
-                else "is no time that is understood"
-            )
-            raise RefusedError("timestamp", f"{text!r} {fits}; see [log] timestamp")
+            raise RefusedError("timestamp", self._why_no_time(text))
         if chosen is None and len(self._chosen) < MOST_KINDS:
             self._chosen[names] = columns
         return ts, text

@@ -56,8 +56,10 @@ class RowReader:
         self._times = times
         self._numbers = numbers
         self._occurred = occurred
-        self._objects = JsonObjects(log, self._sensors, times, occurred) if log.format == "jsonl" else None
         self.advice = TimeAdvice(log.timestamp.timezone)
+        self._objects: JsonObjects | None = None
+        if log.format == "jsonl":
+            self._objects = JsonObjects(log, self._sensors, times, occurred, self._why_no_time)
 
     def reading(self, line: bytes, found: Found) -> tuple[int, NDArray[np.float64], list[int]]:
         """Return time (µs), values ``[S]`` and the places of what should have been numbers and is none.

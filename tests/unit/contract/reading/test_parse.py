@@ -148,6 +148,16 @@ def test_what_is_configured_is_not_guessed() -> None:
     )
 
 
+def test_the_time_of_an_object_gets_the_same_advice() -> None:
+    parser = Parser(config(format="jsonl"), ("a",))
+    lines = Lines(lines=[b'{"time": "01/13/2026 10:54", "a": 1}'], fresh=True, at_start=True)
+    assert parser.parse(lines).refused[0].detail == (
+        "'01/13/2026 10:54' is no time that is understood; say [log.timestamp] format = "
+        '"%m/%d/%Y %H:%M" (2026-01-13T10:54:00Z)'
+    )
+    assert parser.time_formats == ("%m/%d/%Y %H:%M",)
+
+
 # ---- values and refusals -------------------------------------------------------------------------------------------
 
 
