@@ -22,7 +22,7 @@ import numpy as np
 from fieldwatch_contract import clock
 from fieldwatch_contract.acceptance import ahead, in_order
 from fieldwatch_contract.phase import Phase, follow, quarters
-from fieldwatch_contract.reading.advice import Verdict, exchanged, far_from, repeated_extremes
+from fieldwatch_contract.reading.advice import Advice, exchanged, far_from, repeated_extremes
 from fieldwatch_contract.reading.lines import Lines
 from fieldwatch_contract.reading.parse import Parser, Refusal
 from fieldwatch_contract.reading.settings import LogConfig
@@ -161,7 +161,10 @@ def columns_of(found: Outcome) -> tuple[str, ...]:
 def pairs_of(found: Outcome) -> tuple[str, str] | None:
     """Return the columns of sensors' names, which are no numbers, and of values, where a line holds one value."""
     pair = value_a_line(found.parser.sensors)
-    return pair if pair is not None and found.bad[pair[0]] * 2 > len(found.ts) else None
+    if pair is None:
+        return None
+    sensor, value = (found.parser.sensors[at] for at in pair)
+    return (sensor, value) if found.bad[sensor] * 2 > len(found.ts) else None
 
 
 def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
@@ -315,16 +318,16 @@ def _times(log: LogConfig, found: Outcome, sample: Sample) -> Iterator[Finding]:
     if last is None:
         return
     ts, text = last
-    verdict = _exchanged(log, found, sample)
+    advice = _exchanged(log, found, sample)
     newest = int(found.taken[-1]) if len(found.taken) else ts
     other_causes = (refusal for refusal in found.refused if refusal.reason not in {"future", "timestamp", "duplicate"})
-    if verdict is None and not _end_refused(other_causes, sample):
+    if advice is None and not _end_refused(other_causes, sample):
         newest = ts
-        verdict = far_from(text, ts, sample.path.stat().st_mtime_ns // 1000, log.timestamp)
-    if verdict is None:
+        advice = far_from(text, ts, sample.path.stat().st_mtime_ns // 1000, log.timestamp)
+    if advice is None:
         yield Finding("ok", where, f"newest reading {clock.iso(newest)}")
     else:
-        yield Finding(verdict[0], where, verdict[1], verdict[2])
+        yield Finding(advice[0], where, advice[1], advice[2])
 
 
 def _end_refused(refused: Iterable[Refusal], sample: Sample) -> bool:
@@ -333,7 +336,7 @@ def _end_refused(refused: Iterable[Refusal], sample: Sample) -> bool:
     return all(number in lines for number in range(max(1, sample.count - LAST + 1), sample.count + 1))
 
 
-def _exchanged(log: LogConfig, found: Outcome, sample: Sample) -> Verdict | None:
+def _exchanged(log: LogConfig, found: Outcome, sample: Sample) -> Advice | None:
     """Report day and month that seem swapped: with the other order more times are valid, or they are more regular."""
     other = exchanged(log.timestamp)
     jump = int(np.abs(np.diff(found.ts)).max()) if len(found.ts) > 2 else 0

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fieldwatch_contract import clock
 from fieldwatch_contract.reading.sentinels import suspects
 from fieldwatch_contract.reading.settings import TimestampConfig
+from fieldwatch_contract.reading.time_columns import is_clock
 from fieldwatch_contract.reading.times import Times
 
 _DATES = (
@@ -44,7 +45,6 @@ _PLAUSIBLE = 946_684_800 * clock.SECOND, 4_102_444_800 * clock.SECOND
 """2000 to 2100."""
 
 
-_CLOCK_ONLY = re.compile(r"\d{1,2}:\d\d(:\d\d)?\D?\d*( ?[AP]M)?", re.IGNORECASE)
 _ZONE_NAME = re.compile(r"(?<=\d) ?(?!AM|PM)[A-Z]{3,4}$")
 
 
@@ -110,7 +110,7 @@ class TimeAdvice:
         if shape in self._fit or len(self._fit) < _SHAPES:
             found = senses(text, self._timezone, self._fit.get(shape))
             self._fit[shape] = tuple(each.format for each in found)
-        if _CLOCK_ONLY.fullmatch(text):
+        if is_clock(text):
             return "it has no date: name the date's column too, [log.timestamp] column = [date, time]"
         if match := _ZONE_NAME.search(text):
             example = f"%Y-%m-%d %H:%M:%S{match[0]}"
@@ -151,11 +151,11 @@ def zone_between(ts: int, written: int) -> int:
     return steps if abs(away) < clock.DAY and abs(away - steps) <= _NEAR else 0
 
 
-Verdict = tuple[Literal["warning", "error"], str, str]
+Advice = tuple[Literal["warning", "error"], str, str]
 """How bad, what it is, what to do."""
 
 
-def far_from(text: str, ts: int, written: int, config: TimestampConfig) -> Verdict | None:
+def far_from(text: str, ts: int, written: int, config: TimestampConfig) -> Advice | None:
     """Compare the newest reading with its file's modification time; None if it is near.
 
     ``text``: the time as it stands there, ``ts``: as it was read, ``written``: both µs.

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from fieldwatch_contract.reading.dialect import SPACE, Columns, Dialects, split
 from fieldwatch_contract.reading.lines import RefusedError
 from fieldwatch_contract.reading.times import Times
-from fieldwatch_contract.reading.values import Numbers
+from fieldwatch_contract.reading.values import NUMERIC, Numbers
 from fieldwatch_contract.reading.words import is_text, typewritten
 
 FEW = 8
 """Fewer lines than this are parsed one by one, because a block costs more; the last few after a block join it."""
 CELLS = 51_200
 """Fields parsed together: enough to amortise numpy's call overhead, few enough to stay in the cache."""
-
-_NUMERIC = b"0123456789+-.eE"
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
@@ -44,7 +42,7 @@ class BlockReader:
 
     def read(self, lines: list[bytes], columns: Columns) -> tuple[_Ints, _Floats, list[int]]:
         """Return times (µs) and values, ``[n, S]``, of the first ``n`` lines, those alike, and places of bad fields."""
-        if len(columns.delimiter) > 1 or columns.delimiter in _NUMERIC:
+        if len(columns.delimiter) > 1 or columns.delimiter in NUMERIC:
             return _NONE
         rows, width = self._alike(lines, columns)
         if not rows:

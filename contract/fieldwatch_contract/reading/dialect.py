@@ -35,20 +35,18 @@ from numpy.typing import NDArray
 from fieldwatch_contract.reading.lines import RefusedError
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.signs import is_number
+from fieldwatch_contract.reading.text import BOM
 from fieldwatch_contract.reading.time_columns import TimeColumns, is_clock
 from fieldwatch_contract.reading.times import Times
 from fieldwatch_contract.reading.words import (
     REMARKS,
-    SENSOR_NAMES,
-    VALUE_NAMES,
     is_unit,
     plain,
     some,
+    value_a_line,
     word,
 )
 
-MARK = b"\xef\xbb\xbf"
-"""UTF-8's byte order mark; a writer that reopens its file may put one before any line."""
 SPACE = b" "
 """Where blanks separate columns, any run of them counts as one."""
 
@@ -127,7 +125,7 @@ class Dialects:
         In the middle of a file the test is stricter than at the beginning: a message that happens to contain the word
         "time" must not replace the columns.
         """
-        line = line.removeprefix(MARK)
+        line = line.removeprefix(BOM)
         if self._log.format == "jsonl" or line.startswith(b"{"):
             return False
         if self._columns is not None:
@@ -135,7 +133,7 @@ class Dialects:
             shared = (len(asked.intersection(self.names(line, each))) for each in self.delimiters if each in line)
             return 2 * max(shared, default=0) > len(asked)
         if current is not None:
-            current = current.removeprefix(MARK)
+            current = current.removeprefix(BOM)
             if line == current:
                 return True
             if line[:1] in b"0123456789+-. " and not line.startswith(current[:4]):
@@ -179,7 +177,7 @@ class Dialects:
     def _known(self, names: Sequence[str]) -> int:
         """Return how many sensors are named here; in a log with one value per line, all if it is the header."""
         if self._log.format == "long":
-            return len(self._sensors) if self._pair(names) is not None else 0
+            return len(self._sensors) if value_a_line(names) is not None else 0
         return len(set(names) & set(self._sensors))
 
     def is_foreign(self, header: bytes) -> bool:
@@ -193,7 +191,7 @@ class Dialects:
 
     def names(self, header: bytes, delimiter: bytes) -> tuple[str, ...]:
         """Return the names in a header, the empty ones at its end too."""
-        header = header.removeprefix(MARK)
+        header = header.removeprefix(BOM)
         if self._comment and header.startswith(self._comment):
             header = header[len(self._comment) :]
         try:
@@ -237,7 +235,7 @@ class Dialects:
         _, delimiter, names, fields, widths = best
         texts = [self.decode(each).strip() for each in fields[: len(names)]]
         time = self.time_columns.find(names, texts + [""] * (len(names) - len(texts)))
-        pair = self._pair(names) if self._log.format == "long" else None
+        pair = value_a_line(names) if self._log.format == "long" else None
         if self._log.format == "long" and pair is None:
             raise RefusedError(
                 "header",
@@ -283,12 +281,6 @@ class Dialects:
             return f"{told} and a name with a line break; name the {fields} columns in [log] columns"
         other = "say [log] delimiter, or name the columns in [log] columns"
         return f"{told}; {comma_cure(delimiter, names, fields) or other}"
-
-    def _pair(self, names: Sequence[str]) -> tuple[int, int] | None:
-        words = [word(name) for name in names]
-        sensor = next((at for at, each in enumerate(words) if each in SENSOR_NAMES), None)
-        value = next((at for at, each in enumerate(words) if each in VALUE_NAMES), None)
-        return None if sensor is None or value is None else (sensor, value)
 
     def decode(self, raw: bytes) -> str:
         """Return text as configured, or else as UTF-8, Windows-1252 or Latin-1: the first that fits."""

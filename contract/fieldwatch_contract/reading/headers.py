@@ -12,10 +12,11 @@ Under a header that names none of the bundle's sensors, a line that fits the col
 
 from __future__ import annotations
 
-from fieldwatch_contract.reading.dialect import MARK, Columns, Dialects, split
+from fieldwatch_contract.reading.dialect import Columns, Dialects, split
 from fieldwatch_contract.reading.lines import RefusedError
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.signs import is_number
+from fieldwatch_contract.reading.text import BOM
 from fieldwatch_contract.reading.times import Times
 from fieldwatch_contract.reading.words import is_processing, some, value_a_line
 
@@ -66,7 +67,7 @@ class Headers:
 
     def take(self, line: bytes) -> None:
         """Put a header into effect."""
-        line = line.removeprefix(MARK)
+        line = line.removeprefix(BOM)
         self._opening, self._seeking, self._passed = False, True, 0
         if self._log.columns is not None:
             self._misplaced = self._dialects.misplaced(line)

@@ -28,13 +28,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from fieldwatch_contract.reading.block import FEW, BlockReader, stride
-from fieldwatch_contract.reading.dialect import MARK, Columns, Dialects
+from fieldwatch_contract.reading.dialect import Columns, Dialects
 from fieldwatch_contract.reading.headers import PREAMBLE, Headers
 from fieldwatch_contract.reading.lines import Found, Lines, Readings, Refusal, RefusedError
 from fieldwatch_contract.reading.long import Assembly
 from fieldwatch_contract.reading.occurred import Names, Occurred
 from fieldwatch_contract.reading.row import RowReader
 from fieldwatch_contract.reading.settings import LogConfig
+from fieldwatch_contract.reading.text import BOM
 from fieldwatch_contract.reading.times import Times
 from fieldwatch_contract.reading.values import Numbers
 from fieldwatch_contract.reading.words import plain
@@ -154,13 +155,13 @@ class Parser:
         counts = [tuple(line.count(each) for each in self._dialects.delimiters) for line in before]
         for usual, _ in Counter(counts).most_common(1):
             try:
-                self._rows.fields(before[counts.index(usual)].removeprefix(MARK), Found())
+                self._rows.fields(before[counts.index(usual)].removeprefix(BOM), Found())
             except RefusedError:
                 return
 
     def _single(self, line: bytes, at: int, found: Found) -> None:
         """Parse one line into ``found``."""
-        line = line.removeprefix(MARK)
+        line = line.removeprefix(BOM)
         if self._headers.is_header(line):
             self._headers.take(line)
             found.skipped += 1
@@ -216,7 +217,7 @@ class Parser:
         """Return the time (µs) of the first reading among a file's first lines, or None."""
         probe = Parser(self._log, self.sensors)
         for each in lines:
-            line = each.removeprefix(MARK)
+            line = each.removeprefix(BOM)
             if probe._headers.is_header(line):
                 probe._headers.take(line)
             elif not self._is_skipped(line):
@@ -231,7 +232,7 @@ class Parser:
         """Return the time (µs) of the last reading among ``lines`` with the columns in effect, and its text."""
         for line in reversed(lines):
             try:
-                return self._rows.time(line.removeprefix(MARK))
+                return self._rows.time(line.removeprefix(BOM))
             except RefusedError:
                 continue
         return None

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 BOM = b"\xef\xbb\xbf"
+"""UTF-8's byte order mark; a writer that reopens its file may put one before any line."""
 _DIGITS = b"0123456789"
 _NUMERIC = b"0123456789+-. \t"
 

@@ -25,9 +25,10 @@ from fieldwatch_contract.grid import ABSURD
 from fieldwatch_contract.reading.settings import LogConfig
 from fieldwatch_contract.reading.signs import Signs, number
 
-_NUMERIC = b"0123456789+-.eE"
+NUMERIC = b"0123456789+-.eE"
+"""Characters of numbers."""
 _BLANKS = b" \t\n\r\v\f"
-_READABLE = bytes(each if each in _NUMERIC else ord(" ") if each in _BLANKS else ord("?") for each in range(256))
+_READABLE = bytes(each if each in NUMERIC else ord(" ") if each in _BLANKS else ord("?") for each in range(256))
 """Replaces characters that occur in no number, so that JSON accepts nothing but numbers."""
 _PLUS = re.compile(rb"(?<=[, ])\+(?=\d)")
 """A sign that JSON does not know."""

@@ -102,11 +102,12 @@ def zone_named(name: str) -> bool:
     return _ZONE_NAMED.search(name) is not None
 
 
-def value_a_line(names: Sequence[str]) -> tuple[str, str] | None:
+def value_a_line(names: Sequence[str]) -> tuple[int, int] | None:
     """Return the columns that by their names hold a sensor's name and its value (format "long"); None where none do."""
-    named = next((name for name in names if word(name) in SENSOR_NAMES), None)
-    value = next((name for name in names if word(name) in VALUE_NAMES), None)
-    return None if named is None or value is None else (named, value)
+    words = [word(name) for name in names]
+    sensor = next((at for at, each in enumerate(words) if each in SENSOR_NAMES), None)
+    value = next((at for at, each in enumerate(words) if each in VALUE_NAMES), None)
+    return None if sensor is None or value is None else (sensor, value)
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -120,7 +120,7 @@ def layout(path: Path, log: LogConfig) -> str:
         names = probe.columns.unknown if probe.columns else ()
         if pair := value_a_line(names):
             read = Parser(log, names).parse(lines)
-            return "long" if read.bad_values.get(pair[0], 0) * 2 > len(read.ts) else "csv"
+            return "long" if read.bad_values.get(names[pair[0]], 0) * 2 > len(read.ts) else "csv"
         break
     return "csv"
 
