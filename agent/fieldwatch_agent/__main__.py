@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldwatch_agent import __version__, system
-from fieldwatch_agent.enrol.places import ServiceError
+from fieldwatch_agent.places import ServiceError
 from fieldwatch_agent.setup import command as setup
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _tell(findings: Sequence[Finding], as_json: bool) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from fieldwatch_agent.enrol import places
+    from fieldwatch_agent import places
     from fieldwatch_agent.service import own_command
 
     more = ["--json"] if arguments.json else []
@@ -390,7 +390,7 @@ def _update(arguments: argparse.Namespace) -> int:
     config = _load(arguments.config)
     if config is None:
         return USAGE
-    from fieldwatch_agent.enrol import places
+    from fieldwatch_agent import places
     from fieldwatch_agent.service import own_command
     from fieldwatch_agent.update.updater import update, update_from
 
@@ -440,7 +440,7 @@ def _answer(arguments: argparse.Namespace) -> int:
 
 
 def _enroll(arguments: argparse.Namespace) -> int:
-    from fieldwatch_agent.enrol import places
+    from fieldwatch_agent import places
     from fieldwatch_agent.enrol.client import Refused, Unreachable
     from fieldwatch_agent.enrol.enroll import Wish, enroll
     from fieldwatch_agent.enrol.identity import IdentityError
@@ -489,8 +489,8 @@ def _on_systemd(arguments: argparse.Namespace) -> int:
 
 
 def _on_windows(arguments: argparse.Namespace) -> int:
+    from fieldwatch_agent import places
     from fieldwatch_agent import windows_service as service
-    from fieldwatch_agent.enrol import places
 
     if arguments.all and arguments.verb in {"status", "run"}:
         raise ServiceError(f"service {arguments.verb}: name the instrument with --config, not --all")

@@ -21,8 +21,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fieldwatch_agent.enrol import places
-from fieldwatch_agent.enrol.places import ServiceError
+from fieldwatch_agent import places
+from fieldwatch_agent.places import ServiceError
 
 OWN = places.UNITS[0]
 NAME = OWN.name

@@ -21,7 +21,7 @@ import win32service
 import win32serviceutil
 import winerror
 
-from fieldwatch_agent.enrol.places import SERVICE, ServiceError
+from fieldwatch_agent.places import SERVICE, ServiceError
 from fieldwatch_agent.windows_host import HINT_MS, Hosted
 
 ERROR_FAILED_SERVICE_CONTROLLER_CONNECT = 1063

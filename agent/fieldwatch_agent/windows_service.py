@@ -20,9 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from fieldwatch_agent import system
-from fieldwatch_agent.enrol import places
-from fieldwatch_agent.enrol.places import ServiceError
+from fieldwatch_agent import places, system
+from fieldwatch_agent.places import ServiceError
 
 if TYPE_CHECKING:
     from fieldwatch_agent.config import Config

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from fieldwatch_contract.enrolment import NO_PIN, Enrolled, Token, TokenError, digest
 
-from fieldwatch_agent import durable
-from fieldwatch_agent.enrol import places
+from fieldwatch_agent import durable, places
 from fieldwatch_agent.enrol import settings as file
 from fieldwatch_agent.enrol.client import Client, Refused, trusted_authority
 from fieldwatch_agent.enrol.identity import IdentityError, check, key_text, new_key, read_key, request

@@ -40,8 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run it; return the exit code: 3 also where the doctor finds an error."""
     from pydantic import ValidationError
 
+    from fieldwatch_agent import places
     from fieldwatch_agent.config import ConfigError
-    from fieldwatch_agent.enrol import places
     from fieldwatch_agent.enrol.client import Refused, Unreachable
     from fieldwatch_agent.enrol.identity import IdentityError
     from fieldwatch_agent.enrol.settings import NotReplaceable
@@ -144,9 +144,9 @@ def _value(text: str) -> Any:
 
 def _examine(config: Path) -> Sequence[Finding]:
     """Return what the doctor finds, under the service's account where there is one."""
+    from fieldwatch_agent import places
     from fieldwatch_agent.config import load
     from fieldwatch_agent.doctor.examine import examine
-    from fieldwatch_agent.enrol import places
     from fieldwatch_agent.service import own_command
 
     if config == places.config_file():

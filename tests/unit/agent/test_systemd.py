@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from fieldwatch_agent import systemd
+from fieldwatch_agent import places, systemd
 from fieldwatch_agent.__main__ import main
-from fieldwatch_agent.enrol import places
 
 from tests.conftest import ROOT
 

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
 import pytest
-from fieldwatch_agent import service, system, watchdog, windows_host, windows_service
+from fieldwatch_agent import places, service, system, watchdog, windows_host, windows_service
 from fieldwatch_agent.__main__ import main
-from fieldwatch_agent.enrol import places
 from fieldwatch_agent.send.journal import Journal
 from fieldwatch_agent.windows_host import Hosted
 

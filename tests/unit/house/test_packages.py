@@ -235,7 +235,7 @@ def test_every_command_of_the_agent_is_completed_by_each_shell() -> None:
 def test_unit_account_and_folders_have_one_name() -> None:
     unit = (ROOT / "packaging" / "fieldwatch-agent.service").read_text()
     account = re.search(r"^u (\S+)", (ROOT / "packaging" / "fieldwatch-agent.sysusers").read_text(), re.M)
-    from fieldwatch_agent.enrol import places
+    from fieldwatch_agent import places
 
     assert account is not None and account[1] == places.USER
     assert f"User={places.USER}" in unit and f"--config {places.config_file()}" in unit

@@ -1,4 +1,4 @@
-"""Where an installed agent has its configuration and state, and whose the state is: what differs between systems."""
+"""Where the service has its configuration and state, under which account it runs, how it is started: by system."""
 
 from __future__ import annotations
 
