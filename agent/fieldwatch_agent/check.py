@@ -24,10 +24,7 @@ from fieldwatch_agent.config import Config, MqttConfig, ServiceConfig
 from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.send.database import FILE, JournalError
 from fieldwatch_agent.send.view import foreign, read_owner
-from fieldwatch_agent.troubles import LITTLE_ROOM
-
-RENEW_DAYS = 30
-"""A certificate that expires sooner gets a warning."""
+from fieldwatch_agent.troubles import CERTIFICATE_DAYS, LITTLE_ROOM
 
 
 def check(config: Config) -> list[Finding]:
@@ -62,10 +59,7 @@ def _mqtt(config: Config) -> Iterator[Finding]:
 
 def _certificate(mqtt: MqttConfig, device: str) -> Iterator[Finding]:
     if mqtt.ca is not None:
-        try:
-            ssl.create_default_context(cafile=str(mqtt.ca))
-        except (ssl.SSLError, OSError):
-            yield Finding("error", "[mqtt] ca", f"{mqtt.ca} holds no certificate", "it must be PEM text")
+        yield from _authority("[mqtt] ca", mqtt.ca)
     if mqtt.certificate is None:
         return
     from cryptography import x509
@@ -90,7 +84,7 @@ def _certificate(mqtt: MqttConfig, device: str) -> Iterator[Finding]:
     until = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     if left < 0:
         yield Finding("error", where, f"expired on {until}", "renew it")
-    elif left < RENEW_DAYS:
+    elif left < CERTIFICATE_DAYS:
         yield Finding("warning", where, f"expires on {until}, in {left} days", "renew it")
     else:
         yield Finding("ok", where, f"valid until {until}")
@@ -103,11 +97,22 @@ def _certificate(mqtt: MqttConfig, device: str) -> Iterator[Finding]:
         )
 
 
+def _authority(where: str, path: Path) -> Iterator[Finding]:
+    """Say whether a readable file holds a certificate that can vouch for a server."""
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except (ssl.SSLError, OSError):
+        yield Finding("error", where, f"{path} holds no certificate", "it must be PEM text")
+
+
 def _updates(config: Config) -> Iterator[Finding]:
     updates = config.updates
     if updates is None:
         yield Finding("warning", "[updates]", "is absent: no bundle is fetched", "fine if bundles come by hand")
         return
+    if updates.ca is not None:
+        unreadable = _readable("[updates] ca", updates.ca)
+        yield from [unreadable] if unreadable else _authority("[updates] ca", updates.ca)
     where = "[updates] root"
     if (finding := _readable(where, updates.root)) is not None:
         yield finding

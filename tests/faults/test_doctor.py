@@ -322,7 +322,7 @@ def _(setup: Setup) -> None:
     setup.server.answers[".zip"] = body(b"x" * published.stat().st_size)
 
 
-@broken("updates' authority is missing", "updates: updates.ca: there is no file {folder}/none.pem")
+@broken("updates' authority is missing", "[updates] ca: {folder}/none.pem cannot be read: No such file")
 def _(setup: Setup) -> None:
     setup.change('root = "root.json"', 'root = "root.json"\nca = "none.pem"')
 

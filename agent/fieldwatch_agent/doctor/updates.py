@@ -29,9 +29,6 @@ def try_updates(config: Config) -> Iterator[Finding]:
         root = durable.read(updates.root)
     except OSError:
         return  # check has said it
-    if updates.ca is not None and not updates.ca.is_file():
-        yield Finding("error", WHERE, f"updates.ca: there is no file {updates.ca}", "it says which server to trust")
-        return
     with tempfile.TemporaryDirectory(prefix="fieldwatch-doctor-", ignore_cleanup_errors=True) as folder:
         scratch = Path(folder)
         trusted = config.state.dir / "tuf"

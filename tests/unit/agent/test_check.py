@@ -114,7 +114,7 @@ def test_all_problems_at_once(folder: Path) -> None:
         run(
             folder,
             '[mqtt]\nurl = "mqtts://broker"\nca = "root.json"\ncertificate = "device.pem"\nkey = "device.key"\n'
-            '[updates]\nurl = "https://updates/"\n',
+            '[updates]\nurl = "https://updates/"\nca = "device.key"\n',
         )
     )
     log = str(folder / "logs" / "readings.csv")
@@ -125,6 +125,7 @@ def test_all_problems_at_once(folder: Path) -> None:
     assert "does not belong to the certificate" in found.pop("[mqtt] key")
     assert found.pop("[mqtt] certificate") == "is for press-0002, the device is press-0001"
     assert "is not a root of trust" in found.pop("[updates] root")
+    assert "holds no certificate" in found.pop("[updates] ca")
     assert "is not a folder" in found.pop("[state] dir")
     assert found == {}
 
@@ -148,10 +149,11 @@ def test_a_key_of_another_certificate(folder: Path) -> None:
 
 
 def test_files_that_are_not_there(folder: Path) -> None:
-    found = bad(run(folder, '[mqtt]\nurl = "mqtts://b"\nca = "ca.pem"\n[updates]\nurl = "https://u/"\n'))
+    found = bad(run(folder, '[mqtt]\nurl = "mqtts://b"\nca = "ca.pem"\n[updates]\nurl = "https://u/"\nca = "u.pem"\n'))
     assert "no file matches" in found["[log] path"]
     assert "ca.pem cannot be read: No such file" in found["[mqtt] ca"]
     assert "root.json cannot be read: No such file" in found["[updates] root"]
+    assert "u.pem cannot be read: No such file" in found["[updates] ca"]
     assert "not encrypted" in bad(run(folder, '[mqtt]\nurl = "mqtt://far"\n'))["[mqtt] url"]
     assert "not even a folder" in bad(run(folder, base=BASE.replace("logs/", "nowhere/")))["[log] path"]
 
