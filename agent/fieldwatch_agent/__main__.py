@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldwatch_agent import __version__, system
+from fieldwatch_agent.exits import CRASHED, DONE, FAILED, REFUSED, USAGE
 from fieldwatch_agent.places import ServiceError
 from fieldwatch_agent.setup import command as setup
 
@@ -31,16 +32,9 @@ if TYPE_CHECKING:
     from fieldwatch_agent.score.replay import Replay
     from fieldwatch_agent.service import Service
 
-DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
-CRASHED = 70
-"""The command ended by an error that it does not know, with a traceback: the service tells it from a failure."""
-
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code.
-
-    0 done, 1 failed, 2 wrong usage or configuration, 3 refused, 70 a fault of the program itself.
-    """
+    """Run one command and return its exit code (:mod:`.exits`)."""
     system.speak_plainly(sys.stdout, sys.stderr)
     arguments = _parser().parse_args(argv)
     try:
@@ -220,7 +214,7 @@ def _tell(findings: Sequence[Finding], as_json: bool) -> int:
         print(json.dumps([finding.__dict__ for finding in findings], indent=1))
     else:
         for finding in findings:
-            print(f"{finding.level:7} {finding.where}: {finding.what}{'; ' if finding.remedy else ''}{finding.remedy}")
+            print(finding)
     return REFUSED if any(finding.level == "error" for finding in findings) else DONE
 
 

@@ -15,10 +15,10 @@ from fieldwatch_contract.bundle import Bundle, BundleBroken, BundleError, Bundle
 from fieldwatch_contract.dossier import FILE_LIMIT, ChangedError, Dossier, DossierError, is_dossier, read
 from fieldwatch_contract.events import BundleRef
 
+from fieldwatch_agent.exits import DONE, FAILED, REFUSED, USAGE
 from fieldwatch_agent.score.basis import versions
 from fieldwatch_agent.score.repeat import Repeated, repeat
 
-DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 START_BYTES = 4096
 
 

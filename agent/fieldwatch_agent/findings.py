@@ -16,3 +16,8 @@ class Finding:
     where: str
     what: str
     remedy: str = ""
+
+    def __str__(self) -> str:
+        """As one line, the same in ``check``, ``doctor`` and ``setup``."""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.level:7} {self.where}: {self.what}{remedy}"

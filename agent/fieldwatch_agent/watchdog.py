@@ -20,13 +20,13 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from fieldwatch_agent.exits import HUNG
 from fieldwatch_agent.supervisor import LONGEST_S
 
 LOOK_S = 5.0
 """Seconds from one look to the next, while the computer is awake."""
 TELL_S = 10.0
 """Seconds that the logs have to take what is told."""
-HUNG = 71
 
 log = logging.getLogger("fieldwatch.agent")
 

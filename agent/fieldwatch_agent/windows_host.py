@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fieldwatch_agent.exits import CRASHED, FAILED, USAGE
 from fieldwatch_agent.watchdog import Watchdog, say_last
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ CHECK_S = 5.0
 STOP_S = 30.0
 HINT_MS = 20_000
 """What the service manager is told to wait for the next word while the service stops."""
-FAILED, USAGE, CRASHED = 1, 2, 70
 
 
 class Hosted:

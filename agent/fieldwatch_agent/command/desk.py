@@ -25,6 +25,7 @@ from fieldwatch_agent import system
 from fieldwatch_agent.command.answer import Task
 from fieldwatch_agent.command.rules import Refusal, judge, overdue, shown
 from fieldwatch_agent.config import Config
+from fieldwatch_agent.exits import DONE, REFUSED
 from fieldwatch_agent.send.journal import Journal, JournalError
 from fieldwatch_agent.send.mailbox import Letterbox
 from fieldwatch_agent.send.seen import Seen
@@ -165,7 +166,8 @@ class Desk:
         self._activation.catch_up()
         state, failure = self._activation.state(), self._updating.trouble()
         detail = failure.detail if failure is not None else state.note
-        well = failure is None and self._updating.code in (0, 3)  # 3: what is offered may not run here, as detail says
+        # refused is well: what is offered may not run here, and detail says why
+        well = failure is None and self._updating.code in (DONE, REFUSED)
         bundle = f"{state.current.name}/{state.current.version}" if state.current is not None else ""
         return ReplyData(
             command=command.id,

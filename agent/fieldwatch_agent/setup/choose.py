@@ -134,7 +134,7 @@ class Chooser:
             self._say(row)
         findings = list(check_log(seen.log, ()))
         for each in findings:
-            self._say(show.line(each))
+            self._say(str(each))
         if self._person.there and not self._person.agrees("Is this right?", ""):
             raise NoLog(
                 "name the log with --log 'PATTERN', and what is read wrongly with --set KEY=VALUE, a key of [log]"

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fieldwatch_agent.exits import DONE, FAILED, REFUSED, USAGE
 from fieldwatch_agent.findings import Finding
 
-DONE, FAILED, USAGE, REFUSED = 0, 1, 2, 3
 EXAMPLE = "setup --url https://fieldwatch.example.org:8443"
 
 
@@ -109,7 +109,7 @@ class _Usage(Exception):
 
 
 def _enrolled(state: Path) -> bool:
-    from fieldwatch_agent.enrol.enroll import IDENTITY
+    from fieldwatch_agent.enrol.settings import IDENTITY
 
     return (state / "identity" / IDENTITY).exists()
 

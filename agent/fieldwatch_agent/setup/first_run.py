@@ -24,10 +24,9 @@ from fieldwatch_contract.topics import DEVICE_ID
 
 from fieldwatch_agent import durable
 from fieldwatch_agent.config import Config, load, parse
-from fieldwatch_agent.enrol.enroll import IDENTITY, Wish, enroll
-from fieldwatch_agent.enrol.settings import Settings, own_sections, render, replace
+from fieldwatch_agent.enrol.enroll import Wish, enroll
+from fieldwatch_agent.enrol.settings import IDENTITY, Settings, own_sections, render, replace
 from fieldwatch_agent.findings import Finding
-from fieldwatch_agent.setup import show
 from fieldwatch_agent.setup.choose import Chooser, Chosen
 from fieldwatch_agent.setup.person import Person
 
@@ -188,7 +187,7 @@ class FirstRun:
         self._say("")
         for each in report.findings:
             if each.level != "ok" and each not in shown:
-                self._say(show.line(each))
+                self._say(str(each))
         wrong = [each for each in report.findings if each.level == "error"]
         if not any(each.where not in NETWORK for each in wrong):
             report.service = self._start()

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 from fieldwatch_contract import clock
 
-from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.setup.understand import Understood
 
 ROWS, COLUMNS = 3, 8
@@ -42,12 +41,6 @@ def head(seen: Understood) -> Iterator[str]:
     texts = [name for name in found.parser.sensors if name not in seen.numeric]
     if texts:
         yield f"  columns without numbers: {', '.join(texts)[:200]}"
-
-
-def line(finding: Finding) -> str:
-    """Return a finding as one line, the same in ``check``, ``doctor`` and here."""
-    remedy = f"; {finding.remedy}" if finding.remedy else ""
-    return f"{finding.level:7} {finding.where}: {finding.what}{remedy}"
 
 
 def span(seconds: float) -> str:

@@ -17,13 +17,12 @@ from fieldwatch_contract import clock
 from fieldwatch_contract.events import Trouble
 
 from fieldwatch_agent import system
+from fieldwatch_agent.exits import DONE, FAILED, REFUSED, USAGE
 
 LIMIT_S = 3600.0
 """An updater that runs longer, sleep not counted, is stopped: its self-test never ends. Such attempts are counted."""
-ENDS = frozenset({0, 1, 3})
+RECORDED = frozenset({DONE, FAILED, REFUSED})
 """Exit codes with which the updater has recorded its result."""
-MISCONFIGURED = 2
-"""Its exit code where the configuration is wrong: it was changed since the service read it."""
 
 SHOW = "'fieldwatch-agent update --config F' shows why; report it if it happens again"
 
@@ -72,13 +71,13 @@ class Updating:
         self._process = None
         self.ended, self.code = self._begun, code
         self._plan()
-        if code == MISCONFIGURED:
+        if code == USAGE:  # it was changed since the service read it
             self._tell(
                 "the updater cannot use the configuration as it is now; the service still runs with the one before",
                 "'fieldwatch-agent check --config F' names the lines: correct them before the next start",
             )
         else:
-            known = code in ENDS and not self._killed
+            known = code in RECORDED and not self._killed
             self._tell("" if known else f"the updater ended without a result (exit code {code})")
 
     def stop(self) -> bool:
