@@ -45,6 +45,7 @@ from fieldwatch_agent.score.tally import Tally
 LITTLE_ROOM = 20_000_000
 """Bytes: what SQLite's write-ahead log and a new bundle may need at the same time."""
 CERTIFICATE_DAYS = 30
+"""A certificate that ends sooner is a trouble, and a warning of ``check``."""
 UNJUDGED_SHARE = 0.5
 REREAD = (
     "set this computer's clock; if it is right, it was wrong when that reading was accepted: stop the agent, move "

@@ -40,6 +40,12 @@ def _of_windows() -> str:
     return "" if failed.value > 0 else name.value
 
 
+def offset(zone: str, ts: int) -> int:
+    """Return by how much (µs) a zone is ahead of UTC at ``ts`` (µs)."""
+    there = datetime.fromtimestamp(ts / SECOND, UTC).astimezone(ZoneInfo(zone)).utcoffset() or timedelta()
+    return there // timedelta(microseconds=1)
+
+
 def zone_for(ahead: int, ts: int, local: str | None) -> str | None:
     """Return the zone that is ``ahead`` (µs) of UTC at ``ts`` (µs): ``local`` where it fits, else a fixed one.
 
@@ -50,10 +56,8 @@ def zone_for(ahead: int, ts: int, local: str | None) -> str | None:
     >>> zone_for(-5 * 3_600_000_000, 1_768_608_000_000_000, "Europe/Berlin")
     'Etc/GMT+5'
     """
-    if local is not None:
-        there = datetime.fromtimestamp(ts / SECOND, UTC).astimezone(ZoneInfo(local)).utcoffset() or timedelta()
-        if there // timedelta(microseconds=1) == ahead:
-            return local
+    if local is not None and offset(local, ts) == ahead:
+        return local
     hours, rest = divmod(ahead, _HOUR)
     if rest or not -12 <= hours <= 14:
         return None

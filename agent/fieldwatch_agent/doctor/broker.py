@@ -15,6 +15,7 @@ from fieldwatch_contract import causes
 
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.findings import Finding
+from fieldwatch_agent.send.answers import NO_SUBSCRIBERS
 from fieldwatch_agent.send.connection import Connection, Timing
 from fieldwatch_agent.send.presence import STOPPED, Presence
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
 PATIENCE_S = 20.0
-NOBODY = 0x10
-"""MQTT 5, reason code 0x10: no matching subscribers."""
 WHERE = "broker"
 
 
@@ -109,7 +108,7 @@ def _judge(trial: _Trial, link: Connection, name: str) -> Iterator[Finding]:
     elif trial.taken.is_failure:
         what = f"it does not take what we publish: {causes.code(trial.taken)}"
         yield Finding("error", WHERE, f"{name}: {what}", "its access rules must let this device write its own topics")
-    elif trial.taken.value == NOBODY:
+    elif trial.taken.value == NO_SUBSCRIBERS:
         what = "it takes what we publish, but nobody listens: ingest does not run, or has no access"
         yield Finding("error", WHERE, f"{name}: {what}", "start ingest at the centre; nothing is lost meanwhile")
     else:

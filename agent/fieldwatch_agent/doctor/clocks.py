@@ -32,7 +32,7 @@ from fieldwatch_agent.check_log import take_sample
 from fieldwatch_agent.config import Config
 from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.log.tail import Tail
-from fieldwatch_agent.zones import local_zone, zone_for
+from fieldwatch_agent.zones import local_zone, offset, zone_for
 
 WHERE, ZONE = "clock", "[log.timestamp] timezone"
 SKEW = 5 * clock.MINUTE
@@ -84,7 +84,7 @@ def compare(newest: Newest | None, server: Server | None, zone: str, local: str 
         if newest.zoned:
             yield Finding("warning", "device's clock", f"{what}, and say their zone", "set the device's clock or zone")
             return
-        ahead = quarters + _offset(zone, newest.ts)
+        ahead = quarters + offset(zone, newest.ts)
         right = zone_for(ahead, newest.ts, local)
         remedy = f'set [log.timestamp] timezone = "{right}"' if right else "set it to the zone of the device's clock"
         fixed = '; or the zone\'s name, such as "Europe/Berlin", if its clock changes in summer'
@@ -138,14 +138,6 @@ def _server(config: Config) -> Server | None:
             continue  # why it cannot be reached, the update tells
         return Server(name, int((there - datetime.now(UTC)).total_seconds() * clock.SECOND))
     return None
-
-
-def _offset(zone: str, ts: int) -> int:
-    """Return by how much (µs) the configured zone is ahead of UTC at ``ts``."""
-    from zoneinfo import ZoneInfo
-
-    there = datetime.fromtimestamp(ts / clock.SECOND, UTC).astimezone(ZoneInfo(zone)).utcoffset()
-    return 0 if there is None else int(there.total_seconds()) * clock.SECOND
 
 
 def hours(quarters: int) -> str:

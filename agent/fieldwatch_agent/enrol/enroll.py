@@ -20,12 +20,10 @@ from fieldwatch_agent import durable, places
 from fieldwatch_agent.enrol import settings as file
 from fieldwatch_agent.enrol.client import Client, Refused, trusted_authority
 from fieldwatch_agent.enrol.identity import IdentityError, check, key_text, new_key, read_key, request
+from fieldwatch_agent.enrol.settings import CA, IDENTITY, ROOT, UPDATES_CA
 
-IDENTITY = "device.pem"
-"""Key and certificate in one file, so that a renewal replaces both at once, whenever the power fails."""
 PENDING = "request.key"
 """The key while the certificate is being asked for."""
-CA, UPDATES_CA, ROOT = "ca.pem", "updates-ca.pem", "root.json"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+IDENTITY = "device.pem"
+"""Key and certificate in one file, so that a renewal replaces both at once, whenever the power fails."""
+CA, UPDATES_CA, ROOT = "ca.pem", "updates-ca.pem", "root.json"
+"""The other files in the folder of the identity."""
+
 
 class NotReplaceable(ValueError):
     """The file is written in a way in which a section cannot be replaced safely; the message says what to do."""
@@ -83,17 +88,17 @@ url = {_text(enrolled.url)}   # where the certificate is renewed
         "mqtt": f"""\
 [mqtt]
 url = {_text(enrolled.broker)}
-ca = {_text(files / "ca.pem")}
-certificate = {_text(files / "device.pem")}   # key and certificate in one file
-key = {_text(files / "device.pem")}
+ca = {_text(files / CA)}
+certificate = {_text(files / IDENTITY)}   # key and certificate in one file
+key = {_text(files / IDENTITY)}
 """,
     }
     if enrolled.updates is not None:
-        own = f"ca = {_text(files / 'updates-ca.pem')}"
+        own = f"ca = {_text(files / UPDATES_CA)}"
         made["updates"] = f"""\
 [updates]
 url = {_text(enrolled.updates)}
-root = {_text(files / "root.json")}   # the trust root, checked against the token
+root = {_text(files / ROOT)}   # the trust root, checked against the token
 {own if enrolled.updates_ca else "# ca = …   # default: the system's certificate store"}
 channel = {_text(enrolled.channel)}
 interval = "15m"
