@@ -7,6 +7,9 @@ SEED ?=
 SUITE ?=
 SIGN ?=
 
+# What is imported is compiled once and kept: else each of hundreds of processes compiles its libraries anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load test-lowest package package-linux test-packages msi test-windows lock clean help
 
 help: ## list the targets

@@ -36,6 +36,7 @@ PATIENCE = 60.0
 """Seconds that something may take before a test gives up on it; never a promise of speed."""
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # some tests import onnxruntime before contract.scoring does
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of hundreds of processes compiles its libraries anew
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # jsonschema imports it, for 4 s, to know IRIs
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -328,5 +329,4 @@ def clean_env(tmp_path: Path) -> Mapping[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FIELDWATCH_", "ORT_", "XDG_"))}
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of hundreds of processes compiles its libraries anew
     return kept | {"HOME": str(home), "PYTHONPATH": str(ROOT)}
