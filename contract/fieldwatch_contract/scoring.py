@@ -29,6 +29,7 @@ from fieldwatch_contract.bundle import (
     BundleError,
     BundleFailed,
     BundleMisfit,
+    Manifest,
     ModelSpec,
     no_memory,
 )
@@ -87,7 +88,7 @@ class Scores:
             score=np.where(rows, np.float32("nan"), self.score),
             verdict=np.where(rows, np.int8(CODES[Verdict.UNKNOWN]), self.verdict),
             contributions=np.where(rows[:, None], np.float32(0), self.contributions),
-            why=np.where(rows, np.int8(WHYS.index(why)), self.why),
+            why=np.where(rows, _code(why), self.why),
         )
 
 
@@ -190,7 +191,7 @@ class _Model:
             neutral = _neutral(bundle, spec)
             self._neutral = None if neutral is None else neutral.reshape(-1, len(bundle.manifest.sensors)).T
 
-    def run(self, rows: NDArray[np.float64], count: int, manifest: Any) -> _Raw:
+    def run(self, rows: NDArray[np.float64], count: int, manifest: Manifest) -> _Raw:
         """Return what the last ``count`` rows give."""
         sensors = rows.shape[1]
         if self.spec.input == "rows":
@@ -198,6 +199,7 @@ class _Model:
             fed: NDArray[Any] = rows[len(rows) - count - past :]
         else:
             past = 0
+            assert manifest.features is not None  # else it is no manifest
             fed = features.compute(rows, count, manifest.features)
         score, contributions = self._infer(fed)
         score = score[past:]

@@ -13,7 +13,7 @@ from fieldwatch_contract.commands import ReplyData
 from pydantic import BaseModel
 
 from fieldwatch_agent.config import Config
-from fieldwatch_agent.score.again import NotThereError, Range, picture, replay
+from fieldwatch_agent.score.again import NotThereError, Range, evidence_of, summaries
 from fieldwatch_agent.update.activation import Activation
 
 
@@ -38,8 +38,8 @@ def answer(config: Config, task: Task) -> ReplyData:
             return failed.model_copy(update={"detail": "no bundle is active here, so nothing can be scored"})
         named = {"bundle": f"{bundle.manifest.name}/{bundle.manifest.version}"}
         if task.kind == "replay":
-            return reply.model_copy(update=named | {"replay": replay(config.log, bundle, wanted)})
-        return reply.model_copy(update=named | {"evidence": picture(config.log, bundle, wanted, task.model)})
+            return reply.model_copy(update=named | {"replay": summaries(config.log, bundle, wanted)})
+        return reply.model_copy(update=named | {"evidence": evidence_of(config.log, bundle, wanted, task.model)})
     except NotThereError as error:
         return failed.model_copy(update={"outcome": "refused", "detail": str(error)})
     except (BundleError, OSError, MemoryError) as error:

@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from fieldwatch_agent.log.tail import Tail
 from fieldwatch_agent.score.decide import ALERT_SENSORS
 from fieldwatch_agent.score.evidence import evidence
-
-BLOCK_BYTES = 768 * 1024
+from fieldwatch_agent.score.past import BLOCK_BYTES
 
 
 class NotThereError(Exception):
@@ -104,7 +103,7 @@ class _Sum:
             self.highest, self.highest_at = float(score.max()), int(part.ts[part.present][score.argmax()])
 
 
-def replay(log: LogConfig, bundle: Bundle, wanted: Range) -> list[ModelReplay]:
+def summaries(log: LogConfig, bundle: Bundle, wanted: Range) -> list[ModelReplay]:
     """Return what each model says of ``wanted``. Raises :class:`NotThereError`, also where it holds no reading."""
     sums: dict[str, _Sum] = {}
     for part in scored(log, bundle, wanted):
@@ -127,7 +126,7 @@ def replay(log: LogConfig, bundle: Bundle, wanted: Range) -> list[ModelReplay]:
 
 
 @dataclass
-class _Picture:
+class _Rows:
     """Rows of one range with what a model says of them; ``sums`` of its contributions, float64 ``[S]``."""
 
     sums: NDArray[np.float64]
@@ -136,13 +135,13 @@ class _Picture:
     scores: list[float] = field(default_factory=list)
 
 
-def picture(log: LogConfig, bundle: Bundle, wanted: Range, model: str = "") -> Evidence:
+def evidence_of(log: LogConfig, bundle: Bundle, wanted: Range, model: str = "") -> Evidence:
     """Return the readings of ``wanted``, with the scores of ``model`` (default: the bundle's first).
 
     Raises :class:`NotThereError`, also where there are more than :data:`.commands.EVIDENCE_ROWS` or none.
     """
     manifest = bundle.manifest
-    found = _Picture(np.zeros(len(manifest.sensors)))
+    found = _Rows(np.zeros(len(manifest.sensors)))
     for part in scored(log, bundle, wanted):
         judged = next((each for each in part.scores if each.model == model), part.scores[0])
         found.ts += part.ts.tolist()

@@ -29,12 +29,12 @@ from fieldwatch_contract.scoring import Scores
 from numpy.typing import NDArray
 
 from fieldwatch_agent.log.tail import Tail
+from fieldwatch_agent.score.past import BLOCK_BYTES
 from fieldwatch_agent.score.rules import Rules, States
 from fieldwatch_agent.send.journal import Progress
 
 HISTORY_ROWS = 43_200
 """Periods before the newest row that are folded at most: thirty days of minutes."""
-BLOCK_BYTES = 768 * 1024
 
 
 class Handover:

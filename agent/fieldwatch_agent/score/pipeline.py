@@ -41,6 +41,7 @@ from fieldwatch_agent.score.decide import EVIDENCE_ROWS, Decider, Decision
 from fieldwatch_agent.score.handover import Handover
 from fieldwatch_agent.score.intake import Accepted, Intake
 from fieldwatch_agent.score.numbering import Numbering
+from fieldwatch_agent.score.past import BLOCK_BYTES
 from fieldwatch_agent.score.refill import Refill
 from fieldwatch_agent.score.rules import States
 from fieldwatch_agent.score.tally import Recent, Tally
@@ -49,9 +50,6 @@ from fieldwatch_agent.send.journal import REJECTS_KEPT, Commit, Draft, Journal, 
 
 log = logging.getLogger("fieldwatch.agent")
 
-BLOCK_BYTES = 768 * 1024
-"""Bytes read at once; about 1,000 lines of 100 sensors. Larger blocks score faster (10 % faster than 256 KiB) and take
-more memory while a backlog is read (30 MB)."""
 REJECT_BYTES = 4096
 """Bytes kept of a refused line."""
 
