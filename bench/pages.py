@@ -12,18 +12,17 @@ import json
 import shutil
 import sys
 import tempfile
-import threading
-import time
+from contextlib import closing
 from pathlib import Path
 
 from fieldwatch_cloud.store import Store, sqlite_url
-from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_contract import clock
 from playwright.sync_api import Browser, sync_playwright
 
 from bench.rounds import conditions
 from tests.browser import seed
-from tests.conftest import find_port
+from tests.conftest import find_port, serving
 
 ROUNDS = 5
 PATIENCE_MS = 120_000
@@ -57,22 +56,13 @@ def fleet(browser: Browser, devices: int) -> tuple[list[int], list[float]]:
         store = Store(sqlite_url(Path(folder) / "cloud.db"))
         seed.many(store, clock.now(), devices, devices // 50)
         settings = WebSettings(port=find_port())
-        server = make_server(create_app(store, store.live, settings), settings)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.05)
+        with closing(store), serving(create_app(store, store.live, settings), settings):
             first = browser.new_context()
             first.set_default_timeout(PATIENCE_MS)
             page = first.new_page()
             page.goto(settings.start_url)
             session = first.storage_state()
             return tuple(zip(*(once(browser, settings.url, session) for _ in range(ROUNDS)), strict=True))  # type: ignore[return-value]
-        finally:
-            server.should_exit = True
-            thread.join(20)
-            store.close()
 
 
 def once(browser: Browser, url: str, session: object) -> tuple[int, float]:

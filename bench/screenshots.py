@@ -11,19 +11,18 @@ import io
 import shutil
 import sys
 import tempfile
-import threading
-import time
+from contextlib import closing
 from pathlib import Path
 
 from fieldwatch_cloud.alerts.routing import Route, Routing, Step
 from fieldwatch_cloud.store import Store, cards, sqlite_url
-from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_contract import clock
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser import seed
-from tests.conftest import find_port
+from tests.conftest import find_port, serving
 
 DOCS = Path(__file__).parents[1] / "docs"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-proxy-server"]
@@ -62,19 +61,10 @@ def main() -> int:
         for device, card in CARDS.items():
             store.name(device, card, "demo")
         settings = WebSettings(port=find_port())
-        server = make_server(create_app(store, store.live, settings), settings)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.05)
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-                large = draw(browser, settings.start_url, options.out)
-        finally:
-            server.should_exit = True
-            thread.join(20)
-            store.close()
+        app = create_app(store, store.live, settings)
+        with closing(store), serving(app, settings), sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+            large = draw(browser, settings.start_url, options.out)
     return 1 if large else 0
 
 

@@ -21,14 +21,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
+from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
+    from fieldwatch_cloud.web import WebSettings
+
+    from tests.mailbox import Mailbox
     from tests.windows import Windows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,17 +138,34 @@ def find_port() -> int:
 
 
 @contextmanager
-def running(server: ThreadingHTTPServer) -> Iterator[int]:
+def running(server: ThreadingTCPServer) -> Iterator[int]:
     """Let a server answer until the end of the block; its port."""
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
-        yield server.server_port
+        yield int(server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def serving(app: FastAPI, settings: WebSettings) -> Iterator[uvicorn.Server]:
+    """Let a dashboard answer until the end of the block."""
+    from fieldwatch_cloud.web import make_server
+
+    server = make_server(app, settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), "the dashboard's server")
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
 
 
 def answers(port: int) -> bool:
@@ -203,6 +225,16 @@ def spawn() -> Iterator[Spawn]:
     yield start
     for process in reversed(started):
         end(process)
+
+
+@pytest.fixture
+def box() -> Iterator[Mailbox]:
+    """A mail server that takes everything."""
+    from tests.mailbox import Mailbox
+
+    made = Mailbox()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import email.policy
-import socketserver
 import ssl
-import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from email import message_from_bytes
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, Literal
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from tests.conftest import find_port
+from tests.conftest import find_port, running
 
 Act = Literal["take", "451", "554", "cut", "cut before", "slow", "550 rcpt", "450 rcpt"]
+
+
+TO_MAIL = """
+[alerts]
+late = "9999d"
+[[alerts.routes]]
+name = "lab"
+match = {{kind = ["fault"]}}
+steps = [{{to = ["lab-mail"]}}]
+[notify.smtp]
+host = "127.0.0.1"
+port = {smtp}
+security = "none"
+sender = "fieldwatch@lab.example"
+[notify.channels.lab-mail]
+kind = "email"
+to = {to}
+"""
+"""A part of ``cloud.toml``: every fault is a mail to ``to`` (a list), through the server at port ``smtp``."""
 
 
 class Mailbox:
@@ -115,20 +134,15 @@ class Hooks:
             def handle_error(self, *_: object) -> None:
                 """A client that has gone is what these tests make."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        server = Server(("127.0.0.1", 0), Handler)
         if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.server_address[1])
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        self._running = ExitStack()
+        self.port = self._running.enter_context(running(server))
 
     def stop(self) -> None:
         """End it."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._running.close()
 
 
 class Dripping:
@@ -139,7 +153,7 @@ class Dripping:
         self.left = 0
         outer = self
 
-        class Handler(socketserver.StreamRequestHandler):
+        class Handler(StreamRequestHandler):
             def handle(self) -> None:
                 outer.attempts += 1
                 try:
@@ -150,18 +164,9 @@ class Dripping:
                 except OSError:
                     outer.left += 1
 
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = True
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return int(self._server.server_address[1])
+        self._running = ExitStack()
+        self.port = self._running.enter_context(running(ThreadingTCPServer(("127.0.0.1", 0), Handler)))
 
     def stop(self) -> None:
         """End it."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._running.close()

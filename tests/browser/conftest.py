@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 from fieldwatch_cloud.store import Store
-from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_contract import clock
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.browser import seed
-from tests.conftest import find_port, wait_until
+from tests.conftest import find_port, serving
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -83,17 +83,8 @@ class Watch:
 def _serve(store: Store, alerts: dict[str, str], now: int) -> Iterator[Site]:
     settings = WebSettings(port=find_port())
     app = create_app(store, store.live, settings)
-    server = make_server(app, settings)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the dashboard's server")
-    try:
+    with closing(store), serving(app, settings) as server:
         yield Site(store, settings, server, alerts, now, app.state.accounts.admit)
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        store.close()
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

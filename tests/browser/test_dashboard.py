@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
 from fieldwatch_cloud.store import tables as t
-from fieldwatch_cloud.web import WebSettings, create_app, make_server, tiles
+from fieldwatch_cloud.web import WebSettings, create_app, tiles
 from fieldwatch_cloud.web.assets import Assets
 from fieldwatch_contract import clock
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -25,7 +22,7 @@ from sqlalchemy import delete
 from tests.browser import seed
 from tests.browser.conftest import Enter, Site
 from tests.browser.every import address, settled
-from tests.conftest import Broker, find_port, wait_until
+from tests.conftest import Broker, find_port, serving, wait_until
 
 
 def add(site: Site, name: str) -> seed.Device:
@@ -521,21 +518,6 @@ def test_a_stream_that_lives_is_not_live_without_a_broker(
         context.close()
         ingest.stop()
         store.close()
-
-
-@contextmanager
-def serving(app: FastAPI, settings: WebSettings) -> Iterator[None]:
-    """A server of one's own, which ends with the block."""
-    server = make_server(app, settings)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the dashboard's server")
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(

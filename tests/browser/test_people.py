@@ -6,8 +6,8 @@ import json
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,17 @@ import pytest
 from fieldwatch_cloud.access.accounts import Accounts
 from fieldwatch_cloud.access.roles import Role
 from fieldwatch_cloud.store.audit import check, entries
-from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_contract import clock, topics
 from paho.mqtt import publish, subscribe
 from paho.mqtt.client import MQTTv5
 from playwright.sync_api import Browser, expect
 
 from tests.browser import seed
-from tests.conftest import Broker, Spawn, find_port, wait_until
+from tests.conftest import Broker, Spawn, find_port, serving, wait_until
 from tests.delivery import START, alert, alert_draft
 from tests.lakes import MINUTE, LakeMaker
-from tests.mailbox import Mailbox
+from tests.mailbox import TO_MAIL, Mailbox
 from tests.unit.cloud.wire import message
 
 PASSWORD = "correct horse battery"
@@ -35,12 +35,9 @@ PASSWORD = "correct horse battery"
 def test_a_persons_way(tmp_path: Path, chromium_path: str, _chromium: Callable[[str], Browser]) -> None:
     store, alerts = seed.make(tmp_path, clock.now(), devices=2, sensors=45, hours=5)
     settings = WebSettings(port=find_port())
-    server = make_server(create_app(store, store.live, settings), settings)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the server")
-    admin, ada = (_chromium(chromium_path).new_context() for _ in range(2))
-    try:
+    app = create_app(store, store.live, settings)
+    browser = _chromium(chromium_path)
+    with closing(store), serving(app, settings), browser.new_context() as admin, browser.new_context() as ada:
         page = admin.new_page()
         page.goto(settings.start_url)
         page.get_by_role("link", name="People").click()
@@ -83,12 +80,6 @@ def test_a_persons_way(tmp_path: Path, chromium_path: str, _chromium: Callable[[
             assert check(entries(db))[2] == ""
             assert [one.who for one in entries(db) if one.action == "alert.judge"] == ["ada@lab.example"]
         assert Accounts(store).person("ada@lab.example").role is Role.ENGINEER
-    finally:
-        admin.close()
-        ada.close()
-        server.should_exit = True
-        thread.join(20)
-        store.close()
 
 
 DEVICE = "press-0"
@@ -97,31 +88,9 @@ TOLD = """
 port = {port}
 [broker]
 url = "{broker}"
-[alerts]
-late = "9999d"
-[[alerts.routes]]
-name = "lab"
-match = {{kind = ["fault"]}}
-steps = [{{to = ["lab-mail"]}}]
 [notify]
 url = "http://127.0.0.1:{port}/"
-[notify.smtp]
-host = "127.0.0.1"
-port = {smtp}
-security = "none"
-sender = "fieldwatch@lab.example"
-[notify.channels.lab-mail]
-kind = "email"
-to = ["ada@lab.example"]
 """
-
-
-@pytest.fixture
-def box() -> Iterator[Mailbox]:
-    """A mail server."""
-    made = Mailbox()
-    yield made
-    made.stop()
 
 
 @pytest.mark.timeout(300)
@@ -144,7 +113,8 @@ def test_from_a_mail_to_labels_that_training_takes(
 
     broker, port = mosquitto(), find_port()
     config = tmp_path / "cloud.toml"
-    config.write_text(TOLD.format(port=port, broker=broker.url, smtp=box.port))
+    told = TO_MAIL.format(smtp=box.port, to=["ada@lab.example"])
+    config.write_text(TOLD.format(port=port, broker=broker.url) + told)
     cloud = [sys.executable, "-m", "fieldwatch_cloud"]
     for name, role in (("boss@lab.example", "admin"), ("ada@lab.example", "engineer")):
         invited = subprocess.run(

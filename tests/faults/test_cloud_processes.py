@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from tests.conftest import ROOT, Broker, Spawn, end, find_port, wait_until
 from tests.delivery import DEVICE, alert, alert_draft, result
-from tests.mailbox import Mailbox
+from tests.mailbox import TO_MAIL, Mailbox
 from tests.unit.cloud.wire import message
 
 TOKEN = "t" * 32
@@ -37,20 +37,6 @@ api_token = "{token}"
 [broker]
 url = "{broker}"
 group = "ingest"
-[alerts]
-late = "9999d"
-[[alerts.routes]]
-name = "lab"
-match = {{kind = ["fault"]}}
-steps = [{{to = ["lab-mail"]}}]
-[notify.smtp]
-host = "127.0.0.1"
-port = {smtp}
-security = "none"
-sender = "fieldwatch@lab.example"
-[notify.channels.lab-mail]
-kind = "email"
-to = ["ana@lab.example"]
 """
 
 
@@ -82,7 +68,8 @@ def test_processes_share_the_work_and_one_that_is_killed_is_followed(
 ) -> None:
     broker, box, port = mosquitto(), Mailbox(), find_port()
     config = tmp_path / "cloud.toml"
-    config.write_text(CONFIG.format(port=port, token=TOKEN, broker=broker.url, smtp=box.port))
+    text = CONFIG.format(port=port, token=TOKEN, broker=broker.url)
+    config.write_text(text + TO_MAIL.format(smtp=box.port, to=["ana@lab.example"]))
     store = Store(sqlite_url(tmp_path / "fieldwatch.db"))
 
     def start(command: str) -> subprocess.Popen[str]:

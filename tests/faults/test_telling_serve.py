@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,39 +16,16 @@ from paho.mqtt.client import MQTTv5
 
 from tests.conftest import ROOT, Broker, Spawn, find_port, wait_until
 from tests.delivery import DEVICE, alert, alert_draft
-from tests.mailbox import Mailbox
+from tests.mailbox import TO_MAIL, Mailbox
 from tests.unit.cloud.wire import message
 
-ROUTES = """
-[alerts]
-late = "9999d"
-[[alerts.routes]]
-name = "lab"
-match = {{kind = ["fault"]}}
-steps = [{{to = ["lab-mail"]}}]
-[notify.smtp]
-host = "127.0.0.1"
-port = {smtp}
-security = "none"
-sender = "fieldwatch@lab.example"
-[notify.channels.lab-mail]
-kind = "email"
-to = ["ana@lab.example", "ben@lab.example"]
-"""
-
-
-@pytest.fixture
-def box() -> Iterator[Mailbox]:
-    """A mail server."""
-    made = Mailbox()
-    yield made
-    made.stop()
+PEOPLE = ["ana@lab.example", "ben@lab.example"]
 
 
 def write_config(folder: Path, broker: str, smtp: int) -> tuple[Path, int]:
     port = find_port()
     path = folder / "cloud.toml"
-    path.write_text(f'[web]\nport = {port}\n[broker]\nurl = "{broker}"\n{ROUTES.format(smtp=smtp)}')
+    path.write_text(f'[web]\nport = {port}\n[broker]\nurl = "{broker}"\n{TO_MAIL.format(smtp=smtp, to=PEOPLE)}')
     return path, port
 
 

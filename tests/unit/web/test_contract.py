@@ -7,8 +7,8 @@ import math
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from fieldwatch_cloud.access.limits import Limiter, Rule
 from fieldwatch_cloud.access.roles import Role
 from fieldwatch_cloud.live import Notice
 from fieldwatch_cloud.store import tables as t
-from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_cloud.web.api.common import TIME
 from fieldwatch_cloud.web.stream import told
 from fieldwatch_contract import clock
@@ -30,7 +30,7 @@ from sqlalchemy import Float, update
 from starlette.testclient import TestClient
 
 from tests.browser import seed
-from tests.conftest import find_port, wait_until
+from tests.conftest import find_port, serving
 from tests.unit.web.conftest import API_TOKEN, Site
 
 
@@ -57,15 +57,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fieldwatch_cloud.web.app.Limiter", Unlimited)
         app = create_app(store, store.live, settings)
-    server = make_server(app, settings)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    wait_until(lambda: server.started, "the server")
-    demo = app.state.accounts.enter(app.state.accounts.admit())
-    yield Served(settings.url, f"{settings.address.cookie}={app.state.sessions.begin(demo, '127.0.0.1', 'test')}")
-    server.should_exit = True
-    thread.join(20)
-    store.close()
+    with closing(store), serving(app, settings):
+        demo = app.state.accounts.enter(app.state.accounts.admit())
+        session = app.state.sessions.begin(demo, "127.0.0.1", "test")
+        yield Served(settings.url, f"{settings.address.cookie}={session}")
 
 
 SCRIPT = ["-H", f"Authorization: Bearer {API_TOKEN}", "--exclude-path-regex", "/(events|users|audit)$"]

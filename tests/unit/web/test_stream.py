@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 from collections.abc import Callable
 
 import httpx
 import pytest
 from fieldwatch_cloud.live import LiveFeed, Notice
-from fieldwatch_cloud.web import WebSettings, create_app, make_server
+from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_cloud.web import stream as module
 from fieldwatch_cloud.web.stream import Stream, told
 
-from tests.conftest import find_port, wait_until
+from tests.conftest import find_port, serving
 from tests.unit.web.conftest import API_TOKEN, Site
 
 
@@ -115,21 +114,13 @@ def test_many_events_are_not_a_question_each_to_the_database(monkeypatch: pytest
 def test_an_open_stream_does_not_hold_up_a_stop(fresh: Callable[..., Site], caplog: pytest.LogCaptureFixture) -> None:
     site = fresh()
     settings = WebSettings(port=find_port(), api_token=API_TOKEN)
-    server = make_server(create_app(site.store, site.store.live, settings), settings)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_until(lambda: server.started, "the server")
+    with serving(create_app(site.store, site.store.live, settings), settings) as server:
         headers = {"Authorization": f"Bearer {API_TOKEN}"}
         with httpx.stream("GET", f"{settings.url}api/v1/events", headers=headers, timeout=30) as answer:
             lines = answer.iter_lines()
             assert next(lines) == "retry: 3000"
             server.should_exit = True
             assert [line for line in lines if line] == []
-    finally:
-        server.should_exit = True
-        thread.join(30)
-    assert not thread.is_alive()
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
