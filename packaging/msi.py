@@ -32,7 +32,7 @@ from xml.etree import ElementTree
 
 import sbom
 from parts import PartError, sha256
-from payload import EPOCH, LICENCES, NAME, ROOT, SBOM, settle, version
+from payload import EPOCH, LICENCES, NAME, ROOT, SBOM, newer, settle, version
 from sign import PASSPHRASE, Signer, SigningError
 
 SPACE = uuid.UUID("6f9d2c1e-6a0b-5b52-9d0f-0b6a3a1e7f11")
@@ -179,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the MSI.", epilog="example: python packaging/msi.py")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", help="where the package goes")
     parser.add_argument("--program", type=Path, default=ROOT / "dist" / "windows" / NAME, help="the frozen agent")
-    parser.add_argument("--number", default=version(), help="the package's version; another one to try an upgrade")
+    parser.add_argument("--newer", action="store_true", help="as the next version, to try an upgrade")
     parser.add_argument("--certificate", type=Path, help="PEM, the signer's own first, then those up to the authority")
     parser.add_argument("--key", help=f"its key, a file or pkcs11: URI; {PASSPHRASE} may hold passphrase or PIN")
     parser.add_argument("--module", type=Path, help="PKCS #11 library of the key's token")
@@ -193,7 +193,7 @@ def main() -> int:
     try:
         if signer:
             sign_program(signer, options.program, *how)
-        out = build(options.program, options.dist, options.number)
+        out = build(options.program, options.dist, newer() if options.newer else version())
         if signer:
             signer.sign(out, *how)
     except (OSError, ValueError, subprocess.CalledProcessError, SigningError, PartError) as error:

@@ -50,6 +50,12 @@ def version() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
+def newer() -> str:
+    """Return the version after it: an upgrade is tried with the same program, packed once more."""
+    kept, _, last = version().rpartition(".")
+    return f"{kept}.{int(last) + 1}"
+
+
 def program(folder: Path) -> Path:
     """Return the executable in the frozen agent's folder."""
     return folder / (f"{NAME}.exe" if sys.platform == "win32" else NAME)

@@ -130,7 +130,7 @@ def install(name: str) -> None:
     check(name)
     with Status() as status:
         status.say("make the virtual environment", now=True)
-        python = environment()
+        python = environment(name)
         log = VENV / "install.log"
         log.write_bytes(b"")
         pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install"]
@@ -154,8 +154,11 @@ def check(name: str) -> None:
             )
 
 
-def environment() -> Path:
-    """Return the Python of the virtual environment, made where it is missing or of another version."""
+def environment(name: str) -> Path:
+    """Return the Python of the virtual environment, made where it is missing or of another version.
+
+    ``name``: the lock whose packages are to go in, for what is said about space.
+    """
     python = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     version = "import sys; print(sys.version_info[:2])"
     found = (
@@ -170,10 +173,10 @@ def environment() -> Path:
         if made.returncode != 0:
             words = (made.stdout + made.stderr).strip()
             if shutil.disk_usage(ROOT).free < 50_000_000:
-                raise explained("ERROR: No space left on device", "demo")
+                raise explained("ERROR: No space left on device", name)
             if "ensurepip is not available" in words:
                 raise InstallError("this Python cannot make virtual environments", "apt install python3-venv")
-            raise explained(words, "demo")
+            raise explained(words, name)
         # Python 3.11 brings setuptools, which nothing here uses.
         subprocess.run([python, "-m", "pip", "uninstall", "-qy", "setuptools"], capture_output=True, check=False)
     if subprocess.run([python, "-m", "pip", "--version"], capture_output=True, check=False).returncode != 0:

@@ -15,7 +15,7 @@ from tests.scripts import script
 windows, msi, payload = script("windows"), script("msi"), script("payload")
 ROOT: Path = payload.ROOT
 FROZEN = ROOT / "dist" / "windows" / payload.NAME
-NEWER = "0.1.99"
+NEWER: str = payload.newer()
 """The version of the same program, packed once more, for an upgrade."""
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.scripts import script
 
-msi, windows = script("msi"), script("windows")
+msi, windows, payload = script("msi"), script("windows"), script("payload")
 NAMES = {"w": "http://schemas.microsoft.com/wix/2006/wi"}
 
 
@@ -83,6 +83,15 @@ def test_windows_gets_what_the_lock_says_for_it() -> None:
     assert all(re.fullmatch(r"[\w.-]+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
     names = {line.partition("==")[0] for line in lines}
     assert len(names) == len(lines) and {"pywin32", "numpy", "onnxruntime", "tuf", "pyinstaller", "pefile"} <= names
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.1.9", "0.2.0", "1.0.0"])
+def test_the_package_to_upgrade_to_is_newer_whatever_the_version_is(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload, "version", lambda: version)
+    newer, now = ([int(part) for part in text.split(".")] for text in (payload.newer(), version))
+    assert newer > now
 
 
 def test_without_wine_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
