@@ -11,7 +11,6 @@ container image that is built.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import os
 import shutil
@@ -30,8 +29,8 @@ from payload import (
     ROOT,
     SUMMARY,
     Places,
-    glibc,
     lay_out,
+    main,
     settle,
     version,
 )
@@ -164,22 +163,5 @@ def build(program: Path, dist: Path, needs: tuple[int, int]) -> Path:
     return out
 
 
-def main() -> int:
-    """Build; 0 done, 1 failed."""
-    parser = argparse.ArgumentParser(description="Build the .deb.", epilog="example: python packaging/deb.py")
-    parser.add_argument(
-        "--dist", type=Path, default=ROOT / "dist", help="where the frozen agent is, and the package goes"
-    )
-    options = parser.parse_args()
-    program = options.dist / NAME
-    try:
-        out = build(program, options.dist, glibc(program))
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("deb", build))

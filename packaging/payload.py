@@ -7,6 +7,7 @@ What is made at installation rather than shipped (state and configuration folder
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import os
 import re
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +115,22 @@ def settle(folder: Path) -> None:
         os.utime(path, (EPOCH, EPOCH), follow_symlinks=not path.is_symlink())  # Windows knows no other
     folder.chmod(0o755)
     os.utime(folder, (EPOCH, EPOCH))
+
+
+def main(kind: str, build: Callable[[Path, Path, tuple[int, int]], Path]) -> int:
+    """Build one kind of package of the frozen agent, as a command; 0 done, 1 failed."""
+    parser = argparse.ArgumentParser(description=f"Build the .{kind}.", epilog=f"example: python packaging/{kind}.py")
+    parser.add_argument(
+        "--dist", type=Path, default=ROOT / "dist", help="where the frozen agent is, and the package goes"
+    )
+    dist = parser.parse_args().dist
+    try:
+        out = build(dist / NAME, dist, glibc(dist / NAME))
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB")
+    return 0
 
 
 def manual(help_text: str, version: str) -> str:

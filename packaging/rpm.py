@@ -15,14 +15,13 @@ each library inside the frozen folder as one that others must provide.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, ROOT, SUMMARY, Places, glibc, lay_out, settle, version
+from payload import DESCRIPTION, EPOCH, NAME, NEXT_STEP, SUMMARY, Places, lay_out, main, settle, version
 
 PLACES = Places(units="usr/lib/systemd/system", zsh="usr/share/zsh/site-functions")
 
@@ -118,6 +117,8 @@ def build(program: Path, dist: Path, needs: tuple[int, int]) -> Path:
 
     Raises :class:`OSError` or :class:`subprocess.CalledProcessError`.
     """
+    if shutil.which("rpmbuild") is None:
+        raise OSError("rpmbuild is missing: install the system package rpm (Debian) or rpm-build (others)")
     work, number, architecture = dist / "rpm", version(), os.uname().machine
     shutil.rmtree(work, ignore_errors=True)
     tree = work / "tree"
@@ -149,25 +150,5 @@ def build(program: Path, dist: Path, needs: tuple[int, int]) -> Path:
     return dist / name
 
 
-def main() -> int:
-    """Build; 0 done, 1 failed."""
-    parser = argparse.ArgumentParser(description="Build the .rpm.", epilog="example: python packaging/rpm.py")
-    parser.add_argument(
-        "--dist", type=Path, default=ROOT / "dist", help="where the frozen agent is, and the package goes"
-    )
-    options = parser.parse_args()
-    if shutil.which("rpmbuild") is None:
-        print("rpmbuild is missing: install the system package rpm (Debian) or rpm-build (others)", file=sys.stderr)
-        return 1
-    program = options.dist / NAME
-    try:
-        out = build(program, options.dist, glibc(program))
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("rpm", build))
