@@ -434,22 +434,38 @@ def _answer(arguments: argparse.Namespace) -> int:
 
 
 def _enroll(arguments: argparse.Namespace) -> int:
+    from fieldwatch_contract.reading.settings import whole
+
     from fieldwatch_agent import places
+    from fieldwatch_agent.config import ConfigError
     from fieldwatch_agent.enrol.client import Refused, Unreachable
     from fieldwatch_agent.enrol.enroll import Wish, enroll
     from fieldwatch_agent.enrol.identity import IdentityError
+    from fieldwatch_agent.enrol.settings import Unwritable
 
     token = sys.stdin.readline() if arguments.token in {None, "-"} else arguments.token
     config, state = places.folders(arguments.config, arguments.state)
-    log = None if arguments.log is None else {"path": arguments.log, "period": arguments.period}
+    log = None
+    try:
+        if arguments.log:  # as setup takes it: relative to where the command is given
+            log = {"path": str(whole(Path(arguments.log)).absolute()), "period": arguments.period}
+    except ValueError as error:
+        print(f"--log {error}", file=sys.stderr)
+        return USAGE
     wish = Wish(arguments.url, token, config, state, arguments.device, arguments.type, log)
     try:
         enroll(wish, print)
-    except Refused as error:
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except (Refused, Unwritable) as error:
         print(error, file=sys.stderr)
         return REFUSED
-    except (Unreachable, IdentityError, OSError) as error:
+    except (Unreachable, IdentityError) as error:
         print(error, file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        print(places.why_not(error), file=sys.stderr)
         return FAILED
     if config == places.config_file() and (started := places.start_service()):
         print(started)

@@ -173,6 +173,10 @@ def check_log(log: LogConfig, sensors: Sequence[str]) -> Iterator[Finding]:
     try:
         files = Tail(log.path, encoding=log.encoding, format=Parser(log, sensors)).files()
         if not files:
+            if Path(log.path).is_dir():
+                what = f"{log.path} is a folder"
+                yield Finding("error", where, what, f"name the files in it, such as {Path(log.path, '*.csv')}")
+                return
             folder = Path(log.path).parent
             missing = "" if folder.is_dir() or "*" in str(folder) else f"; there is not even a folder {folder}"
             remedy = "right if the device has not written yet"

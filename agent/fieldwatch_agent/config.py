@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from fieldwatch_contract import addresses
 from fieldwatch_contract.clock import MINUTE, SECOND
 from fieldwatch_contract.commands import KINDS, Kind
 from fieldwatch_contract.reading.settings import (
@@ -31,6 +32,7 @@ from fieldwatch_contract.reading.settings import (
     amount,
     at_least,
     base_folder,
+    whole,
 )
 from fieldwatch_contract.topics import DEVICE_ID
 from pydantic import (
@@ -65,7 +67,7 @@ def size(value: object) -> int:
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
-    return base_folder(info) / path.expanduser()
+    return base_folder(info) / whole(path)
 
 
 def _device_id(value: str) -> str:
@@ -74,30 +76,12 @@ def _device_id(value: str) -> str:
     return value
 
 
-def _broker_url(value: str) -> str:
-    parts = urlsplit(value)
-    try:
-        right = parts.scheme in {"mqtt", "mqtts"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        right = False
-    if not right or parts.path.strip("/") or parts.query:
-        raise ValueError(f'{_public(value)!r} is not "mqtt://host:port" or "mqtts://host:port"')
-    if parts.username or parts.password:
-        raise ValueError("must not hold a password: use username and password_file")
-    return value
-
-
 def _web_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f'{_public(value)!r} is not "https://host/folder/"')
-    return value
+    return addresses.web(value, "https://host/folder/")
 
 
 def _secure_url(value: str) -> str:
-    if urlsplit(value).scheme != "https" or not urlsplit(value).hostname:
-        raise ValueError(f'{_public(value)!r} is not "https://host:8443"')
-    return value
+    return addresses.web(value, "https://host:8443", ["https"])
 
 
 def _words(value: object) -> object:
@@ -121,7 +105,7 @@ class DeviceConfig(Section):
 class MqttConfig(Section):
     """``[mqtt]``: the broker. ``ca`` None = the system's certificate store."""
 
-    url: Annotated[str, AfterValidator(_broker_url)]
+    url: Annotated[str, AfterValidator(addresses.broker)]
     ca: File | None = None
     certificate: File | None = None
     key: File | None = None
@@ -255,11 +239,13 @@ def parse(path: Path, text: str, environ: Mapping[str, str] = os.environ) -> Con
 
 def _read(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        raw = whole(path).read_bytes()
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file; write one after the example config/prod/agent.toml"]) from None
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror or error}"]) from None
+    except ValueError as error:
+        raise ConfigError([f"{str(path)!r} {error}"]) from None
     try:
         return raw.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
@@ -347,7 +333,9 @@ def _explain(problem: Any, places: _Places) -> str:
         case "value_error":
             return f"{place}: {name}: {problem['ctx']['error']}"
         case "model_type" | "model_attributes_type":
-            return f"{place}: {name}: must be a section, [{'.'.join(key)}]"
+            return f"{place}: {name}: must be a section: [{'.'.join(key)}] on a line of its own, once"
+        case "string_type" | "path_type":
+            return f"{place}: {name}: must be text in quotes"
         case _:
             return f"{place}: {name}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
@@ -378,8 +366,3 @@ def _fields(section: tuple[str, ...]) -> Iterator[str]:
         ("commands",): CommandsConfig,
     }
     yield from models[section].model_fields
-
-
-def _public(url: str) -> str:
-    """Return the URL without anything that may be a password."""
-    return re.sub(r"//[^/@]*@", "//…@", url)

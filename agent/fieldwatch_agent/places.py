@@ -89,6 +89,12 @@ def folders(config: Path | None, state: Path | None) -> tuple[Path, Path]:
     return chosen, (state or (state_folder() if chosen == own else chosen.parent / "state")).absolute()
 
 
+def why_not(error: OSError) -> str:
+    """Say why a file of the configuration or the state cannot be read or written, and what would help."""
+    told = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"{told}; run this as root, or say --config FILE" if isinstance(error, PermissionError) else told
+
+
 def systemd_runs() -> bool:
     """Tell whether systemd can be asked for anything."""
     return SYSTEMD.is_dir() and shutil.which("systemctl") is not None

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from fieldwatch_contract import addresses
+from fieldwatch_contract.reading.settings import whole
 from fieldwatch_contract.topics import DEVICE_ID
 from pydantic import (
     AfterValidator,
@@ -47,7 +49,7 @@ class ConfigError(Exception):
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     base = Path(info.context["base"]) if info.context else Path()
-    return base / path.expanduser()
+    return base / whole(path)
 
 
 File = Annotated[Path, AfterValidator(_resolve)]
@@ -127,16 +129,10 @@ class BrokerConfig(_Section):
     def _valid_url(cls, url: str) -> str:
         if url == EMBEDDED:
             return url
-        parts = urlsplit(url)
         try:
-            right = parts.scheme in {"mqtt", "mqtts"} and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            right = False
-        if not right or parts.path.strip("/") or parts.query:
-            raise ValueError('must be "embedded", "mqtt://host:port" or "mqtts://host:port"')
-        if parts.username or parts.password:
-            raise ValueError("must not hold a password: use username and password_file")
-        return url
+            return addresses.broker(url)
+        except ValueError as error:
+            raise ValueError(f'{error}; or "{EMBEDDED}"') from None
 
     @field_validator("client_id")
     @classmethod
@@ -156,6 +152,10 @@ class BrokerConfig(_Section):
         return self
 
 
+def _updates(url: str) -> str:
+    return addresses.web(url, "https://host/folder/")
+
+
 class EnrolmentConfig(_Section):
     """``[enrolment]``: where devices get their certificates, and what they are told. Without it nobody can enrol.
 
@@ -166,8 +166,8 @@ class EnrolmentConfig(_Section):
     folder: File = Path("enrolment")
     host: str = "127.0.0.1"
     port: int = Field(default=8443, ge=1, le=65535)
-    broker: str = Field(pattern=r"^mqtts?://[^/\s]+$")
-    updates: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    broker: Annotated[str, AfterValidator(addresses.broker)]
+    updates: Annotated[str, AfterValidator(_updates)] | None = None
     updates_ca: File | None = None
     root: File | None = None
     channel: str = "stable"

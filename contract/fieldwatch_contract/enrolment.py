@@ -64,10 +64,10 @@ class Token:
 
     @staticmethod
     def parse(text: str) -> Token:
-        """Read a token; raises :class:`TokenError`."""
-        text = "".join(text.split())
+        """Read a token, also in quotes or behind the mark that PowerShell sends first; raises :class:`TokenError`."""
+        text = "".join(text.split()).strip("\ufeff\"'")
         if not text.startswith(PREFIX):
-            raise TokenError(f"this is no enrolment token: it begins with {PREFIX!r}")
+            raise TokenError(f"no enrolment token was given: one begins with {PREFIX!r}")
         encoded = text[len(PREFIX) :]
         try:
             whole = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)

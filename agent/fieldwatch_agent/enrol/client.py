@@ -7,8 +7,11 @@ digest in the token; only over a connection that this authority vouches for is t
 from __future__ import annotations
 
 import json
+import ssl
 import warnings
-from typing import TypeVar
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import urllib3
 from fieldwatch_contract.enrolment import (
@@ -29,6 +32,8 @@ from fieldwatch_agent.enrol.identity import pinned
 
 LIMIT = 65_536
 """Bytes of an answer."""
+OUT_OF_TIME = frozenset({9, 10})
+"""OpenSSL's codes of verification: not valid yet; expired."""
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -46,10 +51,18 @@ class Client:
     """Speaks to one enrolment service."""
 
     def __init__(self, url: str, authority: bytes | None) -> None:
-        """``authority``: PEM of who vouches for the server; None: the system's certificate store."""
+        """``authority``: PEM of who vouches for the server; None: the system's certificate store.
+
+        Raises :class:`Refused` where it is no PEM.
+        """
         self._url = url.rstrip("/")
-        tls = {} if authority is None else {"ca_cert_data": authority.decode()}
-        self._pool = web.pool(url, **tls)
+        self._tls: dict[str, Any] = {}
+        if authority is not None:
+            try:
+                self._tls["ca_cert_data"] = authority.decode("ascii")
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=self._tls["ca_cert_data"])
+            except (ssl.SSLError, ValueError) as error:
+                raise Refused("who vouches for the server is no certificate in PEM ([mqtt] ca)") from error
 
     def enrol(self, token: Token, device: str | None, request: bytes) -> Enrolled:
         """Redeem the token; raises :class:`Unreachable` or :class:`Refused`."""
@@ -62,7 +75,7 @@ class Client:
         return self._post(RENEW, body, Renewed).certificate.encode()
 
     def _post(self, path: str, body: BaseModel, kind: type[Answer]) -> Answer:
-        status, data = _ask(self._pool, "POST", self._url + path, body.model_dump_json().encode())
+        status, data = _ask("POST", self._url + path, body.model_dump_json().encode(), self._tls)
         if status == 200:
             try:
                 return kind.model_validate_json(data)
@@ -82,10 +95,10 @@ def trusted_authority(url: str, token: Token) -> bytes | None:
     """
     if token.authority == NO_PIN:
         return None
-    pool = web.pool(url, cert_reqs="CERT_NONE", assert_hostname=False)
     with warnings.catch_warnings():  # unverified on purpose: what comes is compared with the token
         warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-        status, data = _ask(pool, "GET", url.rstrip("/") + AUTHORITY, None)
+        nobody = {"cert_reqs": "CERT_NONE", "assert_hostname": False}
+        status, data = _ask("GET", url.rstrip("/") + AUTHORITY, None, nobody)
     if status != 200:
         raise Refused(f"{url} answers {status}: is this the enrolment address?")
     authority = pinned(data, token.authority)
@@ -97,17 +110,22 @@ def trusted_authority(url: str, token: Token) -> bytes | None:
     return authority
 
 
-def _ask(pool: urllib3.PoolManager, method: str, url: str, body: bytes | None) -> tuple[int, bytes]:
+def _ask(method: str, url: str, body: bytes | None, tls: Mapping[str, Any]) -> tuple[int, bytes]:
+    """Return status and body of an answer; ``tls``: urllib3's options."""
     headers = {"User-Agent": f"fieldwatch-agent/{__version__}", "Content-Type": "application/json"}
     try:
-        response = pool.request(
+        response = web.pool(url, **tls).request(
             method, url, body=body, headers=headers, timeout=TIMEOUT, retries=False, redirect=False,
             preload_content=False,
         )  # fmt: skip
         data = response.read(LIMIT + 1)
         response.close()
     except urllib3.exceptions.SSLError as error:
-        raise Refused(f"{url}: the server's certificate is not accepted: {_cause(error)}") from error
+        raise Refused(f"{url}: {_distrust(error)}") from error
+    except web.BadProxy as error:
+        raise Unreachable(f"{url} was not asked: {error}") from error
+    except urllib3.exceptions.ProxyError as error:
+        raise Unreachable(f"{url}: the proxy does not let us through: {error.original_error}") from error
     except urllib3.exceptions.HTTPError as error:
         raise Unreachable(f"{url}: no answer: {_cause(error)}") from error
     if len(data) > LIMIT:
@@ -120,6 +138,19 @@ def _why(data: bytes) -> str:
         return str(json.loads(data)["error"])
     except (ValueError, KeyError, TypeError):
         return ""
+
+
+def _distrust(error: urllib3.exceptions.SSLError) -> str:
+    """Say why there is no TLS connection."""
+    inner = error.args[0] if error.args else None
+    if not isinstance(inner, ssl.SSLCertVerificationError):
+        return f"this port does not speak TLS as the enrolment service does: is the port right? ({_cause(error)})"
+    if inner.verify_code in OUT_OF_TIME:
+        return (
+            f"the server's certificate is not accepted: {inner.verify_message}; is this PC's clock right "
+            f"({datetime.now(UTC):%Y-%m-%d %H:%M} UTC)?"
+        )
+    return f"the server's certificate is not accepted: {inner.verify_message}"
 
 
 def _cause(error: BaseException) -> str:

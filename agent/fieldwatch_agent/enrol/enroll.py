@@ -14,9 +14,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from fieldwatch_contract import addresses
 from fieldwatch_contract.enrolment import NO_PIN, Enrolled, Token, TokenError, digest
+from fieldwatch_contract.topics import DEVICE_ID
 
 from fieldwatch_agent import durable, places
+from fieldwatch_agent.config import load, parse
 from fieldwatch_agent.enrol import settings as file
 from fieldwatch_agent.enrol.client import Client, Refused, trusted_authority
 from fieldwatch_agent.enrol.identity import IdentityError, check, key_text, new_key, read_key, request
@@ -42,7 +45,8 @@ class Wish:
 def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
     """Enrol and write the files; ``say`` is told each thing that was done.
 
-    Raises :class:`.client.Refused`, :class:`.client.Unreachable`, :class:`.identity.IdentityError` or :class:`OSError`.
+    Raises :class:`.client.Refused`, :class:`.client.Unreachable`, :class:`.config.ConfigError`,
+    :class:`.identity.IdentityError`, :class:`.settings.Unwritable` or :class:`OSError`.
     """
     token = _token(wish)
     folder = wish.state / "identity"
@@ -53,14 +57,14 @@ def enroll(wish: Wish, say: Callable[[str], None]) -> Enrolled:
         )
     if not wish.config.exists() and wish.log is None:
         raise Refused(f"{wish.config} does not exist yet: say where the device's log is, with --log PATH")
-    _check_config(wish.config)
+    device = _prepared(wish, folder)
     authority = trusted_authority(wish.url, token)
     say(f"{urlsplit(wish.url).hostname} is the server that the token means")
     if not folder.is_dir():
         durable.make_folder(folder)
         places.close_to_others(folder)
     key = _key(folder / PENDING)
-    answer = Client(wish.url, authority).enrol(token, wish.device, request(key))
+    answer = Client(wish.url, authority).enrol(token, device, request(key))
     ca = authority or answer.ca.encode()
     check(answer.certificate.encode(), ca, key, answer.device)
     _write_trust(folder, answer, ca, token)
@@ -78,10 +82,10 @@ def write_identity(path: Path, key: EllipticCurvePrivateKey, certificate: bytes)
 
 
 def _token(wish: Wish) -> Token:
-    if urlsplit(wish.url).scheme != "https" or not urlsplit(wish.url).hostname:
-        raise Refused(
-            f"{wish.url!r} is no address of an enrolment service, such as https://fieldwatch.example.org:8443"
-        )
+    try:
+        addresses.web(wish.url, "https://host:8443", ["https"])
+    except ValueError as error:
+        raise Refused(f"the enrolment service's address: {error}") from error
     try:
         return Token.parse(wish.token)
     except TokenError as error:
@@ -90,7 +94,10 @@ def _token(wish: Wish) -> Token:
 
 def _key(path: Path) -> EllipticCurvePrivateKey:
     if path.exists():
-        return read_key(path.read_bytes())
+        try:
+            return read_key(path.read_bytes())
+        except IdentityError as error:
+            raise IdentityError(f"{path}: {error}; remove it, and ask for a new token if this one was used") from error
     key = new_key()
     durable.write(path, key_text(key), private=True)
     return key
@@ -110,14 +117,24 @@ def _write_trust(folder: Path, answer: Enrolled, ca: bytes, token: Token) -> Non
         durable.write(folder / UPDATES_CA, answer.updates.ca.encode())
 
 
-def _check_config(path: Path) -> None:
-    """Raise :class:`.client.Refused` where the file that is there could not be added to: before the token is used."""
-    try:
-        tomllib.loads(durable.read(path).decode("utf-8-sig"))
-    except FileNotFoundError:
-        return
-    except ValueError as error:
-        raise Refused(f"{path} is no TOML text in UTF-8: {error}; correct it first ('check' names the line)") from error
+def _prepared(wish: Wish, folder: Path) -> str | None:
+    """Return the device's id, None where only the token knows it.
+
+    Raises what :func:`enroll` does where ``agent.toml`` could not be used afterwards: before the token is used.
+    """
+    if wish.device is not None and not DEVICE_ID.fullmatch(wish.device):
+        raise Refused(f"the device's id {wish.device!r} must be 3 to 64 of a-z, 0-9 and '-', for example press-0001")
+    if wish.config.exists():
+        there = load(wish.config).device.id
+        if wish.device not in {None, there}:
+            raise Refused(f"{wish.config}: [device] id is {there!r}, and not {wish.device!r}: correct one of them")
+        return there
+    sample = file.Enrolled(wish.url, "mqtts://broker", folder, None, "stable", False)
+    text = file.render(
+        file.Settings(wish.device or "device", wish.device_type or "type", wish.log or {}, wish.state, sample)
+    )
+    parse(wish.config, text)
+    return wish.device
 
 
 def _write_config(wish: Wish, answer: Enrolled, folder: Path, say: Callable[[str], None]) -> None:
@@ -133,21 +150,25 @@ def _write_config(wish: Wish, answer: Enrolled, folder: Path, say: Callable[[str
     )
     if wish.config.exists():
         text = durable.read(wish.config).decode("utf-8-sig")
-        there = tomllib.loads(text)
-        sections = {name: made for name, made in file.cloud_sections(given).items() if name not in there}
-        if "mqtt" in there:
-            say(f"{wish.config} has a broker already: its [mqtt] stays as it is")
+        there, made = tomllib.loads(text), file.cloud_sections(given)
+        sections = {name: section for name, section in made.items() if name not in there}
+        for name in made.keys() & there.keys():
+            new = tomllib.loads(made[name])[name]["url"]
+            stays = f"{wish.config} has [{name}] already, which stays as it is"
+            say(stays if there[name].get("url") == new else f"{stays}: its url is not {new}, as enrolment says")
         if sections:
             try:
-                made = file.replace(text, sections)
-            except file.NotReplaceable as error:
+                whole = file.replace(text, sections)
+            except file.Unwritable as error:
                 raise Refused(f"{wish.config} {error}") from error
-            durable.write(wish.config, made.encode())
+            parse(wish.config, whole)
+            durable.write(wish.config, whole.encode())
             say(f"added {', '.join(f'[{name}]' for name in sections)} to {wish.config}")
         return
     if (kind := wish.device_type or answer.device_type) is None:
         raise Refused("the device's type is not known there: say it with --type, such as --type press")
-    whole = file.Settings(answer.device, kind, wish.log or {}, wish.state, given)
+    text = file.render(file.Settings(answer.device, kind, wish.log or {}, wish.state, given))
+    parse(wish.config, text)
     durable.make_folder(wish.config.parent)
-    durable.write(wish.config, file.render(whole).encode())
+    durable.write(wish.config, text.encode())
     say(f"wrote {wish.config}")

@@ -69,17 +69,30 @@ def pinned(authority: bytes, pin: bytes) -> bytes | None:
 
 
 def check(certificate: bytes, authority: bytes, key: ec.EllipticCurvePrivateKey, device: str) -> None:
-    """Raise :class:`IdentityError` unless the certificate is ``device``'s, for our key, issued by the authority."""
+    """Raise :class:`IdentityError` unless the certificate is ``device``'s, for our key, issued by the authority.
+
+    ``authority`` may hold several certificates, as while an installation changes from one authority to the next.
+    """
+    foreign = "the server sent a certificate that its own authority did not issue"
     try:
-        parsed = x509.load_pem_x509_certificate(certificate)
-        parsed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise IdentityError("the server sent a certificate that its own authority did not issue") from error
+        parsed, known = x509.load_pem_x509_certificate(certificate), x509.load_pem_x509_certificates(authority)
+    except ValueError as error:
+        raise IdentityError(foreign) from error
+    if not any(_issued(parsed, each) for each in known):
+        raise IdentityError(foreign)
     if parsed.public_key() != key.public_key():
         raise IdentityError("the server sent a certificate for another key")
     names = [str(name.value) for name in parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     if names != [device]:
         raise IdentityError(f"the server sent a certificate for {', '.join(names) or 'nobody'}, not for {device}")
+
+
+def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def life(certificate: bytes) -> tuple[datetime, datetime]:

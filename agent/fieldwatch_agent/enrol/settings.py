@@ -20,8 +20,9 @@ CA, UPDATES_CA, ROOT = "ca.pem", "updates-ca.pem", "root.json"
 """The other files in the folder of the identity."""
 
 
-class NotReplaceable(ValueError):
-    """The file is written in a way in which a section cannot be replaced safely; the message says what to do."""
+class Unwritable(ValueError):
+    """The file cannot be written as it should: a section is not safely replaced, or what goes into it is no text; the
+    message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _log(keys: Mapping[str, Any]) -> str:
 def replace(text: str, sections: Mapping[str, str]) -> str:
     """Put sections in place of those of the same name, or at the end; everything else stays to the letter.
 
-    Raises :class:`NotReplaceable` where that would change anything else.
+    Raises :class:`Unwritable` where that would change anything else.
     """
     before = tomllib.loads(text)
     lines = text.replace("\r\n", "\n").split("\n")
@@ -163,7 +164,7 @@ def replace(text: str, sections: Mapping[str, str]) -> str:
         after, wanted = {}, before
     if after != wanted:
         named = ", ".join(f"[{name}]" for name in sections)
-        raise NotReplaceable(f"cannot be changed without touching other things: edit {named} by hand")
+        raise Unwritable(f"cannot be changed without touching other things: edit {named} by hand")
     return made
 
 
@@ -197,4 +198,8 @@ def _value(value: Any) -> str:
 def _text(value: str | Path) -> str:
     """As TOML: a literal string where that is possible, so that Windows paths stay readable."""
     text = str(value)
+    if not text.isprintable():
+        if any("\ud800" <= each <= "\udfff" for each in text):
+            raise Unwritable(f"{text!r} is no text in UTF-8, so it cannot stand in agent.toml: give it another name")
+        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
     return f"'{text}'" if "\\" in text and "'" not in text else json.dumps(text, ensure_ascii=False)

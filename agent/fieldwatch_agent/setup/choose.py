@@ -10,6 +10,8 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from fieldwatch_contract.reading.settings import whole
+
 from fieldwatch_agent.check_log import check_log
 from fieldwatch_agent.findings import Finding
 from fieldwatch_agent.setup import show
@@ -50,7 +52,10 @@ class Chooser:
 
         Raises :class:`NoLog`, :class:`.person.Unanswered`, :class:`OSError`, :class:`pydantic.ValidationError`.
         """
-        path = Path(log).expanduser().absolute()
+        try:
+            path = whole(Path(log)).absolute()
+        except ValueError as error:
+            raise NoLog(f"--log {log!r} {error}") from error
         if path.is_dir():
             return self.found([path])
         pattern = str(path)

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fieldwatch_agent.config import ConfigError
     from fieldwatch_agent.enrol.client import Refused, Unreachable
     from fieldwatch_agent.enrol.identity import IdentityError
-    from fieldwatch_agent.enrol.settings import NotReplaceable
+    from fieldwatch_agent.enrol.settings import Unwritable
     from fieldwatch_agent.setup.choose import NoLog
     from fieldwatch_agent.setup.first_run import FirstRun, Options
     from fieldwatch_agent.setup.person import Person, Unanswered
@@ -91,14 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
         return failed(USAGE, "\n".join(wrong))
     except (Unanswered, _Usage) as error:
         return failed(USAGE, str(error))
-    except (NoLog, Refused, NotReplaceable) as error:
+    except (NoLog, Refused, Unwritable) as error:
         return failed(REFUSED, str(error))
     except (Unreachable, IdentityError) as error:
         return failed(FAILED, str(error))
     except OSError as error:
-        told = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        hint = "; run this as root, or say --config FILE" if isinstance(error, PermissionError) else ""
-        return failed(FAILED, f"{told}{hint}")
+        return failed(FAILED, places.why_not(error))
     if arguments.json:
         print(json.dumps(report.as_json(), indent=1, default=str))
     return DONE if report.well else REFUSED

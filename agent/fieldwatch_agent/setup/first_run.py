@@ -100,7 +100,7 @@ class FirstRun:
         """Do it all.
 
         Raises :class:`.choose.NoLog`, :class:`.person.Unanswered`, :class:`.config.ConfigError`, what
-        :func:`.enroll.enroll` raises, :class:`.settings.NotReplaceable`, :class:`pydantic.ValidationError` and
+        :func:`.enroll.enroll` raises, :class:`.settings.Unwritable`, :class:`pydantic.ValidationError` and
         :class:`OSError`.
         """
         options = self._options

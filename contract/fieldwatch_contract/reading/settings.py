@@ -22,6 +22,10 @@ from fieldwatch_contract.clock import DAY, MINUTE, SECOND
 
 _DURATIONS = {"us": 1, "µs": 1, "ms": SECOND // 1000, "s": SECOND, "m": MINUTE, "h": 60 * MINUTE, "d": DAY}
 
+LONGEST = 36_500 * DAY
+NAME = 255
+"""Characters of a file's or folder's name, on all common file systems."""
+
 
 def amount(value: object, units: Mapping[str, int], example: str) -> int:
     """Return a number with a unit as an integer; raises :class:`ValueError` for anything without a known unit."""
@@ -32,8 +36,11 @@ def amount(value: object, units: Mapping[str, int], example: str) -> int:
 
 
 def duration(value: object) -> int:
-    """Return "60s" in µs; raises :class:`ValueError` for anything without a unit."""
-    return amount(value, _DURATIONS, "60s")
+    """Return "60s" in µs; raises :class:`ValueError` for anything without a unit, and beyond a hundred years."""
+    given = amount(value, _DURATIONS, "60s")
+    if given > LONGEST:
+        raise ValueError('must be at most "36500d"')
+    return given
 
 
 def base_folder(info: ValidationInfo) -> Path:
@@ -44,8 +51,20 @@ def base_folder(info: ValidationInfo) -> Path:
 def _resolve_pattern(pattern: str, info: ValidationInfo) -> str:
     if not pattern.strip():
         raise ValueError('is empty: name the log, for example "logs/readings*.csv"')
-    expanded = Path(pattern).expanduser()
+    expanded = whole(Path(pattern))
     return str(expanded if expanded.is_absolute() else Path(glob.escape(str(base_folder(info)))) / expanded)
+
+
+def whole(path: Path) -> Path:
+    """Return a path with ``~`` replaced; raises :class:`ValueError` where there can be no such file."""
+    if "\0" in str(path):
+        raise ValueError("holds a zero character, which no path can")
+    if any(len(part) > NAME for part in path.parts):
+        raise ValueError(f"holds a name of more than {NAME} characters")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"begins with {path.parts[0]!r}, which is nobody's home here: write the whole path") from None
 
 
 def at_least(least: int, text: str) -> AfterValidator:

@@ -156,6 +156,9 @@ def test_files_that_are_not_there(folder: Path) -> None:
     assert "u.pem cannot be read: No such file" in found["[updates] ca"]
     assert "not encrypted" in bad(run(folder, '[mqtt]\nurl = "mqtt://far"\n'))["[mqtt] url"]
     assert "not even a folder" in bad(run(folder, base=BASE.replace("logs/", "nowhere/")))["[log] path"]
+    (folder / "nowhere").mkdir()
+    of_a_folder = bad(run(folder, base=BASE.replace('"logs/readings*.csv"', '"nowhere"')))["[log] path"]
+    assert "nowhere is a folder" in of_a_folder
 
 
 @pytest.mark.parametrize(

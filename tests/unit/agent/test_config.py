@@ -144,7 +144,19 @@ evidence = "some"
         ('[mqtt]\nurl = "mqtts://b"\nkey = "k.pem"', "certificate and key belong together"),
         ('[mqtt]\nurl = "mqtt://b"\nusername = "me"', "username and password_file belong together"),
         ('[mqtt]\nurl = "mqtt://b:99999"', 'is not "mqtt://host:port"'),
+        ('[mqtt]\nurl = "http://me:p@secret@broker"', "'http://…@broker' is not"),
+        ('[mqtt]\nurl = "mqtts:/me:secret@broker"', "'mqtts:/…@broker' is not"),
+        ('[mqtt]\nurl = "mqtts://a..b"', 'is not "mqtt://host:port"'),
+        ('[mqtt]\nurl = "mqtts://[::1"', 'is not "mqtt://host:port"'),
         ('[updates]\nurl = "file:///x"', 'is not "https://host/folder/"'),
+        ('[updates]\nurl = "https://me:secret@host/"', "must not hold a name or password"),
+        ('[updates]\nurl = "https://host:99999/"', 'is not "https://host/folder/"'),
+        ('[updates]\nurl = "https://a b/"', 'is not "https://host/folder/"'),
+        ('[enrolment]\nurl = "http://host:8443"', 'is not "https://host:8443"'),
+        ('[state]\ndir = "~nobody-here/state"', "'~nobody-here', which is nobody's home here"),
+        ('[state]\ndir = "a\\u0000b"', "holds a zero character"),
+        ("[state]\ndir = 3", "must be text in quotes"),
+        ("[[state]]", "[state] on a line of its own, once"),
         ('[updates]\nurl = "http://u/"\ninterval = "1ms"', '[updates] interval: must be at least "1s"'),
         ('[state]\noutbox_limit = "1KB"', '[state] outbox_limit: must be at least "1MB"'),
         ('[log.timestamp]\ntimezone = "Berlin"', "[log.timestamp] timezone: 'Berlin' is unknown"),
@@ -170,14 +182,20 @@ def test_each_rule_speaks(tmp_path: Path, lines: str, message: str) -> None:
         ('encoding = "cp037"', "cannot be followed line by line"),
         ('delimiter = "ab"', "write one character"),
         ('decimal = ";"', "is not one of '.' or ','"),
-        ("comment = 5", "valid string"),
+        ("comment = 5", "must be text in quotes"),
+        ('period = "99999999999999999d"', 'must be at most "36500d"'),
+        ('path = "~nobody-here/x.csv"', "'~nobody-here', which is nobody's home here"),
+        ('path = "a\\u0000b.csv"', "holds a zero character"),
+        (f'path = "{"a" * 300}"', "a name of more than 255 characters"),
     ],
 )
 def test_each_log_key_speaks(tmp_path: Path, key: str, message: str) -> None:
-    found = problems(write(tmp_path, MINIMAL + key + "\n"))
+    name = key.partition(" ")[0]
+    kept = "".join(line for line in MINIMAL.splitlines(True) if not line.startswith(f"{name} = "))
+    found = problems(write(tmp_path, kept + key + "\n"))
     assert len(found) == 1
     assert message in found[0]
-    assert f"agent.toml:7: [log] {key.partition(' ')[0]}" in found[0]
+    assert f"agent.toml:{kept.count(chr(10)) + 1}: [log] {key.partition(' ')[0]}" in found[0]
 
 
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
@@ -199,7 +217,7 @@ def test_configuration_is_frozen(tmp_path: Path) -> None:
         config.device.id = "other"  # type: ignore[misc]
 
 
-@given(st.integers(0, 10**6), st.sampled_from([("ms", 1000), ("s", 10**6), ("m", 60 * 10**6), ("d", 86400 * 10**6)]))
+@given(st.integers(0, 36_500), st.sampled_from([("ms", 1000), ("s", 10**6), ("m", 60 * 10**6), ("d", 86400 * 10**6)]))
 def test_durations_are_exact(amount: int, unit: tuple[str, int]) -> None:
     assert duration(f"{amount}{unit[0]}") == amount * unit[1]
 

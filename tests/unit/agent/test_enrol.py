@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PureWindowsPath
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
-from fieldwatch_agent.config import load
-from fieldwatch_agent.enrol.client import Refused
+from fieldwatch_agent.config import ConfigError, load
+from fieldwatch_agent.enrol.client import Client, Refused, Unreachable
 from fieldwatch_agent.enrol.enroll import Wish, enroll
-from fieldwatch_agent.enrol.identity import key_text, new_key
+from fieldwatch_agent.enrol.identity import IdentityError, check, key_text, new_key
 from fieldwatch_agent.enrol.renewal import due
-from fieldwatch_agent.enrol.settings import Enrolled, Settings, render
+from fieldwatch_agent.enrol.settings import Enrolled, Settings, Unwritable, render
 from fieldwatch_agent.enrol.watch import FILE, Certificate, CertificateWatch
 from fieldwatch_agent.troubles import Facts, derive
 from fieldwatch_cloud.enrolment.authority import Authority, pem
@@ -130,3 +134,95 @@ def test_an_authority_beside_the_pinned_one_is_not_trusted(tmp_path: Path) -> No
     with between.serving() as url, pytest.raises(Refused, match="certificate is not accepted"):
         enroll(Wish(url, token.text(), tmp_path / "agent.toml", tmp_path / "state", log=log), lambda _: None)
     assert not between.got, "the secret was not sent"
+
+
+def wish(folder: Path, **more: Any) -> Wish:
+    """An enrolment at a port where nobody listens."""
+    token = Token.draw(b"a" * 32, NO_PIN).text()
+    said: dict[str, Any] = {"device": None, "log": {"path": "/data/*.csv", "period": "60s"}} | more
+    return Wish("https://127.0.0.1:1", token, folder / "agent.toml", folder / "state", **said)
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "words"),
+    [
+        ({"log": {"path": "/data/*.csv", "period": "60"}}, ConfigError, "[log] period: '60' is not an amount"),
+        ({"log": {"path": "~nobody-here/*.csv", "period": "60s"}}, ConfigError, "nobody's home"),
+        ({"log": {"path": "/data/\udcff.csv", "period": "60s"}}, Unwritable, "no text in UTF-8"),
+        ({"device": "Press 1"}, Refused, "must be 3 to 64"),
+        ({"device": "a" * 65}, Refused, "must be 3 to 64"),
+    ],
+)
+def test_what_could_not_be_written_is_said_before_anybody_is_asked(
+    tmp_path: Path, more: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error) as raised:
+        enroll(wish(tmp_path, **more), lambda _: None)
+    assert words in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_a_configuration_that_is_there_must_be_good_and_says_which_device_this_is(tmp_path: Path) -> None:
+    good = '[device]\nid = "press-0001"\ntype = "press"\n[log]\npath = "*.csv"\nperiod = "60s"\n'
+    config = tmp_path / "agent.toml"
+    for text, said, error, words in (
+        (good + "[mqt]\n", None, ConfigError, "did you mean mqtt?"),
+        (good, "press-0002", Refused, "[device] id is 'press-0001', and not 'press-0002'"),
+        (good, "press-0001", Unreachable, "no answer"),
+    ):
+        config.write_text(text)
+        with pytest.raises(error) as raised:
+            enroll(wish(tmp_path, device=said), lambda _: None)
+        assert words in str(raised.value) and [each.name for each in tmp_path.iterdir()] == ["agent.toml"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "host:8443", "http://host", "https://", "https://[::1", "https://h:99999", "https://h?x=1", "https://a..b",
+     " https://h", "https://h\n", "https://me:secret@h"],
+)  # fmt: skip
+def test_an_address_that_can_be_none_is_not_tried(tmp_path: Path, url: str) -> None:
+    with pytest.raises(Refused, match="the enrolment service's address: ") as raised:
+        enroll(replace(wish(tmp_path), url=url), lambda _: None)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@proxy:abc", "socks5://me:secret@proxy:1", "http://me:secret@[::"])
+def test_a_proxy_that_can_be_none_is_said_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(Unreachable, match=r"was not asked: the proxy for https, as https_proxy") as raised:
+        enroll(replace(wish(tmp_path), url="https://fw.example.org"), lambda _: None)
+    assert "secret" not in str(raised.value)
+
+
+def test_who_answers_in_another_language_is_no_matter_of_certificates(tmp_path: Path) -> None:
+    class Ssh(StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Ssh) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(Refused, match="does not speak TLS as the enrolment service does: is the port right"):
+            enroll(replace(wish(tmp_path), url=url), lambda _: None)
+        server.shutdown()
+
+
+def test_an_authority_that_follows_another_vouches_too() -> None:
+    now, key = datetime.now(UTC), new_key()
+    old, new, other = (Authority.create(name, now) for name in ("old", "new", "other"))
+    certificate = pem(new.client("press-0001", key.public_key(), now, 10))
+    check(certificate, pem(old.certificate) + pem(new.certificate), key, "press-0001")
+    for known in (pem(old.certificate) + pem(other.certificate), b"no certificate"):
+        with pytest.raises(IdentityError, match="its own authority did not issue"):
+            check(certificate, known, key, "press-0001")
+    with pytest.raises(Refused, match="no certificate in PEM"):
+        Client("https://127.0.0.1:1", old.certificate.public_bytes(Encoding.DER))
+
+
+@pytest.mark.parametrize("around", ['"{}"', "'{}'", "\ufeff{}", " {}\n"])
+def test_a_token_as_shells_hand_it_on(around: str) -> None:
+    token = Token.draw(bytes(32), bytes(32))
+    assert Token.parse(around.format(token.text())) == token

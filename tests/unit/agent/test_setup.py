@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from fieldwatch_agent.__main__ import main
 from fieldwatch_agent.config import load
-from fieldwatch_agent.enrol.settings import NotReplaceable, replace
+from fieldwatch_agent.enrol.settings import Unwritable, replace
 from fieldwatch_agent.setup.find import pattern_of, search, usual_places
 from fieldwatch_agent.setup.understand import GLANCE, understand
 from fieldwatch_agent.zones import zone_for
@@ -358,9 +358,9 @@ def test_sections_are_replaced_to_the_letter() -> None:
     made = replace(text, {"log": '[log]\npath = "b"\n', "new": "[new]\nz = 2\n"})
     assert made.startswith('# top\n[log]\npath = "b"\n') and "y = 1 # kept\n" in made and "[new]\nz = 2\n" in made
     assert "timestamp" not in made
-    with pytest.raises(NotReplaceable, match=r"edit \[log\] by hand"):
+    with pytest.raises(Unwritable, match=r"edit \[log\] by hand"):
         replace('log = {path = "a"}\n', {"log": '[log]\npath = "b"\n'})
-    with pytest.raises(NotReplaceable):
+    with pytest.raises(Unwritable):
         replace('[a]\nx = """\n[log]\n"""\n[log]\npath = "a"\n', {"log": '[log]\npath = "b"\n'})
 
 
