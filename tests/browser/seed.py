@@ -353,6 +353,7 @@ def many(store: Store, now: int, count: int, troubled: int) -> None:
                 "bundle_version": "2026.11.2",
                 "health": report | {"ts": clock.iso(ts), "last_reading": clock.iso(ts)},
                 "health_at": ts,
+                "health_received": ts,
             }
         )
         base = {"device": name, "model": "detector"}

@@ -18,6 +18,7 @@ log       log missing, unreadable  the agent cannot read the file               
 refused   lines refused            lines of the last minutes were refused; for an agent that does not   PC
                                    count them, today's refusals have grown
 clock     clock ahead              a reading or report came dated more than :data:`AHEAD` ahead of us   PC
+clock     clock behind             reports come as they are made, and dated long before                 PC
 stale     readings old             the newest one is older than three periods and :data:`OLD`           PC
 lost      lines lost               a gap was announced in the last day, lines were given up, or the     PC, server
                                    ledger does not add up
@@ -74,6 +75,7 @@ OLD = 10 * clock.MINUTE
 OLD_PERIODS = 3
 RECENT = clock.DAY
 """How long a gap is shown on the device, from when we received it."""
+CLOCK_AHEAD, CLOCK_BEHIND = "clock ahead", "clock behind"
 SUPPORT_ENDED, SUPPORT_ENDS = "support has ended", "support ends soon"
 AT_ONCE = 5 * clock.MINUTE
 """Devices that went offline within this time went together."""
@@ -84,6 +86,7 @@ NETWORK = "the people who run the lab's PCs and network"
 SERVER = "the people who run this server"
 MODELS = "the people who release the models"
 
+_COMPARE = "Compare both clocks; they should follow a time server."
 _STOPPED = {"stopped", "shutdown"}  # the second is the word of agents before 0.2
 _LOG = {
     "silent": ("log_silent", "The instrument has stopped, or no longer writes its log"),
@@ -135,9 +138,10 @@ class Facts:
     """What is known about a device.
 
     ``status_since``, ``last_seen``, ``first_seen``, ``gap_at`` and ``ahead_at`` (when something came that was dated
-    ``ahead_by`` ahead of us) are by our clock, ``last_ts`` (the newest reading) and ``health_at`` by the device's.
-    ``period``: between two readings, None if unknown. ``alert``: what the worst open alert is about, in words.
-    ``verdicts``: of each model on the newest reading; ``why`` one did not judge it. ``health``:
+    ``ahead_by`` ahead of us) are by our clock, ``last_ts`` (the newest reading) by the device's. ``health``, its newest
+    report, was made at ``health_at`` by its clock, which is ``behind_by`` behind, and came at ``health_received`` by
+    ours. ``period``: between two readings, None if unknown. ``alert``: what the worst open alert is about, in words.
+    ``verdicts``: of each model on the newest reading; ``why`` one did not judge it. ``health`` is
     :class:`.events.HealthData` as sent; ``earlier``: the ledger of a report some ten minutes before it. ``missing``:
     scored readings that are not in the store.
     """
@@ -157,6 +161,8 @@ class Facts:
     why: str = ""
     health: Mapping[str, Any] | None = None
     health_at: int | None = None
+    health_received: int | None = None
+    behind_by: int = 0
     ahead_at: int | None = None
     ahead_by: int = 0
     earlier: Sequence[Mapping[str, Any]] | None = None
@@ -322,7 +328,9 @@ def _growing(health: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]] | N
 
 
 def _clock(facts: Facts, now: int) -> Iterable[Finding]:
-    ahead = [at - now for at in (facts.last_ts, facts.health_at) if at is not None]
+    ahead = [facts.last_ts - now] if facts.last_ts is not None else []
+    if facts.health_at is not None and facts.health_received is not None:
+        ahead.append(facts.health_at - facts.health_received)
     if facts.ahead_at is not None and now - facts.ahead_at <= NO_CONTACT:
         ahead.append(facts.ahead_by)
     if max(ahead, default=0) > AHEAD:
@@ -330,7 +338,13 @@ def _clock(facts: Facts, now: int) -> Iterable[Finding]:
             f"It sends times that are {duration(max(ahead))} ahead of this server: the clock or the time zone of its "
             "PC is wrong, or this server’s clock is behind."
         )
-        yield Finding("clock", "clock ahead", says, PC, "Compare both clocks; they should follow a time server.")
+        yield Finding("clock", CLOCK_AHEAD, says, PC, _COMPARE)
+    elif facts.behind_by:
+        says = (
+            f"Its reports come as it makes them, dated {duration(facts.behind_by)} behind this server: the clock or "
+            "the time zone of its PC is wrong, or this server’s clock is ahead."
+        )
+        yield Finding("clock", CLOCK_BEHIND, says, PC, _COMPARE)
 
 
 def _readings(facts: Facts, now: int, explained: bool, told: bool) -> Iterable[Finding]:
@@ -379,10 +393,11 @@ def _losses(facts: Facts) -> Iterable[Finding]:
 
 def _reports(facts: Facts, now: int) -> Iterable[Finding]:
     """Report a device that sends data but no health reports."""
-    at = facts.first_seen if facts.health_at is None else facts.health_at
+    at = facts.first_seen if facts.health_received is None else facts.health_received
     fresh = facts.last_ts is not None and now - facts.last_ts <= NO_CONTACT
-    if now - at > NO_CONTACT and (facts.health_at is None or fresh):
-        says = "has sent no report of its own state" + ("" if facts.health_at is None else f" since {moment(at)}")
+    if now - at > NO_CONTACT and (facts.health_received is None or fresh):
+        never = facts.health_received is None
+        says = "has sent no report of its own state" + ("" if never else f" since {moment(at)}")
         yield Finding("trouble", "no health report", f"The agent {says}; one is due every minute.", PC, since=at)
 
 
@@ -412,11 +427,10 @@ def fleet_notes(devices: Sequence[Standing]) -> list[str]:
             f"{len(together)} of {len(devices)} devices went within {duration(AT_ONCE)}, from {moment(together[0])} "
             "on: network or broker?"
         )
-    ahead = sum("clock" in device.states for device in devices)
-    if _most(ahead, len(devices)):
-        notes.append(
-            f"The clocks of {ahead} of {len(devices)} devices are ahead of ours: is this server’s clock right?"
-        )
+    for word, are in ((CLOCK_AHEAD, "ahead of"), (CLOCK_BEHIND, "behind")):
+        off = sum(any(one.word == word for one in device.findings) for device in devices)
+        if _most(off, len(devices)):
+            notes.append(f"The clocks of {off} of {len(devices)} devices are {are} ours: is this server’s clock right?")
     for word in (SUPPORT_ENDED, SUPPORT_ENDS):
         if old := sum(any(one.word == word for one in device.findings) for device in devices):
             notes.append(f"{old} of {len(devices)} devices have an agent whose {word}: plan its update.")

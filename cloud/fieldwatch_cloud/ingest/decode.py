@@ -84,7 +84,6 @@ class Message(NamedTuple):
 
     topic: str
     payload: bytes
-    retain: bool = False
     floor: int | None = None
     broken: str | None = None
 
@@ -134,7 +133,7 @@ class _Decoder:
         except ValueError as error:
             self._refuse(message, _reason(error))
         else:
-            self.batch.states.append(StateSeen(device, state, message.retain))
+            self.batch.states.append(StateSeen(device, state))
 
     def _add_bulk(self, device: str, message: Message) -> None:
         try:

@@ -289,7 +289,7 @@ class Link:
 
     def _on_message(self, message: MQTTMessage) -> None:
         pairs = getattr(message.properties, "UserProperty", [])
-        item = Message(message.topic, bytes(message.payload), message.retain, floor_of(dict(pairs)))
+        item = Message(message.topic, bytes(message.payload), floor_of(dict(pairs)))
         self._enqueue(Received(self, item, message.mid, message.qos))
 
     def _enqueue(self, received: Received) -> None:

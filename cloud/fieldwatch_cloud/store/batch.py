@@ -22,11 +22,10 @@ class Refused(NamedTuple):
 
 
 class StateSeen(NamedTuple):
-    """A ``state`` message; ``retained``: it was waiting on the broker and may be old."""
+    """A ``state`` message."""
 
     device: str
     state: DeviceState
-    retained: bool
 
 
 class AlertSeen(NamedTuple):

@@ -1,24 +1,43 @@
-"""Devices: the newest that is known of each, its ledger, its connection; a row moves forward in the device's time only.
+"""Devices: the newest that is known of each, its ledger, its connection.
 
-A device row never keeps a time in the future: a clock that was wrong once would freeze it.
+What a device says of itself is ordered as it said it, whatever its clock does: of its reports the one with the highest
+number of its journal's current incarnation (epoch) is the newest. Which incarnation that is no number tells, for epochs
+are drawn at random, and a backup brings an earlier one back:
+
+* the one that the device named when it last connected;
+* else, where nothing has come of that one for :data:`SILENT` (by our clock), the one of which something does come.
+
+What comes late of another incarnation is kept, and is never the newest.
+
+Readings have times of their own, those of the log, and the newest reading is the one with the latest. A device row
+never keeps one from the future for good: a clock that was wrong once would freeze it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.clock import parse_iso
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, update
 
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.batch import REASON_LIMIT, Batch, HealthSeen, StateSeen
-from fieldwatch_cloud.store.sql import larger, upsert
+from fieldwatch_cloud.store.sql import chunks, insert_new, upsert
 
 AHEAD = clock.DAY
 """How far a device's clock may be ahead of ours (µs) before its times stop counting as progress."""
 CLOCK_WRONG = 10 * clock.MINUTE
-"""A time further ahead of us than this (µs) is considered wrong and is replaced by any later report."""
+"""A clock further from ours than this (µs) is wrong; a reading further ahead is replaced by any other."""
+SILENT = 5 * clock.MINUTE
+"""A device reports every minute: an incarnation of which nothing has come for so long may have been replaced."""
+SPACED, STEADY = 30 * clock.SECOND, 15 * clock.SECOND
+"""Reports that arrive at least so far apart, and were made equally far apart but for so much, come as they are made."""
+
+_NUMBERS = ("last_seen", "epoch_heard", "last_ts", "ahead_at", "ahead_by")
+_REPORT = ("health_seq", "health_at", "health_received", "behind_by")
 
 
 def balance(db: Connection, healths: list[HealthSeen]) -> None:
@@ -43,82 +62,136 @@ def balance(db: Connection, healths: list[HealthSeen]) -> None:
     )
 
 
-def advance_devices(db: Connection, batch: Batch, now: int) -> None:
-    """Update the device rows: last seen, newest reading, newest health."""
-    empty = {"last_ts": None, "health_at": None, "health": None, "type": None, "agent_version": None}
-    empty |= {"bundle_name": None, "bundle_version": None, "bundle_sha256": None}
-    empty |= {"ahead_at": None, "ahead_by": None}
-    found: dict[str, dict[str, Any]] = {}
+class Advanced(NamedTuple):
+    """What :func:`advance_devices` found: each device's current epoch, and the reports that are the newest now."""
 
-    def row(device: str) -> dict[str, Any]:
-        return found.setdefault(
-            device, {"id": device, "first_seen": now, "last_seen": now, "status": "unknown", "epoch": None} | empty
-        )
+    epochs: dict[str, str | None]
+    newest: list[HealthSeen]
 
-    def advance(mine: dict[str, Any], name: str, at: int) -> bool:
-        """Tell whether ``at`` replaces ``mine[name]``; note a clock that is ahead."""
-        if at > now + CLOCK_WRONG:
-            mine |= {"ahead_at": now, "ahead_by": max(at - now, mine["ahead_by"] or 0)}
-        return _forward(mine[name], at, now)
 
-    for device, epoch in batch.numbers:
-        row(device)["epoch"] = epoch
-    for seen in batch.states:
-        row(seen.device)
-    for result in batch.results:
-        mine = row(result["device"])
-        if advance(mine, "last_ts", result["ts"]):
-            mine["last_ts"] = result["ts"]
+def hold(db: Connection, batch: Batch, now: int) -> None:
+    """Make the rows of devices that are new, and keep other processes from those of this batch until we commit."""
+    names = _named(batch)
+    known: set[str] = set()
+    for chunk in chunks(names):
+        query = select(t.device.c.id).where(t.device.c.id.in_(chunk)).order_by(t.device.c.id).with_for_update()
+        known |= set(db.execute(query).scalars())
+    new = {"first_seen": now, "last_seen": now, "status": "unknown"}
+    insert_new(db, t.device, [new | {"id": name} for name in names if name not in known])
+
+
+def advance_devices(db: Connection, batch: Batch, now: int) -> Advanced:
+    """Update the device rows: last seen, current incarnation, newest reading, newest report. They are held."""
+    names = _named(batch)
+    reports: dict[str, list[HealthSeen]] = defaultdict(list)
+    readings: dict[str, list[int]] = defaultdict(list)
+    heard = dict(batch.numbers.keys())
     for health in batch.healths:
-        mine, data = row(health.device), health.event.data
-        at = parse_iso(data.ts)
-        if advance(mine, "health_at", at):
-            mine |= {"health_at": at, "health": data.model_dump(mode="json"), "agent_version": data.agent}
-            if data.bundle is not None:
-                mine |= {"type": data.bundle.name, "bundle_name": data.bundle.name}
-                mine |= {"bundle_version": data.bundle.version, "bundle_sha256": data.bundle.sha256}
-    if not found:
-        return
-    statement = upsert(db, t.device)
-    old, new = t.device.c, statement.excluded
-    newer = is_forward(old.health_at, new.health_at, now)
-    by_health = ("health_at", "health", "agent_version", "bundle_name", "bundle_version", "bundle_sha256")
-    db.execute(
-        statement.on_conflict_do_update(
-            index_elements=[t.device.c.id],
-            set_={
-                "last_seen": larger(old.last_seen, new.last_seen),
-                "last_ts": case((is_forward(old.last_ts, new.last_ts, now), new.last_ts), else_=old.last_ts),
-                "ahead_at": func.coalesce(new.ahead_at, old.ahead_at),
-                "ahead_by": func.coalesce(new.ahead_by, old.ahead_by),
-                "epoch": func.coalesce(old.epoch, new.epoch),
-                "type": case((newer, func.coalesce(new.type, old.type)), else_=old.type),
-                **{name: case((newer, new[name]), else_=old[name]) for name in by_health},
-            },
-        ),
-        [found[device] for device in sorted(found)],
-    )
+        reports[health.device].append(health)
+    for result in batch.results:
+        readings[result["device"]].append(result["ts"])
+    found = Advanced({}, [])
+    changed, told = [], []
+    d = t.device.c
+    columns = [d.id, d.type, d.epoch, d.health_epoch, *(d[name] for name in (*_NUMBERS, *_REPORT))]
+    for chunk in chunks(names):
+        for row in db.execute(select(*columns).where(d.id.in_(chunk))).mappings():
+            mine = dict(row) | {name: _whole(row[name]) for name in (*_NUMBERS, *_REPORT)}
+            mine["last_seen"] = max(mine["last_seen"] or 0, now)
+            if mine["epoch"] is None and row["id"] in heard:
+                mine |= {"epoch": heard[row["id"]], "epoch_heard": now}
+            if (ahead := max(readings[row["id"]], default=now) - now) > CLOCK_WRONG:
+                mine |= {"ahead_at": now, "ahead_by": ahead}
+            for ts in readings[row["id"]]:
+                if _forward(mine["last_ts"], ts, now):
+                    mine["last_ts"] = ts
+            if (newest := _report(mine, reports[row["id"]], now)) is not None:
+                found.newest.append(newest)
+                told.append(_told(mine, newest))
+            found.epochs[row["id"]] = mine["epoch"]
+            changed.append({"b_id": row["id"]} | {name: mine[name] for name in ("epoch", *_NUMBERS)})
+    mine_alone = update(t.device).where(d.id == bindparam("b_id"))
+    for rows in (changed, told):
+        if rows:
+            db.execute(mine_alone, rows)
+    return found
+
+
+def _named(batch: Batch) -> list[str]:
+    """Return the devices of a batch in one order for all writers: no deadlocks."""
+    return sorted({device for device, _ in batch.numbers} | {seen.device for seen in batch.states})
+
+
+def _report(mine: dict[str, Any], reports: Sequence[HealthSeen], now: int) -> HealthSeen | None:
+    """Put these reports of a device into what is known of it; return the newest one if it is among them."""
+    newest = None
+    arrived = {epoch: place for place, epoch in enumerate(dict.fromkeys(seen.epoch for seen in reports))}
+    for seen in sorted(reports, key=lambda one: (arrived[one.epoch], one.seq)):
+        if seen.epoch != mine["epoch"] and now - (mine["epoch_heard"] or 0) <= SILENT:
+            continue
+        held = mine["health_seq"] if seen.epoch == mine["health_epoch"] else None
+        if held is not None and seen.seq <= held:
+            continue
+        made = parse_iso(seen.event.data.ts)
+        mine["behind_by"] = _behind(mine, seen.epoch, made, now)
+        mine |= {"epoch": seen.epoch, "epoch_heard": now, "health_epoch": seen.epoch, "health_seq": seen.seq}
+        mine |= {"health_at": made, "health_received": now}
+        newest = seen
+    return newest
+
+
+def _behind(before: Mapping[str, Any], epoch: str, made: int, now: int) -> int | None:
+    """Return how far the clock is behind by which the next report was ``made``; None where it is right or unknown.
+
+    A report that was long on its way looks the same. It was not where it was made *earlier* than the one before it; nor
+    where two came in the distance in which they were made. A backlog comes faster than it was made.
+    """
+    late = now - made
+    if late <= CLOCK_WRONG or before["health_at"] is None or before["health_received"] is None:
+        return None
+    late_before = before["health_received"] - before["health_at"]
+    back = made < before["health_at"] - SPACED and late_before >= -CLOCK_WRONG and epoch == before["health_epoch"]
+    shrinks, grows = late < late_before - STEADY, late > late_before + STEADY
+    spaced = now - before["health_received"] >= SPACED
+    steady = not shrinks and (before["behind_by"] is not None or (spaced and not grows))
+    return late if back or steady else None
+
+
+def _told(mine: Mapping[str, Any], newest: HealthSeen) -> dict[str, Any]:
+    """Return the columns of a device that its newest report fills."""
+    data = newest.event.data
+    row = {"b_id": mine["id"], "health": data.model_dump(mode="json"), "agent_version": data.agent}
+    row |= {name: mine[name] for name in ("health_epoch", *_REPORT)}
+    row |= {"type": mine["type"], "bundle_name": None, "bundle_version": None, "bundle_sha256": None}
+    if data.bundle is not None:
+        row |= {"type": data.bundle.name, "bundle_name": data.bundle.name}
+        row |= {"bundle_version": data.bundle.version, "bundle_sha256": data.bundle.sha256}
+    return row
 
 
 def connect(db: Connection, states: list[StateSeen], now: int) -> list[StateSeen]:
     """Apply connection states in order; return those that counted.
 
-    A late last will of an older connection is ignored. A retained message may be such a will, so its connection
-    must not be older than the known one. One dated in the future counts as older.
+    An ``online`` counts always: the device says it, and the broker keeps no older one. A last will may come late, and
+    counts only for the known connection or one that began after it. When it began is the device's word; but of the
+    connection before the known one we know that it is the older, whatever the clock was then. One dated in the future
+    counts as older.
     """
     applied = []
     limit = now + AHEAD
+    d = t.device.c
     for seen in states:
         state = seen.state
         since = parse_iso(state.since)
-        where: ColumnElement[bool] = t.device.c.id == seen.device
-        if state.status == "offline" or seen.retained:
-            known = t.device.c.connection
-            same_or_first = or_(known.is_(None), known == state.connection)
-            begun = t.device.c.connection_since
-            not_older = or_(begun > limit, begun < since) if since <= limit else and_(begun > limit, begun < since)
-            where = and_(where, or_(same_or_first, not_older))
-        d = t.device.c
+        where: ColumnElement[bool] = d.id == seen.device
+        other = d.connection.is_distinct_from(state.connection)
+        named: dict[str, Any] = {"epoch": state.epoch, "epoch_heard": now}
+        if state.status == "offline":
+            begun = d.connection_since
+            later = or_(begun > limit, begun < since) if since <= limit else and_(begun > limit, begun < since)
+            later = and_(later, d.connection_before.is_distinct_from(state.connection))
+            where = and_(where, or_(d.connection.is_(None), d.connection == state.connection, later))
+            named = {}  # a will names the epoch of when it was made
         unchanged = and_(
             d.connection == state.connection,
             d.status == state.status,
@@ -129,11 +202,12 @@ def connect(db: Connection, states: list[StateSeen], now: int) -> list[StateSeen
             .where(where)
             .values(
                 status=state.status,
-                status_since=case((func.coalesce(unchanged, False), t.device.c.status_since), else_=now),
+                status_since=case((func.coalesce(unchanged, False), d.status_since), else_=now),
                 status_reason=state.reason[:REASON_LIMIT],
+                connection_before=case((other, d.connection), else_=d.connection_before),
                 connection=state.connection,
                 connection_since=since,
-                epoch=state.epoch,
+                **named,
             )
         )
         if db.execute(statement).rowcount:
@@ -142,10 +216,10 @@ def connect(db: Connection, states: list[StateSeen], now: int) -> list[StateSeen
 
 
 def _forward(old: int | None, new: int, now: int) -> bool:
-    """Tell whether the device's time ``new`` replaces ``old``; a wrong one is replaced by any other."""
+    """Tell whether the reading of ``new`` replaces that of ``old``; a wrong one is replaced by any other."""
     return old is None or old > now + CLOCK_WRONG or old < new <= now + AHEAD
 
 
-def is_forward(old: ColumnElement[Any], new: ColumnElement[Any], now: int) -> ColumnElement[bool]:
-    """As :func:`_forward` in the database; a ``new`` that is null replaces nothing."""
-    return and_(new.is_not(None), or_(old.is_(None), old > now + CLOCK_WRONG, and_(old < new, new <= now + AHEAD)))
+def _whole(value: Any) -> int | None:
+    """Return a number; what a damaged disk has made something else is unknown."""
+    return value if isinstance(value, int) else None

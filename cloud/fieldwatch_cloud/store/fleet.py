@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.verdicts import VERDICTS, Verdict
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from fieldwatch_cloud import words
 from fieldwatch_cloud.alerts.standing import ORDER, RECENT, SERVER, Facts, Finding, Standing, State, of_health, standing
@@ -163,6 +163,8 @@ def _facts(
         why=next((model.why for model in models if model.verdict == "unknown" and model.why), ""),
         health=health,
         health_at=row.health_at,
+        health_received=row.health_received,
+        behind_by=row.behind_by or 0,
         ahead_at=row.ahead_at,
         ahead_by=row.ahead_by or 0,
         earlier=earlier,
@@ -294,7 +296,7 @@ def _gaps(db: Connection, one: ColumnElement[bool], since: int) -> dict[str, dic
         select(e.c.device, e.c.received, e.c.data)
         .join_from(d, e, and_(e.c.device == d.c.id, e.c.type == "gap", e.c.received >= since))
         .where(one)
-        .order_by(e.c.device, e.c.time)
+        .order_by(e.c.device, e.c.received, e.c.seq)
     ):
         count = found.get(name, {}).get("gaps", 0) + 1
         found[name] = {"gaps": count, "gap": words.gap(data), "gap_at": received}
@@ -325,12 +327,15 @@ def _periods(db: Connection, names: Sequence[str]) -> dict[str, int]:
 def _earlier(db: Connection, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Return an earlier ledger of these devices, whose health does not count their newest lines.
 
-    It is of :data:`EARLIER` before the newest report, or of the first report where there is none so old.
+    It is of :data:`EARLIER` before the newest report, or the last one before the clock was set, or the first one of
+    the journal where there is neither.
     """
     d, e = tables.device, tables.event
-    mine = select(e.c.data).where(e.c.device == d.c.id, e.c.type == "health", e.c.time < d.c.health_at).limit(1)
-    before = mine.where(e.c.time <= d.c.health_at - EARLIER).order_by(e.c.time.desc()).correlate(d).scalar_subquery()
-    first = mine.order_by(e.c.time).correlate(d).scalar_subquery()
+    mine = select(e.c.data).where(e.c.device == d.c.id, e.c.epoch == d.c.health_epoch, e.c.seq < d.c.health_seq)
+    mine = mine.where(e.c.type == "health").limit(1)
+    apart = or_(e.c.time <= d.c.health_at - EARLIER, e.c.time >= d.c.health_at + EARLIER)
+    before = mine.where(apart).order_by(e.c.seq.desc()).correlate(d).scalar_subquery()
+    first = mine.order_by(e.c.seq).correlate(d).scalar_subquery()
     found: dict[str, list[dict[str, Any]]] = {}
     for some in _chunks(names):
         rows = db.execute(select(d.c.id, before.label("before"), first.label("first")).where(d.c.id.in_(some)))

@@ -1,17 +1,16 @@
-"""Which libraries each device's agent has told that it runs with: the newest list of each device, in its own time."""
+"""Which libraries each device's agent has told that it runs with: the list that each device told last."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fieldwatch_contract.clock import parse_iso
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, or_, select
 
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.batch import HealthSeen
-from fieldwatch_cloud.store.devices import is_forward
 from fieldwatch_cloud.store.sql import upsert
 
 
@@ -32,22 +31,24 @@ class Inventory:
     complete: bool
 
 
-def keep(db: Connection, healths: Sequence[HealthSeen], now: int) -> None:
-    """Keep the lists of these reports; an older one changes nothing."""
+def keep(db: Connection, healths: Sequence[HealthSeen], epochs: Mapping[str, str | None]) -> None:
+    """Keep the lists of these reports; ``epochs``: each device's current one. An older report changes nothing."""
     told = [
-        {"device": seen.device, "at": parse_iso(seen.event.data.ts), "agent": seen.event.data.agent}
+        {"device": seen.device, "epoch": seen.epoch, "seq": seen.seq, "at": parse_iso(seen.event.data.ts)}
+        | {"agent": seen.event.data.agent}
         | seen.event.data.components.model_dump()
         for seen in healths
-        if seen.event.data.components is not None
+        if seen.event.data.components is not None and seen.epoch == epochs[seen.device]
     ]
     if not told:
         return
     statement = upsert(db, t.inventory)
+    old, new = t.inventory.c, statement.excluded
     db.execute(
         statement.on_conflict_do_update(
             index_elements=[t.inventory.c.device],
-            set_={name: statement.excluded[name] for name in ("at", "agent", "complete", "versions")},
-            where=is_forward(t.inventory.c.at, statement.excluded.at, now),
+            set_={name: new[name] for name in ("epoch", "seq", "at", "agent", "complete", "versions")},
+            where=or_(old.epoch.is_distinct_from(new.epoch), old.seq < new.seq),
         ),
         told,
     )

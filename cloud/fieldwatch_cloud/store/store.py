@@ -5,7 +5,8 @@ What it promises
       may the caller acknowledge.
     * Delivering again, in any order and in any batches, changes nothing: rows have natural keys and the first one wins
       (different content under the same key is counted as a conflict), the hourly rollup is updated only from rows that
-      were really inserted, and what is replaced (alert, device, ledger) only moves forward in the device's time.
+      were really inserted, and what is replaced only moves forward: a device's report and ledger by their place in its
+      journal (:mod:`.store.devices`), its newest reading and an alert by the times in its log.
     * What cannot be read is kept once in ``quarantine`` and never blocks the rest.
 """
 
@@ -31,10 +32,10 @@ from fieldwatch_cloud.store import audit, cards, commands, inventory
 from fieldwatch_cloud.store import notices as feed
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.alerts import add_transitions
-from fieldwatch_cloud.store.batch import Batch, Refused, ReplySeen, StateSeen
+from fieldwatch_cloud.store.batch import Batch, HealthSeen, Refused, ReplySeen, StateSeen
 from fieldwatch_cloud.store.cards import Card
 from fieldwatch_cloud.store.database import Database
-from fieldwatch_cloud.store.devices import advance_devices, balance, connect
+from fieldwatch_cloud.store.devices import advance_devices, balance, connect, hold
 from fieldwatch_cloud.store.incidents import Incidents
 from fieldwatch_cloud.store.receipts import all_receipts, settle
 from fieldwatch_cloud.store.results import add_results
@@ -82,16 +83,17 @@ class Store(Database):
             insert_new(db, t.reading, batch.readings)
             new_events = _add_events(db, batch.events, now)
             balance(db, batch.healths)
-            inventory.keep(db, batch.healths, now)
             new_alerts, transitions = add_transitions(db, batch.alerts, now)
             strange = commands.answer(db, batch.replies, now)
             _quarantine(db, [*batch.refused, *strange], now)
-            advance_devices(db, batch, now)
-            states = connect(db, batch.states, now)
+            hold(db, batch, now)
+            states = connect(db, batch.states, now)  # an "online" names the epoch of what comes with it
+            epochs, newest = advance_devices(db, batch, now)
+            inventory.keep(db, batch.healths, epochs)
             if new_alerts:
                 self.incidents.see_alerts(db, new_alerts, now)
             receipts = settle(db, batch)
-            notices = _notices(db, inserted, new_alerts, new_events, states)
+            notices = _notices(db, inserted, new_alerts, new_events, newest, states)
             notices += [_answered(seen, now) for seen in batch.replies]
             feed.write(db, self.origin, notices)
         self.live.publish(notices)
@@ -201,8 +203,10 @@ def _notices(
     results: list[dict[str, Any]],
     alerts: list[str],
     events: list[dict[str, Any]],
+    newest: Sequence[HealthSeen],
     states: list[StateSeen],
 ) -> list[Notice]:
+    """Return what is news; a report only where it is its device's newest."""
     notices = []
     by_device: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in results:
@@ -214,10 +218,9 @@ def _notices(
     for chunk in chunks(alerts):
         for alert in db.execute(select(t.alert).where(t.alert.c.alert_id.in_(chunk))).mappings():
             notices.append(Notice("alert", alert["device"], dict(alert)))
+    notices += [Notice("health", seen.device, seen.event.data.model_dump(mode="json")) for seen in newest]
     for row in events:
-        if row["type"] == "health":
-            notices.append(Notice("health", row["device"], row["data"]))
-        else:
+        if row["type"] != "health":
             data = {"type": row["type"], "time": row["time"], "data": row["data"]}
             notices.append(Notice("event", row["device"], data))
     for seen in states:

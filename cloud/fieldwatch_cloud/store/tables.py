@@ -2,8 +2,8 @@
 
 Conventions that every query may rely on:
 
-* Times are integer µs since 1970 in UTC (:mod:`.clock`); ``received``, ``ahead_at`` and ``*_seen`` are by our clock,
-  all others by the device's.
+* Times are integer µs since 1970 in UTC (:mod:`.clock`); ``received``, ``ahead_at``, ``*_received``, ``*_heard`` and
+  ``*_seen`` are by our clock, all others by the device's.
 * What a device reported is immutable (append-only): ``result``, ``reading``, ``alert_event`` and ``event`` are only
   inserted, the first one wins. ``device``, ``alert``, ``ledger`` and ``result_1h`` are materialised views of them.
 * Primary keys are the natural keys of the contract, so that a redelivery hits the existing row.
@@ -61,7 +61,9 @@ device = _table(
     Column("status_reason", Text),  # contract.events.DeviceState.reason
     Column("connection", Text),
     Column("connection_since", BigInteger),
-    Column("epoch", Text),
+    Column("connection_before", Text),  # which the known one has replaced
+    Column("epoch", Text),  # the current incarnation of its journal
+    Column("epoch_heard", BigInteger),  # when that was told last, or spoke last
     Column("agent_version", Text),
     Column("bundle_name", Text),
     Column("bundle_version", Text),
@@ -69,8 +71,12 @@ device = _table(
     Column("ahead_at", BigInteger),  # when (our clock) something came that was dated ahead of us
     Column("ahead_by", BigInteger),  # and how far, µs
     Column("last_ts", BigInteger),  # the newest reading that was scored
-    Column("health_at", BigInteger),
-    Column("health", Health),  # contract.events.HealthData as sent
+    Column("health", Health),  # the newest report, contract.events.HealthData as sent
+    Column("health_epoch", Text),  # its place: the newest is the highest number of the current epoch
+    Column("health_seq", BigInteger),
+    Column("health_at", BigInteger),  # when it was made
+    Column("health_received", BigInteger),
+    Column("behind_by", BigInteger),  # how far the clock is behind ours, µs; null where it is right, or not known
 )
 
 card = _table(
@@ -84,6 +90,8 @@ card = _table(
 inventory = _table(
     "inventory",  # which libraries a device's agent runs with: contract.events.Components
     Column("device", String(64), primary_key=True),
+    Column("epoch", Text),  # of the report that told it
+    Column("seq", BigInteger),
     Column("at", BigInteger, nullable=False),
     Column("agent", Text, nullable=False),  # the version that told it
     Column("complete", Boolean, nullable=False),

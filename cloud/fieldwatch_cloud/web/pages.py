@@ -11,7 +11,7 @@ from fieldwatch_contract import clock
 
 from fieldwatch_cloud import words
 from fieldwatch_cloud.access.roles import Permission
-from fieldwatch_cloud.alerts.standing import State
+from fieldwatch_cloud.alerts.standing import AHEAD, State
 from fieldwatch_cloud.store import USER_VERDICTS, cards
 from fieldwatch_cloud.store.incident_reads import of_alert
 from fieldwatch_cloud.web import commands
@@ -87,7 +87,10 @@ def device(
         shown = stretch(newest, span, start, to)
     except ValueError as error:
         raise ProblemError(422, "No such range", str(error)) from None
-    health = queries.health(device)
+    reported, health = queries.health(device) or (None, None)
+    dated = clock.parse_iso(health["ts"]) if health is not None else None
+    if dated is not None and reported is not None and abs(dated - reported) <= AHEAD:
+        dated = None
     heat = queries.heat(device, cut(shown.start, shown.end, None, HEAT_COLUMNS, now.period or 0))
     sensors = queries.sensors(device)
     days = queries.conservation(device, LEDGER_DAYS)
@@ -99,8 +102,9 @@ def device(
         shown=shown,
         beside=shown.addresses(newest),
         spans=list(SPANS),
-        health=health[1] if health else None,
-        health_at=health[0] if health else None,
+        health=health,
+        reported=reported,
+        dated=dated,
         heat=heat,
         sensors=_worst_first(sensors, heat.sensors),
         days=days,

@@ -156,11 +156,11 @@ class Queries:
             )
 
     def health(self, name: str) -> tuple[int, dict[str, Any]] | None:
-        """Return the newest health event of a device and when it was made."""
+        """Return the newest report of a device and when it came."""
         d = tables.device
         with self.engine.connect() as db:
-            row = db.execute(select(d.c.health_at, d.c.health).where(d.c.id == name)).one_or_none()
-        return None if row is None or row.health is None else (row.health_at, row.health)
+            row = db.execute(select(d.c.health_received, d.c.health).where(d.c.id == name)).one_or_none()
+        return None if row is None or row.health is None else (row.health_received, row.health)
 
     def traces(self, name: str, span: Range, model: str | None = None) -> list[Trace]:
         """Return the scores of every model, or one, in the buckets of ``span``."""
@@ -355,9 +355,11 @@ class Queries:
     def conservation(self, name: str, days: int) -> list[DayBalance]:
         """Return the ledger of the newest ``days`` days beside our own count, newest first.
 
-        A journal that was rebuilt counts its log again under a new epoch: the newest epoch of a day speaks.
+        A journal that was rebuilt counts its log again under a new epoch: the current one speaks, and of a day that it
+        does not know the one that told last.
         """
-        g = tables.ledger
+        g, d = tables.ledger, tables.device
+        current = select(d.c.epoch).where(d.c.id == name).scalar_subquery()
         with self.engine.connect() as db:
             newest = select(g.c.day).distinct().where(g.c.device == name).order_by(g.c.day.desc()).limit(days)
             chosen = list(db.execute(newest).scalars())
@@ -365,7 +367,9 @@ class Queries:
                 return []
             by_day: dict[str, list[AnyRow]] = defaultdict(list)
             for row in db.execute(
-                select(g).where(g.c.device == name, g.c.day.in_(chosen)).order_by(g.c.at.desc(), g.c.seq.desc())
+                select(g)
+                .where(g.c.device == name, g.c.day.in_(chosen))
+                .order_by(g.c.epoch.is_distinct_from(current), g.c.at.desc(), g.c.seq.desc())
             ):
                 by_day[row.day].append(row)
             stored = count_stored(db, name, chosen)
@@ -385,14 +389,14 @@ class Queries:
         ]
 
     def announcements(self, name: str, limit: int = 30) -> list[AnyRow]:
-        """Return gaps and steps of the bundle, newest first."""
+        """Return gaps and steps of the bundle, in the order in which they came, the last one first."""
         e = tables.event
         with self.engine.connect() as db:
             return list(
                 db.execute(
                     select(e)
                     .where(e.c.device == name, e.c.type.in_(("gap", "model")))
-                    .order_by(e.c.time.desc(), e.c.seq.desc())
+                    .order_by(e.c.received.desc(), e.c.seq.desc())
                     .limit(limit)
                 )
             )

@@ -32,7 +32,7 @@ from tests.delivery import DEVICE, START, alert, alert_draft, health, last_ack, 
 
 OTHER = "press-0002"
 TIME = "2026-11-01T00:00:00Z"
-WHEN = ("received", "first_received", "first_seen", "last_seen")
+WHEN = ("received", "first_received", "first_seen", "last_seen", "health_received", "epoch_heard")
 
 
 def event(seq: int, draft: Draft, device: str = DEVICE, epoch: str = "ab12") -> bytes:
@@ -41,11 +41,11 @@ def event(seq: int, draft: Draft, device: str = DEVICE, epoch: str = "ab12") -> 
 
 def bulk(events: Sequence[bytes], device: str = DEVICE, floor: int | None = None) -> Message:
     payload = zstandard.compress(b"[" + b",".join(events) + b"]")
-    return Message(topics.topic(device, "bulk"), payload, False, floor)
+    return Message(topics.topic(device, "bulk"), payload, floor)
 
 
 def single(seq: int, draft: Draft, device: str = DEVICE, floor: int | None = None, epoch: str = "ab12") -> Message:
-    return Message(topics.topic(device, f"evt/{draft.event}"), event(seq, draft, device, epoch), False, floor)
+    return Message(topics.topic(device, f"evt/{draft.event}"), event(seq, draft, device, epoch), floor)
 
 
 def story(device: str) -> list[Message]:
@@ -260,13 +260,11 @@ def test_acknowledgements_of_current_epochs_can_be_told_again(store: Store) -> N
 # ---- connection state ------------------------------------------------------------------------------------------
 
 
-def state(
-    status: str, connection: str, since: str, retained: bool = False, epoch: str = "ab12", reason: str = ""
-) -> Message:
+def state(status: str, connection: str, since: str, epoch: str = "ab12", reason: str = "") -> Message:
     data = DeviceState.model_validate(
         {"status": status, "since": since, "connection": connection, "epoch": epoch, "reason": reason}
     )
-    return Message(topics.topic(DEVICE, "state"), data.model_dump_json().encode(), retained)
+    return Message(topics.topic(DEVICE, "state"), data.model_dump_json().encode())
 
 
 def status(store: Store) -> tuple[str, str]:
@@ -284,7 +282,7 @@ def test_a_late_will_of_an_older_connection_says_nothing(store: Store, cut: int)
     store.ingest(decode(messages[:cut]))
     store.ingest(decode(messages[cut:]))
     assert status(store) == ("online", "c2")
-    store.ingest(decode([state("offline", "c1", "2026-11-01T00:00:00Z", retained=True)]))
+    store.ingest(decode([state("offline", "c1", "2026-11-01T00:00:00Z")]))
     assert status(store) == ("online", "c2")
     store.ingest(decode([state("offline", "c2", "2026-11-01T00:05:00Z")]))
     assert status(store) == ("offline", "c2")
@@ -294,7 +292,7 @@ def test_a_connection_of_the_future_is_an_older_one(store: Store) -> None:
     now = clock.parse_iso("2026-11-05T00:00:00Z")
     future = state("offline", "c1", "2099-01-01T00:00:00Z")
     store.ingest(decode([state("online", "c1", "2099-01-01T00:00:00Z")]), now)
-    store.ingest(decode([state("online", "c2", "2026-11-04T00:00:00Z", retained=True)]), now)
+    store.ingest(decode([state("online", "c2", "2026-11-04T00:00:00Z")]), now)
     assert status(store) == ("online", "c2")
     store.ingest(decode([future]), now)
     assert status(store) == ("online", "c2")
@@ -345,13 +343,13 @@ def at(day: str) -> Draft:
 def test_a_clock_that_was_once_in_the_future_does_not_freeze_the_device(store: Store, cut: int) -> None:
     now = clock.parse_iso("2026-11-05T00:00:00Z")
     drafts = [late_health("2099-01-01", "0.1"), at("2099-01-01"), late_health("2026-11-03", "0.2"), at("2026-11-03")]
-    drafts += [late_health("2098-01-01", "0.3"), at("2098-01-01")]  # nor does it come back later
+    drafts += [late_health("2098-01-01", "0.3"), at("2098-01-01")]  # the reading does not come back later
     messages = [single(seq, draft) for seq, draft in enumerate(drafts, 1)]
     store.ingest(decode(messages[:cut]), now)
     store.ingest(decode(messages[cut:]), now)
     (device,) = rows(store, t.device)
     third = clock.parse_iso("2026-11-03T00:00:00Z")
-    assert (device["agent_version"], device["health_at"], device["last_ts"]) == ("0.2", third, third)
+    assert (device["agent_version"], device["last_ts"]) == ("0.3", third)
     messages = [single(7, late_health("2026-11-04", "0.4")), single(8, at("2026-11-04"))]
     store.ingest(decode(messages), now)
     (device,) = rows(store, t.device)

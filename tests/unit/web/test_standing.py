@@ -60,6 +60,7 @@ WELL = Facts(
     verdicts={"detector": "normal", "classifier": "normal"},
     health=health(),
     health_at=NOW,
+    health_received=NOW,
 )
 
 
@@ -119,6 +120,7 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     ({"last_ts": NOW + 20 * 60 * MINUTE}, "clock", "clock ahead", "20 h ahead of this server"),
     ({"health_at": NOW + 11 * MINUTE}, "clock", "clock ahead", "11 min ahead of this server"),
+    ({"behind_by": 5 * 60 * MINUTE}, "clock", "clock behind", "dated 5 h behind this server"),
     ({"ahead_at": NOW - 9 * MINUTE, "ahead_by": 400 * clock.DAY}, "clock", "clock ahead", "400 d ahead"),
     ({"last_ts": NOW - 9 * clock.DAY}, "stale", "readings old", "9 d ago; one is due every 1 min"),
     ({"last_ts": NOW - 11 * MINUTE}, "stale", "readings old", "11 min ago"),
@@ -163,8 +165,13 @@ CASES: list[tuple[dict[str, Any], str, str, str]] = [
     ({"health": health(lines=lines(unknown=5))}, "unknown", "not judged", "5 of the last 10 readings"),
     ({"health": health(update="the server does not answer")}, "trouble", "update failing", "does not answer"),
     ({"health": health(**OLD_AGENT, log_detail="2 columns are unknown")}, "trouble", "log needs a look", "2 columns"),
-    ({"health": None, "health_at": None}, "trouble", "no health report", "one is due every minute"),
-    ({"health_at": NOW - 11 * MINUTE}, "trouble", "no health report", "since 2026-11-05 11:49 UTC"),
+    ({"health": None, "health_received": None}, "trouble", "no health report", "one is due every minute"),
+    (
+        {"health_received": NOW - 11 * MINUTE, "health_at": NOW - 11 * MINUTE},
+        "trouble",
+        "no health report",
+        "since 2026-11-05 11:49 UTC",
+    ),
     ({"status": "offline", "reason": "stopped"}, "stopped", "stopped", "on purpose"),
     ({"status": "offline", "reason": "shutdown"}, "stopped", "stopped", "on purpose"),
 ]
@@ -296,7 +303,9 @@ def test_the_worst_comes_first_and_the_rest_is_counted() -> None:
         {"last_ts": NOW - 179 * MINUTE, "period": 60 * MINUTE},
         {"last_seen": NOW - 9 * MINUTE},
         {"health_at": NOW - 9 * MINUTE},
-        {"health": None, "health_at": None, "first_seen": NOW - 9 * MINUTE},
+        {"health_received": NOW - 9 * MINUTE},
+        {"health_at": NOW - 8 * clock.DAY},  # it was long on its way
+        {"health": None, "health_at": None, "health_received": None, "first_seen": NOW - 9 * MINUTE},
         {"health": health(lines=lines(unknown=4))},
         {"health": health(**OLD_AGENT, ledger=[day(scored=690, refused={"late": 10})])},
         {"health": health(**OLD_AGENT, ledger=[day(scored=690, refused={"late": 10})])}
@@ -326,6 +335,10 @@ def test_most_devices_at_once_are_hardly_each_at_fault() -> None:
     ahead = judge(last_ts=NOW + 20 * 60 * MINUTE)
     assert fleet_notes([ahead, ahead, well]) == [
         "The clocks of 2 of 3 devices are ahead of ours: is this server’s clock right?"
+    ]
+    behind = judge(behind_by=clock.DAY)
+    assert fleet_notes([behind, behind, well]) == [
+        "The clocks of 2 of 3 devices are behind ours: is this server’s clock right?"
     ]
 
 

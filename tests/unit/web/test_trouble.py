@@ -74,6 +74,26 @@ def years_ahead_after_a_sane_one(site: Site) -> None:
     one.store(site.store, site.now)
 
 
+def set_back(site: Site, **more: Any) -> None:
+    """A report by the right clock, and the next one, a minute later, by one that was set back."""
+    one = device(site)
+    one.health(3, at=site.now - MINUTE, lines=lines(site), period=60)
+    one.store(site.store, site.now - MINUTE)
+    one.health(3, at=site.now - clock.DAY, lines=lines(site), period=60, **more)
+    one.store(site.store, site.now)
+
+
+def trouble_since_the_clock_was_set_back(site: Site) -> None:
+    set_back(site, troubles=[{"kind": "disk_low", "detail": "3 MB are free", "remedy": "make room"}])
+
+
+def set_ahead(site: Site) -> None:
+    one = device(site)
+    for at in (site.now, site.now + 5 * clock.DAY):
+        one.health(3, at=at, lines=lines(site), period=60)
+    one.store(site.store, site.now)
+
+
 def detector_unknown(site: Site) -> None:
     device(site, ratios={"detector": np.array([0.3, 0.3, np.nan])})
 
@@ -188,6 +208,13 @@ WRONG: dict[str, tuple[Callable[[Site], None], str, str]] = {
     "clock ahead": (ahead, "clock", "clock ahead"),
     "clock ahead after a sane reading": (ahead_after_a_sane_one, "clock", "clock ahead"),
     "clock years ahead": (years_ahead_after_a_sane_one, "clock", "clock ahead"),
+    "clock set back": (set_back, "clock", "clock behind"),
+    "clock set back, and a trouble since": (
+        trouble_since_the_clock_was_set_back,
+        "clock",
+        "clock behind, disk low",
+    ),
+    "clock set ahead": (set_ahead, "clock", "clock ahead"),
     "one model unknown": (detector_unknown, "unknown", "detector does not judge"),
     "a gap": (gap, "lost", "lines lost"),
     "a gap announced late": (gap_announced_late, "lost", "lines lost"),

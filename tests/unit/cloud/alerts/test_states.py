@@ -114,6 +114,24 @@ def test_each_trouble_goes_to_whoever_can_act_and_ends(fleet: Fleet, kind: str, 
     assert heard == ["opened", "resolved"]
 
 
+@pytest.mark.parametrize("off", [-clock.DAY, 3 * clock.DAY])
+def test_a_clock_that_is_set_is_told_itself_and_ends_and_reopens_nothing_else(fleet: Fleet, off: int) -> None:
+    def report(off: int, *kinds: str) -> Callable[[], None]:
+        troubles = tuple(trouble(kind) for kind in kinds)
+        return lambda: fleet.report(troubles=troubles, ts=clock.iso(fleet.now + off))
+
+    fleet.pass_minutes(12, report(0, "disk_low"))
+    fleet.pass_minutes(12, report(off, "disk_low", "sensors_stuck"))
+    opened = [("disk low", "open"), ("clock", "open"), ("sensor stuck", "open")]
+    assert sorted((kind, state) for _, kind, _, state in fleet.incidents()) == sorted(opened)
+    fleet.pass_minutes(12, report(0, "sensors_stuck"))
+    ended = [("disk low", "resolved"), ("clock", "resolved"), ("sensor stuck", "open")]
+    assert sorted((kind, state) for _, kind, _, state in fleet.incidents()) == sorted(ended)
+    mine = {row["id"] for row in rows(fleet.store, t.incident) if row["kind"] != SELF_TEST}
+    heard = [one["what"] for one in rows(fleet.store, t.incident_event) if one["told"] and one["incident_id"] in mine]
+    assert sorted(heard) == ["opened"] * 3 + ["resolved"] * 2
+
+
 def test_what_comes_and_goes_within_minutes_calls_nobody(fleet: Fleet) -> None:
     for _ in range(4):
         fleet.pass_minutes(5, lambda: fleet.report(troubles=(trouble("disk_low"),)))
