@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess
 
+from tests.markdown import in_code
 from tests.packages.machine import ROOT, Machine
 
 PAGE = ROOT / "docs" / "install.md"
@@ -35,9 +36,9 @@ def steps(page: Path = PAGE) -> dict[str, list[Step]]:
     for part in re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.M):
         heading, _, body = part.partition("\n")
         mine = found.setdefault("" if heading.startswith("# ") else heading, [])
-        for kind, block, span in re.findall(r"^```(\w*)\n(.*?)^```|`([^`\n]+)`", body, re.S | re.M):
-            assert kind in {"", "console"}, f"who would run a block of {kind}?"
-            for step in _lines(block) if kind else [Step(span)]:
+        for kind, text in in_code(body):
+            assert kind in {None, "console"}, f"who would run a block of {kind or 'no language'}?"
+            for step in _lines(text) if kind else [Step(text)]:
                 if " " in step.text and step not in mine:
                     mine.append(step)
     return found

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from tests.conftest import ROOT
+from tests.markdown import in_code
 
 PAGE = ROOT / "docs" / "install-windows.md"
 RUN = ("msiexec /i ", "fieldwatch-agent setup ", "fieldwatch-agent service ", "fieldwatch-agent run ", "$env:Path +=")
@@ -38,14 +39,12 @@ PROGRAMS = "msiexec|fieldwatch-[a-z]+|py|python|pip|icacls|setx|Remove-Item|make
 
 def blocks() -> list[list[str]]:
     """The page's PowerShell blocks, each with its lines."""
-    text = PAGE.read_text(encoding="utf-8")
-    return [block.splitlines() for block in re.findall(r"```powershell\n(.*?)```", text, re.S)]
+    return [text.splitlines() for kind, text in in_code(PAGE.read_text(encoding="utf-8")) if kind is not None]
 
 
 def within() -> list[str]:
     """The commands within the text: a program of :data:`PROGRAMS` and at least one word more."""
-    text = re.sub(r"```.*?```", "", PAGE.read_text(encoding="utf-8"), flags=re.S)
-    spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text))
+    spans = [text for kind, text in in_code(PAGE.read_text(encoding="utf-8")) if kind is None]
     return [span for span in spans if re.match(rf"(?:{PROGRAMS})(?:\.exe)? ", span)]
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 import pytest
 
 from tests.conftest import ROOT
+from tests.markdown import in_code
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 ROOMS = "agent|bench|cloud|config|contract|demo|docs|packaging|tests|trainer"
@@ -31,14 +32,15 @@ def command_lines() -> list[str]:
     """Every command of ours in the documents, in shell blocks (without its comment) and in the text, and in pages."""
     shown: list[str] = []
     for document in DOCUMENTS:
-        text = document.read_text(encoding="utf-8")
-        for block in re.findall(r"```sh\n(.*?)```", text, re.S):
-            for line in re.sub(r"\s+#.*", "", block, flags=re.M).splitlines():
-                shown += re.split(r"&&|&$|>", re.sub(r"^([A-Z_]+=\S+ )+", "", line))
-        for block in re.findall(r"```console\n(.*?)```", text, re.S):
-            lines = [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
-            shown += [re.split(r" {2,}#| < ", re.sub(r"^([a-z_]+=\S+ )+", "", line))[0] for line in lines]
-        shown += [one.partition(" > ")[0] for one in re.findall(r"`([^`\n]+)`", text)]
+        for language, text in in_code(document.read_text(encoding="utf-8")):
+            if language == "sh":
+                for line in re.sub(r"\s+#.*", "", text, flags=re.M).splitlines():
+                    shown += re.split(r"&&|&$|>", re.sub(r"^([A-Z_]+=\S+ )+", "", line))
+            elif language == "console":
+                lines = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")]
+                shown += [re.split(r" {2,}#| < ", re.sub(r"^([a-z_]+=\S+ )+", "", line))[0] for line in lines]
+            elif language is None:
+                shown.append(text.partition(" > ")[0])
     for template in TEMPLATES:
         shown += map(unescape, re.findall(r"<code>([^<]+)</code>", template.read_text(encoding="utf-8")))
     return sorted({line.strip() for line in shown if COMMAND.fullmatch(line.strip())})
