@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
-import socket
 import sqlite3
 import statistics
 import subprocess
@@ -25,6 +23,7 @@ from fieldwatch_contract.clock import DAY, MINUTE, now
 
 from bench.catchup import write_config
 from bench.material import bundle, log_lines, readings, times
+from tests.conftest import find_mosquitto, find_port
 
 HISTORY = 400
 PATIENCE_S = 60.0
@@ -40,13 +39,11 @@ FROZEN = Path(__file__).parent.parent / "dist" / "fieldwatch-agent"
 @contextmanager
 def broker(folder: Path) -> Iterator[str | None]:
     """Run Mosquitto on a free port; yield its URL, or None where it is not installed."""
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+    program = find_mosquitto()
     if program is None:
         yield None
         return
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = find_port()
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", encoding="utf-8")
     with subprocess.Popen([program, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 from contextlib import closing
@@ -22,7 +21,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from bench.rounds import conditions
 from tests.browser import seed
-from tests.conftest import find_port, serving
+from tests.conftest import find_chromium, find_port, serving
 
 ROUNDS = 5
 PATIENCE_MS = 120_000
@@ -34,7 +33,7 @@ LIMITS = {1000: (40_000, 0.4), 10_000: (60_000, None)}
 def main() -> int:
     """Measure and print; 0 done, 1 no browser, 3 a limit is missed."""
     argparse.ArgumentParser(prog="python -m bench.pages", description=__doc__).parse_args()
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = find_chromium()
     if chromium is None:
         print("no Chromium on the path: install it", file=sys.stderr)
         return 1

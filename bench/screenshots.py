@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import shutil
 import sys
 import tempfile
 from contextlib import closing
@@ -22,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser import seed
-from tests.conftest import find_port, serving
+from tests.conftest import find_chromium, find_port, serving
 
 DOCS = Path(__file__).parents[1] / "docs"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-proxy-server"]
@@ -51,7 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.screenshots", description=__doc__)
     parser.add_argument("--out", type=Path, default=DOCS, help="folder, docs/ by default")
     options = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromium = find_chromium()
     if chromium is None:
         print("no Chromium on the path: install it", file=sys.stderr)
         return 1

@@ -53,13 +53,15 @@ settings.load_profile("steady")
 # ---- what is there ---------------------------------------------------------------------------------------------
 
 
-def _mosquitto() -> str | None:
+def find_mosquitto() -> str | None:
+    """Where the broker is; None where it is not installed."""
     return shutil.which(
         "mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin{os.pathsep}/usr/local/sbin"
     )
 
 
-def _chromium() -> str | None:
+def find_chromium() -> str | None:
+    """Where Chromium is; None where it is not installed."""
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
 
@@ -82,8 +84,8 @@ def _data() -> Path | None:
 
 
 NEEDS: dict[str, tuple[Callable[[], object], str]] = {
-    "mosquitto": (_mosquitto, "the Mosquitto broker is not on the PATH"),
-    "browser": (_chromium, "Chromium is not on the PATH"),
+    "mosquitto": (find_mosquitto, "the Mosquitto broker is not on the PATH"),
+    "browser": (find_chromium, "Chromium is not on the PATH"),
     "systemd": (lambda: shutil.which("systemd-analyze"), "systemd-analyze is not on the PATH"),
     "caddy": (lambda: shutil.which("caddy"), "the web server Caddy is not on the PATH"),
     "nginx": (lambda: shutil.which("nginx"), "the web server nginx is not on the PATH"),
@@ -205,7 +207,7 @@ def data_dir() -> Path:
 @pytest.fixture
 def chromium_path() -> str:
     """Where Chromium is."""
-    path = _chromium()
+    path = find_chromium()
     assert path is not None
     return path
 
@@ -256,7 +258,7 @@ class Broker:
     """A real Mosquitto on 127.0.0.1 with its own folder; the port stays the same over restarts."""
 
     def __init__(self, folder: Path, port: int, persistence: bool, extra: Sequence[str]) -> None:
-        program = _mosquitto()
+        program = find_mosquitto()
         assert program is not None
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder

@@ -22,6 +22,7 @@ from bench.load.judge import MAIL_S, PAGE_S, Delays, lost, median
 from bench.load.people import Browser, Listener, Onlooker, Reader, looking
 from bench.load.programs import SITE, Post, broker, cloud, site_of
 from bench.rounds import conditions
+from tests.conftest import find_chromium
 
 DONE, FAILED, USAGE, MISSED = 0, 1, 2, 3
 SETTLE_S = 60.0
@@ -188,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 < options.alerts <= AT_MOST * -(-options.devices // SITE):
         parser.error(f"--alerts must be 1 to {AT_MOST} for each {SITE} devices: a mailbox's limit must not hold them")
     browser = not options.no_browser
-    if browser and Browser.program() is None:
+    if browser and find_chromium() is None:
         print("Chromium is not on the PATH: install it, or say --no-browser", file=sys.stderr)
         return FAILED
     plan = Plan(options.devices, options.seconds, options.alerts, options.listeners, options.readers, browser)

@@ -9,13 +9,14 @@ import http.client
 import itertools
 import json
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.conftest import find_chromium
 
 PATIENCE_S = 60.0
 THINK_S = 1.0
@@ -183,12 +184,6 @@ class Browser(Onlooker):
         self.ready = threading.Event()
         self.seen = Seen()
 
-    @staticmethod
-    def program() -> str | None:
-        """Where Chromium is; None where it is not installed."""
-        names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-        return next((path for name in names if (path := shutil.which(name))), None)
-
     def look(self) -> None:
         """Open the page, and wait."""
         from playwright.sync_api import sync_playwright
@@ -197,7 +192,7 @@ class Browser(Onlooker):
         home = f"http://127.0.0.1:{self._door.port}"
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(
-                executable_path=self.program(), args=["--no-sandbox", "--disable-gpu", "--no-proxy-server"]
+                executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu", "--no-proxy-server"]
             )
             context = browser.new_context()
             context.add_cookies([{"name": name, "value": value, "url": home}])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bench.load.people import DEVICE, Door, enter
 from tests.authority import Authority
+from tests.conftest import answers, find_mosquitto, find_port
 from tests.mailbox import Mailbox
 
 ROOT = Path(__file__).parent.parent.parent
@@ -75,26 +74,13 @@ def cpu(pid: int) -> float:
     return sum(int(one) for one in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def _answers(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.settimeout(1)
-        return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
 @contextmanager
 def broker(folder: Path) -> Iterator[tuple[Running, int]]:
     """Run Mosquitto. Raises :class:`RuntimeError` where it is not installed or does not start."""
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+    program = find_mosquitto()
     if program is None:
         raise RuntimeError("Mosquitto is not on the PATH")
-    port = free_port()
+    port = find_port()
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", encoding="utf-8")
     with (
@@ -103,7 +89,7 @@ def broker(folder: Path) -> Iterator[tuple[Running, int]]:
     ):
         try:
             end = time.monotonic() + START_S
-            while not _answers(port):
+            while not answers(port):
                 if process.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(f"Mosquitto does not start: {(folder / 'mosquitto.log').read_text()[-500:]}")
                 time.sleep(0.05)
@@ -145,7 +131,7 @@ def configure(folder: Path, devices: int, broker_port: int, post: Post, web: int
 @contextmanager
 def cloud(folder: Path, devices: int, broker_port: int, post: Post) -> Iterator[tuple[Running, Door]]:
     """Run ``fieldwatch-cloud serve``. Raises :class:`RuntimeError` where it does not start or does not end well."""
-    port, token = free_port(), secrets.token_hex(16)
+    port, token = find_port(), secrets.token_hex(16)
     config = configure(folder, devices, broker_port, post, port, token)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FIELDWATCH_")}
     log = folder / "cloud.log"
@@ -155,7 +141,7 @@ def cloud(folder: Path, devices: int, broker_port: int, post: Post) -> Iterator[
     ) as process:  # fmt: skip
         try:
             end = time.monotonic() + START_S
-            while not _answers(port):
+            while not answers(port):
                 if process.poll() is not None or time.monotonic() > end:
                     raise RuntimeError(f"the cloud does not start: {log.read_text()[-1000:]}")
                 time.sleep(0.1)

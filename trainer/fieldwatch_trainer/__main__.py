@@ -15,6 +15,8 @@ from typing import Any
 
 from fieldwatch_contract.extras import how_to_install
 
+from fieldwatch_trainer import terminal
+
 REFUSED = 3
 NEEDED = ("pyarrow", "onnx", "threadpoolctl", "matplotlib")
 
@@ -199,7 +201,7 @@ def _train(args: argparse.Namespace) -> int:
                 "--device-type, --train-until, --split, --budget, --accept and --no-adapt need --lake: "
                 "a table has no time"
             )
-        run = train.train_table(read_table(args.csv, args.label), args.label, args.out, _progress)
+        run = train.train_table(read_table(args.csv, args.label), args.label, args.out, terminal.progress)
     else:
         if args.device_type is None:
             args.usage_error("--lake needs --device-type T")
@@ -209,9 +211,9 @@ def _train(args: argparse.Namespace) -> int:
         lake = Lake(args.lake, strict=False)
         budget = args.budget or BUDGET
         run = train.train_lake(
-            lake, args.device_type, args.out, split, budget, _progress, where, accepted, adapt=not args.no_adapt
+            lake, args.device_type, args.out, split, budget, terminal.progress, where, accepted, adapt=not args.no_adapt
         )
-    _progress("")
+    terminal.progress("")
     sys.stdout.write(json.dumps(run, indent=1) + "\n" if args.json else train.said(run, args.out))
     return 0
 
@@ -228,8 +230,8 @@ def _score(args: argparse.Namespace) -> int:
             args.usage_error("--since and --split need --lake: a table has no time")
         summary = score.score_table(bundle, read_table(args.csv, sensors=bundle.manifest.sensors), args.out)
     else:
-        summary = score.score_lake(bundle, Lake(args.lake), choose(args.time, args.split), args.out, _progress)
-    _progress("")
+        summary = score.score_lake(bundle, Lake(args.lake), choose(args.time, args.split), args.out, terminal.progress)
+    terminal.progress("")
     sys.stdout.write(json.dumps(summary, indent=1) + "\n" if args.json else score.said(summary))
     return 0
 
@@ -245,8 +247,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         if wanted is not None:
             wanted.parent.mkdir(parents=True, exist_ok=True)
     budget = record.budget_of(record.run_of(args.bundle, bundle.sha256))
-    result = evaluate.evaluate_lake(bundle, Lake(args.lake), split, args.scores, _progress, budget)
-    _progress("")
+    result = evaluate.evaluate_lake(bundle, Lake(args.lake), split, args.scores, terminal.progress, budget)
+    terminal.progress("")
     if args.out is not None:
         args.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8", newline="\n")
     if args.html is not None:
@@ -262,8 +264,8 @@ def _compare(args: argparse.Namespace) -> int:
     from fieldwatch_trainer.split import choose
 
     split = choose(args.time, args.split)
-    result = compare.compare(args.champion, args.challenger, Lake(args.lake), split, args.budget, _progress)
-    _progress("")
+    result = compare.compare(args.champion, args.challenger, Lake(args.lake), split, args.budget, terminal.progress)
+    terminal.progress("")
     sys.stdout.write(json.dumps(result, indent=1) + "\n" if args.json else compare.said(result))
     record.note(args.challenger, "compare", result | {"sha256": result["challenger"]["sha256"]})
     return 0 if result["replace"] else REFUSED
@@ -278,8 +280,8 @@ def _backtest(args: argparse.Namespace) -> int:
 
     bundle = score.open_bundle(args.bundle)
     split = choose(args.time, args.split)
-    _, told = backtest.backtest_lake(bundle, Lake(args.lake), split, answered=args.answers, progress=_progress)
-    _progress("")
+    _, told = backtest.backtest_lake(bundle, Lake(args.lake), split, answered=args.answers, progress=terminal.progress)
+    terminal.progress("")
     if args.html is not None:
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(page(told), encoding="utf-8", newline="\n")
@@ -311,15 +313,8 @@ def _ingest(args: argparse.Namespace) -> int:
     return command.main(args)
 
 
-def _progress(text: str) -> None:
-    """Tell a terminal what is being done; an empty text clears the line."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
-
-
 def _fail(message: str, code: int) -> int:
-    _progress("")
+    terminal.progress("")
     sys.stderr.write(f"fieldwatch-trainer: {message}\n")
     return code
 

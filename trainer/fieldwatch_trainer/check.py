@@ -23,6 +23,7 @@ import numpy as np
 from fieldwatch_contract.clock import SECOND
 from numpy.typing import NDArray
 
+from fieldwatch_trainer import terminal
 from fieldwatch_trainer.checks import (
     changes,
     clocks,
@@ -114,7 +115,7 @@ def main(args: argparse.Namespace) -> int:
     types = [args.device_type] if args.device_type else list(lake.device_types())
     if args.device_type and args.device_type not in lake.device_types():
         lake.devices(args.device_type)  # raises, and says which types there are
-    reports = [inspect(lake, one, accepted, None, _progress, place == 0) for place, one in enumerate(types)]
+    reports = [inspect(lake, one, accepted, None, terminal.progress, place == 0) for place, one in enumerate(types)]
     accepted.check_sensors([sensor.sensor for report in reports for sensor in report.sensors])
     idle = accepted.idle([one for report in reports for one in report.findings])
     result = {
@@ -154,12 +155,6 @@ def checked(
         "findings": [one.as_json() for one in report.findings if not accepted.covers(one)][:RECORDED],
         "told": dict(Counter(one.kind for one in report.findings if not accepted.covers(one))),
     }
-
-
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
 
 
 def inspect(

@@ -39,7 +39,7 @@ from fieldwatch_trainer import labels as label_table
 from fieldwatch_trainer.columns import ColumnError, floats, micros, texts
 from fieldwatch_trainer.labels import Label, Labels
 from fieldwatch_trainer.labels import codes as label_codes
-from fieldwatch_trainer.sources import Source, SourceError, discover, table_in
+from fieldwatch_trainer.sources import Source, SourceError, discover, some, table_in
 
 __all__ = ["DeviceInfo", "GridRows", "Label", "Lake", "LakeError", "Readings", "label_codes"]
 
@@ -135,8 +135,8 @@ class Lake:
         infos = [self._devices[name] for name in types[device_type] if name in self._files]
         if not infos:
             raise LakeError(
-                f"{self.url}: devices of type {device_type!r} ({_some(types[device_type])}) have no readings; "
-                f"readings are there for: {_some(sorted(self._files)) or 'no device'}"
+                f"{self.url}: devices of type {device_type!r} ({some(types[device_type])}) have no readings; "
+                f"readings are there for: {some(sorted(self._files)) or 'no device'}"
             )
         periods = sorted({info.period for info in infos})
         if len(periods) > 1:
@@ -434,9 +434,3 @@ def _of_values(ts: NDArray[np.int64], values: NDArray[np.float64], period: int) 
     starts = np.flatnonzero(opens)
     out, _, repeats, conflicts = together.put(values, ~np.isnan(values), starts)
     return Readings(ts[starts], out, 0, repeats, conflicts)
-
-
-def _some(names: Iterable[str], limit: int = 8) -> str:
-    listed = list(names)
-    more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more

@@ -64,7 +64,7 @@ class Source:
         names = set(self.schema.names) | set(self.partition)
         for column in ("device", "ts"):
             if column not in names:
-                raise SourceError(f"{self.path}: column {column!r} is missing; columns are {_some(self.schema.names)}")
+                raise SourceError(f"{self.path}: column {column!r} is missing; columns are {some(self.schema.names)}")
         if not is_time(self.schema.field("ts").type):
             try:
                 micros(self.scan(["ts"], None)["ts"], f"{self.path}: column 'ts'")
@@ -337,7 +337,8 @@ def _index_columns(schema: Any) -> list[str]:
     return [name for name in told if isinstance(name, str)]
 
 
-def _some(names: Iterable[str], limit: int = 8) -> str:
+def some(names: Iterable[str], limit: int = 8) -> str:
+    """Return the first names, and how many there are."""
     listed = list(names)
     more = f", … ({len(listed)} in all)" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more

@@ -16,13 +16,13 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from fieldwatch_cloud.access import limits
-from fieldwatch_cloud.access.accounts import AccessError, Accounts, Person
+from fieldwatch_cloud.access.accounts import AccessError, Person
 from fieldwatch_cloud.access.oidc import ATTEMPT_S, Attempt, OidcError
 from fieldwatch_cloud.access.roles import NOBODY, Permission
 from fieldwatch_cloud.access.sessions import Sessions
 from fieldwatch_cloud.web.frame import Pages, outside
 from fieldwatch_cloud.web.problems import ProblemError
-from fieldwatch_cloud.web.routes import Route, needs, person
+from fieldwatch_cloud.web.routes import Route, accounts_of, needs, person
 from fieldwatch_cloud.web.settings import WebSettings
 
 log = logging.getLogger("fieldwatch.web")
@@ -32,11 +32,6 @@ NO_STORE = {"Cache-Control": "no-store"}
 Secret = Annotated[str, Query(max_length=200)]
 Then = Annotated[str, Query(max_length=2000)]
 Value = TypeVar("Value")
-
-
-def _accounts(request: Request) -> Accounts:
-    accounts: Accounts = request.app.state.accounts
-    return accounts
 
 
 def _settings(request: Request) -> WebSettings:
@@ -51,10 +46,10 @@ def start(request: Request, pages: Pages, token: Secret = "") -> Response:
     if person(request) is not NOBODY:
         return RedirectResponse("/", status_code=303)
     if token:
-        found = _tried(request, lambda: _accounts(request).enter(token))
+        found = _tried(request, lambda: accounts_of(request).enter(token))
         if found is not None:
             return _signed_in(request, found, "/")
-    elif _accounts(request).exist():
+    elif accounts_of(request).exist():
         return RedirectResponse("/sign-in", status_code=303)
     body = pages.render("start.html", spent=bool(token), **outside())
     return HTMLResponse(body, status_code=403 if token else 401, headers=NO_STORE)
@@ -66,7 +61,7 @@ def sign_in_page(request: Request, pages: Pages, then: Then = "/") -> Response:
     """Ask for name and password."""
     if person(request) is not NOBODY:
         return RedirectResponse(inside_path(then), status_code=303)
-    if not _accounts(request).exist():
+    if not accounts_of(request).exist():
         return RedirectResponse("/start", status_code=303)
     return _form(request, pages, then)
 
@@ -88,7 +83,7 @@ def sign_in(
     if wait > 0:
         said = f"Too many wrong passwords. Try again in {wait / 60:.0f} min, or ask for a link to set a new one."
         return _form(request, pages, then, said, name, 429, wait)
-    found = _accounts(request).by_password(name, password)
+    found = accounts_of(request).by_password(name, password)
     if found is None:
         for rule, key in keys:
             limiter.count(rule, key, now)
@@ -116,7 +111,7 @@ def sign_out(request: Request) -> Response:
 @needs(Permission.OPEN)
 def link_page(request: Request, pages: Pages, token: Secret = "") -> Response:
     """Show what an invitation or reset link is for, and ask for a password."""
-    found = _tried(request, lambda: _accounts(request).link(token))
+    found = _tried(request, lambda: accounts_of(request).link(token))
     return _password_form(request, pages, token, found if found is None or found.kind != "start" else None)
 
 
@@ -130,7 +125,7 @@ def take_link(
     again: Annotated[str, Form(max_length=1000)] = "",
 ) -> Response:
     """Set the password of an invitation or reset link, and sign in."""
-    accounts = _accounts(request)
+    accounts = accounts_of(request)
     found = _tried(request, lambda: accounts.link(token))
     if found is None or found.kind == "start":
         return _password_form(request, pages, "", None)
@@ -171,7 +166,7 @@ def from_provider(request: Request, pages: Pages) -> Response:
         return _form(request, pages, "/", "This sign-in was not begun here, or took too long. Begin again.", status=403)
     try:
         identity = settings.provider.finish(attempt, dict(request.query_params), _back(settings))
-        found = _accounts(request).by_provider(identity.issuer, identity.subject, attempt.invitation or None)
+        found = accounts_of(request).by_provider(identity.issuer, identity.subject, attempt.invitation or None)
     except (OidcError, AccessError) as error:
         log.warning("sign-in through the identity provider: %s", error)
         answer = _form(request, pages, attempt.then, str(error), status=403)

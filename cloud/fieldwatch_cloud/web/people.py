@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fieldwatch_contract import clock
 from pydantic import BaseModel, Field
 
-from fieldwatch_cloud.access.accounts import AccessError, Accounts, Person
+from fieldwatch_cloud.access.accounts import AccessError, Person
 from fieldwatch_cloud.access.lifetimes import TOKEN_DAYS, TOKEN_DAYS_MOST
 from fieldwatch_cloud.access.limits import TOKENS, Limiter
 from fieldwatch_cloud.access.roles import MAY, SCOPES, Permission, Role
@@ -19,7 +19,7 @@ from fieldwatch_cloud.store.audit import newest
 from fieldwatch_cloud.web.api.common import FORBIDDEN, Limit, Reads, make_router
 from fieldwatch_cloud.web.frame import Pages, frame
 from fieldwatch_cloud.web.problems import ProblemError
-from fieldwatch_cloud.web.routes import Route, needs, person
+from fieldwatch_cloud.web.routes import Route, accounts_of, needs, person
 
 router = APIRouter(include_in_schema=False, route_class=Route)
 api = make_router()
@@ -30,18 +30,13 @@ Why = Annotated[str, Form(max_length=500)]
 Text = Annotated[str, Form(max_length=1000)]
 
 
-def _accounts(request: Request) -> Accounts:
-    accounts: Accounts = request.app.state.accounts
-    return accounts
-
-
 def _sessions(request: Request) -> Sessions:
     sessions: Sessions = request.app.state.sessions
     return sessions
 
 
 def _oneself(request: Request) -> Person:
-    found = next((one for one in _accounts(request).everybody() if one.id == person(request).person), None)
+    found = next((one for one in accounts_of(request).everybody() if one.id == person(request).person), None)
     if found is None:
         raise ProblemError(403, "No account", "This is not a person’s session.")
     return found
@@ -69,7 +64,7 @@ def change_password(
     if password != again:
         return _account(request, queries, pages, said="The two passwords differ.")
     try:
-        _accounts(request).change_password(who.id, old, password)
+        accounts_of(request).change_password(who.id, old, password)
     except AccessError as error:
         return _account(request, queries, pages, said=str(error))
     address = request.app.state.settings.address
@@ -163,7 +158,7 @@ def invite(
 ) -> Response:
     """Invite somebody and show the link this once."""
     try:
-        secret = _accounts(request).invite(name, Role(role), person(request).name, why)
+        secret = accounts_of(request).invite(name, Role(role), person(request).name, why)
     except (AccessError, ValueError) as error:
         return _users(request, queries, pages, said=f"{str(error)[:1].upper()}{str(error)[1:]}.")
     return _users(request, queries, pages, link=(name.strip().lower(), _link(request, secret)))
@@ -181,7 +176,7 @@ def change_user(
     why: Why = "",
 ) -> Response:
     """Change somebody's account."""
-    accounts, who = _accounts(request), person(request).name
+    accounts, who = accounts_of(request), person(request).name
     found = next((one for one in accounts.everybody() if one.id == number), None)
     if found is None:
         raise ProblemError(404, "No such account", "It is not here.")
@@ -205,7 +200,7 @@ def _users(
     request: Request, queries: Reads, pages: Pages, said: str = "", link: tuple[str, str] | None = None
 ) -> Response:
     head = frame(request, queries, "users")
-    everybody = _accounts(request).everybody()
+    everybody = accounts_of(request).everybody()
     body = pages.render("users.html", everybody=everybody, roles=list(Role), said=said, link=link, **head)
     return HTMLResponse(body, status_code=422 if said else 200, headers=NO_STORE)
 
@@ -297,7 +292,7 @@ def api_users(request: Request) -> PeopleOut:
                 made_at=clock.iso(one.made_at),
                 last_sign_in=None if one.last_at is None else clock.iso(one.last_at),
             )
-            for one in _accounts(request).everybody()
+            for one in accounts_of(request).everybody()
         ]
     )
 

@@ -17,6 +17,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
+from fieldwatch_cloud.access.accounts import Accounts
 from fieldwatch_cloud.access.limits import EXPORTS, Limiter
 from fieldwatch_cloud.access.roles import MAY, NOBODY, Permission, Principal, Role
 from fieldwatch_cloud.web.problems import ProblemError
@@ -76,6 +77,12 @@ def person(request: Request) -> Principal:
     """Return who a request comes from."""
     who: Principal = request.state.principal
     return who
+
+
+def accounts_of(request: Request) -> Accounts:
+    """Return who may sign in here."""
+    accounts: Accounts = request.app.state.accounts
+    return accounts
 
 
 def ask(who: Principal, permission: Permission) -> None:

@@ -136,7 +136,7 @@ def told(notice: Notice) -> dict[str, Any]:
         }
     if notice.kind == "alert":
         names = ("alert_id", "state", "transition", "severity", "kind", "model", "opened_at", "last_at", "peak")
-        return data | {name: _finite(notice.data[name]) for name in names}
+        return data | {name: finite(notice.data[name]) for name in names}
     if notice.kind == "verdict":
         return data | {name: notice.data[name] for name in ("alert_id", "verdict", "at")}
     if notice.kind == "state":
@@ -146,6 +146,6 @@ def told(notice: Notice) -> dict[str, Any]:
     return data | {"type": notice.data["type"]}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no infinity, and one number must not end everybody's stream."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

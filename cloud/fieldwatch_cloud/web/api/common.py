@@ -6,7 +6,6 @@ Errors are RFC 9457 problem details. Lists come in pages: ``next`` is the cursor
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -18,6 +17,7 @@ from fieldwatch_cloud.store.fleet import DeviceNow
 from fieldwatch_cloud.web.problems import MEDIA_TYPE, Problem, ProblemError
 from fieldwatch_cloud.web.queries import Queries
 from fieldwatch_cloud.web.routes import Route
+from fieldwatch_cloud.web.stream import finite
 
 NOTE_LIMIT = 2000
 
@@ -28,11 +28,7 @@ class Model(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_finite), Field(description="null where what is stored is no number")]
+Number = Annotated[float | None, BeforeValidator(finite), Field(description="null where what is stored is no number")]
 """A number of the store, in JSON, which has no infinity: a damaged disk, or a release that did not check, left some."""
 
 
