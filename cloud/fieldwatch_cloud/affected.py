@@ -22,6 +22,7 @@ from typing import Any
 
 from fieldwatch_contract import clock
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import Specifier
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
@@ -105,7 +106,7 @@ def _judge(wanted: Requirement, versions: Sequence[str], one: Inventory) -> tupl
     strange = []
     for version in versions:
         try:
-            if not wanted.specifier or wanted.specifier.contains(Version(version), prereleases=True):
+            if all(_meets(Version(version), each) for each in wanted.specifier):
                 return True, ""
         except InvalidVersion:
             strange.append(version)
@@ -119,6 +120,22 @@ def _judge(wanted: Requirement, versions: Sequence[str], one: Inventory) -> tupl
     if one.told_by is not None and one.told_by != one.agent:
         return False, f"its components were told by agent {one.told_by}, another one runs now"
     return False, "its agent has told no components"
+
+
+def _meets(version: Version, wanted: Specifier) -> bool:
+    """Tell whether a version meets one condition.
+
+    ``<`` and ``>`` are taken by order alone, other than with packages: a release candidate of the version that mends
+    something is before it, and proves nothing.
+
+    >>> _meets(Version("1.33rc1"), Specifier("<1.33")), Specifier("<1.33").contains("1.33rc1", prereleases=True)
+    (True, False)
+    """
+    if wanted.operator == "<":
+        return version < Version(wanted.version)
+    if wanted.operator == ">":
+        return Version(version.public) > Version(wanted.version)
+    return wanted.contains(version, prereleases=True)
 
 
 def as_json(found: Answer) -> dict[str, Any]:

@@ -173,3 +173,22 @@ def test_a_package_tells_the_list_that_lies_in_it(tmp_path: Path, monkeypatch: p
     inside = Components(versions={"numpy": ["1"]}, complete=True)
     (tmp_path / "components.json").write_text(inside.model_dump_json())
     assert asked() == inside
+
+
+@pytest.mark.parametrize(
+    ("component", "version", "hit"),
+    [
+        ("onnxruntime<1.33", "1.33.0rc1", True),
+        ("onnxruntime<1.33", "1.33.0.dev20261101", True),
+        ("onnxruntime<1.33", "1.33.0", False),
+        ("onnxruntime<1.33,>=1.30", "1.29.9", False),
+        ("onnxruntime>1.32", "1.32.0.post1", True),
+        ("onnxruntime>1.32", "1.32.0+cu13", False),
+        ("onnxruntime==1.32.*", "1.32.1rc1", True),
+        ("onnxruntime<2", "1!1.0", False),
+    ],
+)
+def test_a_candidate_of_the_version_that_mends_it_is_not_well(component: str, version: str, hit: bool) -> None:
+    one = Inventory("press-0001", "", 0, "1", "1", {"onnxruntime": [version]}, True)
+    found = affected.answer(affected.parse(component), [one], lambda _: "")
+    assert (len(found.affected), found.clear) == ((1, 0) if hit else (0, 1))
