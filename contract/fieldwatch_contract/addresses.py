@@ -39,6 +39,21 @@ def web(url: str, example: str, schemes: Collection[str] = ("http", "https")) ->
     return url
 
 
+def host(name: str) -> str:
+    """Return the name or address of a machine, as certificates have it; raises :class:`ValueError`.
+
+    >>> host("bücher.example.org"), host("::1")
+    ('xn--bcher-kva.example.org', '::1')
+    """
+    try:
+        right = name.isprintable() and _is_host(name)
+    except ValueError:
+        right = False
+    if not right:
+        raise ValueError(f"{name!r} is no name or address of a machine, without https:// and port")
+    return name if ":" in name else name.encode("idna").decode()
+
+
 def public(url: str) -> str:
     """Return an address, whatever it is, without anything that may be a password.
 

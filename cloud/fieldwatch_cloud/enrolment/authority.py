@@ -33,6 +33,8 @@ SERVER_DAYS = 825
 AUTHORITY_DAYS = 3653
 CRL_DAYS = 3653
 """A list of revoked certificates that ran out would lock out everybody; it is written anew with each revocation."""
+COMMON_NAME = 64
+"""Characters, at most."""
 BACKDATED = timedelta(hours=1)
 """A certificate begins in the past: a device's clock may be behind."""
 
@@ -83,9 +85,11 @@ class Authority:
         return self._leaf(name, key, now, days, ExtendedKeyUsageOID.CLIENT_AUTH, ())
 
     def server(self, hosts: Iterable[str], key: ec.EllipticCurvePublicKey, now: datetime) -> x509.Certificate:
-        """Return a server certificate for ``hosts``, names or addresses; the first is its common name."""
+        """Return a server certificate for ``hosts``, names or addresses; the first is its common name if it is short
+        enough for one."""
         names = list(hosts)
-        return self._leaf(names[0], key, now, SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, names)
+        common = names[0] if len(names[0]) <= COMMON_NAME else "Fieldwatch server"
+        return self._leaf(common, key, now, SERVER_DAYS, ExtendedKeyUsageOID.SERVER_AUTH, names)
 
     def revocations(self, serials: Iterable[int], now: datetime) -> x509.CertificateRevocationList:
         """Return the list of revoked certificates."""

@@ -56,11 +56,17 @@ class Files:
 def render(kind: Kind, files: Files, *, port: int = 8883, ingest: Sequence[str] = (INGEST,)) -> dict[str, str]:
     """Return file name → text. ``ingest``: the names of the ingest processes, one certificate each.
 
-    Raises :class:`ValueError` for a name that a device could have, or that cannot be written into the rules.
+    Raises :class:`ValueError` for a name that a device could have, or that cannot be written into the rules, and for a
+    port or path that would make other settings of it.
     """
     for name in ingest:
         if problem := unfit(name):
             raise ValueError(problem)
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port {port}: a port is 1 to 65535")
+    for path in (files.ca, files.certificate, files.key, files.crl, files.data, files.rules):
+        if path is not None and not (path.is_absolute() and str(path).isprintable() and '"' not in str(path)):
+            raise ValueError(f"{str(path)!r}: the broker needs a whole path, without quotes and line ends")
     return _mosquitto(files, port, ingest) if kind == "mosquitto" else _emqx(files, port, ingest)
 
 
@@ -133,9 +139,9 @@ listeners.ws.default.enable = false
 listeners.wss.default.enable = false
 listeners.ssl.default {{
   bind = "0.0.0.0:{port}"
-  ssl_options.cacertfile = "{files.ca}"
-  ssl_options.certfile = "{files.certificate}"
-  ssl_options.keyfile = "{files.key}"
+  ssl_options.cacertfile = "{files.ca.as_posix()}"
+  ssl_options.certfile = "{files.certificate.as_posix()}"
+  ssl_options.keyfile = "{files.key.as_posix()}"
   ssl_options.verify = verify_peer
   ssl_options.fail_if_no_peer_cert = true
   ssl_options.versions = ["tlsv1.3", "tlsv1.2"]
@@ -147,7 +153,7 @@ mqtt.max_packet_size = {PACKET_LIMIT}
 mqtt.max_mqueue_len = {QUEUE_LIMIT}
 authorization.no_match = deny
 authorization.cache.enable = true
-authorization.sources = [{{type = file, enable = true, path = "{files.rules}"}}]
+authorization.sources = [{{type = file, enable = true, path = "{files.rules.as_posix()}"}}]
 """
     rules = ["%% Written by 'fieldwatch-cloud broker-config emqx'. The first rule that fits decides."]
 

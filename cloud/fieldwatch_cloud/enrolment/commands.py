@@ -10,15 +10,16 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePath
 
+from fieldwatch_contract import addresses
 from fieldwatch_contract.enrolment import NO_PIN, Token, Updates, digest
 from fieldwatch_contract.topics import DEVICE_ID
 
 from fieldwatch_cloud.config import ConfigError, EnrolmentConfig, load
 from fieldwatch_cloud.enrolment import broker_config as rules
-from fieldwatch_cloud.enrolment.authority import Refused
+from fieldwatch_cloud.enrolment.authority import COMMON_NAME, Refused
 from fieldwatch_cloud.enrolment.desk import Addresses, Desk
-from fieldwatch_cloud.enrolment.folder import CA, REVOKED, Folder, FolderError, init
-from fieldwatch_cloud.enrolment.register import Device
+from fieldwatch_cloud.enrolment.folder import CA, REVOKED, Folder, FolderError, certify, init
+from fieldwatch_cloud.enrolment.register import Device, RegisterError
 from fieldwatch_cloud.enrolment.service import Service
 from fieldwatch_cloud.listen import PortError
 
@@ -42,10 +43,10 @@ def make_service(config: EnrolmentConfig) -> Service:
 
 
 def enrolment(options: argparse.Namespace) -> int:
-    """``enrolment init|serve|revoke``."""
+    """``enrolment init|certify|serve|revoke``."""
     config = _section(options.config)
     try:
-        if options.act == "init":
+        if options.act in {"init", "certify"}:
             return _init(options, config)
         if options.act == "revoke":
             return _revoke(options, config)
@@ -58,7 +59,7 @@ def enrolment(options: argparse.Namespace) -> int:
         while not ended.wait(1.0):  # short waits: on Windows a signal does not interrupt a wait
             pass
         service.stop()
-    except (FolderError, PortError, OSError) as error:
+    except (FolderError, PortError, RegisterError, Refused, OSError) as error:
         print(error, file=sys.stderr)
         return FAILED
     return OK
@@ -66,12 +67,26 @@ def enrolment(options: argparse.Namespace) -> int:
 
 def _init(options: argparse.Namespace, config: EnrolmentConfig) -> int:
     ingest = options.ingest or [load(options.config).broker.client_id]
-    if problems := [problem for name in ingest if (problem := rules.unfit(name))]:
-        raise ConfigError(problems)
+    problems = [problem for name in ingest if (problem := rules.unfit(name))]
     if not options.host:
-        raise ConfigError(["init needs --host: the name by which devices reach broker and enrolment; repeatable"])
-    init(config.folder, options.name, options.host, ingest, datetime.now(UTC))
-    print(f"{config.folder}: authority, certificates for {', '.join(options.host)} and {', '.join(ingest)}")
+        problems.append(f"{options.act} needs --host: the name by which devices reach broker and enrolment; repeatable")
+    if not options.name.isprintable() or not 1 <= len(options.name) <= COMMON_NAME:
+        problems.append(f"--name {options.name!r}: 1 to {COMMON_NAME} characters in one line")
+    hosts = []
+    for each in options.host:
+        try:
+            hosts.append(addresses.host(each))
+        except ValueError as error:
+            problems.append(f"--host {error}")
+    if problems:
+        raise ConfigError(problems)
+    if options.act == "certify":
+        certify(Folder(config.folder), hosts, ingest, datetime.now(UTC))
+        print(f"{config.folder}: new certificates for {', '.join(hosts)} and {', '.join(ingest)}")
+        print("next: give them to the broker, and restart broker, enrolment and ingest")
+        return OK
+    init(config.folder, options.name, hosts, ingest, datetime.now(UTC))
+    print(f"{config.folder}: authority, certificates for {', '.join(hosts)} and {', '.join(ingest)}")
     print(f"next: keep a copy of {config.folder / 'authority.key'} off line; without it no device can be added")
     print("next: fieldwatch-cloud broker-config mosquitto --out DIR; fieldwatch-cloud enroll DEVICE")
     return OK
@@ -104,12 +119,11 @@ def enroll(options: argparse.Namespace) -> int:
         root = digest(_text(config.root, "root").encode()) if config.root else NO_PIN
         batches = [[device] for device in devices] if options.each else [devices]
         tokens = [(Token.draw(folder.pin, root), batch) for batch in batches]
-        for token, batch in tokens:
-            folder.register.add(token, batch, now, life, options.replace)
+        folder.register.add_all(tokens, now, life, options.replace)
     except Refused as error:
         print(error, file=sys.stderr)
         return REFUSED
-    except FolderError as error:
+    except (FolderError, RegisterError) as error:
         print(error, file=sys.stderr)
         return FAILED
     if options.each:
@@ -125,18 +139,9 @@ def enroll(options: argparse.Namespace) -> int:
 
 def _devices(options: argparse.Namespace) -> list[Device]:
     """Return the devices of the command line or of the file; raises :class:`.config.ConfigError` with every problem."""
-    if (options.device is None) == (options.source is None):
+    if (not options.device) == (options.source is None):
         raise ConfigError(["give a device or --from FILE.csv, and not both"])
-    if options.device is not None:
-        rows = [(0, [options.device])]
-    else:
-        try:
-            with options.source.open(encoding="utf-8-sig", newline="") as file:
-                rows = list(enumerate(csv.reader(file), 1))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise ConfigError([f"{options.source}: cannot be read: {error}"]) from error
-        if rows and rows[0][1][:1] in (["device"], ["id"]):
-            rows = rows[1:]
+    rows = _rows(options.source) if options.source is not None else [(0, [options.device])]
     devices: dict[str, Device] = {}
     problems = []
     for number, row in rows:
@@ -148,11 +153,32 @@ def _devices(options: argparse.Namespace) -> list[Device]:
             problems.append(f"{where}device id {cells[0]!r} must be 3 to 64 of a-z, 0-9 and '-'")
         elif cells[0] in devices:
             problems.append(f"{where}{cells[0]} stands there twice")
+        elif not all(cell.isprintable() for cell in cells):
+            problems.append(f"{where}{cells[1]!r} is more than one line: is a quote not closed?")
         else:
             devices[cells[0]] = Device(cells[0], cells[1] if len(cells) > 1 and cells[1] else options.type)
     if problems or not devices:
         raise ConfigError(problems or [f"{options.source}: names no device"])
     return list(devices.values())
+
+
+def _rows(source: Path) -> list[tuple[int, list[str]]]:
+    """Return the lines of a file with their numbers, as a table program writes it: also with semicolons or tabs."""
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            between = next((each for each in first if each in ",;\t"), ",")
+            reader = csv.reader(file, delimiter=between, strict=True)
+            rows = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{source}: not UTF-8 text; save it as UTF-8 (in Excel: CSV UTF-8)"]) from error
+    except OSError as error:
+        raise ConfigError([f"{source}: cannot be read: {error.strerror or error}"]) from error
+    except csv.Error as error:
+        raise ConfigError([f"{source}: no CSV: {error}; is a quote not closed?"]) from error
+    headed = rows and rows[0][1] and rows[0][1][0].strip().lower() in {"device", "id"}
+    return rows[1:] if headed else rows
 
 
 def _life(text: str) -> timedelta:
@@ -165,7 +191,8 @@ def _life(text: str) -> timedelta:
 def broker_config(options: argparse.Namespace) -> int:
     """``broker-config KIND --out DIR``."""
     config = load(options.config)
-    folder: PurePath = options.certificates or (config.enrolment.folder if config.enrolment else options.out.resolve())
+    own = config.enrolment.folder if config.enrolment else options.out.resolve()
+    folder: PurePath = options.certificates or own
     files = rules.Files(
         folder / CA, folder / "server.pem", folder / "server.key",
         None if options.no_revocations else folder / REVOKED, options.data, options.out.resolve() / "access.acl",

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fieldwatch_contract.enrolment import digest
 
 from fieldwatch_cloud.enrolment.authority import SERVER_DAYS, Authority, key_pem, pem
-from fieldwatch_cloud.enrolment.register import Register
+from fieldwatch_cloud.enrolment.register import Register, RegisterError
 
 KEY, CA, REVOKED, REGISTER = "authority.key", "ca.pem", "revoked.pem", "register.db"
 
@@ -39,6 +39,8 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         """Raises :class:`FolderError` where the authority's files are missing or do not belong together."""
+        if not (path / CA).exists() and (path / REGISTER).exists():
+            raise FolderError(f"{path}: {CA} is missing, and devices trust it: restore it from a backup of this folder")
         self.path = path
         try:
             certificate = x509.load_pem_x509_certificate((path / CA).read_bytes())
@@ -53,7 +55,10 @@ class Folder:
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise FolderError(f"{path}: {KEY} does not belong to {CA}: restore both from one backup")
         self.authority = Authority(certificate, key)
-        self.register = Register(path / REGISTER)
+        try:
+            self.register = Register(path / REGISTER)
+        except RegisterError as error:
+            raise FolderError(str(error)) from error
 
     @property
     def ca(self) -> bytes:
@@ -75,24 +80,31 @@ class Folder:
 def init(path: Path, name: str, hosts: Sequence[str], ingest: Sequence[str], now: datetime) -> Folder:
     """Make an authority with certificates for the servers (``hosts``) and for ingest.
 
-    Raises :class:`FolderError` where one is there already: its devices would be locked out by a new one.
+    Raises :class:`FolderError` where one is there already: its devices would be locked out by a new one. A key alone is
+    none: nothing was issued with it, as the power failed before.
     """
-    if (path / KEY).exists() or (path / CA).exists():
+    if (path / CA).exists() or (path / REGISTER).exists():
         raise FolderError(f"{path}: an authority is here already; a new one would lock its devices out")
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o750)
     authority = Authority.create(name, now)
     _write(path / KEY, key_pem(authority.key), 0o600)
     _write(path / CA, pem(authority.certificate), 0o644)
+    Register.create(path / REGISTER)
     folder = Folder(path)
+    certify(folder, hosts, ingest, now)
+    folder.write_revocations(now)
+    return folder
+
+
+def certify(folder: Folder, hosts: Sequence[str], ingest: Sequence[str], now: datetime) -> None:
+    """Give the servers (``hosts``) and ingest new keys and certificates; the old ones stay good until they end."""
     key = ec.generate_private_key(ec.SECP256R1())
-    _pair(folder, "server", key, authority.server(hosts, key.public_key(), now), now)
+    _pair(folder, "server", key, folder.authority.server(hosts, key.public_key(), now), now)
     for one in ingest:
         key = ec.generate_private_key(ec.SECP256R1())
         stem = "ingest" if len(ingest) == 1 else one
-        _pair(folder, stem, key, authority.client(one, key.public_key(), now, SERVER_DAYS), now)
-    folder.write_revocations(now)
-    return folder
+        _pair(folder, stem, key, folder.authority.client(one, key.public_key(), now, SERVER_DAYS), now)
 
 
 def _pair(

@@ -13,17 +13,17 @@ def add_parsers(add: Add) -> None:
     """Add the commands' parsers with ``add(name, what it does, example)``."""
     enrolment = add(
         "enrolment",
-        "make the authority that gives devices their certificates, serve it, revoke a device",
+        "make the authority that gives devices their certificates, certify the servers anew, serve it, revoke a device",
         "fieldwatch-cloud enrolment init --config cloud.toml --host broker.example.org",
     )
-    enrolment.add_argument("act", choices=["init", "serve", "revoke"])
+    enrolment.add_argument("act", choices=["init", "certify", "serve", "revoke"])
     enrolment.add_argument("device", nargs="?", help="with revoke: whose certificates end")
     enrolment.add_argument(
-        "--host", action="append", default=[], help="with init: name or address of broker and enrolment; repeatable"
+        "--host", action="append", default=[], help="with init, certify: name or address of broker and enrolment"
     )
     enrolment.add_argument("--name", default="Fieldwatch devices", help="with init: the authority's name")
     enrolment.add_argument(
-        "--ingest", action="append", metavar="NAME", help="with init: an ingest process; default: one, by [broker]"
+        "--ingest", action="append", metavar="NAME", help="with init, certify: an ingest process; default: by [broker]"
     )
     enrolment.set_defaults(run=_later("enrolment"))
 

@@ -78,28 +78,53 @@ class Renewed:
         return db.execute(query, (str(self.serial),)).fetchone() is not None
 
 
+class RegisterError(Exception):
+    """The register cannot be used; the message says why and what to do."""
+
+
 class Register:
-    """Opens the file for each call: several processes may work on it."""
+    """Opens the file for each call: several processes may work on it. Every call may raise :class:`RegisterError`."""
 
     def __init__(self, path: Path) -> None:
+        """An existing one: without it nobody knows any more who was revoked."""
         self._path = path
+        if not path.is_file():
+            raise RegisterError(
+                f"{path} is missing: it says which certificates were revoked; restore it from a backup of that folder"
+            )
         with self._transaction() as db:
             db.executescript(_SCHEMA)
 
+    @staticmethod
+    def create(path: Path) -> Register:
+        """Make an empty one, or take the one that is there."""
+        path.touch(0o640)
+        return Register(path)
+
     def add(self, token: Token, devices: Sequence[Device], now: datetime, life: timedelta, replaces: bool) -> None:
-        """Record a token for ``devices``.
+        """Record a token for ``devices``; raises as :meth:`add_all` does."""
+        self.add_all([(token, devices)], now, life, replaces)
+
+    def add_all(
+        self, tokens: Sequence[tuple[Token, Sequence[Device]]], now: datetime, life: timedelta, replaces: bool
+    ) -> None:
+        """Record tokens, each for its devices; all of them or none.
 
         Raises :class:`.authority.Refused` where a device is enrolled already and the token may not replace it.
         """
         with self._transaction() as db:
-            enrolled = [device.id for device in devices if self._current(db, device.id, now)]
+            enrolled = [one.id for _, devices in tokens for one in devices if self._current(db, one.id, now)]
             if enrolled and not replaces:
                 names = ", ".join(enrolled[:5]) + (f" and {len(enrolled) - 5} more" if len(enrolled) > 5 else "")
                 raise Refused(f"enrolled already: {names}. To enrol them anew, on another PC, say --replace")
-            secret, end = digest(token.secret), (now + life).timestamp()
+            end = (now + life).timestamp()
             db.executemany(
                 "INSERT INTO token (secret, device, device_type, expires, replaces) VALUES (?, ?, ?, ?, ?)",
-                [(secret, device.id, device.type, end, int(replaces)) for device in devices],
+                [
+                    (digest(token.secret), device.id, device.type, end, int(replaces))
+                    for token, devices in tokens
+                    for device in devices
+                ],
             )
 
     def redeem(self, secret: bytes, device: str | None, key: bytes, now: datetime) -> Device:
@@ -179,9 +204,16 @@ class Register:
         query = "UPDATE certificate SET revoked = ? WHERE name = ? AND revoked IS NULL"
         return db.execute(query, (now.timestamp(), name)).rowcount
 
+    def _unusable(self, error: sqlite3.Error) -> RegisterError:
+        remedy = "give this account the right to write it and its folder, or restore it from a backup of that folder"
+        return RegisterError(f"{self._path} cannot be used: {error}; {remedy}")
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)
+        try:
+            db = sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
         db.row_factory = sqlite3.Row
         try:
             db.execute("PRAGMA synchronous = FULL")
@@ -189,9 +221,11 @@ class Register:
             yield db
             if db.in_transaction:
                 db.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._unusable(error) from error
             raise
         finally:
             db.close()

@@ -23,6 +23,7 @@ from fieldwatch_contract.enrolment import AUTHORITY, ENROL, RENEW, Enrolled, Enr
 
 from fieldwatch_cloud.enrolment.authority import Refused
 from fieldwatch_cloud.enrolment.desk import Desk
+from fieldwatch_cloud.enrolment.folder import FolderError
 from fieldwatch_cloud.listen import listen
 
 BODY_LIMIT = 32_768
@@ -131,7 +132,16 @@ class Service:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen; returns when the port answers. Raises :class:`.listen.PortError` where it cannot be had."""
+        """Listen; returns when the port answers. Raises :class:`.listen.PortError` where it cannot be had, and
+        :class:`.folder.FolderError` where the server's certificate cannot be used."""
+        config = self._server.config
+        try:
+            config.load()
+        except (OSError, ValueError) as error:
+            raise FolderError(
+                f"{config.ssl_certfile} and {config.ssl_keyfile} cannot be used ({error}): "
+                "'fieldwatch-cloud enrolment certify' makes new ones"
+            ) from error
         sock = listen(self._host, self._port, "enrolment")
         self._thread = threading.Thread(target=self._server.run, args=([sock],), name="enrolment", daemon=True)
         self._thread.start()
