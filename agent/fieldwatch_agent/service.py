@@ -49,6 +49,8 @@ RELEASE_S = 10.0
 """Seconds after a backlog of more than :data:`MANY_LINES` until memory is handed back: it has been sent by then."""
 RELEASE_AGAIN_S = 600.0
 """Seconds between two releases while the device is live."""
+CHECK_S = 86_400.0
+"""Seconds between two looks at the whole journal, beside the one at the start."""
 
 log = logging.getLogger("fieldwatch.agent")
 
@@ -88,6 +90,7 @@ class Service:
         self._manager = manager or Supervisor()
         self._slept = system.slept()
         self._release_due = time.monotonic() + RELEASE_S  # frees the memory that start-up used
+        self._check_due = time.monotonic() + CHECK_S
 
     def stop(self) -> None:
         """Ask the loop to end after the current block; safe in a signal handler and from any thread."""
@@ -135,6 +138,7 @@ class Service:
                 self._hear()
                 self._obey()
                 step = self._step()
+                self._check_journal()
                 if step is not None or self._reporter.looks:
                     self._report()
             except JournalGone:
@@ -191,6 +195,11 @@ class Service:
         self._reporter.hurry()
         if self._uplink is not None:
             self._uplink.woken()
+
+    def _check_journal(self) -> None:
+        if time.monotonic() >= self._check_due:
+            self._check_due = time.monotonic() + CHECK_S
+            self._journal.check()
 
     def _hear(self) -> None:
         """Journal what people said of alerts: from the next row on it holds."""

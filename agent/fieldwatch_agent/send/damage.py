@@ -6,7 +6,8 @@ damaged                                what is done
 an index that disagrees                rebuilt from its table
 one of the two read positions          restored from the other one
 epoch or high-water mark               a new epoch: nothing is renumbered, everything waiting is sent again
-a day of the ledger                    removed
+a row of the ledger                    removed
+a day whose counts do not add up       its damaged messages are set aside, then ``read`` is what became of its lines
 what only ``status`` shows             removed
 what people said of alerts             removed: the cloud says it again with the next connection
 which commands were done,              removed: a command of the last hour that comes again may be done again, and
@@ -29,7 +30,6 @@ import errno
 import json
 import logging
 import os
-import secrets
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -54,14 +54,17 @@ from fieldwatch_agent.send.database import (
     connect,
     damage_noted,
     enqueue,
+    given,
     is_damage,
     migrate,
+    new_epoch,
     note_damage,
     read_meta,
     transaction,
     verify,
     write_meta,
 )
+from fieldwatch_agent.send.outbox import DAMAGED, damaged, set_aside
 from fieldwatch_agent.send.progress import COPIES, Progress
 
 PARTS = ("-wal", "-shm", "")
@@ -158,6 +161,8 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
         epoch, sent = read_meta(db, "epoch"), read_meta(db, "sent")
         if epoch is None or not EPOCH.fullmatch(epoch) or int(sent or 0) < 0:
             raise Damaged("there is no epoch")
+        if int(sent or 0) > given(db):  # numbers would be given out again, and their acknowledgements believed
+            raise Damaged(f"event {sent} was sent, and {given(db)} is the highest number given out")
     except ValueError as error:
         new_epoch(db)
         healed.append(f"{error}: everything waiting is sent under a new epoch")
@@ -182,7 +187,15 @@ def _heal_rows(db: sqlite3.Connection) -> list[str]:
         except ValueError:
             db.execute("DELETE FROM meta WHERE key = ?", (key,))
             healed.append(f"{key} was removed")
-    return healed + [f"removed: {lost[:200]}" for lost in ledger.sift(db)]
+    lost = ledger.sift(db)
+    healed += [f"removed: {row[:200]}" for row in lost]
+    if ledger.unbalanced(db) or lost:
+        if broken := damaged(db):
+            set_aside(db, broken, "damaged", DAMAGED)
+            healed.append(f"{len(broken)} event(s) of the outbox were damaged and set aside")
+        healed += [f"ledger: {day}" for day in ledger.unbalanced(db)]
+        ledger.rebalance(db)
+    return healed
 
 
 def _heal_progress(db: sqlite3.Connection) -> list[str]:
@@ -204,14 +217,6 @@ def _heal_progress(db: sqlite3.Connection) -> list[str]:
         for key in COPIES:
             write_meta(db, key, kept[0])
     return [f"{error}: taken from its copy" for error in broken]
-
-
-def new_epoch(db: sqlite3.Connection) -> str:
-    """Draw a new epoch, under which nothing has been sent yet, and return it."""
-    epoch = secrets.token_hex(8)
-    write_meta(db, "epoch", epoch)
-    write_meta(db, "sent", "0")
-    return epoch
 
 
 def _aside(path: Path) -> Path:

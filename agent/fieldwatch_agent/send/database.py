@@ -9,7 +9,8 @@ I/O, cannot open, closed    the same, over a new connection (:func:`needs_reopen
                             truncated while it was open
 corrupt, not a database,    the file is damaged: repair or replace it (:func:`is_damage`, :mod:`.send.damage`)
 a missing table, a number
-assigned twice
+assigned twice, a message
+that is not UTF-8
 ==========================  =================================================================================
 
 SQLite does not notice a changed byte in a value. So each row of ``meta`` and ``outbox`` has a checksum; rows of a
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -90,6 +92,10 @@ class Damaged(ValueError):
     """A value in the journal does not parse or fails its checksum; the message names it."""
 
 
+UNUSABLE = (sqlite3.Error, Damaged, UnicodeDecodeError)
+"""What an operation on the file raises. SQLite quotes a damaged schema in its message, which is then no UTF-8."""
+
+
 class Draft(NamedTuple):
     """An event to be journalled; ``day`` is the UTC day of the reading it is about."""
 
@@ -120,8 +126,10 @@ def release(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA shrink_memory")
 
 
-def is_damage(error: sqlite3.Error) -> bool:
+def is_damage(error: Exception) -> bool:
     """Tell whether an error means a damaged file rather than one that cannot be used at the moment."""
+    if isinstance(error, Damaged | UnicodeDecodeError):
+        return True
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     text = str(error)
     return (
@@ -131,7 +139,17 @@ def is_damage(error: sqlite3.Error) -> bool:
     )
 
 
-def needs_reopening(error: sqlite3.Error) -> bool:
+def question(error: Exception, otherwise: str) -> str:
+    """Return what to look at where an error is no damage; ``otherwise``: where its code does not tell."""
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "which other program has it open?"
+        case sqlite3.SQLITE_READONLY:
+            return "may the agent's account write it?"
+    return otherwise
+
+
+def needs_reopening(error: Exception) -> bool:
     """Tell whether only a new connection can help: a file truncated under an open one, or one that is closed."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (_IOERR, _CANTOPEN) or isinstance(error, sqlite3.ProgrammingError)
@@ -280,6 +298,14 @@ def _or_none(db: sqlite3.Connection, key: str) -> str | None:
         return read_meta(db, key)
     except Damaged:
         return None
+
+
+def new_epoch(db: sqlite3.Connection) -> str:
+    """Draw a new epoch, under which nothing has been sent yet, and return it."""
+    epoch = secrets.token_hex(8)
+    write_meta(db, "epoch", epoch)
+    write_meta(db, "sent", "0")
+    return epoch
 
 
 def given(db: sqlite3.Connection) -> int:

@@ -29,11 +29,13 @@ from fieldwatch_agent import durable
 from fieldwatch_agent.send.damage import open_sound
 from fieldwatch_agent.send.database import (
     FILE,
+    UNUSABLE,
     Damaged,
     JournalError,
     JournalGone,
     is_damage,
     needs_reopening,
+    question,
     read_meta,
     release,
     transaction,
@@ -56,16 +58,15 @@ class JournalFile:
             try:
                 durable.make_folder(state_dir)
                 opened.enter_context(durable.lock(state_dir / LOCK, owner=f"process {os.getpid()}"))
-                self.db = open_sound(self.path)
+                self.db = open_sound(self.path, "it is a folder" if self.path.is_dir() else "")
             except durable.Busy as error:
                 raise JournalError(
                     f"{state_dir}: another fieldwatch-agent works in this state folder ({error.strerror}): "
                     "stop it, or give this one a [state] dir of its own"
                 ) from error
             except (OSError, sqlite3.Error) as error:
-                raise JournalError(
-                    f"{self.path}: cannot open the journal: {error}; is the folder writable, with room?"
-                ) from error
+                what = question(error, "is the folder writable, with room?")
+                raise JournalError(f"{self.path}: cannot open the journal: {error}; {what}") from error
             self._opened = opened.pop_all()
         self._identity = self._identify()
         with self.reading():
@@ -84,18 +85,28 @@ class JournalFile:
             for outbox in self._outboxes:
                 outbox.release()
 
+    def check(self) -> None:
+        """Let SQLite look at every page: what a disk has lost meanwhile is not seen by those who do not need it.
+
+        Raises :class:`.JournalError`, after a repair, where it finds damage.
+        """
+        with self.reading():
+            verdict = str(self.db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            if verdict != "ok":
+                raise Damaged(verdict)
+
     def open_outbox(self) -> Outbox:
         """Open a connection for the uplink; it is closed before the file is repaired."""
         with self._mending:
             try:
                 outbox = Outbox(self.path)
-            except sqlite3.Error as error:
+            except UNUSABLE as error:
                 self._suspect(error)
                 raise
             self._outboxes.append(outbox)
         return outbox
 
-    def close_outbox(self, outbox: Outbox, error: sqlite3.Error | None) -> None:
+    def close_outbox(self, outbox: Outbox, error: Exception | None) -> None:
         """Close it; ``error``: what made it fail."""
         outbox.close()
         with self._mending:
@@ -103,7 +114,7 @@ class JournalFile:
         if error is not None:
             self._suspect(error)
 
-    def _suspect(self, error: sqlite3.Error) -> None:
+    def _suspect(self, error: Exception) -> None:
         """Note what made the uplink's side fail, for the pipeline's next step."""
         if is_damage(error):
             self._suspicion = str(error)
@@ -142,7 +153,7 @@ class JournalFile:
         return self._guarded("read", "is the disk sound?")
 
     @contextmanager
-    def _guarded(self, what: str, question: str) -> Iterator[None]:
+    def _guarded(self, what: str, otherwise: str) -> Iterator[None]:
         """Turn errors into :class:`.JournalError`, after repairing the file where it is damaged."""
         try:
             if self._suspicion:
@@ -150,14 +161,12 @@ class JournalFile:
             if self._stale:
                 raise sqlite3.ProgrammingError(self._stale)
             yield
-        except Damaged as error:
-            self._mend(str(error))
-            raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
-        except sqlite3.Error as error:
+        except UNUSABLE as error:
             if needs_reopening(error):
                 self._reopen(str(error))
             if not is_damage(error):
-                raise JournalError(f"{self.path}: cannot {what} the journal: {error}; {question}") from error
+                look = question(error, otherwise)
+                raise JournalError(f"{self.path}: cannot {what} the journal: {error}; {look}") from error
             self._mend(str(error))
             raise JournalError(f"{self.path}: was damaged ({error}) and is repaired; going on with it") from error
 

@@ -69,15 +69,39 @@ def read(db: sqlite3.Connection) -> list[LedgerDay]:
         return [day for day, _ in days(db)]
 
 
-def settle(db: sqlite3.Connection) -> None:
-    """Count as evicted what is otherwise unaccounted for: the results in damaged outbox rows that were removed.
+def settle(db: sqlite3.Connection, lost: int) -> None:
+    """Count as evicted the ``lost`` results of damaged outbox rows that were removed.
 
     Their own ``day`` may be what was damaged, so the equation shows on which day they are missing.
     """
     for day, _ in days(db):
-        missing = day.read - day.scored - sum(day.refused.values()) - day.evicted - day.pending
-        if missing > 0:
-            add(db, "evicted", [(day.day, missing)])
+        found = max(0, min(_missing(day), lost))
+        add(db, "evicted", [(day.day, found)])
+        lost -= found
+
+
+def unbalanced(db: sqlite3.Connection) -> list[str]:
+    """Return the days whose counts do not add up, in words: as every change keeps the equation, they are damaged."""
+    return [
+        f"{day.day}: {day.read} lines read, {day.read - missing} accounted for"
+        for day, _ in days(db)
+        if (missing := _missing(day))
+    ]
+
+
+def rebalance(db: sqlite3.Connection) -> None:
+    """Let ``read`` of each day be what became of its lines: which count is wrong, none says."""
+    homeless = (
+        "SELECT day FROM (SELECT day FROM outbox WHERE event = 'result' UNION SELECT day FROM refused) "
+        "WHERE day NOT IN (SELECT day FROM ledger)"
+    )
+    found = [day for (day,) in db.execute(homeless).fetchall() if isinstance(day, str) and DAY.fullmatch(day)]
+    add(db, "read", [(day, 0) for day in found])
+    db.executemany("UPDATE ledger SET read = read - ? WHERE day = ?", [(_missing(day), day.day) for day, _ in days(db)])
+
+
+def _missing(day: LedgerDay) -> int:
+    return day.read - day.scored - sum(day.refused.values()) - day.evicted - day.pending
 
 
 def sift(db: sqlite3.Connection) -> list[str]:

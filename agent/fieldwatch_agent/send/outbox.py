@@ -19,13 +19,13 @@ from fieldwatch_contract import clock, delivery, topics
 from fieldwatch_contract.events import Ack, GapData
 
 from fieldwatch_agent.send import ledger
-from fieldwatch_agent.send.damage import new_epoch
 from fieldwatch_agent.send.database import (
     TIME,
     Draft,
     connect,
     enqueue,
     given,
+    new_epoch,
     note_damage,
     raw,
     read_meta,
@@ -37,6 +37,7 @@ from fieldwatch_agent.send.database import (
 )
 from fieldwatch_agent.send.message import Message
 
+DAMAGED = "damaged on the disk"
 LOSSES = ("result", "alert")
 """Events whose loss is announced with a gap. A lost gap is only logged: a gap about it might be lost as well."""
 
@@ -96,38 +97,17 @@ class Outbox:
         while True:
             with self._lock:
                 rows = raw(self._db, query, (after, limit))
-            sound, damaged = verify(rows)
-            if damaged:
-                self.give_up(damaged, "damaged", "damaged on the disk")
-                self._note_damage(f"{len(damaged)} event(s) of the outbox were damaged and set aside")
+            sound, broken = verify(rows)
+            if broken:
+                self.give_up(broken, "damaged", DAMAGED)
+                self._note_damage(f"{len(broken)} event(s) of the outbox were damaged and set aside")
             if sound or not rows:
                 return sound
 
     def give_up(self, numbers: Sequence[int], reason: str, detail: str) -> None:
         """Move messages that can never be sent to the rejects, and announce it: why in words, ``reason`` in one."""
-        now = clock.now()
         with self._lock, transaction(self._db) as db:
-            lost = dict.fromkeys(LOSSES, 0)
-            for number in numbers:
-                row = db.execute("SELECT event, CAST(data AS BLOB) FROM outbox WHERE seq = ?", (number,)).fetchone()
-                if row is None:
-                    continue
-                if (event := row[0] if row[0] in topics.EVENTS else "result") in lost:
-                    lost[event] += 1
-                db.execute(
-                    "INSERT INTO reject (at, reason, detail, line) VALUES (?, ?, ?, ?)",
-                    (clock.iso(now), reason, f"event {number} in the outbox: {detail}", row[1]),
-                )
-                db.execute("DELETE FROM outbox WHERE seq = ?", (number,))
-            ledger.settle(db)
-            self._announce(db, now, lost, f"{detail}, set aside in the journal")
-
-    def _announce(self, db: sqlite3.Connection, now: int, lost: dict[str, int], detail: str) -> None:
-        if not any(lost.values()):
-            return
-        what = " and ".join(f"{count} {event}(s)" for event, count in lost.items() if count)
-        gap = GapData(reason="evicted", detail=f"{what}: {detail}", lines=lost["result"])
-        enqueue(db, clock.iso(now), [Draft("gap", clock.day_of(now), gap.model_dump_json())])
+            set_aside(db, numbers, reason, detail)
 
     def floor(self) -> int:
         """Return the low-water mark: everything below it is settled or evicted, and never sent again."""
@@ -195,7 +175,7 @@ class Outbox:
         ledger.add_refused(db, [(day, ledger.QUARANTINED, 1) for _, event, day in rows if event == "result"])
         lost = {event: sum(row[1] == event for row in rows) for event in LOSSES}
         db.executemany("DELETE FROM outbox WHERE seq = ?", [(row[0],) for row in rows])
-        self._announce(db, clock.now(), lost, "the cloud could not read them and keeps them in quarantine, not stored")
+        _announce(db, clock.now(), lost, "the cloud could not read them and keeps them in quarantine, not stored")
 
     def _note_damage(self, what: str) -> None:
         with self._lock, suppress(sqlite3.OperationalError), transaction(self._db) as db:
@@ -210,6 +190,43 @@ class Outbox:
         """Return how much is waiting."""
         with self._lock:
             return depth(self._db)
+
+
+def set_aside(db: sqlite3.Connection, numbers: Sequence[int], reason: str, detail: str) -> None:
+    """Do what :meth:`Outbox.give_up` does, in the caller's transaction."""
+    now = clock.now()
+    lost = dict.fromkeys(LOSSES, 0)
+    for number in numbers:
+        row = db.execute("SELECT event, CAST(data AS BLOB) FROM outbox WHERE seq = ?", (number,)).fetchone()
+        if row is None:
+            continue
+        if (event := row[0] if row[0] in topics.EVENTS else "result") in lost:
+            lost[event] += 1
+        db.execute(
+            "INSERT INTO reject (at, reason, detail, line) VALUES (?, ?, ?, ?)",
+            (clock.iso(now), reason, f"event {number} in the outbox: {detail}", row[1]),
+        )
+        db.execute("DELETE FROM outbox WHERE seq = ?", (number,))
+    ledger.settle(db, lost["result"])
+    _announce(db, now, lost, f"{detail}, set aside in the journal")
+
+
+def damaged(db: sqlite3.Connection) -> list[int]:
+    """Return the numbers of all damaged messages."""
+    found: list[int] = []
+    after = 0
+    while rows := raw(db, "SELECT seq, event, time, day, data, sum FROM outbox WHERE seq > ? LIMIT 1000", (after,)):
+        found += verify(rows)[1]
+        after = rows[-1][0]
+    return found
+
+
+def _announce(db: sqlite3.Connection, now: int, lost: dict[str, int], detail: str) -> None:
+    if not any(lost.values()):
+        return
+    what = " and ".join(f"{count} {event}(s)" for event, count in lost.items() if count)
+    gap = GapData(reason="evicted", detail=f"{what}: {detail}", lines=lost["result"])
+    enqueue(db, clock.iso(now), [Draft("gap", clock.day_of(now), gap.model_dump_json())])
 
 
 def depth(db: sqlite3.Connection) -> Depth:

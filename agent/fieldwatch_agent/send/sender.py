@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from fieldwatch_contract.events import Ack
 
+from fieldwatch_agent.send.database import Damaged
 from fieldwatch_agent.send.message import Message
 from fieldwatch_agent.send.outbox import Outbox
 from fieldwatch_agent.send.packer import BATCH_ROWS, Packer, Parcel
@@ -53,7 +54,7 @@ class Sender:
         """Return the next message, None where nothing may be sent now; ``spare``: there is room for more than alerts.
 
         Returns the same one until :meth:`sent` is called for it. Numbers that cannot be sent at all are excluded, and
-        :attr:`refusal` says why.
+        :attr:`refusal` says why. Raises :class:`.Damaged` where something waits that no query finds.
         """
         if self._rewinds != self.plan.rewinds:
             self._rewinds = self.plan.rewinds
@@ -61,7 +62,9 @@ class Sender:
         while True:
             messages = self._choose(spare)
             if not messages:
-                return None
+                if not (spare and self._missed()):
+                    return None
+                continue  # it came this moment
             parcel = self.packer.pack(self.outbox.epoch, messages)
             if parcel is not None:
                 self.outbox.sending(parcel.numbers[-1])
@@ -102,6 +105,14 @@ class Sender:
             self._others = self._page()
         bulk = len(self._others) > LIVE_LIMIT or self.probing
         return self._others[: self.packer.rows] if bulk else self._others[:1]
+
+    def _missed(self) -> bool:
+        """Tell whether something waits that was not found a moment ago. Raises :class:`.Damaged` if it still is not."""
+        if self.plan.unacked or not (waiting := self.plan.wanted(self.outbox.pending(0, 1))):
+            return False
+        if not self._choose(spare=True):
+            raise Damaged(f"event {waiting[0].seq} waits in the outbox, and its index does not have it")
+        return True
 
     def _lowest(self) -> list[Message]:
         """Return what may be sent although the window is full: from the lowest waiting number on."""

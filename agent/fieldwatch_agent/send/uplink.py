@@ -34,6 +34,7 @@ from fieldwatch_contract import causes
 
 from fieldwatch_agent import system
 from fieldwatch_agent.send.connection import CHANNELS, Connection, Dialer, Timing
+from fieldwatch_agent.send.database import UNUSABLE, is_damage, question
 from fieldwatch_agent.send.mailbox import Letterbox, Mailbox
 from fieldwatch_agent.send.plan import Attempts
 from fieldwatch_agent.send.presence import LOST, STOPPED, Presence
@@ -128,14 +129,16 @@ class Uplink:
             except sqlite3.ProgrammingError:
                 self._traffic.close()
                 self._drop("the journal was damaged and has been repaired")
-            except sqlite3.Error as error:
+            except UNUSABLE as error:
                 # For example, no room to apply an acknowledgement: an immediate retry would resend the whole outbox
-                self._words.fail(f"{self._traffic.path}: the outbox cannot be read or cleared: {error}; disk full?")
+                look = "the agent repairs it" if is_damage(error) else question(error, "is the disk full?")
+                self._words.fail(f"{self._traffic.path}: the outbox cannot be read or cleared: {error}; {look}")
                 self._traffic.close(error)
                 self._stop.wait(self._timing.hold)
             except Exception as error:
                 log.exception("uplink: unexpected error; reconnecting")
                 self._drop(f"unexpected: {type(error).__name__}: {error}")
+                self._stop.wait(self._timing.poll)  # whatever it is, it may come again at once
         self._goodbye()
         self._traffic.close()
 

@@ -18,8 +18,12 @@ from pathlib import Path
 
 import pytest
 from fieldwatch_agent import durable
+from fieldwatch_agent.send.database import Damaged
 from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, Progress, read_status
+from fieldwatch_agent.send.packer import Packer
+from fieldwatch_agent.send.plan import Plan
 from fieldwatch_agent.send.seen import Seen
+from fieldwatch_agent.send.sender import Sender
 from fieldwatch_contract import clock
 from fieldwatch_contract.alerts import AlertState, RuleState
 from fieldwatch_contract.events import Ack
@@ -279,6 +283,156 @@ def test_a_damaged_alert_is_told_too(tmp_path: Path) -> None:
     change(new_journal(tmp_path), "UPDATE outbox SET data = 'x' WHERE event = 'alert'")
     journal = Journal(tmp_path, 1 << 30)
     assert "1 alert(s): damaged on the disk" in str(told(drain(journal))[-1]["detail"])
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE ledger SET read = 16384 + read",
+        "UPDATE ledger SET read = read - 3",
+        "UPDATE ledger SET scored = 3",
+        "UPDATE ledger SET day = '2066-01-17'",
+        "UPDATE ledger SET day = '2026m01-17'",
+        "UPDATE refused SET lines = 300",
+        "UPDATE refused SET day = '2026-09-17'",
+    ],
+)
+@pytest.mark.parametrize("running", [False, True])
+def test_counts_that_do_not_add_up_are_told_and_do_again(tmp_path: Path, damage: str, running: bool) -> None:
+    """A changed number is a number: only the equation shows it, and nothing is called lost that is not."""
+    path = new_journal(tmp_path)
+    journal = Journal(tmp_path, 1 << 30) if running else None
+    change(path, damage)
+    if journal is None:
+        journal = Journal(tmp_path, 1 << 30)
+    else:
+        with pytest.raises(JournalError, match="is repaired"):
+            journal.unreported_days()
+    journal.unreported_days()
+    assert balance(journal)
+    assert sum(day.evicted for day in journal.ledger()) == 0
+    assert sum(day.pending for day in journal.ledger()) == 25
+    assert "ledger" in journal.damage()[-1]
+    sent = drain(journal)
+    assert balance(journal)
+    assert sum(day.scored for day in journal.ledger()) >= 25
+    assert [gap["reason"] for gap in told(sent)] == ["evicted", "journal_rebuilt"], "the first is the journal's own"
+    journal.close()
+
+
+@pytest.mark.parametrize("number", ["seq = 4", "NULL"])
+def test_numbers_that_would_be_given_out_again_are_of_a_new_epoch(tmp_path: Path, number: str) -> None:
+    """The cloud has settled them: what is sent under them it would acknowledge, and gaps it would not even store."""
+    path = new_journal(tmp_path)
+    journal = Journal(tmp_path, 1 << 30)
+    outbox = journal.open_outbox()
+    outbox.sending(27)
+    outbox.acknowledge(Ack(epoch=outbox.epoch, upto=27))
+    old = journal.epoch
+    journal.close_outbox(outbox)
+    journal.close()
+    change(path, "DELETE FROM sqlite_sequence" if number == "NULL" else f"UPDATE sqlite_sequence SET {number}")
+    journal = Journal(tmp_path, 1 << 30)
+    assert journal.epoch != old
+    assert "event 27 was sent" in journal.damage()[0]
+    journal.close()
+
+
+def test_an_alert_that_its_index_has_lost_is_found_and_sent(tmp_path: Path) -> None:
+    """While the agent runs: alerts are looked up in an index, and everything else leaves them out."""
+    journal = Journal(tmp_path, 1 << 30)
+    sender = Sender(journal.open_outbox(), Plan(30, 600), Packer("press-0001"))
+    with pytest.raises(Damaged, match="event 2 waits in the outbox") as found:
+        drop_from_index(journal)
+        while (parcel := sender.next(spare=True)) is not None:
+            sender.sent(parcel, 0.0)
+            sender.acknowledged(Ack(epoch=journal.epoch, upto=0, also=list(parcel.numbers)), 1.0)
+    journal.close_outbox(sender.outbox, found.value)
+    with pytest.raises(JournalError, match="is repaired"):
+        journal.damage()
+    assert [event for _, event, _ in drain(journal)] == ["alert", "gap"]
+    journal.close()
+
+
+def drop_from_index(journal: Journal) -> None:
+    """Queue a gap and an alert, and take the alert out of its index, as a changed bit there does."""
+    journal.enqueue([Draft("gap", DAY, '{"reason":"evicted"}'), Draft("alert", DAY, '{"alert_id":"a","sensors":[]}')])
+    with sqlite3.connect(journal.path, isolation_level=None) as db:
+        where = "WHERE type = 'index' AND name = 'outbox_others'"
+        db.execute("PRAGMA writable_schema = ON")
+        (sql,) = db.execute(f"SELECT sql FROM sqlite_master {where}").fetchone()
+        db.execute(f"UPDATE sqlite_master SET sql = ? {where}", (sql.replace("'result'", "'alert'"),))
+        db.execute("PRAGMA schema_version = 90")
+    with sqlite3.connect(journal.path, isolation_level=None) as db:
+        db.execute("REINDEX outbox_others")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(f"UPDATE sqlite_master SET sql = ? {where}", (sql,))
+        db.execute("PRAGMA schema_version = 91")
+    db.close()
+
+
+def test_damage_that_nobody_meets_is_found_by_a_look_at_the_whole_file(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    for start in range(0, 3000, 500):
+        journal.commit(block(start, 500))
+    journal._file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    journal.check()
+    with journal.path.open("r+b") as file:
+        file.seek(4096 * 40)
+        file.write(os.urandom(4096))
+    journal.release()
+    journal.progress()
+    with pytest.raises(JournalError, match="is repaired"):
+        journal.check()
+    journal.check()
+    assert journal.damage()
+    journal.close()
+
+
+def test_a_damaged_schema_whose_message_is_no_text_is_damage(tmp_path: Path) -> None:
+    """SQLite quotes what it cannot understand, and the words are then not UTF-8."""
+    journal = Journal(tmp_path, 1 << 30)
+    journal.commit(block(0, 20))
+    journal._file.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    data = journal.path.read_bytes()
+    with journal.path.open("r+b") as file:
+        file.seek(data.index(b"tableledgerledger") + 6)
+        file.write(b"\xec")
+        file.seek(data.index(b"CREATE TABLE ledger"))
+        file.write(b"C\xecEATE")
+    with pytest.raises(UnicodeDecodeError):
+        journal.open_outbox()
+    with pytest.raises(JournalError, match="is repaired"):
+        journal.progress()
+    assert journal.damage()
+    journal.close_outbox(journal.open_outbox())
+    journal.close()
+
+
+def test_a_folder_in_the_journals_place_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").mkdir()
+    (tmp_path / "journal.db" / "what.txt").touch()
+    journal = Journal(tmp_path, 1 << 30)
+    assert "it is a folder" in journal.damage()[0]
+    assert [path.name for path in tmp_path.glob("journal.db.damaged-*/*")] == ["what.txt"]
+    journal.close()
+
+
+def test_who_holds_the_journal_is_asked_for_and_not_room(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1 << 30)
+    journal._file.db.execute("PRAGMA busy_timeout = 1")
+    with sqlite3.connect(journal.path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalError, match="database is locked; which other program has it open"):
+            journal.commit(block(0, 1))
+        other.execute("ROLLBACK")
+    other.close()
+    journal._file.db.execute("PRAGMA query_only = ON")
+    with pytest.raises(JournalError, match="may the agent's account write it"):
+        journal.commit(block(0, 1))
+    journal._file.db.execute("PRAGMA query_only = OFF")
+    journal.commit(block(0, 1))
     journal.close()
 
 
