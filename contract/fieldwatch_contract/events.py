@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from fieldwatch_contract.commands import ReplyData
-from fieldwatch_contract.fields import Evidence, Finite, Number, Timestamp, Wire
+from fieldwatch_contract.fields import Evidence, Finite, Number, Timestamp, Wire, Words
 from fieldwatch_contract.level import AtBound
 from fieldwatch_contract.verdicts import Kind, Verdict
 
@@ -137,7 +137,7 @@ class Trouble(Wire):
     """
 
     kind: str
-    detail: str = Field(description="what is wrong, in words, with file, line or sensor")
+    detail: Words = Field(description="what is wrong, in words, with file, line or sensor")
     remedy: str = Field(default="", description="what the person at the device can do; empty where nothing is needed")
     since: Timestamp | None = Field(default=None, description="null where it cannot be known")
 
@@ -182,7 +182,7 @@ class HealthData(Wire):
     agent: str = Field(description="version of the agent")
     bundle: BundleRef | None
     log: Literal["following", "silent", "missing", "unreadable", "waiting"]
-    log_detail: str = ""
+    log_detail: Words = ""
     last_reading: Timestamp | None
     lag_bytes: int
     outbox: OutboxState
@@ -208,7 +208,7 @@ class GapData(Wire):
     """Something is missing and this says what: no minute vanishes in silence."""
 
     reason: Literal["evicted", "log_truncated", "log_vanished", "journal_rebuilt"]
-    detail: str
+    detail: Words
     start: Timestamp | None = None
     end: Timestamp | None = None
     lines: int | None = Field(default=None, description="null where it cannot be known")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC", pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")]
 
@@ -13,6 +13,19 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 Number = Annotated[int, Field(ge=0, le=2**53)]
 """A count or sequence number; integers up to 2⁵³ are exact in every JSON reader."""
+
+
+def speakable(text: Any) -> Any:
+    r"""Return a text as UTF-8 can carry it: a file's name may have bytes that are none.
+
+    >>> speakable("caf\udce9.csv")
+    'caf\\udce9.csv'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(text, str) else text
+
+
+Words = Annotated[str, BeforeValidator(speakable)]
+"""A text for people, which may name a file."""
 
 
 class Wire(BaseModel):

@@ -29,6 +29,7 @@ from fieldwatch_contract.acceptance import AHEAD
 from fieldwatch_contract.alerts import Said
 from fieldwatch_contract.bundle import Bundle, check_fit
 from fieldwatch_contract.events import GapData, LevelNow
+from fieldwatch_contract.fields import speakable
 from fieldwatch_contract.reading.parse import Refusal
 from fieldwatch_contract.scoring import Scorer, Scores
 from fieldwatch_contract.still import Still, Stuck
@@ -243,7 +244,7 @@ class Pipeline:
             kept=self._kept,
         )
         kept, lines = refusals[-REJECTS_KEPT:], block.lines
-        name, number = Path(lines.file).name, self._numbering.first_of(lines) if kept else None
+        name, number = speakable(Path(lines.file).name), self._numbering.first_of(lines) if kept else None
         rejects = [
             Reject(
                 each.reason,

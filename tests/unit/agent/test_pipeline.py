@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from fieldwatch_agent.config import Config
+from fieldwatch_agent.health import Reporter
 from fieldwatch_agent.score import intake, past, refill
 from fieldwatch_agent.score.past import Past, read_past
 from fieldwatch_agent.score.pipeline import Pipeline
@@ -531,3 +532,21 @@ def test_lines_are_counted_with_an_example_that_can_be_found_in_the_file(
     assert tally.examples["columns"].startswith("readings.csv line 12: has 2 fields")
     details = [reject["detail"] for reject in read_status(device.journal.path)["rejects"]]  # type: ignore[attr-defined]
     assert [each.split(":")[0] for each in details] == [f"readings.csv line {number}" for number in (12, 10, 7)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a name is no bytes there")
+def test_a_file_whose_name_is_no_utf8_is_read_and_told_of(tmp_path: Path) -> None:
+    """Its name stands in refused lines, gaps and troubles: neither the journal nor a message could carry it."""
+    name = os.fsdecode(b"caf\xe9.csv")
+    (tmp_path / name).write_text(f"timestamp,s0,s1,s2\n{line(0)}1,2\n{line(1)}")
+    config = Config.model_validate(settings(tmp_path) | {"log": {"path": str(tmp_path / "*.csv"), "period": "60s"}})
+    journal = Journal(config.state.dir, 1 << 30)
+    pipeline = Pipeline(config, read_bundle(make_bundle(SENSORS, lookback=5)), journal)
+    assert pipeline.step() is not None
+    (tmp_path / name).write_text(f"timestamp,s0,s1,s2\n{line(2)}")
+    pipeline.step()
+    reporter = Reporter(config, journal)
+    reporter.report(pipeline, [], "", "", 60.0)
+    told = json.dumps(read_status(journal.path)["health"])
+    assert r"caf\\udce9.csv" in told
+    journal.close()
