@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 PREFIX = "fieldwatch/v1/d"
 EVENTS = ("alert", "result", "health", "gap", "model", "reply")
+BULK = "bulk"
 DEVICE_ID = re.compile(r"[a-z0-9-]{3,64}")
 
 FLOOR = "floor"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldwatch_agent.send.journal import Outbox
+from fieldwatch_agent.send.journal import Draft, Outbox, read_status
 from fieldwatch_agent.send.uplink import Uplink
 from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
@@ -29,6 +29,7 @@ from tests.delivery import (
     DEVICE,
     alert,
     alert_draft,
+    health,
     last_ack,
     make_journal,
     make_store,
@@ -57,7 +58,7 @@ def test_events_that_the_broker_does_not_allow_stay_and_pass_later(
     journal = make_journal(tmp_path / "state", [result(minute) for minute in range(50)])
     uplink = linked(journal, broker.url)
     reason = error_of(uplink, "0x87")
-    assert "refuses evt/result: not authorized (0x87); check our certificate or password" in reason
+    assert "evt/result: not authorized (0x87); check our certificate or password" in reason
     assert waiting(journal.path) == 50
     assert uplink.connected
     rules.write_text("topic readwrite fieldwatch/v1/d/#\n")
@@ -79,8 +80,28 @@ def test_events_pass_when_only_batches_are_forbidden(
     store = taken(broker.url)
     journal = make_journal(tmp_path / "state", [*(result(minute) for minute in range(50)), alert_draft(alert(3))])
     linked(journal, broker.url)
-    wait_until(lambda: rows(store, t.alert), "the alert, which is never batched")
-    assert waiting(journal.path) + stored(store) >= 50, "what is refused waits; single events may pass"
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    assert stored(store) == 50
+    assert rows(store, t.alert)
+
+
+@pytest.mark.parametrize("code", [0x80, 0x87, 0x90])
+@pytest.mark.parametrize("closed", ["evt/alert", "evt/health", "evt/result", "bulk"])
+def test_a_topic_that_the_broker_refuses_holds_up_nothing(
+    linked: Linked, tmp_path: Path, caplog: pytest.LogCaptureFixture, closed: str, code: int
+) -> None:
+    """The access rules forget one: its events take the other way that there is, and all others go on."""
+    broker = Hostile(lambda topic: code if topic.endswith(closed) else 0)
+    events = [alert_draft(alert(3)), Draft("health", "2026-11-01", health(1).model_dump_json())]
+    journal = make_journal(tmp_path / "state", [*events, *(result(minute) for minute in range(30)), *events])
+    uplink = linked(journal, broker.url, acknowledge="puback")
+    wait_until(lambda: waiting(journal.path) == 0, "the outbox to empty")
+    assert broker.connections == 1
+    assert read_status(journal.path)["rejects"] == []
+    if any(topic.endswith(closed) for topic in broker.published):
+        assert f"refuses {closed}: " in caplog.text
+    wait_until(lambda: uplink.error is None, "the error to end")
+    broker.close()
 
 
 def test_a_wrong_password_is_named_and_never_shown(

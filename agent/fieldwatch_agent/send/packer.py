@@ -37,12 +37,15 @@ class Packer:
 
     ``limit``: bytes of a payload; ``rows``: events to offer for the next batch. As in TCP's slow start a connection
     begins with one event and doubles from there, so that one which is cut after a few kilobytes still carries some.
+    ``closed``: channels that the broker rejects on this connection. An event whose channel is closed goes as a batch of
+    one, and where batches are rejected each event goes alone.
     """
 
     def __init__(self, device: str) -> None:
         self._device = device
         self.limit = BULK_LIMIT
         self.rows = 1
+        self.closed: set[str] = set()
         self._barren = 0
 
     def packet_limit(self, size: int) -> None:
@@ -52,7 +55,12 @@ class Packer:
     def slow_start(self, barren: bool) -> None:
         """Begin a new connection; ``barren``: the last one was lost before the broker confirmed a single event."""
         self.rows = 1
+        self.closed.clear()
         self._barren = self._barren + 1 if barren else 0
+
+    def other_way(self, channel: str) -> bool:
+        """Tell whether the events of a channel that the broker rejects can go on another one."""
+        return not self.closed - {channel} if channel == topics.BULK else topics.BULK not in self.closed
 
     def grow(self, parcel: Parcel) -> None:
         """Offer twice as many events for the next batch where ``parcel``, which was sent, had room for them."""
@@ -77,15 +85,18 @@ class Packer:
             if bare is not None:
                 log.warning("alert %d is sent without its evidence: no connection lasts for it", messages[0].seq)
                 messages = [messages[0]._replace(data=bare.encode()), *messages[1:]]
+        alone = topics.channel_of(messages[0].event)
+        if topics.BULK in self.closed:
+            messages = messages[:1]
         events = [envelope(self._device, epoch, each.seq, each.event, each.time, each.data) for each in messages]
-        if len(events) == 1 and len(events[0]) <= self.limit:
-            return Parcel(topics.channel_of(messages[0].event), events[0], (messages[0].seq,))
-        count = len(events)
+        if len(events) == 1 and len(events[0]) <= self.limit and alone not in self.closed:
+            return Parcel(alone, events[0], (messages[0].seq,))
+        count = len(events) if topics.BULK not in self.closed else 0
         while count:
             text = b"[" + b",".join(events[:count]) + b"]"
             payload = _zstd(text) if len(text) <= BATCH_BYTES else None
             if payload is not None and len(payload) <= self.limit:
-                return Parcel("bulk", payload, tuple(message.seq for message in messages[:count]))
+                return Parcel(topics.BULK, payload, tuple(message.seq for message in messages[:count]))
             count //= 2
             self.rows = max(1, count)
         first = messages[0]

@@ -21,7 +21,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from fieldwatch_contract import causes
+from fieldwatch_contract import causes, topics
 from fieldwatch_contract.events import Ack
 
 from fieldwatch_agent.send.answers import Then, follows
@@ -42,7 +42,7 @@ log = logging.getLogger("fieldwatch.uplink")
 
 
 class Traffic:
-    """Belongs to the uplink's thread. Its methods raise :class:`sqlite3.Error` where the outbox cannot be used.
+    """Belongs to the uplink's thread. Its methods raise :data:`.database.UNUSABLE` where the outbox cannot be used.
 
     ``application``: the cloud acknowledges, not the broker. ``epoch``: of the outbox when it was last opened. ``idle``:
     nothing waited and nothing was in flight when last looked at.
@@ -70,7 +70,7 @@ class Traffic:
             self._sender = Sender(self._journal.open_outbox(), self.plan, self.packer)
             self.epoch = self._sender.outbox.epoch
 
-    def close(self, error: sqlite3.Error | None = None) -> None:
+    def close(self, error: Exception | None = None) -> None:
         """Close the outbox; ``error``: what made it fail."""
         if self._sender is not None:
             self._journal.close_outbox(self._sender.outbox, error)
@@ -123,12 +123,16 @@ class Traffic:
     def answered(self, channel: str, numbers: tuple[int, ...], code: ReasonCode, where: str) -> None:
         """Process the broker's answer to a message; one without ``numbers`` was not an event."""
         sender = self._active
-        if code.is_failure:
-            self._words.fail(f"{where} refuses {channel}: {causes.code(code)}")
+        refused = f"{where} refuses {', '.join(sorted({channel, *self.packer.closed}))}: {causes.code(code)}"
+        shrinks = code.value == causes.TOO_LARGE and self.packer.shrink()
+        other_way = bool(numbers) and self.packer.other_way(channel)
+        then = follows(code.value, len(numbers), self.application, shrinks, other_way)
+        if then is Then.OTHER_WAY and channel not in self.packer.closed:
+            log.warning("%s; its events are sent %s", refused, "one by one" if channel == topics.BULK else "in batches")
+        elif code.is_failure and then is not Then.OTHER_WAY:
+            self._words.fail(refused)
         if not numbers:
             return
-        shrinks = code.value == causes.TOO_LARGE and self.packer.shrink()
-        then = follows(code.value, len(numbers), self.application, shrinks)
         if then is Then.TAKEN:
             self._hold.passed()
             sender.probing = False
@@ -139,7 +143,12 @@ class Traffic:
             self._pause(sender, self._timing.no_ack)
         elif then is Then.SMALLER:
             self.plan.rewind()
+        elif then is Then.OTHER_WAY:
+            self.packer.closed.add(channel)
+            sender.probing = True
+            self.plan.rewind()
         elif then is Then.LONG_PAUSE:
+            self.packer.closed.clear()
             self._pause(sender, self._timing.hold_longest)
         elif then is Then.ONE_BY_ONE:
             self.packer.rows = 1

@@ -32,6 +32,21 @@ def test_what_follows_from_an_answer(code: int, events: int, application: bool, 
     assert follows(code, events, application, shrinks) is then
 
 
+@pytest.mark.parametrize(
+    ("code", "events", "then"),
+    [
+        (NOT_AUTHORISED, 1, Then.OTHER_WAY),
+        (NOT_AUTHORISED, 9, Then.OTHER_WAY),
+        (0x90, 1, Then.OTHER_WAY),
+        (0x99, 9, Then.ONE_BY_ONE),
+        (QUOTA, 1, Then.LONG_PAUSE),
+        (TOO_LARGE, 1, Then.SET_ASIDE),
+    ],
+)
+def test_what_follows_where_there_is_another_topic(code: int, events: int, then: Then) -> None:
+    assert follows(code, events, True, False, other_way=True) is then
+
+
 def test_a_connection_on_which_nothing_is_confirmed_has_stalled() -> None:
     flight = Flight()
     assert not flight.stalled(1e9, 60), "nothing is in flight"
