@@ -691,6 +691,18 @@ def test_since_when_the_server_cannot_be_reached_is_told(device: Device) -> None
     assert Activation(device.state).troubles() == []
 
 
+@pytest.mark.parametrize("place", ["tuf/snapshot.json", "tuf/policy", "update.lock"])
+def test_a_folder_in_the_place_of_a_file_is_named(device: Device, place: str) -> None:
+    path = device.state / place
+    path.unlink()
+    path.mkdir()
+    device.expect_failure("blocked", str(path))
+    (trouble,) = Activation(device.state).troubles()
+    assert "move what is in this place" in trouble.remedy
+    path.rmdir()
+    device.expect_recovery()
+
+
 def test_a_state_folder_that_cannot_be_written(device: Device) -> None:
     shutil.rmtree(device.state / "spool")
     (device.state / "spool").write_bytes(b"a file where a folder should be")

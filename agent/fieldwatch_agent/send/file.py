@@ -22,7 +22,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from fieldwatch_agent import durable
@@ -68,7 +68,7 @@ class JournalFile:
                 what = question(error, "is the folder writable, with room?")
                 raise JournalError(f"{self.path}: cannot open the journal: {error}; {what}") from error
             self._opened = opened.pop_all()
-        self._identity = self._identify()
+        self._identity = self._remember()
         with self.reading():
             self.epoch = read_meta(self.db, "epoch") or ""
 
@@ -129,19 +129,31 @@ class JournalFile:
             yield db
 
     def _identify(self) -> tuple[int, int] | None:
-        """Return the identity of the file that the path leads to; None if there is none or it cannot be told now."""
+        """Return the identity of the file that the path leads to; None if there is none.
+
+        Raises :class:`OSError` where that cannot be told now.
+        """
         try:
             status = self.path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         return status.st_dev, status.st_ino
 
+    def _remember(self) -> tuple[int, int] | None:
+        """Return the identity of the file that was just opened; None where it cannot be told."""
+        with suppress(OSError):
+            return self._identify()
+        return None
+
     def _check_in_place(self) -> None:
-        """Raise :class:`.JournalGone` unless the path still leads to the open file."""
+        """Raise :class:`.JournalGone` unless the path still leads to the open file, as far as it can be told."""
         if self._identity is None:
             return
-        found = self._identify()
-        if found != self._identity and (found is not None or not self.path.exists()):
+        try:
+            found = self._identify()
+        except OSError:
+            return  # no right to the folder, no answer from its volume: SQLite says whether that matters
+        if found != self._identity:
             what = "removed" if found is None else "replaced"
             raise JournalGone(
                 f"{self.path}: was {what} while the agent was running; ending, because nothing more can be kept. "
@@ -194,6 +206,6 @@ class JournalFile:
                 self.db = open_sound(self.path, suspicion)
             except (OSError, sqlite3.Error) as error:
                 raise JournalError(f"{self.path}: {reason}; and it cannot be opened again: {error}") from error
-            self._identity = self._identify()
+            self._identity = self._remember()
             self._stale = ""
             self.epoch = read_meta(self.db, "epoch") or ""

@@ -91,6 +91,8 @@ def explain(error: Exception, source: str, installed: bool) -> tuple[str, str]:
             return "down", f"{source} cannot be reached; {stays} ({error})"
         case OSError(errno=errno.ENOSPC | errno.EFBIG | errno.EDQUOT):
             return "disk", f"no room for the update on the disk; {stays} ({error.strerror})"
+        case IsADirectoryError():
+            return "blocked", f"{error.filename2 or error.filename}: {error.strerror}; {stays}"
         case OSError():
             return "disk", f"{error.filename}: {error.strerror}; {stays}"
     raise error

@@ -25,6 +25,7 @@ WRITE = "check that the agent's account may write all files of its state folder,
 FETCH = "'fieldwatch-agent update --config F' shows why; or bring it on a USB stick: update --from DIR"
 REMEDY = {
     "absent": "correct updates.url",
+    "blocked": "move what is in this place out of the state folder: the next update makes it anew",
     "configuration": "correct [updates] in the configuration",
     "damaged": "nothing, if it does not persist; otherwise tell the release engineers",
     "ending": "tell the release engineers: the job that renews their signatures has stopped",

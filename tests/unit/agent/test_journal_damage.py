@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from fieldwatch_agent import durable
 from fieldwatch_agent.send.database import Damaged
-from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, Progress, read_status
+from fieldwatch_agent.send.journal import Commit, Draft, Journal, JournalError, JournalGone, Progress, read_status
 from fieldwatch_agent.send.packer import Packer
 from fieldwatch_agent.send.plan import Plan
 from fieldwatch_agent.send.seen import Seen
@@ -625,6 +625,23 @@ journal = Journal(Path(sys.argv[1]), 1 << 30)
 print("ready", flush=True)
 time.sleep(60)
 """
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a symbolic link needs a right there")
+def test_a_folder_that_does_not_answer_for_a_moment_is_not_gone(tmp_path: Path) -> None:
+    """No right to it, a share that reconnects: what is open can be written, and nobody says that it was removed."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "way").symlink_to("state")
+    journal = Journal(tmp_path / "way", 1 << 30)
+    (tmp_path / "way").unlink()
+    (tmp_path / "way").symlink_to("way")
+    with pytest.raises(OSError, match="symbolic link"):
+        journal.path.stat()
+    journal.commit(block(0, 3))
+    (tmp_path / "way").unlink()
+    with pytest.raises(JournalGone, match="was removed"):
+        journal.commit(block(3, 3))
+    journal.close()
 
 
 def test_a_second_agent_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
