@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 
 class Hostile:
-    """Speaks just enough MQTT 5. ``answer`` gives the reason code for a publication to a topic, None for silence."""
+    """Speaks just enough MQTT 5. ``answer`` gives the reason code for a publication to a topic, None for silence; where
+    it raises :class:`ConnectionError` the connection is cut."""
 
     def __init__(self, answer: Callable[[str], int | None], silent: bool = False) -> None:
         self.answer = answer
@@ -44,7 +45,7 @@ class Hostile:
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
     def _serve(self, sock: socket.socket) -> None:
-        with contextlib.suppress(OSError, EOFError), sock.makefile("rb") as stream:
+        with contextlib.suppress(OSError, EOFError), sock, sock.makefile("rb") as stream:
             while header := stream.read(1):
                 length = shift = 0
                 while True:

@@ -104,6 +104,38 @@ def test_a_topic_that_the_broker_refuses_holds_up_nothing(
     broker.close()
 
 
+def test_an_event_that_ends_each_connection_holds_up_nothing(linked: Linked, tmp_path: Path) -> None:
+    """A broker, or what looks into the traffic on the way, cuts the line at it: all others pass it, and it waits."""
+    cut = [True]
+
+    def answer(topic: str) -> int:
+        if cut[0] and topic.endswith("evt/alert"):
+            raise ConnectionResetError
+        return 0
+
+    broker = Hostile(answer)
+    journal = make_journal(tmp_path / "state", [alert_draft(alert(3)), *(result(minute) for minute in range(30))])
+    linked(journal, broker.url, acknowledge="puback")
+    wait_until(lambda: waiting(journal.path) == 1, "all others")
+    cut[0] = False
+    wait_until(lambda: waiting(journal.path) == 0, "the alert")
+    broker.close()
+
+
+def test_an_event_that_is_rejected_once_is_sent_again_on_the_same_connection(linked: Linked, tmp_path: Path) -> None:
+    """A broker that is out of order for a moment says 0x80; the connection may hold for weeks."""
+    codes = iter([0x80, 0x80])
+    broker = Hostile(lambda topic: 0 if topic.endswith(("state", "result")) else next(codes, 0))
+    journal = make_journal(tmp_path / "state", [alert_draft(alert(3)), result(0)])
+    uplink = linked(journal, broker.url, acknowledge="puback")
+    error_of(uplink, "refuses bulk, evt/alert: unspecified")
+    assert waiting(journal.path) == 1
+    wait_until(lambda: waiting(journal.path) == 0, "the alert")
+    wait_until(lambda: uplink.error is None, "the error to end")
+    assert broker.connections == 1
+    broker.close()
+
+
 def test_a_wrong_password_is_named_and_never_shown(
     mosquitto: MakeBroker, linked: Linked, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

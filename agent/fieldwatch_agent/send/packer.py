@@ -58,6 +58,11 @@ class Packer:
         self.closed.clear()
         self._barren = self._barren + 1 if barren else 0
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether connections go on ending without a confirmation, though alerts go without their evidence."""
+        return self._barren > BARREN
+
     def other_way(self, channel: str) -> bool:
         """Tell whether the events of a channel that the broker rejects can go on another one."""
         return not self.closed - {channel} if channel == topics.BULK else topics.BULK not in self.closed

@@ -8,7 +8,9 @@ retransmission timeout                          to ``no_ack_longest``, and is re
 one sent :data:`OVERTAKEN` seconds later was    it is lost: everything is retransmitted
 acknowledged before it
 a new connection                                everything in the outbox (all that is not settled) is sent again
-the broker rejects a number for its content     excluded until the next connection; given up after :data:`TRIES`
+the broker rejects a number for its content     excluded until the next connection or for ``no_ack_longest``, whichever
+                                                is shorter; given up after :data:`TRIES`
+connections end without a confirmation          what each began with is sent last, when all else is settled
 no connection, or one that ended                the next one after a random delay, whose bound doubles
 the computer has slept                          the next one within seconds; the bound is the first one again
 three that ended within :data:`SHORT` seconds   another client with our id may be ending them
@@ -30,7 +32,7 @@ OVERTAKEN = 5.0
 SHORT = 10.0
 """Three connections in a row that the broker ends within this many seconds suggest another client with our id."""
 TRIES = 5
-"""Connections on which an event is rejected for its content before it is given up."""
+"""Times that an event is rejected for its content before it is given up."""
 
 
 class Plan:
@@ -47,6 +49,8 @@ class Plan:
         self._newest_acked = 0.0
         self._unacked: dict[int, float] = {}
         self._aside: set[int] = set()
+        self._aside_until: float | None = None
+        self._last: set[int] = set()
         self._refusals: Counter[int] = Counter()
         self.cursor = 0
         self.urgent = 0
@@ -66,10 +70,38 @@ class Plan:
         """Whether a number was sent and is not acknowledged."""
         return number in self._unacked
 
-    def restart(self) -> None:
-        """Start from the oldest number, for a new connection."""
+    @property
+    def excluding(self) -> bool:
+        """Whether something is excluded because the broker rejects it."""
+        return bool(self._aside)
+
+    def restart(self, last: Collection[int] = ()) -> None:
+        """Start from the oldest number, for a new connection; ``last``: what may be ending the connections."""
         self._aside.clear()
+        self._aside_until = None
+        self._last = set(last)
         self.rewind()
+
+    def readmit(self, now: float) -> None:
+        """Include again what the broker rejected, once it has been excluded for long enough."""
+        if self._aside and self._aside_until is None:
+            self._aside_until = now + self._longest
+        if self._aside_until is not None and now >= self._aside_until:
+            self._go_back_to(self._aside)
+            self._aside_until = None
+
+    def admit_last(self) -> bool:
+        """Include what is sent last, where all else is settled; tell whether there was any."""
+        if self._unacked or not self._last:
+            return False
+        self._go_back_to(self._last)
+        return True
+
+    def _go_back_to(self, numbers: set[int]) -> None:
+        if numbers:
+            self.cursor, self.urgent = min(self.cursor, *numbers) - 1, min(self.urgent, *numbers) - 1
+            self.rewinds += 1
+        numbers.clear()
 
     def rewind(self) -> None:
         """Retransmit everything that is still in the outbox."""
@@ -91,19 +123,23 @@ class Plan:
             self._refusals[number] += 1
             if self._refusals[number] >= TRIES:
                 hopeless.append(number)
+                self._aside.discard(number)
                 del self._refusals[number]
         return hopeless
 
     def wanted(self, messages: Iterable[Message]) -> list[Message]:
         """Filter out what is excluded or in flight."""
-        return [message for message in messages if message.seq not in self._aside and message.seq not in self._unacked]
+        return [message for message in self._admitted(messages) if message.seq not in self._unacked]
 
     def lowest(self, messages: Iterable[Message]) -> list[Message]:
         """Return which of the oldest ``messages`` may be sent although the window is full: the lowest number and on."""
-        waiting = [message for message in messages if message.seq not in self._aside]
+        waiting = self._admitted(messages)
         if not waiting or not delivery.admits(self._unacked.keys(), waiting[0].seq, self._window):
             return []
         return self.wanted(waiting)
+
+    def _admitted(self, messages: Iterable[Message]) -> list[Message]:
+        return [message for message in messages if message.seq not in self._aside and message.seq not in self._last]
 
     def acknowledged(self, upto: int, also: Collection[int], now: float) -> bool:
         """Process an acknowledgement and tell whether it settled anything in flight."""

@@ -62,9 +62,11 @@ class Sender:
         while True:
             messages = self._choose(spare)
             if not messages:
-                if not (spare and self._missed()):
+                if not (spare and (self.plan.admit_last() or self._missed())):
                     return None
-                continue  # it came this moment
+                self._rewinds = self.plan.rewinds  # there is more to send now
+                self.begin()
+                continue
             parcel = self.packer.pack(self.outbox.epoch, messages)
             if parcel is not None:
                 self.outbox.sending(parcel.numbers[-1])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from fieldwatch_agent.send.connection import Connection, Timing
+    from fieldwatch_agent.send.flight import Flight
     from fieldwatch_agent.send.journal import Journal
     from fieldwatch_agent.send.words import Words
 
@@ -59,6 +60,7 @@ class Traffic:
         self._timing = timing
         self._words = words
         self._hold = Hold(timing.hold)
+        self._suspects: set[int] = set()
         self._sender: Sender | None = None
 
     # ---- the outbox ----
@@ -66,7 +68,7 @@ class Traffic:
     def open(self) -> None:
         """Open the outbox, unless it is open."""
         if self._sender is None:
-            self.plan.restart()
+            self.restart()
             self._sender = Sender(self._journal.open_outbox(), self.plan, self.packer)
             self.epoch = self._sender.outbox.epoch
 
@@ -91,6 +93,18 @@ class Traffic:
             raise sqlite3.ProgrammingError("the outbox is closed")
         return self._sender
 
+    # ---- connections ----
+
+    def restart(self) -> None:
+        """Begin on a new connection with everything that waits."""
+        self.plan.restart(self._suspects)
+
+    def lost(self, flight: Flight) -> None:
+        """Note the first message that the broker had not confirmed when a connection ended: it may be what ended it."""
+        self.packer.slow_start(barren=len(flight) > 0 and not flight.carried)
+        first = next((numbers for _, numbers in flight.messages.values() if numbers), ())
+        self._suspects = self._suspects.union(first) if self.packer.hopeless else set()
+
     # ---- out ----
 
     def send(self, link: Connection, where: str) -> None:
@@ -104,6 +118,7 @@ class Traffic:
             self.plan.rewind()
         if self._hold.active(now):
             return
+        self.plan.readmit(now)
         window = 1 if sender.probing else link.flight.window
         spare = 1 if sender.probing else max(1, window - max(1, window // 10))
         floor = sender.outbox.floor()
@@ -180,7 +195,8 @@ class Traffic:
     def _settle(self, sender: Sender, ack: Ack) -> int:
         news = sender.acknowledged(ack, time.monotonic())
         if news:
-            self._words.well(time.monotonic())
+            if not self.plan.excluding:
+                self._words.well(time.monotonic())
             self.idle = sender.idle
         return news
 

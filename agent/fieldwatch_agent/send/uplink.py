@@ -216,7 +216,7 @@ class Uplink:
         limits = f"window {link.flight.window}, messages up to {packer.limit} bytes"
         log.info("connected to %s, %s", self._dialer.where, limits)
         self._words.well(now)
-        self._traffic.plan.restart()
+        self._traffic.restart()
         self._say_online(link)
         if self._traffic.application:
             link.subscribe()
@@ -287,7 +287,7 @@ class Uplink:
             if link.stage.connected is not None:
                 held = link.stage.held(now)
                 self._presence.lost()
-                self._traffic.packer.slow_start(barren=len(link.flight) > 0 and not link.flight.carried)
+                self._traffic.lost(link.flight)
         delay = self._attempts.failed(now, held)
         self._words.fail(reason)
         log.info("next connection in %.1f s", delay)

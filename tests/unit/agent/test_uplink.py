@@ -36,6 +36,31 @@ def test_what_is_under_way_or_set_aside_is_not_sent() -> None:
     assert [item.seq for item in plan.wanted(map(message, range(1, 6)))] == [1, 2, 3, 4, 5]
 
 
+def test_what_the_broker_rejects_comes_again_on_a_connection_that_lasts() -> None:
+    plan = Plan(30, 600)
+    plan.sent([1, 2, 3], 0.0)
+    plan.cursor = plan.urgent = 3
+    assert plan.set_aside([2]) == []
+    for now in (10.0, 609.0):
+        plan.readmit(now)
+        assert (plan.excluding, plan.cursor) == (True, 3)
+    plan.readmit(610.0)
+    assert (plan.excluding, plan.cursor, plan.urgent) == (False, 1, 1)
+
+
+def test_what_may_end_the_connections_is_sent_last() -> None:
+    plan = Plan(30, 600)
+    waiting = [Message(seq, "result", "2026-11-01T00:00:00Z", b"{}") for seq in (1, 2)]
+    plan.restart(last={1})
+    assert plan.wanted(waiting) == waiting[1:]
+    plan.sent([2], 0.0)
+    assert not plan.admit_last(), "the other one has not arrived yet"
+    plan.acknowledged(0, [2], 1.0)
+    assert plan.admit_last()
+    assert plan.wanted(waiting) == waiting
+    assert not plan.admit_last()
+
+
 def test_silence_doubles_the_time_until_it_is_sent_again_and_news_restores_it() -> None:
     plan, now, delays = Plan(30, 600), 0.0, []
     for _ in range(7):
