@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -231,7 +231,7 @@ def parse(path: Path, text: str, environ: Mapping[str, str] = os.environ) -> Con
     try:
         config = Config.model_validate(data, context={"base": path.absolute().parent})
     except ValidationError as error:
-        problems += [_explain(problem, places) for problem in error.errors()]
+        problems += [explain(problem, places) for problem in error.errors()]
     if problems:
         raise ConfigError(sorted(set(problems), key=problems.index))
     return config
@@ -310,8 +310,8 @@ def _overlay(data: dict[str, Any], environ: Mapping[str, str], places: _Places) 
     return problems
 
 
-def _explain(problem: Any, places: _Places) -> str:
-    """Turn one of pydantic's errors into a sentence for the person who wrote the file."""
+def explain(problem: Any, places: Callable[[tuple[str, ...]], str]) -> str:
+    """Turn one of pydantic's errors into a sentence for the person who wrote it; ``places``: where a key was set."""
     key = tuple(part for part in problem["loc"] if isinstance(part, str) and not part.endswith("]"))
     key = key[:2] if key[:2] != ("log", "timestamp") else key[:3]
     place, name = places(key), _name(key)

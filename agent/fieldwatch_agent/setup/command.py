@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from fieldwatch_agent import places
-    from fieldwatch_agent.config import ConfigError
+    from fieldwatch_agent.config import ConfigError, explain
     from fieldwatch_agent.enrol.client import Refused, Unreachable
     from fieldwatch_agent.enrol.identity import IdentityError
     from fieldwatch_agent.enrol.settings import Unwritable
@@ -87,7 +87,14 @@ def run(arguments: argparse.Namespace) -> int:
     except ConfigError as error:
         return failed(USAGE, str(error))
     except ValidationError as error:
-        wrong = [f"--set {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        flags = {"period": arguments.period, "timezone": arguments.timezone}
+        wrong = [
+            explain(
+                {**each, "loc": ("log", *each["loc"])},
+                lambda key: "--set" if flags.get(key[-1]) is None else f"--{key[-1]}",
+            )
+            for each in error.errors()
+        ]
         return failed(USAGE, "\n".join(wrong))
     except (Unanswered, _Usage) as error:
         return failed(USAGE, str(error))
@@ -120,16 +127,25 @@ def _keys(arguments: argparse.Namespace) -> dict[str, Any]:
         if not equals or not name.strip():
             raise _Usage(f"--set {each}: write KEY=VALUE, such as decimal=, or timestamp.format=%d/%m/%Y")
         section, dot, inner = name.strip().removeprefix("log.").partition(".")
-        if dot:
-            keys.setdefault(section, {})[inner] = _value(text)
+        if section == "path":
+            raise _Usage(f"--set {each}: which log it is, --log says")
+        if dot or section == "timestamp":
+            keys[section] = {
+                **_inner(keys.get(section, {})),
+                **({inner: _value(text)} if dot else _inner(_value(text))),
+            }
         else:
             keys[section] = _value(text)
     if arguments.period is not None:
         keys["period"] = arguments.period
     if arguments.timezone is not None:
-        time = keys.get("timestamp", {})
-        keys["timestamp"] = {**(time if isinstance(time, dict) else {"column": time}), "timezone": arguments.timezone}
+        keys["timestamp"] = {**_inner(keys.get("timestamp", {})), "timezone": arguments.timezone}
     return keys
+
+
+def _inner(value: Any) -> dict[str, Any]:
+    """Return ``[log.timestamp]``, of which a bare value is the column."""
+    return value if isinstance(value, dict) else {"column": value}
 
 
 def _value(text: str) -> Any:

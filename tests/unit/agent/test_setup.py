@@ -293,7 +293,12 @@ def test_the_remedy_is_one(tmp_path: Path, data: Path, setup: Any) -> None:
 
 @pytest.mark.parametrize(
     ("flag", "words"),
-    [("decimal=x", "--set decimal: "), ("decimals=,", "--set decimals: "), ("decimal", "write KEY=VALUE")],
+    [
+        ("decimal=x", "--set: [log] decimal: 'x' is not one of"),
+        ("decimals=,", "--set: [log] decimals: unknown key; did you mean decimal?"),
+        ("decimal", "write KEY=VALUE"),
+        ("path=other.csv", "which log it is, --log says"),
+    ],
 )
 def test_a_wrong_key_is_named(data: Path, setup: Any, flag: str, words: str) -> None:
     (data / "readings.csv").write_text(table())
@@ -372,7 +377,7 @@ def test_json_holds_what_was_found_and_done(data: Path, setup: Any) -> None:
     assert told["columns"] == ["s0", "s1", "s2"] and told["log"]["period"] == "60s" and told["wrote"]
     assert {each["level"] for each in told["findings"]} == {"ok", "warning"}
     code, out, _ = setup("--json", "--log", data / "readings.csv", "--set", "decimal=x", "--replace")
-    assert code == 2 and "--set decimal" in json.loads(out)["error"]
+    assert code == 2 and "--set: [log] decimal" in json.loads(out)["error"]
 
 
 # ---- who answers ---------------------------------------------------------------------------------------------------
@@ -446,3 +451,18 @@ def test_a_real_terminal(tmp_path: Path, data: Path, clean_env: Mapping[str, str
     assert process.wait(60) == 0, said.decode()
     assert load(config, {}).device.type == "press"
     assert "Is this right?" in said.decode() and "next:" in said.decode()
+
+
+@pytest.mark.parametrize(
+    "flags", [("timestamp=time", "timestamp.format=iso"), ("timestamp.format=iso", "timestamp=time")]
+)
+def test_a_column_of_times_and_its_format_are_said_in_any_order(
+    setup: Callable[..., tuple[int, str, str]], data: Path, tmp_path: Path, flags: tuple[str, str]
+) -> None:
+    (data / "readings.csv").write_text("time,s0\n" + "".join(f"2026-11-26T20:0{i}:00Z,{i}\n" for i in range(9)))
+    said = [word for flag in flags for word in ("--set", flag)]
+    assert setup("--log", data / "readings.csv", *said)[0] == 0
+    time = written(tmp_path).log.timestamp
+    assert (time.column, time.format) == ("time", "iso")
+    code, _, err = setup("--log", data / "readings.csv", "--replace", "--period", "60")
+    assert code == 2 and err.startswith("--period: [log] period: '60' is not an amount")
