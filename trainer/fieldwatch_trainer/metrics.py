@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from fieldwatch_trainer.models import SEED
 
+DRAWS = 5
+"""Random scores whose average precision is averaged."""
+
 
 def average_precision(positive: NDArray[np.bool_], score: NDArray[Any]) -> float | None:
     """Return the average precision of ``score`` ``[n]`` for ``positive`` bool ``[n]``; None without a positive row.
@@ -30,12 +33,12 @@ def average_precision(positive: NDArray[np.bool_], score: NDArray[Any]) -> float
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
-def random_average_precision(positive: NDArray[np.bool_], draws: int = 5) -> float | None:
+def random_average_precision(positive: NDArray[np.bool_]) -> float | None:
     """Return the mean average precision of uniformly random scores: about the share of positive rows."""
     if not positive.any():
         return None
     rng = np.random.default_rng(SEED)
-    found = [average_precision(positive, rng.random(len(positive))) for _ in range(draws)]
+    found = [average_precision(positive, rng.random(len(positive))) for _ in range(DRAWS)]
     return float(np.mean([value for value in found if value is not None]))
 
 

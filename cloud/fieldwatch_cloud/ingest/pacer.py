@@ -16,9 +16,7 @@ class AckPacer:
     Waiting receipts of the same device and epoch are merged into one that names everything that arrived meanwhile.
     """
 
-    def __init__(self, interval: float = ACK_INTERVAL_S, rows: int = ACK_ROWS) -> None:
-        self._interval = interval
-        self._rows = rows
+    def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], tuple[Receipt, bool]] = {}
         self._told: dict[tuple[str, str], float] = {}
 
@@ -32,8 +30,8 @@ class AckPacer:
         """Return what to publish now."""
         result = []
         for key, (receipt, urgent) in list(self._waiting.items()):
-            many = len(receipt.arrived) >= self._rows
-            if urgent or many or now - self._told.get(key, -self._interval) >= self._interval:
+            many = len(receipt.arrived) >= ACK_ROWS
+            if urgent or many or now - self._told.get(key, -ACK_INTERVAL_S) >= ACK_INTERVAL_S:
                 del self._waiting[key]
                 self._told[key] = now
                 result.append((key[0], receipt.ack()))
@@ -43,4 +41,4 @@ class AckPacer:
         """Return the seconds until something is due; None while nothing waits."""
         if not self._waiting:
             return None
-        return max(0.0, min(self._told.get(key, now - self._interval) for key in self._waiting) + self._interval - now)
+        return max(0.0, min(self._told.get(key, now - ACK_INTERVAL_S) for key in self._waiting) + ACK_INTERVAL_S - now)

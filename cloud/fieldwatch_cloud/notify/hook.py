@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +40,11 @@ def sign(secret: bytes, at: int, body: bytes) -> str:
 class Webhook:
     """POSTs :func:`.letters.word`'s data, signed."""
 
-    def __init__(
-        self, url: str, secret_file: Path, allow: Sequence[Network], base: str, trust: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, url: str, secret_file: Path, allow: Sequence[Network], base: str) -> None:
         self._url = url
         self._secret_file = secret_file
         self._allow = tuple(allow)
         self._base = base
-        self._trust = trust
 
     def send(self, letter: Letter) -> None:
         """Send a message."""
@@ -59,7 +55,7 @@ class Webhook:
             "Fieldwatch-Message": letter.id,
             "Fieldwatch-Signature": sign(self._secret(), int(time.time()), body),
         }
-        post(self._url, body, headers, self._allow, self._trust)
+        post(self._url, body, headers, self._allow)
 
     def _secret(self) -> bytes:
         try:
@@ -74,15 +70,14 @@ class Webhook:
 class Alertmanager:
     """POSTs to ``/api/v2/alerts``; its labels are the same at the beginning and at the end of an incident."""
 
-    def __init__(self, url: str, allow: Sequence[Network], base: str, now: Callable[[], int] = clock.now) -> None:
+    def __init__(self, url: str, allow: Sequence[Network], base: str) -> None:
         self._url = url.rstrip("/") + "/api/v2/alerts"
         self._allow = tuple(allow)
         self._base = base
-        self._now = now
 
     def send(self, letter: Letter) -> None:
         """Send a message."""
-        body = json.dumps(alertmanager(letter, self._base, self._now())).encode()
+        body = json.dumps(alertmanager(letter, self._base, clock.now())).encode()
         post(self._url, body, {"Content-Type": "application/json", "User-Agent": "fieldwatch"}, self._allow)
 
 

@@ -75,13 +75,13 @@ def _renderer(request: Request) -> Renderer:
 Pages = Annotated[Renderer, Depends(_renderer)]
 
 
-def html(request: Request, body: str, status: int = 200) -> Response:
+def html(request: Request, body: str) -> Response:
     """Return a page, or 304 where the browser has it."""
     etag = f'W/"{hashlib.sha256(body.encode()).hexdigest()[:20]}"'
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if status == 200 and etag in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
+    if etag in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
-    return HTMLResponse(body, status_code=status, headers=headers)
+    return HTMLResponse(body, headers=headers)
 
 
 def frame(request: Request, queries: Queries, here: str) -> dict[str, Any]:

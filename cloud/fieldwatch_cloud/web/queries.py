@@ -27,6 +27,8 @@ HEAT_SENSORS = 60
 HEAT_UNIT = 64
 """The cell's value of a sensor that reaches the threshold by itself; 254 at most, 255 = no reading."""
 HEAT_EMPTY = 255
+SIMILAR = 5
+"""Earlier alerts that an alert's page shows."""
 SIMILAR_LOOKED_AT = 500
 """Newest earlier alerts among which similar ones are looked for."""
 
@@ -274,7 +276,7 @@ class Queries:
         with self.engine.connect() as db:
             return list(db.execute(query))
 
-    def similar(self, alert: AnyRow, limit: int = 5) -> list[AnyRow]:
+    def similar(self, alert: AnyRow) -> list[AnyRow]:
         """Return earlier alerts of the same kind, on any device of the type, that name the same sensors first.
 
         Those that share most of the three most responsible sensors come first, then the newest.
@@ -291,7 +293,7 @@ class Queries:
         with self.engine.connect() as db:
             shared = [(len(mine & set(row.sensors[:3])), row) for row in db.execute(query)]
         alike = [one for one in shared if one[0]]
-        return [row for _, row in sorted(alike, key=lambda one: (-one[0], -one[1].opened_at))[:limit]]
+        return [row for _, row in sorted(alike, key=lambda one: (-one[0], -one[1].opened_at))[:SIMILAR]]
 
     def alerts_within(self, device: str, start: int, end: int) -> list[AnyRow]:
         """Return the alerts of a device whose life touches the range, oldest first."""
