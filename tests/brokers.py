@@ -12,8 +12,10 @@ class Hostile:
     """Speaks just enough MQTT 5. ``answer`` gives the reason code for a publication to a topic, None for silence; where
     it raises :class:`ConnectionError` the connection is cut."""
 
-    def __init__(self, answer: Callable[[str], int | None], silent: bool = False) -> None:
+    def __init__(self, answer: Callable[[str], int | None], silent: bool = False, deaf: bool = False) -> None:
+        """``silent``: it answers nothing at all, ``deaf``: no subscription."""
         self.answer = answer
+        self._deaf = deaf
         self.published: list[str] = []
         self.connections = 0
         self._silent = silent
@@ -62,7 +64,7 @@ class Hostile:
         match header >> 4:
             case 1:
                 return bytes([0x20, 3, 0, 0, 0])
-            case 8:
+            case 8 if not self._deaf:
                 return bytes([0x90, 4, *body[:2], 0, 1])
             case 12:
                 return bytes([0xD0, 0])

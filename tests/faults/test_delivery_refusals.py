@@ -457,6 +457,15 @@ def test_a_broker_that_answers_pings_and_confirms_nothing_is_left(linked: Linked
     broker.close()
 
 
+def test_a_broker_that_does_not_answer_a_subscription_is_left_and_named(linked: Linked, tmp_path: Path) -> None:
+    """It confirms everything else, so nothing else tells that no event will ever be sent."""
+    broker = Hostile(lambda topic: 0, deaf=True)
+    uplink = linked(make_journal(tmp_path / "state", [result(0)]), broker.url)
+    error_of(uplink, "no answer to our subscriptions for 3 s")
+    wait_until(lambda: broker.connections > 1, "the next connection")
+    broker.close()
+
+
 def test_a_broker_that_is_over_its_quota_is_asked_again_with_one_message_only(linked: Linked, tmp_path: Path) -> None:
     """Not with the whole window, and not at once; when it takes messages again everything follows."""
     full = [True]

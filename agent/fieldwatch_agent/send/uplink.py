@@ -153,7 +153,10 @@ class Uplink:
                 self._drop(f"{self._dialer.where}: {link.stage.phase} within {self._timing.connect:.0f} s")
         elif link.flight.stalled(now, self._timing.stall):
             self._drop(f"{self._dialer.where}: nothing was confirmed for {self._timing.stall:.0f} s")
-        elif link.stage.ready is not None and now >= link.stage.ready:
+        elif link.stage.ready is None:
+            if now - link.stage.connected > self._timing.stall:
+                self._drop(f"{self._dialer.where}: no answer to our subscriptions for {self._timing.stall:.0f} s")
+        elif now >= link.stage.ready:
             self._traffic.send(link, self._dialer.where)
         if self._presence.turned(system.awake()) and link is not None and link.stage.connected is not None:
             self._say_online(link)

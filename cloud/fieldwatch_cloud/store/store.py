@@ -4,9 +4,10 @@ What it promises
     * :meth:`Store.ingest` commits the whole batch together with the record of what was delivered, or nothing. Only then
       may the caller acknowledge.
     * Delivering again, in any order and in any batches, changes nothing: rows have natural keys and the first one wins
-      (different content under the same key is counted as a conflict), the hourly rollup is updated only from rows that
-      were really inserted, and what is replaced only moves forward: a device's report and ledger by their place in its
-      journal (:mod:`.store.devices`), its newest reading and an alert by the times in its log.
+      (other content under the same key is counted as a conflict, another event under the same number is set aside), the
+      hourly rollup is updated only from rows that were really inserted, and what is replaced only moves forward: a
+      device's report and ledger by their place in its journal (:mod:`.store.devices`), its newest reading and an alert
+      by the times in its log.
     * What cannot be read is kept once in ``quarantine`` and never blocks the rest.
 """
 
@@ -18,13 +19,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fieldwatch_contract import clock
+from fieldwatch_contract import clock, topics
 from fieldwatch_contract.clock import parse_iso
 from fieldwatch_contract.commands import Arguments, Command, Kind
 from fieldwatch_contract.delivery import Receipt
 from fieldwatch_contract.events import Verdicts
 from fieldwatch_contract.verdicts import VERDICTS
-from sqlalchemy import Connection, delete, func, insert, select
+from pydantic_core import to_json
+from sqlalchemy import Connection, delete, func, insert, select, tuple_
 
 from fieldwatch_cloud.alerts.routing import Routing
 from fieldwatch_cloud.live import LiveFeed, Notice
@@ -42,6 +44,7 @@ from fieldwatch_cloud.store.results import add_results
 from fieldwatch_cloud.store.said import documents
 from fieldwatch_cloud.store.sql import chunks, insert_new, insert_new_keys
 
+REUSED = "its number stands for another event: the device's journal was set back, as by a restored disk image"
 QUARANTINE_KEPT = 10_000
 """Number of newest refused payloads kept."""
 
@@ -81,11 +84,12 @@ class Store(Database):
         with self.write() as db:
             inserted, conflicts = add_results(db, batch.results, now)
             insert_new(db, t.reading, batch.readings)
-            new_events = _add_events(db, batch.events, now)
+            new_events, reused = _add_events(db, batch.events, now)
             balance(db, batch.healths)
             new_alerts, transitions = add_transitions(db, batch.alerts, now)
             strange = commands.answer(db, batch.replies, now)
-            _quarantine(db, [*batch.refused, *strange], now)
+            aside = [*batch.refused, *strange, *reused]
+            _quarantine(db, aside, now)
             hold(db, batch, now)
             states = connect(db, batch.states, now)  # an "online" names the epoch of what comes with it
             epochs, newest = advance_devices(db, batch, now)
@@ -99,7 +103,7 @@ class Store(Database):
         self.live.publish(notices)
         taken = len(inserted) + transitions + len(new_events)
         offered = len(batch.results) + len(batch.alerts) + len(batch.events)
-        return Outcome(receipts, notices, taken, offered - taken, conflicts, len(batch.refused) + len(strange))
+        return Outcome(receipts, notices, taken, offered - taken, conflicts, len(aside))
 
     def name(self, device: str, new: Card, who: str) -> bool:
         """Write what people call a device, and in the audit trail what it was.
@@ -180,10 +184,23 @@ def _answered(seen: ReplySeen, now: int) -> Notice:
     return Notice("event", seen.device, {"type": "reply", "time": now, "data": data})
 
 
-def _add_events(db: Connection, rows: list[dict[str, Any]], now: int) -> list[dict[str, Any]]:
+def _add_events(db: Connection, rows: list[dict[str, Any]], now: int) -> tuple[list[dict[str, Any]], list[Refused]]:
+    """Insert events; return the new ones, and those whose number stands for another event already.
+
+    A device whose disk was restored from an image gives numbers out again, until it hears of the first ones.
+    """
     unique = {(row["device"], row["epoch"], row["seq"]): row | {"received": now} for row in reversed(rows)}
     new = insert_new_keys(db, t.event, [unique[key] for key in sorted(unique)])
-    return [unique[key] for key in sorted(new)]
+    e = t.event.c
+    reused = []
+    for chunk in chunks([key for key in sorted(unique) if key not in new]):
+        query = select(e.device, e.epoch, e.seq, e.type, e.time).where(tuple_(e.device, e.epoch, e.seq).in_(chunk))
+        for *key, kind, time in db.execute(query):
+            row = unique[tuple(key)]
+            if (kind, time) != (row["type"], row["time"]):
+                topic = topics.topic(row["device"], topics.channel_of(row["type"]))
+                reused.append(Refused(topic, REUSED, to_json({name: row[name] for name in ("epoch", "seq", "data")})))
+    return [unique[key] for key in sorted(new)], reused
 
 
 def _quarantine(db: Connection, refused: list[Refused], now: int) -> None:

@@ -147,6 +147,23 @@ def test_the_first_content_of_a_key_stays_and_another_is_counted(store: Store) -
     assert ("press-0001", 8) in [(device, max(receipt.settled.beyond)) for device, receipt in again.receipts]
 
 
+def test_an_event_under_a_number_of_another_one_is_set_aside_once(store: Store) -> None:
+    """A journal restored from an image of the disk, and no acknowledgement that told it so in time."""
+    first, second = (
+        Draft("gap", "2026-11-01", GapData(reason="evicted", detail=text).model_dump_json()) for text in "ab"
+    )
+    store.ingest(decode([single(1, first)]))
+    assert store.ingest(decode([single(1, first)])).refused == 0, "a repetition"
+    later = decode([single(1, second)])
+    later.events[0]["time"] += clock.MINUTE
+    for _ in range(2):
+        assert store.ingest(later).refused == 1
+    assert [row["data"]["detail"] for row in rows(store, t.event)] == ["a"]
+    (aside,) = rows(store, t.quarantine)
+    assert "was set back" in aside["reason"]
+    assert json.loads(aside["payload"])["data"]["detail"] == "b"
+
+
 def test_a_new_epoch_with_the_same_facts_adds_no_row(store: Store) -> None:
     store.ingest(decode([single(1, result(0)), single(2, alert_draft(alert(0)))]))
     before = content(store)
