@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fieldwatch_agent.send.journal import Outbox, read_status
+from fieldwatch_agent.send.journal import Draft, Outbox, read_status
 from fieldwatch_agent.send.uplink import Uplink
 from fieldwatch_cloud.config import BrokerConfig
 from fieldwatch_cloud.ingest import Ingest
@@ -29,6 +29,7 @@ from tests.delivery import (
     QUICK,
     alert,
     alert_draft,
+    health,
     last_ack,
     make_journal,
     make_store,
@@ -423,13 +424,16 @@ def test_a_retained_acknowledgement_spares_sending_again(mosquitto: MakeBroker, 
 def test_a_journal_restored_from_an_image_of_the_disk_loses_nothing(
     mosquitto: MakeBroker, linked: Linked, taken: Taken, tmp_path: Path, later: int
 ) -> None:
-    """Its numbers come a second time; ``later`` of them are given out before it hears of the first ones."""
+    """Its numbers come a second time; ``later`` of them are given out before it hears of the first ones. The machine's
+    clock is of the image, too: what it says then is its newest state all the same.
+    """
     broker = mosquitto()
     store = taken(broker.url)
     state, image = tmp_path / "state", tmp_path / "image"
     make_journal(state, [result(minute) for minute in range(100)]).close()
     shutil.copytree(state, image)
     journal = make_journal(state, [result(minute) for minute in range(100, 300)])
+    journal.enqueue([Draft("health", "", health(2000).model_dump_json())])
     uplink = linked(journal, broker.url)
     wait_until(lambda: waiting(journal.path) == 0, "the first life to be stored")
     uplink.stop()
@@ -439,7 +443,7 @@ def test_a_journal_restored_from_an_image_of_the_disk_loses_nothing(
     shutil.rmtree(state)
     shutil.copytree(image, state)
     journal = make_journal(state, [result(minute) for minute in range(1000, 1000 + later)])
-    journal.enqueue([alert_draft(alert(1000 + later))])
+    journal.enqueue([alert_draft(alert(1000 + later)), Draft("health", "", health(7).model_dump_json())])
     linked(journal, broker.url)
     wait_until(lambda: waiting(journal.path) == 0, "the second life to be stored")
     assert stored(store) == 300 + later
@@ -449,6 +453,8 @@ def test_a_journal_restored_from_an_image_of_the_disk_loses_nothing(
     assert "restored from an image" in gap["detail"]
     with closing(Outbox(journal.path)) as outbox:
         assert outbox.epoch != old
+        (device,) = rows(store, t.device)
+        assert (device["health_epoch"], device["health"]["ts"]) == (outbox.epoch, health(7).ts)
     assert sum(day.scored for day in journal.ledger()) == 100 + later
     journal.close()
 

@@ -168,12 +168,6 @@ def test_a_late_will_says_nothing_though_the_clock_was_set_back_since(store: Sto
     assert device(store)["status"] == "offline"
 
 
-def test_a_device_that_came_back_with_an_older_clock_while_we_were_away_is_online(store: Store) -> None:
-    take(store, NOON, online("aa", NOON, "c1"), online("aa", NOON, "c1", "offline"))
-    take(store, NOON + HOUR, online("aa", NOON - DAY, "c2"))
-    assert (device(store)["status"], device(store)["connection"]) == ("online", "c2")
-
-
 def test_a_will_does_not_bring_back_an_epoch(store: Store) -> None:
     """It names the epoch of when it was made; the journal was rebuilt since."""
     take(store, NOON, online("aa", NOON, "c1"), online("bb", NOON, "c1"), online("aa", NOON, "c1", "offline"))

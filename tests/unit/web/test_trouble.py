@@ -49,7 +49,9 @@ def lines(site: Site, **numbers: Any) -> dict[str, Any]:
 
 
 def well(site: Site) -> None:
-    device(site).health(3, at=site.now, lines=lines(site), period=60)
+    one = device(site)
+    one.health(3, at=site.now, lines=lines(site), period=60)
+    one.store(site.store, site.now)
 
 
 def nine_days_old(site: Site) -> None:
@@ -244,6 +246,16 @@ def test_a_device_that_is_well_is_normal_everywhere(site: Site) -> None:
     well(site)
     assert "1 device: 1 normal Well" in text_of(site.person().get("/").text)
     assert site.script().get(f"/api/v1/devices/{NAME}").json()["condition"] == "normal"
+
+
+@pytest.mark.parametrize(("act", "dated"), [(set_back, True), (set_ahead, True), (well, False)])
+def test_a_report_says_when_it_came_and_where_its_date_is_another(
+    site: Site, act: Callable[[Site], None], dated: bool
+) -> None:
+    act(site)
+    reported = text_of(site.person().get(f"/devices/{NAME}").text).partition("Reported")[2]
+    assert re.match(r" (just now|\d+ (s|min) ago)", reported), reported[:60]
+    assert ("by its own clock" in reported) == dated
 
 
 @pytest.mark.parametrize("name", WRONG)
