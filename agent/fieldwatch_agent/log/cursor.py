@@ -109,9 +109,10 @@ class Cursor:
         """Read on; None at the end. Raises :class:`LostError` if it is now another file, or :class:`OSError`."""
         seen = status(self.path)
         now = identity(seen)
-        if now == self.at_end and not system.WINDOWS:  # there a file that is held open shows an old size and time
-            return None
         packed = self.path.suffix == ".gz"
+        full = packed or seen.st_size <= self.offset + self.pending  # else what is written into the space may not show
+        if now == self.at_end and full and not system.WINDOWS:  # a file held open there shows an old size and time
+            return None
         if now[0] != self.file or (seen.st_size < self.offset and not packed):
             raise LostError
         if self.encoding is None and not self._recognise(folder):
@@ -131,9 +132,14 @@ class Cursor:
         return None
 
     def rest(self, folder: Folder) -> Piece | None:
-        """Return the torn last line of a finished file, marked; None if there is none."""
+        """Return the torn last line of a finished file, marked; None if there is none.
+
+        Raises :class:`LostError` where the file turns out not to be finished: it has whole lines now.
+        """
         encoding = self.encoding or "8-bit"
         raw = folder.fetch(self, self.offset, LINE_LIMIT)
+        if line_end(raw, encoding) is not None:
+            raise LostError
         line = text(raw[: len(raw) // unit(encoding) * unit(encoding)], encoding).rstrip(b"\0")
         if not line:
             return None
@@ -147,11 +153,11 @@ class Cursor:
     def _piece(self, folder: Folder, raw: bytes, lines: list[bytes], lengths: list[int]) -> Piece:
         """Advance past ``lines``; ``raw`` is the window before them and their bytes."""
         base, started = self.offset - len(self.window), self.offset
+        if self.first is None and started < HEAD:
+            self.first, self.data = folder.beginning(self)  # may fail, so before anything is moved
         ends = list(itertools.accumulate(lengths, initial=started))
         self.offset, self.window = ends[-1], raw
         self.torn, self.pending, self.scanned, self.at_end = b"", 0, 0, None
-        if self.first is None and started < HEAD:
-            self.first, self.data = folder.beginning(self)
         piece = Piece(lines, ends, raw, base, self.data)
         self._forget_titles()
         return piece
@@ -190,8 +196,9 @@ class Cursor:
         raw = folder.fetch(self, begin, CUT if long else end - begin)
         line = text(raw[: len(raw) // unit(encoding) * unit(encoding)], encoding)
         length = end - self.offset
+        window = folder.fetch(self, max(0, end - MARK), min(end, MARK))
         piece = self._piece(folder, self.window, [line], [length])
-        self.window = folder.fetch(self, max(0, end - MARK), min(end, MARK))
+        self.window = window
         self._forget_titles()
         return replace(piece, overlong=long)
 

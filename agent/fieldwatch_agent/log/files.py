@@ -113,9 +113,9 @@ class Folder:
         return settled
 
     def settles(self) -> bool:
-        """List again and tell whether the files and their names are still the same."""
-        before = [(file.path, file.file) for file in self.files]
-        return self.relist() and before == [(file.path, file.file) for file in self.files]
+        """List again and tell whether the files, their names and their first readings are still the same."""
+        before = [(file.path, file.file, file.first, file.blank) for file in self.files]
+        return self.relist() and before == [(file.path, file.file, file.first, file.blank) for file in self.files]
 
     def _listing(self) -> tuple[list[File], bool]:
         found: dict[str, File] = {}
@@ -131,8 +131,8 @@ class Folder:
                     continue
                 key = (str(path), identity(seen))
                 file = self._known.get(key) or self._look(path, seen)
-                if not file.problem:
-                    known[key] = file
+                if not (file.problem or file.blank):  # what is written into preallocated space shows in no size,
+                    known[key] = file  # and twice within a tick of the clock in no time either
             except FileNotFoundError:
                 settled = path.is_symlink() and settled  # a dangling link is not a file about to be renamed
                 continue
@@ -160,6 +160,15 @@ class Folder:
     # ---- looking at one ------------------------------------------------------------------------------------------
 
     def _look(self, path: Path, seen: os.stat_result) -> File:
+        """Examine a file; again if it changes meanwhile, so that its size and its first reading belong together."""
+        for _ in range(TRIES):
+            file = self._examine(path, seen)
+            before, seen = seen, status(path)
+            if identity(before) == identity(seen):
+                break
+        return file
+
+    def _examine(self, path: Path, seen: os.stat_result) -> File:
         packed = _packed(path)
         size, mtime = seen.st_size, seen.st_mtime_ns // 1000
         try:
@@ -179,10 +188,10 @@ class Folder:
         known = self._begun.get(file.file)
         if known is not None and _digest(self.fetch(file, 0, known[0])) == known[1]:
             return known[2]
-        head = self.fetch(file, 0, HEAD)
-        found = detect(head[:4], self._encoding)
+        found = self.encoding(file)
         if found is None:
             return None, None, True
+        head = self.fetch(file, 0, HEAD)
         encoding, start = found
         lines, lengths = cut(head[start:], encoding)
         if self.format is None:
@@ -224,7 +233,7 @@ class Folder:
         return self._lasts[file]
 
     def _ending(self, file: File) -> int | None:
-        found = detect(self.fetch(file, 0, 4), self._encoding)
+        found = self.encoding(file)
         if found is None or self.format is None:
             return None
         encoding, skip = found
@@ -237,7 +246,17 @@ class Folder:
 
     def encoding(self, file: Source) -> tuple[str, int] | None:
         """Return the file's encoding and the length of its byte order mark; None: not known yet."""
-        return detect(self.fetch(file, 0, 4), self._encoding)
+        head = self.fetch(file, 0, 4)
+        return None if head == bytes(4) and self._is_empty_space(file) else detect(head, self._encoding)
+
+    def _is_empty_space(self, file: Source) -> bool:
+        """Tell whether a file holds nothing but NULs, so that not even its encoding has been written yet."""
+        at = 0
+        while chunk := self.fetch(file, at, 16 * HEAD):
+            if chunk.strip(b"\0"):
+                return False
+            at += len(chunk)
+        return True
 
     def find(self, file: File, place: Place) -> int | None:
         """Return the offset in ``file`` up to which it holds what was read at ``place``; None if it does not."""

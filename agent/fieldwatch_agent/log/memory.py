@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from fieldwatch_agent.log.cursor import Cursor
 from fieldwatch_agent.log.files import File, Folder
@@ -34,16 +35,20 @@ class Memory:
     """The other files. ``floor``, the low-water mark: the latest first reading (µs) of all files begun.
 
     ``left``: where files were left, oldest first. ``forgotten``: the latest first reading (µs) of files that were left
-    and are no longer among them. ``presumed``: sizes of files presumed read. ``shut``: files and folders that could not
-    be read when that was presumed. ``told``: skipped files that were announced (``file_passed_over``).
+    and are no longer among them. ``presumed``: sizes of files presumed read. ``resumed``: the floor when that was
+    presumed, ``shut``: files and folders that could not be read then. ``told``: skipped files that were announced
+    (``file_passed_over``). ``dry``: size and modification time of files that were read to their end since, though
+    preallocated space may follow it.
     """
 
     floor: int | None = None
     left: list[Place] = field(default_factory=list)
     forgotten: int | None = None
     presumed: dict[Key, int] = field(default_factory=dict)
+    resumed: int | None = None
     shut: list[File] = field(default_factory=list)
     told: dict[Key, File] = field(default_factory=dict)
+    dry: dict[Key, tuple[int, int]] = field(default_factory=dict)
 
     def position(self, place: Place, header: bytes | None) -> Position:
         """Return the position that is committed with what was read up to ``place``."""
@@ -65,6 +70,7 @@ class Memory:
         alike = [each for each in self.left if (each.data is None) == (place.data is None)]
         for old in alike[:-LEFT]:
             self.left.remove(old)
+            self.dry.pop(key(old), None)
             if old.offset:
                 self.presumed[key(old)] = old.offset
             if old.first is not None and (self.forgotten is None or old.first > self.forgotten):
@@ -81,6 +87,10 @@ class Memory:
     def moved(self, place: int, to: Place) -> None:
         """A file that was left has now been read up to ``to``."""
         self.left[place] = replace(to, first=self.left[place].first if to.first is None else to.first)
+
+    def ended(self, file: File) -> None:
+        """A file was read to its end after it was listed so."""
+        self.dry[key(file)] = file.size, file.mtime
 
     def place_of(self, file: File, folder: Folder) -> tuple[int, int] | None:
         """Return a file's index in :attr:`left` and how many of its bytes were read; None if it is not there."""
@@ -115,6 +125,7 @@ class Memory:
         if place is None:
             return Known(file, presumed=presumed)
         index, read = place
+        read = file.size if self.dry.get(key(file)) == (file.size, file.mtime) else read
         begun = [*(each.first for each in self.left[index + 1 :]), cursor.first]
         firsts = [first for first in begun if first is not None]
         after = [first for first in firsts if file.first is None or first > file.first]
@@ -122,31 +133,52 @@ class Memory:
 
     def presume(self, files: Iterable[File], front: Front, last: Last, folder: Folder) -> None:
         """After a restart: presume files at or below the position's floor read, unless there is evidence against it."""
+        self.resumed, self.shut = self.floor, []
         for file in files:
-            if file is front.file or (not file.problem and self.place_of(file, folder) is not None):
+            if file is front.file:
                 continue
-            older = file.mtime <= front.file.mtime
-            if file.problem:
-                read = older
-            elif file.first is None:
-                read = older and not file.blank
-            else:
-                read = self.floor is not None and file.first <= self.floor and not is_suspect(file, front, last)
-            if read:
-                self.presumed[key(file)] = max(file.size, self.presumed.get(key(file), 0))
             if file.problem:
                 self.shut.append(file)
+                if file.mtime <= front.file.mtime:
+                    self.presumed[key(file)] = max(file.size, self.presumed.get(key(file), 0))
+            else:
+                self._presume(file, front, last, folder)
 
     def presume_opened(self, files: list[File], front: Front, last: Last, folder: Folder) -> None:
-        """Do the same for what could not be read then and can now, which has another key and perhaps another name."""
+        """Do the same for what could not be read then and can now, which has another key and perhaps another name.
+
+        What was not begun before the restart has not been begun since: it is unread, although the floor has risen.
+        """
         locked = {file.file for file in files if file.problem}
-        opened: list[File] = []
         for shut in [shut for shut in self.shut if shut.file not in locked]:
-            its = [each for each in files if each.file == shut.file or shut.path in (each.path, *each.path.parents)]
+            its = [file for file in files if file.file == shut.file or shut.path in _places(file)]
             if its:  # else it is just being renamed
-                opened += its
                 self.shut.remove(shut)
-        self.presume((file for file in opened if not file.problem), front, last, folder)
+                self.presumed.pop(key(shut), None)
+            for file in its:
+                if file is front.file or file.problem or self._presume(file, front, last, folder):
+                    continue
+                begun = file.first is not None and self.resumed is not None and file.first <= self.resumed
+                if not begun and file.first is not None and self.floor is not None and file.first <= self.floor:
+                    self.leave(Place(str(file.path), file.file, 0, "", file.first))
+
+    def _presume(self, file: File, front: Front, last: Last, folder: Folder) -> bool:
+        """Tell whether it is known how much of a file was read, or all of it is presumed read."""
+        if self.place_of(file, folder) is not None:
+            return True
+        if file.first is None:
+            read = file.mtime <= front.file.mtime and not file.blank
+        else:
+            read = self.resumed is not None and file.first <= self.resumed and not is_suspect(file, front, last)
+        if read:
+            self.presumed[key(file)] = max(file.size, self.presumed.get(key(file), 0))
+        return read
+
+
+def _places(file: File) -> list[Path]:
+    """Return the paths where a file may have been when it could not be read: its own, those of its folders, and the one
+    that it had before it was packed."""
+    return [file.path, *file.path.parents, *([file.path.with_suffix("")] if file.packed else [])]
 
 
 def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:

@@ -9,8 +9,12 @@ What it promises
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from fieldwatch_agent.log import notices
 from fieldwatch_agent.log.cursor import LostError
+from fieldwatch_agent.log.files import File
+from fieldwatch_agent.log.memory import key
 from fieldwatch_agent.log.order import Standing, earliest
 from fieldwatch_agent.log.position import Place, Position
 from fieldwatch_agent.log.resume import locate
@@ -45,11 +49,11 @@ class Search:
         file, offset = found
         if file.first is not None and wanted.first is not None and wanted.floor is not None:
             trail.memory.floor = wanted.floor + file.first - wanted.first  # it was read with another time zone
-        trail.continue_at(file, offset, wanted)
         trail.presume(file)
-        trail.memory.begin(trail.cursor.first)
         if trail.header is None:
             trail.header = trail.header_at(file, offset)
+        trail.continue_at(file, offset, wanted)  # last: nothing before it may fail once there is a front
+        trail.memory.begin(trail.cursor.first)
         return True
 
     def find_again(self) -> None:
@@ -65,10 +69,11 @@ class Search:
         trail.continue_at(file, offset, cursor.place())
         trail.patience.forget("lost")
 
-    def check_beginning(self) -> None:
+    def check_beginning(self) -> bool:
         """Before a file's first reading is read: check that it is still that file, and the earliest unread one.
 
-        Column names alone, or part of a line, cannot tell it from a file that took its place.
+        Column names alone, or part of a line, cannot tell it from a file that took its place. False: it has no reading
+        yet; one that is written after this look must be looked at first.
         """
         trail, cursor = self._trail, self._trail.cursor
         trail.relist()
@@ -86,6 +91,7 @@ class Search:
             chosen = earliest([file, *unread])
             if chosen is not None and chosen is not file:
                 trail.enter(Chosen(chosen))
+        return file is not None and not file.blank
 
     def _lose(self, place: Place, torn: bytes, settled: bool, nothing_read: bool) -> None:
         """What was read is in no file: once that is certain, announce it and go on with the earliest unread file.
@@ -103,20 +109,36 @@ class Search:
             if hidden := [file for file in trail.folder.files if file.problem]:
                 raise NotYetError("unreadable", f"{hidden[0].path}: {hidden[0].problem}")
             raise NotYetError("missing", f"{place.path} is gone, and no newer file matches {trail.folder.pattern}")
+        locked = [file for file in trail.folder.files if file.problem]
         if nothing_read:
+            for file in locked:
+                trail.be_patient(file)
+            trail.wait_for([file for file in locked if self._may_hold(file, place)], chosen)
             trail.see_it_settle()
         else:
             obstacle = self._obstacle(settled)
-            if obstacle and not trail.patience.is_over("lost"):
-                raise NotYetError("unreadable", f"{place.path} is not found yet: {obstacle}")
             if locate(trail.folder, place, floor, torn) is not None:
                 raise UnsettledError  # it was copied, then truncated under the first look
-            trail.changes.append(notices.lost(place, bool(there), chosen))
-        trail.patience.forget("lost")
+            if obstacle and not trail.patience.is_over("lost"):
+                raise NotYetError("unreadable", f"{place.path} is not found yet: {obstacle}")
+        same = next((file for file in locked if file.file in {place.file, place.path}), None)
         if not trail.is_begun:
             trail.presume(chosen)
-        trail.leave()
-        trail.enter(Chosen(chosen))
+        if nothing_read:
+            trail.enter(Chosen(chosen))
+        elif same is None:
+            trail.enter(Chosen(chosen))
+            trail.changes.append(notices.lost(place, bool(there), chosen))
+        else:
+            trail.enter(Chosen(chosen), Place(**{each.name: getattr(place, each.name) for each in fields(Place)}))
+            trail.changes.append(notices.front_locked(place, same.problem, chosen))
+        trail.patience.forget("lost")
+
+    def _may_hold(self, file: File, place: Place) -> bool:
+        """Tell whether a file that cannot be read may be the one of a place, or after a rotation hold what it did."""
+        return file.file in {place.file, place.path} or (
+            self._trail.is_begun and key(file) not in self._trail.memory.presumed
+        )
 
     def _obstacle(self, settled: bool) -> str:
         """Describe what may be hiding a file temporarily; empty if nothing is."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from fieldwatch_contract.clock import SECOND, now
@@ -71,7 +72,6 @@ class Tail:
         self._format = format
         self._wanted = position
         self._silent_after = silent_after
-        self._dry: set[File] = set()
         self._grown = system.awake()
         self.state: State = "waiting"
         self.detail = ""
@@ -135,7 +135,7 @@ class Tail:
             for known, how in trail.others():
                 if how is Standing.LONGER:
                     unread += known.file.size - trail.cursor.offset
-                elif how not in {Standing.DONE, Standing.BLANK} and known.file not in self._dry:
+                elif how not in {Standing.DONE, Standing.BLANK}:
                     unread += known.unread
         except OSError:
             pass  # it changed under our eyes: what was counted so far is there
@@ -197,10 +197,14 @@ class Tail:
     def _go_on(self, limit: int, most: int | None) -> LogLines | None:
         """Read on in the front (the file being read); None at its end."""
         trail = self._trail
-        if not trail.cursor.has_data and self._format is not None and not trail.cursor.is_at_end():
-            self._search.check_beginning()
-        cursor = trail.cursor
+        checked = trail.cursor.has_data or self._format is None
+        if not checked and not trail.cursor.is_at_end():
+            checked = self._search.check_beginning()
+        cursor, before = trail.cursor, replace(trail.cursor)
         piece = cursor.read(trail.folder, limit, most)
+        if not checked and before.data is None and cursor.data is not None:
+            trail.step_back(before)
+            raise UnsettledError
         if piece is None:
             return None
         trail.memory.begin(cursor.first)
@@ -212,10 +216,9 @@ class Tail:
     def _late_lines(self, limit: int, most: int | None) -> LogLines | None:
         """Return what was written into a file after it was left, where it belongs before the front (a late flush)."""
         trail = self._trail
-        self._dry.intersection_update(trail.folder.files)
         for known, how in trail.others():
             found = trail.memory.place_of(known.file, trail.folder) if how is Standing.FLUSH else None
-            if found is None or known.file in self._dry:
+            if found is None:
                 continue
             index, offset = found
             try:
@@ -223,7 +226,7 @@ class Tail:
                 header = trail.header_at(known.file, offset)
                 piece = cursor.read(trail.folder, limit, most)
                 if piece is None and not cursor.pending:
-                    self._dry.add(known.file)  # preallocated space
+                    trail.memory.ended(known.file)  # preallocated space
                 elif piece is None and not _is_warm(known.file):
                     piece = cursor.rest(trail.folder)
             except (LostError, FileNotFoundError):

@@ -113,7 +113,7 @@ class Trail:
         chosen = earliest(readable)
         if chosen is None:
             raise NotYetError("unreadable", f"{locked[0].path}: {locked[0].problem}")
-        self._wait_for(locked, chosen)
+        self.wait_for(locked, chosen)
         self.see_it_settle()
         self.enter(Chosen(chosen))
 
@@ -122,8 +122,10 @@ class Trail:
         front = self.file()
         if front is None:
             raise LostError  # it is listed under another name
-        locked, following, blank = [], [], []
+        locked, following, blank, hidden = [], [], [], []
         for known, how in self.others():
+            if known.file.problem and known.read != known.file.size:  # what its modification time says may be wrong
+                hidden.append(known.file)
             if how is Standing.LONGER:
                 return Chosen(known.file, self.cursor.offset)
             if how is Standing.NEXT:
@@ -137,21 +139,25 @@ class Trail:
         chosen = earliest(following)
         if chosen is None:
             return None
-        self._wait_for(locked, chosen)
+        for file in hidden:
+            self.be_patient(file)
+        self.wait_for(locked, chosen)
         self.see_it_settle()
         return Chosen(earliest(between(front, blank, chosen)) or chosen)
 
     def move_on(self, chosen: Chosen) -> None:
         """Leave the front, which was read to its end, and begin the next file."""
-        file = self.file()
+        file, change = self.file(), None
         if file is not None and not self.folder.is_whole(file):
             if self.is_fresh(file) and not self.patience.is_over(str(file.path)):
                 raise NotYetError("unreadable", f"{file.path}: not yet written to its end")
-            self.changes.append(notices.damaged(file, self.cursor.offset))
+            change = notices.damaged(file, self.cursor.offset)
         assert self.cursor.at_end is not None, "left without its end read or its rest announced"
-        if chosen.offset is None:  # else the same content goes on
-            self.memory.leave(self.cursor.place())
-        self.enter(chosen)
+        place, pending = self.cursor.place(), self.cursor.pending
+        self.enter(chosen, place)
+        self.changes += [change] if change else []
+        if file is not None and not pending:
+            self.memory.ended(file)
 
     def give_up(self, error: OSError) -> bool:
         """The front cannot be read: once patience is over, announce it and begin another file; tell whether it was."""
@@ -162,49 +168,58 @@ class Trail:
         chosen = earliest(known.file for known, how in self.others() if how is Standing.NEXT)
         if chosen is None:
             return False
+        self.enter(Chosen(chosen), place)
         self.changes.append(notices.front_locked(place, error.strerror or str(error), chosen))
-        self.memory.leave(place)
-        self.enter(Chosen(chosen))
         return True
 
-    def enter(self, chosen: Chosen) -> None:
-        """Make a file the front; one that was left before is continued where it was left."""
+    def enter(self, chosen: Chosen, leaving: Place | None = None) -> None:
+        """Make a file the front; one that was left before is continued where it was left.
+
+        ``leaving``: the place in the front before it, to be remembered. Where the file cannot be read, which raises
+        :class:`OSError`, nothing has changed: announce a move only after it.
+        """
         file, offset = chosen.file, chosen.offset
+        if offset is not None:  # the same content goes on
+            self._cursor = Cursor.at(self.folder, file, offset)
+        else:
+            self.memory.watch((each for each in self.folder.files if each.path != file.path), self.folder)
+            left = self.memory.place_of(file, self.folder)
+            index, read = left or (None, 0)
+            place = None if index is None else self.memory.left[index]
+            cursor = Cursor.at(self.folder, file, read, place)
+            header = self.header_at(file, read) if read else None
+            self._cursor, self.fresh = cursor, True
+            if index is not None:
+                self.memory.left.pop(index)
+            if read:
+                self.header, self.tell_header = header, True
+            if leaving is not None:
+                self.memory.leave(leaving)
+            self.memory.begin(cursor.first)
         self.memory.told.pop(key(file), None)
         self._name = None
-        if offset is not None:
-            self._cursor = Cursor.at(self.folder, file, offset)
-            return
-        self.memory.watch((each for each in self.folder.files if each.path != file.path), self.folder)
-        left = self.memory.place_of(file, self.folder)
-        if left is None:
-            self._cursor = Cursor.at(self.folder, file)
-        else:
-            index, read = left
-            self._cursor = Cursor.at(self.folder, file, read, self.memory.left[index])
-            self.memory.left.pop(index)
-            if read:
-                self.header, self.tell_header = self.header_at(file, read), True
-        self.memory.begin(self._cursor.first)
-        self.fresh = True
 
     def continue_at(self, file: File, offset: int, place: Place) -> None:
         """Make ``file`` the front again: up to ``offset`` it holds what was read up to ``place``."""
+        self._cursor = Cursor.at(self.folder, file, offset, place)
         if str(file.path) != place.path:
             self._name = Path(place.path)
-        self._cursor = Cursor.at(self.folder, file, offset, place)
 
-    def leave(self) -> None:
-        """There is no front any more: what was read of it is in no file."""
-        self._cursor = None
+    def step_back(self, cursor: Cursor) -> None:
+        """The front was read too early: continue at ``cursor``, its state before that."""
+        self._cursor = cursor
 
-    def _wait_for(self, locked: list[File], chosen: File) -> None:
+    def wait_for(self, locked: list[File], chosen: File) -> None:
         """Raise :class:`NotYetError` while a file that cannot be read may come before ``chosen``; then announce it."""
         for file in locked:
             if file.mtime <= chosen.mtime and key(file) not in self.memory.told:
-                if not self.patience.is_over(str(file.path)):
-                    raise NotYetError("unreadable", f"{file.path}: {file.problem}")
+                self.be_patient(file)
                 self._tell(file, notices.locked(file, chosen))
+
+    def be_patient(self, file: File) -> None:
+        """Raise :class:`NotYetError` until patience with a file that cannot be read is over."""
+        if not self.patience.is_over(str(file.path)):
+            raise NotYetError("unreadable", f"{file.path}: {file.problem}")
 
     def _tell(self, file: File, change: LogChange) -> None:
         if key(file) not in self.memory.told:
