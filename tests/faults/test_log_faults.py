@@ -128,6 +128,20 @@ def test_rewritten_whole_with_each_reading(log: Path, down: bool) -> None:
     assert reader.reasons() == []
 
 
+def test_a_copy_with_half_a_reading_so_far_is_no_new_file(log: Path) -> None:
+    reader = Reader(log)
+    assert reader.read() == [0, 1, 2]
+    copy, content = log.with_name("readings.csv.1"), log.read_bytes()
+    copy.write_bytes(HEADER + reading(0)[:12])
+    assert reader.read() == []
+    copy.write_bytes(content)
+    truncate(log, HEADER)
+    assert reader.read() == []
+    truncate(log, HEADER + reading(3))
+    assert reader.read() == [3]
+    assert reader.reasons() == []
+
+
 def test_vanished_for_a_while_and_back(log: Path) -> None:
     """A network share that is gone for ten minutes."""
     reader = Reader(log)
@@ -493,6 +507,31 @@ def test_a_position_in_a_locked_file_is_not_gone(open_folder: Path) -> None:
         assert hasty.reasons() == ["log_vanished"]
     paths[0].chmod(0o644)
     with Account(open_folder):
+        assert hasty.read() == [1]
         assert reader.read() == [1, 10, 11]
         assert reader.tail.resumed is True
         assert reader.reasons() == []
+
+
+def test_two_files_with_preallocated_space_do_not_hold_up_each_other(tmp_path: Path) -> None:
+    """One of them was given up before it had a reading."""
+    space = bytes(4096)
+    for age, (name, content) in enumerate({"c": readings(2), "b": b"", "a": readings(0, 1)}.items(), 1):
+        path = tmp_path / f"readings-{name}.csv"
+        path.write_bytes(HEADER + content + space)
+        os.utime(path, (time.time() - 60 * age,) * 2)
+    reader = Reader(tmp_path / "readings-*.csv")
+    assert reader.read() == [0, 1, 2]
+    assert (reader.reasons(), reader.tail.lag()) == ([], 0)
+
+
+def test_preallocated_space_does_not_tell_the_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "readings.csv"
+    path.write_bytes(bytes(1 << 17))
+    reader = Reader(path)
+    assert reader.read() == []
+    for content in (HEADER, HEADER + readings(0), HEADER + readings(0, 1)):
+        with path.open("r+b") as file:
+            file.write(content.decode().encode("utf-16"))
+    assert reader.read() == [0, 1]
+    assert reader.tail.lag() == 0

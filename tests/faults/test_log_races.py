@@ -146,3 +146,25 @@ def test_two_files_that_are_flushed_at_any_moment_are_read_in_order(tmp_path: Pa
         assert account(writer, reader) == "", number
         if not reached:
             return
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["agent up", "agent down"])
+def test_a_log_that_is_copied_and_truncated_at_any_moment_is_read(tmp_path: Path, looks: Looks, restart: bool) -> None:
+    for number, writer, reader in moments(tmp_path, Manner("copytruncate", "each", "", "now"), 1):
+        writer.write(2)
+        reader.poll()
+        writer.write(2)
+        if restart:
+            reader.restart()
+        looks.count = 0
+
+        def rotate(path: str, number: int = number, writer: Writer = writer) -> None:
+            if looks.count == number:
+                writer.rotate()
+
+        looks.happens = rotate
+        reader.poll()
+        reached, looks.happens = looks.count, lambda path: None
+        assert account(writer, reader) == "", number
+        if reached < number:
+            return

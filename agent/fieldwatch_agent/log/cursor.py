@@ -6,6 +6,7 @@ rotated away is noticed even where the new one has the same inode, the same head
 
 from __future__ import annotations
 
+import errno
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +72,7 @@ class Cursor:
     def at(cls, folder: Folder, file: File, offset: int = 0, place: Place | None = None) -> Cursor:
         """Begin a file, or continue it at ``offset``; ``place`` supplies what the current configuration cannot find.
 
-        Raises :class:`FileNotFoundError` where the path now belongs to another file.
+        Raises :class:`FileNotFoundError` where the path now belongs to another file, or this one was truncated.
         """
         first, data = file.first, file.data
         if place is not None:
@@ -81,6 +82,8 @@ class Cursor:
         if offset > cursor.offset:
             cursor.offset, cursor.titled = offset, True
             cursor.window = folder.fetch(file, max(0, offset - MARK), min(offset, MARK))
+            if len(cursor.window) < min(offset, MARK):
+                raise FileNotFoundError(errno.ENOENT, "truncated meanwhile", str(file.path))
             cursor._forget_titles()
         return cursor
 

@@ -184,7 +184,8 @@ def _places(file: File) -> list[Path]:
 def _is_copy(file: File, cursor: Cursor, folder: Folder) -> bool:
     """Tell whether a file begins with what was read of the one being read."""
     shared = min(file.size, cursor.offset)
-    if file.first != cursor.first or not cursor.has_data or shared <= cursor.start:
+    begun = file.first is None and not file.blank  # a copy in the making, with half a reading so far?
+    if (file.first != cursor.first and not begun) or not cursor.has_data or shared <= cursor.start:
         return False
     start = max(0, shared - MARK)
     if shared == cursor.offset:
