@@ -22,10 +22,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
-from fieldwatch_agent import durable, service_log, system
+from fieldwatch_agent import durable, places, service_log, system
 from fieldwatch_agent.__main__ import main
 from fieldwatch_agent.config import MqttConfig, load
-from fieldwatch_agent.enrol import enroll, places
+from fieldwatch_agent.enrol import enroll
 from fieldwatch_agent.health import Reporter
 from fieldwatch_agent.log import shared_file
 from fieldwatch_agent.send.connection import _password
