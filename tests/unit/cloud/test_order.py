@@ -104,6 +104,16 @@ def test_only_the_newest_report_is_news_for_those_who_watch(store: Store) -> Non
     assert [[one.data["agent"] for one in notices] for notices in told] == [["aa:3"], [], []]
 
 
+def test_a_report_from_before_places_were_kept_gives_way_to_the_next(store: Store) -> None:
+    take(store, NOON, report(500, NOON + DAY))
+    with store.write() as db:
+        db.exec_driver_sql(
+            "UPDATE device SET epoch = 'gone', epoch_heard = NULL, health_epoch = NULL, health_seq = NULL"
+        )
+    take(store, NOON + 1, report(501, NOON))
+    assert (device(store)["agent_version"], device(store)["epoch"]) == ("aa:501", "aa")
+
+
 # ---- incarnations of the journal ---------------------------------------------------------------------------------
 
 

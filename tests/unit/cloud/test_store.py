@@ -586,6 +586,7 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         store = make_store(tmp_path)
         (device,) = rows(store, t.device)
         assert (device["id"], device["status"], device["status_reason"]) == (DEVICE, "online", None)
+        assert (device["health_received"] is None) == (device["health"] is None), "none came where none is held"
         store.ingest(decode([state("offline", "c1", "2026-11-01T00:00:00Z", reason="stopped")]))
         assert rows(store, t.device)[0]["status_reason"] == "stopped"
         store.ingest(decode([state("online", "c1", "2026-11-01T00:00:00Z", reason="")]))

@@ -17,6 +17,7 @@ def upgrade() -> None:
     op.add_column("device", Column("health_seq", BigInteger))
     op.add_column("device", Column("health_received", BigInteger))
     op.add_column("device", Column("behind_by", BigInteger))
-    op.execute("UPDATE device SET health_received = CASE WHEN health_at < last_seen THEN health_at ELSE last_seen END")
+    received = "CASE WHEN health_at < last_seen THEN health_at ELSE last_seen END"
+    op.execute(f"UPDATE device SET health_received = {received} WHERE health_at IS NOT NULL")  # noqa: S608
     op.add_column("inventory", Column("epoch", Text))
     op.add_column("inventory", Column("seq", BigInteger))
