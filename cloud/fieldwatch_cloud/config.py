@@ -170,7 +170,7 @@ class EnrolmentConfig(_Section):
     updates: Annotated[str, AfterValidator(_updates)] | None = None
     updates_ca: File | None = None
     root: File | None = None
-    channel: str = "stable"
+    channel: str = Field(default="stable", pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
 
     @model_validator(mode="after")
     def _consistent(self) -> EnrolmentConfig:

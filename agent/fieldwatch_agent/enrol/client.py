@@ -32,6 +32,8 @@ from fieldwatch_agent.enrol.identity import pinned
 
 LIMIT = 65_536
 """Bytes of an answer."""
+SAID = 500
+"""Characters of what a server says that are shown."""
 OUT_OF_TIME = frozenset({9, 10})
 """OpenSSL's codes of verification: not valid yet; expired."""
 TIMEOUT = urllib3.Timeout(connect=10, read=30)
@@ -134,8 +136,10 @@ def _ask(method: str, url: str, body: bytes | None, tls: Mapping[str, Any]) -> t
 
 
 def _why(data: bytes) -> str:
+    """Return what the server says, as one line that steers no terminal."""
     try:
-        return str(json.loads(data)["error"])
+        said = str(json.loads(data)["error"])
+        return "".join(each if each.isprintable() else " " for each in said[:SAID])
     except (ValueError, KeyError, TypeError):
         return ""
 

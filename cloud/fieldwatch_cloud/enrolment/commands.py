@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import signal
 import sys
 import threading
@@ -23,6 +24,8 @@ from fieldwatch_cloud.enrolment.register import Device, RegisterError
 from fieldwatch_cloud.enrolment.service import Service
 from fieldwatch_cloud.listen import PortError
 
+log = logging.getLogger("fieldwatch.enrolment")
+
 OK, FAILED, REFUSED = 0, 1, 3
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -38,8 +41,10 @@ def make_desk(config: EnrolmentConfig) -> Desk:
 
 def make_service(config: EnrolmentConfig) -> Service:
     """Return the enrolment service of a configuration, not started."""
-    folder = config.folder
-    return Service(make_desk(config), config.host, config.port, folder / "server.pem", folder / "server.key")
+    folder, desk = config.folder, make_desk(config)
+    for told in desk.ending():
+        log.warning("%s", told)
+    return Service(desk, config.host, config.port, folder / "server.pem", folder / "server.key")
 
 
 def enrolment(options: argparse.Namespace) -> int:
@@ -134,6 +139,8 @@ def enroll(options: argparse.Namespace) -> int:
         print(tokens[0][0].text())
     who = devices[0].id if len(devices) == 1 else f"{len(devices)} devices"
     print(f"for {who}, once each, until {now + life:%Y-%m-%d %H:%M} UTC", file=sys.stderr)
+    for told in folder.ending(now):
+        print(told, file=sys.stderr)
     return OK
 
 

@@ -47,6 +47,10 @@ class Desk:
         """The authority's certificate (PEM), whose digest a token pins."""
         return self._folder.ca
 
+    def ending(self) -> list[str]:
+        """Say which certificates of servers and ingest end soon."""
+        return self._folder.ending(self._now())
+
     def enrol(self, request: EnrolRequest) -> Enrolled:
         """Return the certificate and the addresses; raises :class:`.authority.Refused`."""
         now = self._now()

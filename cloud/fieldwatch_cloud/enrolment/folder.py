@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -27,6 +27,7 @@ from fieldwatch_contract.enrolment import digest
 from fieldwatch_cloud.enrolment.authority import SERVER_DAYS, Authority, key_pem, pem
 from fieldwatch_cloud.enrolment.register import Register, RegisterError
 
+SOON = timedelta(days=90)
 KEY, CA, REVOKED, REGISTER = "authority.key", "ca.pem", "revoked.pem", "register.db"
 
 
@@ -69,6 +70,20 @@ class Folder:
     def pin(self) -> bytes:
         """What a token pins of the authority."""
         return digest(self.authority.certificate.public_bytes(serialization.Encoding.DER))
+
+    def ending(self, now: datetime) -> list[str]:
+        """Say which certificates of servers and ingest end soon, or have ended: without them nobody is connected."""
+        told = []
+        for path in sorted(self.path.glob("*.pem")):
+            if path.name == REVOKED or not path.with_suffix(".key").exists():
+                continue
+            try:
+                end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+            except (OSError, ValueError):
+                continue  # whoever uses it says why it cannot
+            if end - now < SOON:
+                told.append(f"{path} ends on {end:%Y-%m-%d}: 'fieldwatch-cloud enrolment certify' makes a new one")
+        return told
 
     def write_revocations(self, now: datetime) -> Path:
         """Write the list of revoked certificates anew."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from fieldwatch_agent.config import ConfigError, load
-from fieldwatch_agent.enrol.client import Client, Refused, Unreachable
+from fieldwatch_agent.enrol.client import Client, Refused, Unreachable, _why
 from fieldwatch_agent.enrol.enroll import Wish, enroll
 from fieldwatch_agent.enrol.identity import IdentityError, check, key_text, new_key
 from fieldwatch_agent.enrol.renewal import due
@@ -226,3 +226,9 @@ def test_an_authority_that_follows_another_vouches_too() -> None:
 def test_a_token_as_shells_hand_it_on(around: str) -> None:
     token = Token.draw(bytes(32), bytes(32))
     assert Token.parse(around.format(token.text())) == token
+
+
+def test_what_a_server_says_steers_no_terminal() -> None:
+    assert _why(json.dumps({"error": "\x1b[31mno\nroot@pc:~# "}).encode()) == " [31mno root@pc:~# "
+    assert _why(json.dumps({"error": "x" * 10_000}).encode()) == "x" * 500
+    assert _why(b"[]") == _why(b"\xff") == ""

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fastapi.testclient import TestClient
 from fieldwatch_agent.enrol.identity import check, new_key, request, sign
 from fieldwatch_cloud.enrolment import folder as folders
-from fieldwatch_cloud.enrolment.authority import LATE_DAYS, Authority, Refused, common_name, pem
+from fieldwatch_cloud.enrolment.authority import LATE_DAYS, SERVER_DAYS, Authority, Refused, common_name, pem
 from fieldwatch_cloud.enrolment.desk import Addresses, Desk
 from fieldwatch_cloud.enrolment.folder import Folder, FolderError
 from fieldwatch_cloud.enrolment.register import Device
@@ -271,6 +271,14 @@ def test_devices_may_be_named_like_our_files(folder: Folder, desk: Desk) -> None
     for name in ("server", "ingest"):
         desk.enrol(ask(token(folder, name), new_key()))
         assert folder.register.revoke(name, NOW) == 1, "the device's alone"
+
+
+def test_servers_whose_certificates_end_are_named(folder: Folder) -> None:
+    assert folder.ending(NOW + timedelta(days=SERVER_DAYS - 91)) == []
+    named = [
+        Path(each.partition(" ends on ")[0]).name for each in folder.ending(NOW + timedelta(days=SERVER_DAYS - 89))
+    ]
+    assert named == ["ingest.pem", "server.pem"]
 
 
 def test_a_server_does_not_become_a_device(tmp_path: Path) -> None:
