@@ -27,7 +27,8 @@ from fieldwatch_contract.reading.times import Times
 
 _DATES = (
     "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%y", "%m/%d/%y", "%d.%m.%y", "%m.%d.%Y", "%y-%m-%d",
-    "%y/%m/%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d/%b/%Y",
+    "%d-%m-%y", "%m-%d-%y", "%y.%m.%d", "%y/%m/%d",
+    "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%d/%b/%Y",
     "%Y%m%d", "%d%m%Y", "%m%d%Y", "%Y-%m-%d",
 )  # fmt: skip
 _CLOCKS = (

@@ -17,7 +17,8 @@ What else belongs to it
     | that holds an offset from UTC | a time without one |
     | named as a time zone that says something else ("CET") | refused, unless a time zone is configured |
 
-A date without a clock is refused where readings come more often than daily: all of a day would have the same time.
+A date without a clock, or at midnight beside a clock, is refused where readings come more often than daily: all of a
+day would have the same time.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ _FULL_OFFSET = re.compile(r"[+-]\d\d:?\d\d|Z|UTC|GMT", re.ASCII)
 _SIGNED_CLOCK = re.compile(r"[+-]\d\d:\d\d", re.ASCII)
 _TELLS_ZONE = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$", re.IGNORECASE)
 _CLOCK_ONLY = re.compile(r"\d{1,3}:\d\d(:\d\d([.,:]\d+)?)?\s*([AaPp]\.?[Mm]\.?)?", re.ASCII)
+_MIDNIGHT = re.compile(
+    r"(?:\d{4}(?P<s>[-/.])\d\d(?P=s)\d\d|\d{1,2}\.\d{1,2}\.\d{4})(?P<rest>[T ]0?0:00(?::00(?:\.0+)?)?)", re.ASCII
+)
 _SAY_ZONE = 'say [log.timestamp] timezone, for example "Europe/Berlin"'
 
 
@@ -129,7 +133,10 @@ class TimeColumns:
 
     def _refuse_date_alone(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> None:
         joined, form = self._joined(texts, chosen), self._config.format
-        if self._daily or form not in {None, "iso"} or ":" in joined or is_number(joined):
+        if self._daily or form not in {None, "iso"}:
+            return
+        self._refuse_midnights(names, texts, chosen)
+        if ":" in joined or is_number(joined):
             return
         if self._times.one(joined) is not None:
             clock = next((name for name, text in zip(names, texts, strict=True) if is_clock(text)), "...")
@@ -138,6 +145,22 @@ class TimeColumns:
                 f"{joined!r} is a date without a time of day; name the columns of both, "
                 f'[log.timestamp] column = ["{names[chosen[0]]}", "{clock}"]',
             )
+
+    def _refuse_midnights(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> None:
+        """Refuse a date that is written with midnight beside a clock, as databases and spreadsheets export it."""
+        match = _MIDNIGHT.fullmatch(texts[chosen[0]])
+        if len(chosen) > 1 or match is None or word(names[chosen[0]]) not in DATE_NAMES:
+            return
+        for name, text in zip(names, texts, strict=True):
+            if word(name) in CLOCK_NAMES and is_clock(text) and re.search("[1-9]", text):
+                date = f"%Y{match['s']}%m{match['s']}%d" if match["s"] else "%d.%m.%Y"
+                clock = "%H:%M:%S" if text.count(":") > 1 else "%H:%M"
+                clock = f"{clock.replace('%H', '%I')} %p" if text[-1] in "mM." else clock
+                raise RefusedError(
+                    "timestamp",
+                    f"{texts[chosen[0]]!r} is midnight, and column {name!r} says {text!r}: say [log.timestamp] "
+                    f'column = ["{names[chosen[0]]}", "{name}"], format = "{date}{match["rest"]} {clock}"',
+                )
 
     def _half(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> tuple[int, ...]:
         """Return the column that says AM or PM of a time of twelve hours."""

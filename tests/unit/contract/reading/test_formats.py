@@ -351,6 +351,22 @@ FORMATS: dict[str, Format] = {
         )
         for name, clock, to in (("x", "%H:%M:%S", "x"), ("HH:MM", "%H:%M", "HH:MM"), ("Hour,Minute", "%H,%M", "..."))
     },
+    "a date at midnight beside the clock": Format(
+        table("Date,Time,rpm,temp,flow", "%Y-%m-%d 00:00:00,%H:%M:%S"),
+        refused='column = ["Date", "Time"], format = "%Y-%m-%d 00:00:00 %H:%M:%S"',
+    ),
+    "midnight beside the clock, said so": Format(
+        table("Date,Time,rpm,temp,flow", "%Y-%m-%d 00:00:00,%H:%M:%S"),
+        config={"timestamp": {"column": ["Date", "Time"], "format": "%Y-%m-%d 00:00:00 %H:%M:%S"}},
+    ),
+    "a date at midnight beside the clock, European": Format(
+        table("Datum;Uhrzeit;rpm;temp;flow", "%d.%m.%Y 00:00;%H:%M", ";", us(",")),
+        refused='column = ["Datum", "Uhrzeit"], format = "%d.%m.%Y 00:00 %H:%M"',
+    ),
+    "the year first in two digits, or the day": Format(
+        table("time,rpm,temp,flow", "%y.%m.%d %H:%M:%S"),
+        refused='or "%y.%m.%d %H:%M:%S" (2026-01-17T1',
+    ),
     "a no-break space before AM and PM": Format(table("Time,rpm,temp,flow", "%Y-%m-%d %I:%M:%S\u202f%p")),
     "AM and PM in Spanish": Format(
         table("Time,rpm,temp,flow", lambda t: f"{t:%Y-%m-%d %I:%M:%S} {t:%p}".replace("M", ".\xa0m.").lower())
