@@ -123,13 +123,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """Return the first true value of ``condition``, asked every 20 ms; fail with ``what`` when patience ends."""
+    """Return the first true value of ``condition``; fail with ``what`` when patience ends.
+
+    It is asked every 20 ms, a dear one less often: asking takes a fifth of the time, so that what is waited for gets on.
+    """
     end = time.monotonic() + patience
-    while not (value := condition()):
-        if time.monotonic() > end:
+    while True:
+        asked = time.monotonic()
+        if value := condition():
+            return value
+        answered = time.monotonic()
+        if answered > end:
             pytest.fail(f"waited {patience:.0f} s in vain for: {what}")
-        time.sleep(0.02)
-    return value
+        time.sleep(min(0.5, max(0.02, 4 * (answered - asked))))
 
 
 def find_port() -> int:
