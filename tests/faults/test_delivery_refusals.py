@@ -85,7 +85,7 @@ def test_events_pass_when_only_batches_are_forbidden(
     assert rows(store, t.alert)
 
 
-@pytest.mark.parametrize("code", [0x80, 0x87, 0x90])
+@pytest.mark.parametrize("code", [0x87, *(pytest.param(code, marks=pytest.mark.soak) for code in (0x80, 0x90))])
 @pytest.mark.parametrize("closed", ["evt/alert", "evt/health", "evt/result", "bulk"])
 def test_a_topic_that_the_broker_refuses_holds_up_nothing(
     linked: Linked, tmp_path: Path, caplog: pytest.LogCaptureFixture, closed: str, code: int

@@ -124,7 +124,10 @@ def test_nobody_knows_what_a_bundle_without_its_run_has_learnt_from(
     assert result["says"].startswith("insufficient evidence, the champion stays")
 
 
-@pytest.mark.parametrize(("node", "by", "level", "where"), [("Pow", 0.4, 0.75, "loud"), ("Mul", 0.3, 0.15, "shy")])
+@pytest.mark.parametrize(
+    ("node", "by", "level", "where"),
+    [("Pow", 0.4, 0.75, "loud"), pytest.param("Mul", 0.3, 0.15, "shy", marks=pytest.mark.soak)],
+)
 def test_miscalibrated_it_ranks_as_well_and_its_probability_means_something_else(
     folder: Path, node: str, by: float, level: float, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -151,7 +154,9 @@ def test_drifted_it_was_trained_on_what_the_devices_were_once(
     ("model", "change", "words"),
     [
         ("detector", {"threshold": 1e9}, "no score reaches the 1e+09 that an alert needs"),
-        ("classifier", {"threshold": 1.0}, "no score reaches the 1 that an alert needs"),
+        pytest.param(
+            "classifier", {"threshold": 1.0}, "no score reaches the 1 that an alert needs", marks=pytest.mark.soak
+        ),
         ("classifier", {"limit": -1.0}, "every row is unknown to it"),
     ],
 )

@@ -213,7 +213,7 @@ def test_an_embargo_that_takes_every_fault_is_told(tmp_path: Path, capsys: pytes
     assert "No classifier: all 62 readings with a fault lie within 71 periods before testing time" in told
 
 
-@pytest.mark.parametrize(("episodes", "count"), [(1, 3), (2, 3)])
+@pytest.mark.parametrize(("episodes", "count"), [pytest.param(1, 3, marks=pytest.mark.soak), (2, 3)])
 def test_a_classifier_with_few_faults_can_alert_and_says_what_is_not_known(
     tmp_path: Path, episodes: int, count: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
