@@ -125,7 +125,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """Return the first true value of ``condition``; fail with ``what`` when patience ends.
 
-    It is asked every 20 ms, a dear one less often: asking takes a fifth of the time, or what is waited for is slowed down.
+    It is asked every 20 ms, a dear one less often: asking takes a fifth of the time, or what is waited for is slowed
+    down.
     """
     end = time.monotonic() + patience
     while True:
