@@ -535,3 +535,20 @@ def test_preallocated_space_does_not_tell_the_encoding(tmp_path: Path) -> None:
             file.write(content.decode().encode("utf-16"))
     assert reader.read() == [0, 1]
     assert reader.tail.lag() == 0
+
+
+def test_a_locked_file_that_may_hold_the_column_names_is_waited_for(open_folder: Path) -> None:
+    """The log was copied and truncated, so that the copy is the later one by its modification time."""
+    log, copy = open_folder / "readings.csv", open_folder / "readings.csv.1"
+    log.write_bytes(readings(2, 3))
+    copy.write_bytes(HEADER + readings(0, 1))
+    os.utime(log, (time.time() - 60,) * 2)
+    copy.chmod(0)
+    reader = Reader(log)
+    with Account(open_folder):
+        assert reader.read() == []
+        assert reader.tail.state == "unreadable"
+    copy.chmod(0o644)
+    with Account(open_folder):
+        assert reader.read() == [0, 1, 2, 3]
+    assert (reader.reasons(), reader.tail.lag()) == ([], 0)

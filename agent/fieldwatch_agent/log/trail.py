@@ -113,6 +113,9 @@ class Trail:
         chosen = earliest(readable)
         if chosen is None:
             raise NotYetError("unreadable", f"{locked[0].path}: {locked[0].problem}")
+        if locked and self.header_at(chosen, chosen.data or 0) is None:  # one of those may hold its column names
+            for file in locked:
+                self.be_patient(file)
         self.wait_for(locked, chosen)
         self.see_it_settle()
         self.enter(Chosen(chosen))
