@@ -113,9 +113,10 @@ class Cursor:
         seen = status(self.path)
         now = identity(seen)
         packed = self.path.suffix == ".gz"
-        full = packed or seen.st_size <= self.offset + self.pending  # else what is written into the space may not show
-        if now == self.at_end and full and not system.WINDOWS:  # a file held open there shows an old size and time
-            return None
+        if now == self.at_end:
+            full = packed or seen.st_size <= self.offset + self.pending  # what is written into space may not show,
+            if (full and not system.WINDOWS) or self._is_quiet(folder):  # nor what is into a file held open there
+                return None
         if now[0] != self.file or (seen.st_size < self.offset and not packed):
             raise LostError
         if self.encoding is None and not self._recognise(folder):
@@ -148,6 +149,12 @@ class Cursor:
             return None
         whole = len(raw) < LINE_LIMIT
         return replace(self._piece(folder, self.window + raw, [line if whole else line[:CUT]], [len(raw)]), torn=True)
+
+    def _is_quiet(self, folder: Folder) -> bool:
+        """Tell whether the file still holds what was seen of it, and behind that nothing but preallocated space."""
+        known = len(self.window) + self.pending
+        raw = folder.fetch(self, self.offset - len(self.window), known + CUT)
+        return raw.startswith(self.window + self.torn) and not raw[known:].strip(b"\0")
 
     def _ended(self, now: Identity, chunk: bytes) -> None:
         filled = chunk.rstrip(b"\0")  # NULs may be preallocated space

@@ -89,6 +89,7 @@ class Folder:
         self._alone = alone
         self._known: dict[tuple[str, Identity], File] = {}
         self._begun: dict[str, tuple[int, bytes, tuple[int | None, int | None, bool]]] = {}
+        self._hollow: dict[str, Identity] = {}
         self._lasts: dict[File, int | None] = {}
         self._holds: dict[tuple[File, Place], int | None] = {}
         self._inflater: Inflater | None = None
@@ -108,6 +109,7 @@ class Folder:
         self.files = sorted(files, key=lambda file: file.key)
         there = set(self.files)
         self._begun = {file.file: self._begun[file.file] for file in self.files if file.file in self._begun}
+        self._hollow = {file.file: self._hollow[file.file] for file in self.files if file.file in self._hollow}
         self._lasts = {file: last for file, last in self._lasts.items() if file in there}
         self._holds = {known: held for known, held in self._holds.items() if known[0] in there}
         return settled
@@ -250,12 +252,18 @@ class Folder:
         return None if head == bytes(4) and self._is_empty_space(file) else detect(head, self._encoding)
 
     def _is_empty_space(self, file: Source) -> bool:
-        """Tell whether a file holds nothing but NULs, so that not even its encoding has been written yet."""
-        at = 0
+        """Tell whether a file holds nothing but NULs, so that not even its encoding has been written yet.
+
+        Space is filled from its beginning: what follows the first :data:`HEAD` bytes is looked at once.
+        """
+        seen, at = identity(status(file.path)), 0
+        if self._hollow.get(file.file) == seen:
+            return not self.fetch(file, 0, HEAD).strip(b"\0")
         while chunk := self.fetch(file, at, 16 * HEAD):
             if chunk.strip(b"\0"):
                 return False
             at += len(chunk)
+        self._hollow[file.file] = seen
         return True
 
     def find(self, file: File, place: Place) -> int | None:
