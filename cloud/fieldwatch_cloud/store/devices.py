@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from fieldwatch_contract import clock
 from fieldwatch_contract.clock import parse_iso
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, func, not_, or_, select, update
 
 from fieldwatch_cloud.store import tables as t
 from fieldwatch_cloud.store.batch import REASON_LIMIT, Batch, HealthSeen, StateSeen
@@ -86,6 +86,7 @@ def advance_devices(db: Connection, batch: Batch, now: int) -> Advanced:
     reports: dict[str, list[HealthSeen]] = defaultdict(list)
     readings: dict[str, list[int]] = defaultdict(list)
     heard = dict(batch.numbers.keys())
+    spoke = heard.keys() | {seen.device for seen in batch.states if seen.state.status == "online"}  # a will is no word
     for health in batch.healths:
         reports[health.device].append(health)
     for result in batch.results:
@@ -97,7 +98,7 @@ def advance_devices(db: Connection, batch: Batch, now: int) -> Advanced:
     for chunk in chunks(names):
         for row in db.execute(select(*columns).where(d.id.in_(chunk))).mappings():
             mine = dict(row) | {name: _whole(row[name]) for name in (*_NUMBERS, *_REPORT)}
-            mine["last_seen"] = max(mine["last_seen"] or 0, now)
+            mine["last_seen"] = max(mine["last_seen"] or 0, now if row["id"] in spoke else 0)
             if mine["epoch"] is None and row["id"] in heard:
                 mine |= {"epoch": heard[row["id"]], "epoch_heard": now}
             if (ahead := max(readings[row["id"]], default=now) - now) > CLOCK_WRONG:
@@ -172,10 +173,11 @@ def _told(mine: Mapping[str, Any], newest: HealthSeen) -> dict[str, Any]:
 def connect(db: Connection, states: list[StateSeen], now: int) -> list[StateSeen]:
     """Apply connection states in order; return those that counted.
 
-    An ``online`` counts always: the device says it, and the broker keeps no older one. A last will may come late, and
-    counts only for the known connection or one that began after it. When it began is the device's word; but of the
-    connection before the known one we know that it is the older, whatever the clock was then. One dated in the future
-    counts as older.
+    An ``online`` is the device's own word and counts, unless it comes late: of the connection before the known one, or
+    again of one that has ended since, as two workers overtake each other and a broker that was killed keeps an old one.
+    A last will counts only for the known connection or one that began after it. When it began is the device's word; but
+    of the connection before the known one we know that it is the older, whatever the clock was then. One dated in the
+    future counts as older.
     """
     applied = []
     limit = now + AHEAD
@@ -183,30 +185,32 @@ def connect(db: Connection, states: list[StateSeen], now: int) -> list[StateSeen
     for seen in states:
         state = seen.state
         since = parse_iso(state.since)
-        where: ColumnElement[bool] = d.id == seen.device
+        begun, same = d.connection_since, d.connection == state.connection
         other = d.connection.is_distinct_from(state.connection)
+        not_before = d.connection_before.is_distinct_from(state.connection)
         named: dict[str, Any] = {"epoch": state.epoch, "epoch_heard": now}
         if state.status == "offline":
-            begun = d.connection_since
             later = or_(begun > limit, begun < since) if since <= limit else and_(begun > limit, begun < since)
-            later = and_(later, d.connection_before.is_distinct_from(state.connection))
-            where = and_(where, or_(d.connection.is_(None), d.connection == state.connection, later))
+            counts = or_(d.connection.is_(None), same, and_(later, not_before))
             named = {}  # a will names the epoch of when it was made
+        else:
+            ended = and_(same, d.status == "offline", begun >= since, begun <= limit)
+            counts = and_(not_before, not_(func.coalesce(ended, False)))
         unchanged = and_(
-            d.connection == state.connection,
+            same,
             d.status == state.status,
             func.coalesce(d.status_reason, "") == state.reason[:REASON_LIMIT],
         )
         statement = (
             update(t.device)
-            .where(where)
+            .where(d.id == seen.device, counts)
             .values(
                 status=state.status,
                 status_since=case((func.coalesce(unchanged, False), d.status_since), else_=now),
                 status_reason=state.reason[:REASON_LIMIT],
                 connection_before=case((other, d.connection), else_=d.connection_before),
                 connection=state.connection,
-                connection_since=since,
+                connection_since=case((and_(same, begun > since, begun <= limit), begun), else_=since),
                 **named,
             )
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import sqlalchemy
 from fieldwatch_agent.send.journal import Draft
 from fieldwatch_cloud.ingest.decode import Message, decode
 from fieldwatch_cloud.store import Store
@@ -131,7 +132,7 @@ def test_a_new_journal_speaks_from_its_first_connection_on(store: Store, off: in
 def test_a_journal_that_a_backup_brings_back_speaks_again(store: Store) -> None:
     take(store, NOON, online("aa", NOON), report(500, NOON))
     take(store, NOON + 1, online("bb", NOON), report(1, NOON, "bb"))
-    take(store, NOON + 2, online("aa", NOON - DAY), report(501, NOON - DAY, "aa"))
+    take(store, NOON + 2, online("aa", NOON - DAY, "c3"), report(501, NOON - DAY, "aa"))
     assert device(store)["agent_version"] == "aa:501"
 
 
@@ -166,6 +167,29 @@ def test_what_was_announced_last_stands_first_whatever_its_date(store: Store) ->
     assert "no. 3" in lost.reason
 
 
+def test_a_look_at_the_fleet_goes_through_no_report_that_is_stored(store: Store) -> None:
+    take(store, NOON, online("aa", NOON), report(1, NOON, lines=None))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_db: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        asked.append((statement, values))
+
+    sqlalchemy.event.listen(store.engine, "before_cursor_execute", note)
+    with store.read() as db:
+        read_fleet(db, NOON)
+    sqlalchemy.event.remove(store.engine, "before_cursor_execute", note)
+    with store.read() as db:
+        plans = [
+            step
+            for statement, values in asked
+            if statement.startswith("SELECT")
+            for *_, step in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+            if "event" in step.split()
+        ]
+    assert len(plans) == 3, "gaps, and two ledgers of before"
+    assert all("(device=? AND type=?)" in step or "(device=? AND epoch=? AND seq<?)" in step for step in plans), plans
+
+
 # ---- connections -------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +200,34 @@ def test_a_late_will_says_nothing_though_the_clock_was_set_back_since(store: Sto
     assert (device(store)["status"], device(store)["connection"]) == ("online", "c2")
     take(store, NOON + 3, online("aa", NOON - DAY, "c2", "offline"))
     assert device(store)["status"] == "offline"
+
+
+def test_an_online_that_comes_late_brings_no_older_connection_back(store: Store) -> None:
+    """Two workers share a subscription, and one is slow."""
+    take(store, NOON, online("aa", NOON, "c1"), online("aa", NOON + 1, "c2"), online("aa", NOON, "c1"))
+    assert (device(store)["status"], device(store)["connection"]) == ("online", "c2")
+    take(store, NOON + 2, online("aa", NOON + 1, "c2", "offline"))
+    assert device(store)["status"] == "offline"
+
+
+@pytest.mark.parametrize("ended", [-clock.SECOND, HOUR], ids=["by its will", "by itself"])
+def test_an_online_that_was_said_does_not_bring_back_a_connection_that_has_ended(store: Store, ended: int) -> None:
+    """A broker that was killed gives out the state that it had last written."""
+    first = online("aa", NOON, "c1")
+    take(store, NOON, first)
+    take(store, NOON + HOUR, online("aa", NOON + ended, "c1", "offline"))
+    take(store, NOON + 2 * HOUR, first)
+    assert (device(store)["status"], device(store)["status_since"]) == ("offline", NOON + HOUR)
+    take(store, NOON + 3 * HOUR, online("aa", NOON + 3 * HOUR, "c1"))
+    assert device(store)["status"] == "online", "a simple client that gives all of them one name"
+
+
+def test_a_will_is_no_word_of_the_device(store: Store) -> None:
+    """The broker gives out what it retains at each start of ingest, also of a device that was given up years ago."""
+    take(store, NOON, online("aa", NOON, "c1"))
+    for later in (MINUTE, 400 * DAY):
+        take(store, NOON + later, online("aa", NOON, "c1", "offline"))
+    assert (device(store)["last_seen"], device(store)["status_since"]) == (NOON, NOON + MINUTE)
 
 
 def test_a_will_does_not_bring_back_an_epoch(store: Store) -> None:

@@ -589,7 +589,7 @@ def test_a_store_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
         assert (device["health_received"] is None) == (device["health"] is None), "none came where none is held"
         store.ingest(decode([state("offline", "c1", "2026-11-01T00:00:00Z", reason="stopped")]))
         assert rows(store, t.device)[0]["status_reason"] == "stopped"
-        store.ingest(decode([state("online", "c1", "2026-11-01T00:00:00Z", reason="")]))
+        store.ingest(decode([state("online", "c1", "2026-11-01T00:01:00Z", reason="")]))
         assert [row["reason"] for row in rows(store, t.alert)] == [None]
         unknown = Draft("result", "", result(7).data.replace('"normal"', '"unknown", "why": "few_rows"', 1))
         store.ingest(decode([single(2, unknown)]))
