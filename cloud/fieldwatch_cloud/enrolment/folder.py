@@ -86,9 +86,10 @@ class Folder:
         return told
 
     def write_revocations(self, now: datetime) -> Path:
-        """Write the list of revoked certificates anew."""
-        listed = self.authority.revocations(self.register.revoked(), now)
-        _write(self.path / REVOKED, listed.public_bytes(serialization.Encoding.PEM), 0o644)
+        """Write the list of revoked certificates anew, one writer at a time."""
+        with self.register.revoked() as serials:
+            listed = self.authority.revocations(serials, now)
+            _write(self.path / REVOKED, listed.public_bytes(serialization.Encoding.PEM), 0o644)
         return self.path / REVOKED
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -93,12 +93,17 @@ class Register:
                 f"{path} is missing: it says which certificates were revoked; restore it from a backup of that folder"
             )
         with self._transaction() as db:
-            db.executescript(_SCHEMA)
+            db.execute("SELECT 1 FROM token, certificate LIMIT 1")  # a file that was emptied is no register either
 
     @staticmethod
     def create(path: Path) -> Register:
         """Make an empty one, or take the one that is there."""
         path.touch(0o640)
+        try:
+            with closing(sqlite3.connect(path)) as db:
+                db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise _unusable(path, error) from error
         return Register(path)
 
     def add(self, token: Token, devices: Sequence[Device], now: datetime, life: timedelta, replaces: bool) -> None:
@@ -179,11 +184,14 @@ class Register:
             db.execute("DELETE FROM token WHERE device = ? AND used IS NULL", (name,))
             return self._revoke(db, name, now)
 
-    def revoked(self) -> list[int]:
-        """Return the serial numbers of all revoked certificates."""
+    @contextmanager
+    def revoked(self) -> Iterator[list[int]]:
+        """The serial numbers of all revoked certificates. Until the block ends nobody revokes one, in any process: what
+        is written of them is never older than what is there.
+        """
         with self._transaction() as db:
             rows = db.execute("SELECT serial FROM certificate WHERE revoked IS NOT NULL ORDER BY rowid").fetchall()
-            return [int(row["serial"]) for row in rows]
+            yield [int(row["serial"]) for row in rows]
 
     def issued(self, serial: int) -> Issued | None:
         """Return what is on record of a certificate."""
@@ -204,16 +212,13 @@ class Register:
         query = "UPDATE certificate SET revoked = ? WHERE name = ? AND revoked IS NULL"
         return db.execute(query, (now.timestamp(), name)).rowcount
 
-    def _unusable(self, error: sqlite3.Error) -> RegisterError:
-        remedy = "give this account the right to write it and its folder, or restore it from a backup of that folder"
-        return RegisterError(f"{self._path} cannot be used: {error}; {remedy}")
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        existing = f"{self._path.absolute().as_uri()}?mode=rw"  # one that was lost meanwhile is not made anew, empty
         try:
-            db = sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)
+            db = sqlite3.connect(existing, timeout=WAIT_S, isolation_level=None, uri=True)
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            raise _unusable(self._path, error) from error
         db.row_factory = sqlite3.Row
         try:
             db.execute("PRAGMA synchronous = FULL")
@@ -225,7 +230,12 @@ class Register:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                raise self._unusable(error) from error
+                raise _unusable(self._path, error) from error
             raise
         finally:
             db.close()
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> RegisterError:
+    remedy = "give this account the right to write it and its folder, or restore it from a backup of that folder"
+    return RegisterError(f"{path} cannot be used: {error}; {remedy}")

@@ -60,11 +60,14 @@ def network(address: str) -> str:
 
     >>> network("192.0.2.7"), network("2001:db8::7"), network("2001:db8::8")
     ('192.0.2.7', '2001:db8::/64', '2001:db8::/64')
+    >>> network("::ffff:192.0.2.7")  # as a socket of both kinds names it
+    '192.0.2.7'
     """
     try:
-        return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))
+        found = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
+    return str(found.ipv4_mapped or ipaddress.IPv6Network((found, 64), strict=False))
 
 
 def create_app(desk: Desk) -> FastAPI:
@@ -124,6 +127,7 @@ class Service:
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # anybody can write one, and would be turned away under a new address each time
             h11_max_incomplete_event_size=65_536,
             limit_concurrency=200,
             timeout_keep_alive=5,

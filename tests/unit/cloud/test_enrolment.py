@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,11 @@ from fieldwatch_cloud.enrolment import folder as folders
 from fieldwatch_cloud.enrolment.authority import LATE_DAYS, SERVER_DAYS, Authority, Refused, common_name, pem
 from fieldwatch_cloud.enrolment.desk import Addresses, Desk
 from fieldwatch_cloud.enrolment.folder import Folder, FolderError
-from fieldwatch_cloud.enrolment.register import Device
-from fieldwatch_cloud.enrolment.service import BODY_LIMIT, REFUSALS_A_MINUTE, create_app
+from fieldwatch_cloud.enrolment.register import Device, RegisterError
+from fieldwatch_cloud.enrolment.service import BODY_LIMIT, REFUSALS_A_MINUTE, Service, create_app
 from fieldwatch_contract.enrolment import AUTHORITY, ENROL, EnrolRequest, RenewRequest, Token, TokenError
+
+from tests.conftest import find_port
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -232,6 +236,28 @@ def test_who_guesses_keeps_nobody_else_from_enrolling(desk: Desk) -> None:
     assert asked == {"2001:db8:0:1::8": 429, "2001:db8:0:2::7": 200, "192.0.2.1": 200}
 
 
+def test_a_header_makes_nobody_another(folder: Folder, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy on this machine passes TLS through: what a request says of where it comes from is its sender's word."""
+    monkeypatch.setattr("fieldwatch_cloud.enrolment.service.REFUSALS_A_MINUTE", 3)
+    port = find_port()
+    service = Service(desk, "127.0.0.1", port, folder.path / "server.pem", folder.path / "server.key")
+    service.start()
+    body = ask(Token.draw(bytes(32), bytes(32)), new_key()).model_dump_json()
+    client = HTTPSConnection("localhost", port, context=ssl.create_default_context(cadata=folder.ca.decode()))
+    try:
+        codes = []
+        for number in range(4):
+            headers = {"Content-Type": "application/json", "X-Forwarded-For": f"192.0.2.{number}"}
+            client.request("POST", ENROL, body, headers)
+            answer = client.getresponse()
+            answer.read()
+            codes.append(answer.status)
+    finally:
+        client.close()
+        service.stop()
+    assert codes == [403, 403, 403, 429]
+
+
 def test_what_is_revoked_does_not_come_back_by_the_token_that_brought_it(folder: Folder, desk: Desk) -> None:
     given, key = token(folder, "press-0001", "press-0002"), new_key()
     for device in ("press-0001", "press-0002"):
@@ -271,6 +297,33 @@ def test_devices_may_be_named_like_our_files(folder: Folder, desk: Desk) -> None
     for name in ("server", "ingest"):
         desk.enrol(ask(token(folder, name), new_key()))
         assert folder.register.revoke(name, NOW) == 1, "the device's alone"
+
+
+def test_the_list_of_revoked_certificates_is_whole_while_many_write_it(folder: Folder) -> None:
+    """Requests are answered in threads, and each that redeems a token writes it."""
+    failed: list[Exception] = []
+
+    def write() -> None:
+        for _ in range(10):
+            try:
+                x509.load_pem_x509_crl(folder.write_revocations(NOW).read_bytes())
+            except (OSError, ValueError) as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert failed == []
+
+
+def test_a_register_that_is_lost_under_the_service_is_not_made_anew(folder: Folder) -> None:
+    path = folder.path / "register.db"
+    path.unlink()
+    with pytest.raises(RegisterError, match="cannot be used"):
+        folder.register.issued(1)
+    assert not path.exists()
 
 
 def test_servers_whose_certificates_end_are_named(folder: Folder) -> None:

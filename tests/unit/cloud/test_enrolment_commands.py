@@ -111,6 +111,7 @@ def test_servers_are_certified_anew_and_devices_stay(centre: Cloud, tmp_path: Pa
     [
         (lambda folder: (folder / "register.db").unlink(), "which certificates were revoked; restore it from a backup"),
         (lambda folder: (folder / "register.db").write_bytes(b"x" * 4096), "not a database"),
+        (lambda folder: (folder / "register.db").write_bytes(b""), "no such table"),
         (lambda folder: (folder / "ca.pem").unlink(), "ca.pem is missing, and devices trust it: restore it"),
     ],
 )
