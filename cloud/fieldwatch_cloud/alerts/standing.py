@@ -427,10 +427,12 @@ def fleet_notes(devices: Sequence[Standing]) -> list[str]:
             f"{len(together)} of {len(devices)} devices went within {duration(AT_ONCE)}, from {moment(together[0])} "
             "on: network or broker?"
         )
-    for word, are in ((CLOCK_AHEAD, "ahead of"), (CLOCK_BEHIND, "behind")):
+    late = ", and does ingest keep up"  # what waits here for long, and as long each time, looks the same
+    for word, are, more in ((CLOCK_AHEAD, "ahead of", ""), (CLOCK_BEHIND, "behind", late)):
         off = sum(any(one.word == word for one in device.findings) for device in devices)
         if _most(off, len(devices)):
-            notes.append(f"The clocks of {off} of {len(devices)} devices are {are} ours: is this server’s clock right?")
+            says = f"The clocks of {off} of {len(devices)} devices are {are} ours"
+            notes.append(f"{says}: is this server’s clock right{more}?")
     for word in (SUPPORT_ENDED, SUPPORT_ENDS):
         if old := sum(any(one.word == word for one in device.findings) for device in devices):
             notes.append(f"{old} of {len(devices)} devices have an agent whose {word}: plan its update.")

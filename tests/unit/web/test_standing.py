@@ -338,7 +338,7 @@ def test_most_devices_at_once_are_hardly_each_at_fault() -> None:
     ]
     behind = judge(behind_by=clock.DAY)
     assert fleet_notes([behind, behind, well]) == [
-        "The clocks of 2 of 3 devices are behind ours: is this server’s clock right?"
+        "The clocks of 2 of 3 devices are behind ours: is this server’s clock right, and does ingest keep up?"
     ]
 
 
