@@ -9,7 +9,8 @@ one sent :data:`OVERTAKEN` seconds later was    it is lost: everything is retran
 acknowledged before it
 a new connection                                everything in the outbox (all that is not settled) is sent again
 the broker rejects a number for its content     excluded until the next connection or for ``no_ack_longest``, whichever
-                                                is shorter; given up after :data:`TRIES`
+                                                is shorter; given up after :data:`TRIES`, between which the broker
+                                                accepts others: one that rejects all of them is out of order
 connections end without a confirmation          what each began with is sent last, when all else is settled
 no connection, or one that ended                the next one after a random delay, whose bound doubles
 the computer has slept                          the next one within seconds; the bound is the first one again
@@ -52,6 +53,7 @@ class Plan:
         self._aside_until: float | None = None
         self._last: set[int] = set()
         self._refusals: Counter[int] = Counter()
+        self._refused: set[int] = set()
         self.cursor = 0
         self.urgent = 0
         self.rewinds = 0
@@ -114,13 +116,22 @@ class Plan:
         for number in numbers:
             self._unacked.setdefault(number, now)
 
-    def set_aside(self, numbers: Iterable[int]) -> list[int]:
-        """Exclude these until the next connection; return those that were refused too often to retry."""
+    def accepted(self) -> None:
+        """Note that the broker accepts an event: what it rejects besides is rejected for what it is."""
+        self._refused.clear()
+
+    def set_aside(self, numbers: Iterable[int], *, certain: bool = False) -> list[int]:
+        """Exclude these for now; return those that were refused too often to retry.
+
+        ``certain``: it is for what they are, also where the broker has not accepted another event since the last time.
+        """
         hopeless = []
         for number in numbers:
             self._aside.add(number)
             self._unacked.pop(number, None)
-            self._refusals[number] += 1
+            if certain or number not in self._refused:
+                self._refused.add(number)
+                self._refusals[number] += 1
             if self._refusals[number] >= TRIES:
                 hopeless.append(number)
                 self._aside.discard(number)

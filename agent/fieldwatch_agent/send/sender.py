@@ -73,7 +73,7 @@ class Sender:
                 return parcel
             first = messages[0]
             self.refusal = f"event {first.seq} ({first.event}) is larger than the broker takes"
-            self.refused([first.seq], f"larger than the broker takes ({self.packer.limit} bytes)")
+            self.refused([first.seq], f"larger than the broker takes ({self.packer.limit} bytes)", certain=True)
             self._forget({first.seq})
 
     def sent(self, parcel: Parcel, now: float) -> None:
@@ -83,9 +83,12 @@ class Sender:
         self.packer.grow(parcel)
         self._forget(numbers)
 
-    def refused(self, numbers: Iterable[int], detail: str) -> None:
-        """Exclude events that the broker rejects because of their content; those rejected too often are given up."""
-        if hopeless := self.plan.set_aside(numbers):
+    def refused(self, numbers: Iterable[int], detail: str, *, certain: bool = False) -> None:
+        """Exclude events that the broker rejects because of their content; those rejected too often are given up.
+
+        ``certain``: see :meth:`.Plan.set_aside`.
+        """
+        if hopeless := self.plan.set_aside(numbers, certain=certain):
             self.outbox.give_up(hopeless, "unsendable", detail)
 
     def acknowledged(self, ack: Ack, now: float) -> int:

@@ -150,6 +150,7 @@ class Traffic:
             return
         if then is Then.TAKEN:
             self._hold.passed()
+            self.plan.accepted()
             sender.probing = False
             if not self.application:
                 self._settle(sender, Ack(epoch=sender.outbox.epoch, upto=0, also=sorted(numbers)))

@@ -48,6 +48,18 @@ def test_what_the_broker_rejects_comes_again_on_a_connection_that_lasts() -> Non
     assert (plan.excluding, plan.cursor, plan.urgent) == (False, 1, 1)
 
 
+def test_a_broker_that_rejects_everything_for_hours_costs_no_event() -> None:
+    """Only one that is rejected while others pass is at fault itself."""
+    plan = Plan(30, 600)
+    for _ in range(3 * TRIES):
+        assert plan.set_aside([1, 2]) == []
+    given_up: list[int] = []
+    for _ in range(TRIES):
+        plan.accepted()
+        given_up += plan.set_aside([2])
+    assert given_up == [2]
+
+
 def test_what_may_end_the_connections_is_sent_last() -> None:
     plan = Plan(30, 600)
     waiting = [Message(seq, "result", "2026-11-01T00:00:00Z", b"{}") for seq in (1, 2)]
