@@ -115,8 +115,17 @@ def test_an_event_that_ends_each_connection_holds_up_nothing(linked: Linked, tmp
 
     broker = Hostile(answer)
     journal = make_journal(tmp_path / "state", [alert_draft(alert(3)), *(result(minute) for minute in range(30))])
-    linked(journal, broker.url, acknowledge="puback")
+    uplink = linked(journal, broker.url, acknowledge="puback")
     wait_until(lambda: waiting(journal.path) == 1, "all others")
+    before = broker.connections
+    wait_until(lambda: broker.connections > before, "the next connection, after it was tried last")
+    journal.enqueue([result(30)])
+    since = len(broker.published)
+    uplink.wake()
+    wait_until(lambda: waiting(journal.path) == 1, "another one")
+    topics = [topic.rpartition("/")[2] for topic in broker.published[since:]]
+    tries = topics[: topics.index("result")].count("alert")
+    assert tries <= 2, "what is known to end connections is not tried first again"
     cut[0] = False
     wait_until(lambda: waiting(journal.path) == 0, "the alert")
     broker.close()

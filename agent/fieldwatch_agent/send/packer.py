@@ -38,7 +38,7 @@ class Packer:
     ``limit``: bytes of a payload; ``rows``: events to offer for the next batch. As in TCP's slow start a connection
     begins with one event and doubles from there, so that one which is cut after a few kilobytes still carries some.
     ``closed``: channels that the broker rejects on this connection. An event whose channel is closed goes as a batch of
-    one, and where batches are rejected each event goes alone.
+    one, and where batches are rejected each event goes alone. ``suspects``: events at which connections end.
     """
 
     def __init__(self, device: str) -> None:
@@ -46,6 +46,7 @@ class Packer:
         self.limit = BULK_LIMIT
         self.rows = 1
         self.closed: set[str] = set()
+        self.suspects: set[int] = set()
         self._barren = 0
 
     def packet_limit(self, size: int) -> None:
@@ -83,9 +84,9 @@ class Packer:
         """Pack as many of ``messages`` as fit into one payload, from the first on; None where not even that one fits.
 
         An alert that is too large is sent without what it was made of, then without its evidence, a reply without its
-        evidence; an alert for which :data:`BARREN` connections in a row were too short, without either.
+        evidence; an alert for which :data:`BARREN` connections in a row were too short, or a suspect, without either.
         """
-        if messages[0].event == "alert" and self._barren >= BARREN:
+        if messages[0].event == "alert" and (self._barren >= BARREN or messages[0].seq in self.suspects):
             bare = without_evidence(messages[0].data)
             if bare is not None:
                 log.warning("alert %d is sent without its evidence: no connection lasts for it", messages[0].seq)

@@ -60,7 +60,6 @@ class Traffic:
         self._timing = timing
         self._words = words
         self._hold = Hold(timing.hold)
-        self._suspects: set[int] = set()
         self._sender: Sender | None = None
 
     # ---- the outbox ----
@@ -97,13 +96,17 @@ class Traffic:
 
     def restart(self) -> None:
         """Begin on a new connection with everything that waits."""
-        self.plan.restart(self._suspects)
+        self.plan.restart(self.packer.suspects)
 
     def lost(self, flight: Flight) -> None:
-        """Note the first message that the broker had not confirmed when a connection ended: it may be what ended it."""
+        """Note the first message that the broker had not confirmed when a connection ended: it may be what ended it.
+
+        It is suspected once connections go on ending without a confirmation, and as long as they end at it.
+        """
         self.packer.slow_start(barren=len(flight) > 0 and not flight.carried)
-        first = next((numbers for _, numbers in flight.messages.values() if numbers), ())
-        self._suspects = self._suspects.union(first) if self.packer.hopeless else set()
+        first = set(next((numbers for _, numbers in flight.messages.values() if numbers), ()))
+        suspects = self.packer.suspects
+        self.packer.suspects = suspects | first if self.packer.hopeless else suspects & first
 
     # ---- out ----
 
