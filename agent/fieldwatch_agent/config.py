@@ -239,7 +239,8 @@ def parse(path: Path, text: str, environ: Mapping[str, str] = os.environ) -> Con
 
 def _read(path: Path) -> str:
     try:
-        raw = whole(path).read_bytes()
+        whole(path)
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file; write one after the example config/prod/agent.toml"]) from None
     except OSError as error:
