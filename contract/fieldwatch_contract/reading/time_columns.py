@@ -147,9 +147,12 @@ class TimeColumns:
             )
 
     def _refuse_midnights(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> None:
-        """Refuse a date that is written with midnight beside a clock, as databases and spreadsheets export it."""
+        """Refuse a date that is written with midnight beside a clock, as databases and spreadsheets export it.
+
+        It may be the time after all, of a reading at midnight: who names that column alone has said so.
+        """
         match = _MIDNIGHT.fullmatch(texts[chosen[0]])
-        if len(chosen) > 1 or match is None or word(names[chosen[0]]) not in DATE_NAMES:
+        if self._config.columns or len(chosen) > 1 or match is None or word(names[chosen[0]]) not in DATE_NAMES:
             return
         for name, text in zip(names, texts, strict=True):
             if word(name) in CLOCK_NAMES and is_clock(text) and re.search("[1-9]", text):
@@ -159,7 +162,8 @@ class TimeColumns:
                 raise RefusedError(
                     "timestamp",
                     f"{texts[chosen[0]]!r} is midnight, and column {name!r} says {text!r}: say [log.timestamp] "
-                    f'column = ["{names[chosen[0]]}", "{name}"], format = "{date}{match["rest"]} {clock}"',
+                    f'column = ["{names[chosen[0]]}", "{name}"], format = "{date}{match["rest"]} {clock}"; '
+                    f'or column = "{names[chosen[0]]}", if the whole time stands there',
                 )
 
     def _half(self, names: Sequence[str], texts: Sequence[str], chosen: Sequence[int]) -> tuple[int, ...]:

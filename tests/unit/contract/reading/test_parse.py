@@ -148,6 +148,16 @@ def test_what_is_configured_is_not_guessed() -> None:
     )
 
 
+def test_a_reading_at_midnight_beside_another_clock_is_one_where_its_column_is_named() -> None:
+    """A file of each day begins with it, and beside it stands the time in UTC."""
+    rows = [b"2026-11-26 00:00:00,23:00:00,1", b"2026-11-26 00:01:00,23:01:00,2"]
+    lines = Lines(lines=[b"Date,TimeUTC,a", *rows], fresh=True, at_start=True)
+    (refused,) = Parser(config(), ("a",)).parse(lines).refused
+    assert 'or column = "Date", if the whole time stands there' in refused.detail
+    parsed = Parser(config(timestamp={"column": "Date"}), ("a",)).parse(lines)
+    assert (len(parsed.ts), parsed.refused) == (2, [])
+
+
 def test_the_time_of_an_object_gets_the_same_advice() -> None:
     parser = Parser(config(format="jsonl"), ("a",))
     lines = Lines(lines=[b'{"time": "01/13/2026 10:54", "a": 1}'], fresh=True, at_start=True)
