@@ -64,11 +64,13 @@ class Token:
 
     @staticmethod
     def parse(text: str) -> Token:
-        """Read a token, also in quotes or behind the mark that PowerShell sends first; raises :class:`TokenError`."""
-        text = "".join(text.split()).strip("\ufeff\"'")
-        if not text.startswith(PREFIX):
+        """Read a token; raises :class:`TokenError`.
+
+        It may stand in quotes, or behind the mark that PowerShell sends first, which each code page shows otherwise.
+        """
+        _, mark, encoded = "".join(text.split()).strip("\"'").partition(PREFIX)
+        if not mark:
             raise TokenError(f"no enrolment token was given: one begins with {PREFIX!r}")
-        encoded = text[len(PREFIX) :]
         try:
             whole = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):

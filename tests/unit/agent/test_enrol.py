@@ -222,7 +222,9 @@ def test_an_authority_that_follows_another_vouches_too() -> None:
         Client("https://127.0.0.1:1", old.certificate.public_bytes(Encoding.DER))
 
 
-@pytest.mark.parametrize("around", ['"{}"', "'{}'", "\ufeff{}", " {}\n"])
+@pytest.mark.parametrize(
+    "around", ['"{}"', "'{}'", " {}\n", *(b"\xef\xbb\xbf{}".decode(page) for page in ("utf-8", "cp1252", "cp437"))]
+)
 def test_a_token_as_shells_hand_it_on(around: str) -> None:
     token = Token.draw(bytes(32), bytes(32))
     assert Token.parse(around.format(token.text())) == token
