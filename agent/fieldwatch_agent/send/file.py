@@ -94,6 +94,7 @@ class JournalFile:
             verdict = str(self.db.execute("PRAGMA integrity_check(1)").fetchone()[0])
             if verdict != "ok":
                 raise Damaged(verdict)
+        self._mended = ""  # the last repair has held
 
     def open_outbox(self) -> Outbox:
         """Open a connection for the uplink; it is closed before the file is repaired."""

@@ -390,6 +390,19 @@ def test_damage_that_nobody_meets_is_found_by_a_look_at_the_whole_file(tmp_path:
     journal.close()
 
 
+def test_the_same_damage_another_day_is_repaired_again(tmp_path: Path) -> None:
+    """Only what shows again at once is believed against a sound file, and sets the journal aside."""
+    journal = Journal(tmp_path, 1 << 30)
+    for _ in range(2):
+        drop_from_index(journal)
+        with pytest.raises(JournalError, match="is repaired"):
+            journal.check()
+        journal.check()
+    assert [event for _, event, _ in drain(journal)].count("alert") == 2
+    assert not list(tmp_path.glob("*damaged*"))
+    journal.close()
+
+
 def test_a_damaged_schema_whose_message_is_no_text_is_damage(tmp_path: Path) -> None:
     """SQLite quotes what it cannot understand, and the words are then not UTF-8."""
     journal = Journal(tmp_path, 1 << 30)
