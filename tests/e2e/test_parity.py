@@ -52,7 +52,7 @@ def by_row(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
 
 def test_replay_says_what_the_trainer_says(tmp_path: Path) -> None:
     """On simulated devices with both models, gaps and missing values."""
-    run("fieldwatch_demo", "simulate", "--out", str(tmp_path), "--devices", "3", "--days", "3", "--sensors", "20")
+    run("fieldwatch_demo", "simulate", "--out", str(tmp_path), "--devices", "2", "--days", "3", "--sensors", "20")
     lake = tmp_path / "lake"
     run("fieldwatch_trainer", "train", "--lake", str(lake), "--device-type", "press", "--out", str(tmp_path / "run"))
     bundle = tmp_path / "run" / "bundle.zip"

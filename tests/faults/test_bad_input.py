@@ -611,6 +611,7 @@ def test_acknowledgements_that_cannot_be_written(
     journal.close()
 
 
+@pytest.mark.soak
 def test_commits_that_fail_lose_and_double_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,6 +35,7 @@ class Engines:
             yield DeviceRows(name, grid.ts, grid.rows, grid.reading, label)
 
 
+@pytest.mark.soak
 @pytest.mark.realdata
 def test_faults_of_unseen_engines(data_dir: Path) -> None:
     lake = Lake(data_dir / "cmapss")

@@ -48,4 +48,4 @@ def test_no_real_set_is_stopped(data_dir: Path, name: str) -> None:
     assert stops == []
 
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.soak]
