@@ -7,9 +7,6 @@ SEED ?=
 SUITE ?=
 SIGN ?=
 
-# What is imported is compiled once and kept: else each of hundreds of processes compiles its libraries anew.
-unexport PYTHONDONTWRITEBYTECODE
-
 .PHONY: dev demo test attacks soak chaos conformance lint bench bench-detection load test-lowest package package-linux test-packages msi test-windows lock clean help
 
 help: ## list the targets
@@ -25,6 +22,9 @@ dev: .venv/dev-ready ## set up .venv with every extra
 
 demo: .venv/demo-ready ## the whole loop on this machine: make demo [DEMO="--until-alert"]
 	@$(BIN)/fieldwatch-demo $(DEMO)
+
+# What tests import is compiled once and kept: else each of hundreds of processes compiles its libraries anew.
+test soak: export PYTHONDONTWRITEBYTECODE =
 
 test: .venv/dev-ready ## all tests but the dearest, which are soak
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
