@@ -18,7 +18,7 @@ from fieldwatch_cloud.store import Store, cards, sqlite_url
 from fieldwatch_cloud.web import WebSettings, create_app
 from fieldwatch_contract import clock
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser import seed
 from tests.conftest import find_chromium, find_port, serving
@@ -85,7 +85,7 @@ def draw(browser: Browser, start: str, out: Path) -> list[str]:
         page = context.new_page()
         page.goto(home + path.format(incident=incident.rpartition("/")[2]))
         page.locator("#feed[data-state=live]").wait_for()
-        page.wait_for_function("!document.querySelector('.wait')")
+        expect(page.locator(".wait")).to_have_count(0)
         page.wait_for_timeout(500)
         data = small(page.screenshot())
         (out / f"{name}.png").write_bytes(data)
