@@ -101,12 +101,14 @@ class Traffic:
     def lost(self, flight: Flight) -> None:
         """Note the first message that the broker had not confirmed when a connection ended: it may be what ended it.
 
-        It is suspected once connections go on ending without a confirmation, and as long as they end at it.
+        It is suspected once connections go on ending without a confirmation, and as long as they end at it. One that
+        ended with nothing under way tells nothing of it.
         """
         self.packer.slow_start(barren=len(flight) > 0 and not flight.carried)
         first = set(next((numbers for _, numbers in flight.messages.values() if numbers), ()))
         suspects = self.packer.suspects
-        self.packer.suspects = suspects | first if self.packer.hopeless else suspects & first
+        if first:
+            self.packer.suspects = suspects | first if self.packer.hopeless else suspects & first
 
     # ---- out ----
 

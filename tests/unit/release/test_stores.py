@@ -135,8 +135,9 @@ def _conditions(files: Storage) -> None:
         files.swap("metadata/gone", b"1", b"0")
 
 
-@each_store
+@pytest.mark.parametrize("bucket", SCHEMES[1:], indirect=True)
 def test_of_many_who_swap_at_once_one_does(bucket: Bucket) -> None:
+    """Not with moto: it looks at the condition and writes in two steps, so that two of its threads may both win."""
     url = bucket.prefix()
     stores.connect(url).swap("metadata/timestamp.json", b"start", None)
     for turn in range(3):
